@@ -1,0 +1,1 @@
+"""Integer network and array configuration in, program image and exact cycle prediction out."""

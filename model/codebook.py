@@ -1,0 +1,158 @@
+"""Codebooks: sorted tables of distinct integer levels that give each code its value.
+
+A tensor stores codes ``c`` in ``[0, K)``; the value of a code is ``scale * levels[c]``. Every number format is such a
+table, so nothing after this module knows which format it carries. The families are pure functions of their parameters:
+an artifact keeps the parameters, and they reproduce the table.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from nupes.model.errors import InputError
+
+__all__ = [
+    "ACTIVATION_LEVELS",
+    "WEIGHT_LEVELS",
+    "Codebook",
+    "Family",
+    "make_codebook",
+    "power_levels",
+    "table_codebook",
+    "uniform_levels",
+]
+
+WEIGHT_LEVELS = (-128, 127)
+"""Range of weight levels: signed 8 bits."""
+
+ACTIVATION_LEVELS = (-256, 255)
+"""Range of activation levels: signed 9 bits."""
+
+Family = Literal["uniform", "power", "power-midrise", "table"]
+
+
+@dataclass(frozen=True, eq=False)
+class Codebook:
+    """A sorted table of distinct integer levels and the parameters that made it.
+
+    ``levels`` is int16 of shape ``(K,)``, strictly increasing, ``1 <= K <= 2**bits``. ``exponent`` is the power exponent
+    ``a`` of the power families and ``None`` elsewhere; ``lmax`` is the magnitude of the outermost level.
+    """
+
+    levels: np.ndarray
+    bits: int
+    family: Family = "table"
+    signed: bool = True
+    lmax: int | None = None
+    exponent: float | None = None
+
+    def __post_init__(self) -> None:
+        levels = np.asarray(self.levels)
+        if levels.ndim != 1 or levels.size == 0:
+            raise InputError(
+                f"codebook levels must be a non-empty vector, not shape {levels.shape}"
+            )
+        if not np.issubdtype(levels.dtype, np.integer):
+            raise InputError(f"codebook levels must be integers, not {levels.dtype}")
+        levels = levels.astype(np.int64)
+        if not 1 <= self.bits <= 8:
+            raise InputError(f"codebook bits must be 1 to 8, not {self.bits}")
+        if levels.size > 2**self.bits:
+            raise InputError(
+                f"codebook of {self.bits} bits must have at most {2**self.bits} levels, not {levels.size}"
+            )
+        if np.any(np.diff(levels) <= 0):
+            raise InputError("codebook levels must be strictly increasing")
+        low, high = ACTIVATION_LEVELS
+        if levels[0] < low or levels[-1] > high:
+            raise InputError(
+                f"codebook levels must lie in {low}..{high}, not {levels[0]}..{levels[-1]}"
+            )
+        frozen = levels.astype(np.int16)
+        frozen.flags.writeable = False
+        object.__setattr__(self, "levels", frozen)
+
+    def __len__(self) -> int:
+        return len(self.levels)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Codebook) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple:
+        return (
+            tuple(self.levels.tolist()),
+            self.bits,
+            self.family,
+            self.signed,
+            self.lmax,
+            self.exponent,
+        )
+
+    @property
+    def is_weight(self) -> bool:
+        """Whether every level fits the signed 8 bits of a weight."""
+        return bool(WEIGHT_LEVELS[0] <= self.levels[0] and self.levels[-1] <= WEIGHT_LEVELS[1])
+
+    def nearest(self, values: np.ndarray) -> np.ndarray:
+        """Return the code (uint8) of the level nearest to each value (in level units); ties go to the upper level."""
+        middle = (self.levels[:-1].astype(np.float64) + self.levels[1:]) / 2
+        return np.searchsorted(middle, np.asarray(values, np.float64), side="right").astype(
+            np.uint8
+        )
+
+
+def uniform_levels(bits: int, signed: bool, lmax: int | None = None) -> np.ndarray:
+    """Return equally spaced integer levels: ``-q..q`` (signed, ``q = 2**(bits-1) - 1``) or ``0..2**bits - 1``.
+
+    With ``lmax`` the levels are the integers nearest to an equally spaced grid that ends at ``lmax``.
+    """
+    steps = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
+    top = steps if lmax is None else lmax
+    positive = np.floor(top * np.arange(steps + 1) / steps + 0.5).astype(np.int64)
+    return np.unique(np.concatenate([-positive, positive]) if signed else positive)
+
+
+def power_levels(
+    bits: int, signed: bool, lmax: int, exponent: float, midrise: bool = False
+) -> np.ndarray:
+    """Return the levels ``+-round(lmax * (k / q) ** (1 / a))`` of the power codebook with exponent ``a``.
+
+    Mid-tread has a zero level and ``q = 2**(bits-1) - 1`` steps on each side (``2**bits - 1`` steps if unsigned).
+    Mid-rise has no zero level: magnitudes ``((k + 1/2) / (q + 1/2)) ** (1 / a)`` for ``k`` in ``0..q``. Levels that
+    coincide after rounding are merged. Source: the NUPES/PowerQuant dequantization ``s * (|c| / q) ** (1 / a)``, with
+    ``s`` carried by the tensor's scale and the table rounded to integers.
+    """
+    if not 0 < exponent <= 8:
+        raise InputError(f"power exponent must be in (0, 8], not {exponent}")
+    steps = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
+    index = np.arange(steps + 1, dtype=np.float64)
+    ratio = (index + 0.5) / (steps + 0.5) if midrise else index / max(steps, 1)
+    positive = np.floor(lmax * ratio ** (1.0 / exponent) + 0.5).astype(np.int64)
+    return np.unique(np.concatenate([-positive, positive]) if signed else positive)
+
+
+def make_codebook(
+    family: Family, bits: int, signed: bool, lmax: int | None = None, exponent: float | None = None
+) -> Codebook:
+    """Return the codebook of a parametric family; the same parameters always give the same table."""
+    if family == "uniform":
+        levels = uniform_levels(bits, signed, lmax)
+    elif family in ("power", "power-midrise"):
+        if lmax is None or exponent is None:
+            raise InputError(
+                f"codebook family {family!r} needs lmax and exponent, not {lmax} and {exponent}"
+            )
+        levels = power_levels(bits, signed, lmax, exponent, midrise=family == "power-midrise")
+    else:
+        raise InputError(f"codebook family must be uniform, power or power-midrise, not {family!r}")
+    return Codebook(levels, bits, family, signed, lmax, exponent)
+
+
+def table_codebook(levels: np.ndarray | list[int], bits: int) -> Codebook:
+    """Return a codebook with explicit levels (look-up, learned or shifted tables)."""
+    array = np.asarray(levels)
+    return Codebook(array, bits, "table", bool(array.size and array.min() < 0))

@@ -1,0 +1,1 @@
+"""PyTorch module and calibration data in, integer network out. Torch lives here and nowhere else."""

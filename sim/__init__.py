@@ -1,0 +1,1 @@
+"""Program image and generated RTL in, outputs, cycles and waveforms out."""
