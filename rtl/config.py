@@ -1,0 +1,168 @@
+"""The array configuration: every size a user may choose, and the widths and latencies that follow from it.
+
+No Amaranth here: the compiler shares this file with the hardware.
+"""
+
+from dataclasses import dataclass, fields
+
+from nupes.model.errors import InputError
+
+__all__ = ["ArrayConfig"]
+
+INSTRUCTION_BITS = 256
+
+
+def clog2(value: int) -> int:
+    """Return the number of bits that count ``value`` things: ``ceil(log2(value))``, at least 0."""
+    return max(value - 1, 0).bit_length()
+
+
+@dataclass(frozen=True)
+class ArrayConfig:
+    """A weight-stationary systolic array of ``rows`` x ``cols`` processing elements and its memories.
+
+    ``rows`` carry input channels, ``cols`` output channels; one must divide the other. Depths are in words of their
+    memory; the default activation memory holds ResNet-20 for CIFAR-10.
+    """
+
+    rows: int = 16
+    """Input channels per pass, 2 to 64."""
+    cols: int = 16
+    """Output channels per pass, 2 to 64."""
+    code_bits: int = 4
+    """Bits of an operand's code, 2 to 8; wider tensors run as planes."""
+    weight_level_bits: int = 8
+    """Bits of a decoded weight level (signed)."""
+    activation_level_bits: int = 9
+    """Bits of a decoded activation level (signed)."""
+    acc_bits: int = 32
+    """Bits of an accumulator (signed), 16 to 32."""
+    acc_depth: int = 512
+    """Output pixels that one pass may cover: words of the accumulator memory."""
+    act_depth: int = 8192
+    """Words of ``max(rows, cols)`` codes in the activation memory."""
+    param_slots: int = 32
+    """Column tiles whose requantization parameters are resident."""
+    tensor_bits: int = 8
+    """Widest code that the encoder can produce."""
+    burst: int = 32
+    """Words of one burst on the external memory port."""
+    fetch_depth: int = 128
+    """Words of the fetch buffer; a multiple of ``burst``."""
+    watchdog: int = 65536
+    """Cycles without any progress after which a run ends with status TIMEOUT."""
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise InputError(f"ArrayConfig.{item.name} must be an integer, not {value!r}")
+        for name, low, high in (
+            ("rows", 2, 64),
+            ("cols", 2, 64),
+            ("code_bits", 2, 8),
+            ("weight_level_bits", 2, 8),
+            ("activation_level_bits", 2, 9),
+            ("acc_bits", 16, 32),
+            ("acc_depth", 4, 1 << 16),
+            ("act_depth", 4, 1 << 20),
+            ("param_slots", 2, 256),
+            ("tensor_bits", 1, 8),
+            ("burst", 1, 128),
+            ("fetch_depth", 2, 4096),
+            ("watchdog", 256, 1 << 24),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise InputError(f"ArrayConfig.{name} must be {low} to {high}, not {value}")
+        if self.rows % self.cols and self.cols % self.rows:
+            raise InputError(
+                f"ArrayConfig.rows and cols must divide one another, not {self.rows}x{self.cols}"
+            )
+        if max(self.rows, self.cols) > 16 * min(self.rows, self.cols):
+            raise InputError(
+                f"ArrayConfig.rows and cols must differ at most by 16, not {self.rows}x{self.cols}"
+            )
+        if self.fetch_depth % self.burst or self.fetch_depth < 2 * self.burst:
+            raise InputError(
+                f"ArrayConfig.fetch_depth must be a multiple of burst and hold two of them "
+                f"({2 * self.burst}), not {self.fetch_depth}"
+            )
+        if self.tensor_bits < self.code_bits:
+            raise InputError(
+                f"ArrayConfig.tensor_bits must be at least code_bits ({self.code_bits}), "
+                f"not {self.tensor_bits}"
+            )
+
+    def __str__(self) -> str:
+        return f"{self.rows}x{self.cols}"
+
+    @property
+    def lanes(self) -> int:
+        """Codes in one word of the activation memory."""
+        return max(self.rows, self.cols)
+
+    @property
+    def word_bits(self) -> int:
+        """Bits of one word of the activation memory."""
+        return self.lanes * self.code_bits
+
+    @property
+    def port_bits(self) -> int:
+        """Bits of one word of the external memory port."""
+        return max(64, self.word_bits)
+
+    @property
+    def instruction_words(self) -> int:
+        """Port words of one instruction."""
+        return -(-INSTRUCTION_BITS // self.port_bits)
+
+    @property
+    def planes(self) -> int:
+        """Most planes that any tensor can need: digits of a span of ``activation_level_bits`` bits."""
+        return -(-self.activation_level_bits // self.code_bits)
+
+    @property
+    def joined_bits(self) -> int:
+        """Bits of all the digits of one code side by side."""
+        return self.planes * self.code_bits
+
+    @property
+    def table_slots(self) -> int:
+        """Decode tables resident per operand: the planes of two layers, rounded up to a power of two."""
+        return 1 << clog2(2 * self.planes)
+
+    @property
+    def psum_bits(self) -> int:
+        """Bits of a partial sum that leaves a column: no order of ``rows`` products overflows it."""
+        return self.weight_level_bits + self.activation_level_bits + clog2(self.rows)
+
+    @property
+    def act_address_bits(self) -> int:
+        """Bits of an activation memory address."""
+        return clog2(self.act_depth)
+
+    @property
+    def encoder_stages(self) -> int:
+        """Comparisons of the threshold search: one more than the widest code."""
+        return self.tensor_bits + 1
+
+    @property
+    def issue_to_psum(self) -> int:
+        """Cycles from the issue of a word to lane 0's partial sum: memory read, decode, one per row."""
+        return 2 + self.rows
+
+    @property
+    def lane_latency(self) -> int:
+        """Cycles from a lane's partial sum to its code: accumulate, requantize (4), search, map."""
+        return 5 + self.encoder_stages
+
+    @property
+    def issue_to_write(self) -> int:
+        """Cycles from the issue of a word to the write of its (first) result word: skew included."""
+        return self.issue_to_psum + self.lane_latency + self.cols
+
+    @property
+    def result_depth(self) -> int:
+        """Words of the result queue towards the host: covers the pipeline, so a ready host never stalls it."""
+        return 1 << clog2(self.issue_to_write + 4)
