@@ -163,6 +163,11 @@ class ArrayConfig:
         return self.issue_to_psum + self.lane_latency + self.cols
 
     @property
+    def issue_to_pool(self) -> int:
+        """Cycles from the issue of a max-pool pixel's last word to its maximum: memory read, join, compare."""
+        return 3
+
+    @property
     def result_depth(self) -> int:
         """Words of the result queue towards the host: covers the pipeline, so a ready host never stalls it."""
         return 1 << clog2(self.issue_to_write + 4)

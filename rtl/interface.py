@@ -1,0 +1,216 @@
+"""What the blocks say to each other: the buses and control words shared by both halves of the
+hardware.
+
+Cycle ``t`` is the cycle in which the stream engine issues a word, ``f`` the cycle in which a weight
+row is consumed, ``x`` the cycle in which a partial sum is at its lane (see docs/hardware.md). The
+datapath delays everything itself: its inputs are all given at the cycle stated here, for lane 0 and
+row 0, and its outputs are for all lanes at once.
+"""
+
+from amaranth.hdl import Shape
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from nupes.rtl.config import ArrayConfig, clog2
+from nupes.rtl.isa import ADDRESS_BITS, Field
+
+__all__ = [
+    "RESULT_BITS",
+    "DatapathPort",
+    "FeedControl",
+    "LoadBus",
+    "PoolControl",
+    "PoolPort",
+    "ResultControl",
+    "ScaleEntry",
+    "ShiftEntry",
+    "WeightBus",
+    "WordControl",
+    "struct_of",
+]
+
+RESULT_BITS = 16
+"""Bits of one lane's result: ``y``, or the joined digits of a code (at most 16 bits)."""
+
+
+def struct_of(fields: tuple[Field, ...]) -> data.StructLayout:
+    """Return the Amaranth layout of a field table of ``isa.py``, least significant field first."""
+    return data.StructLayout({field.name: Shape(field.width, field.signed) for field in fields})
+
+
+class LoadBus(wiring.Signature):
+    """A broadcast write, at most one entry per cycle, no back-pressure; written at the end of the
+    cycle.
+
+    ``valid``; ``destination`` (``isa.Destination``); ``address`` inside the destination; ``data``:
+    one port word.
+    """
+
+    def __init__(self, config: ArrayConfig) -> None:
+        super().__init__(
+            {
+                "valid": Out(1),
+                "destination": Out(4),
+                "address": Out(ADDRESS_BITS),
+                "data": Out(config.port_bits),
+            }
+        )
+
+
+class WeightBus(wiring.Signature):
+    """One row of a weight tile, given in cycle ``f``; shadow weight of cell (row, c) from ``f + 2 +
+    c`` on.
+
+    ``valid``; ``row``; ``codes``: one per column; ``mask``: one bit per column, 0 makes the weight
+    0 (all ones for a tile that is not masked); ``slot``: decode table.
+    """
+
+    def __init__(self, config: ArrayConfig) -> None:
+        super().__init__(
+            {
+                "valid": Out(1),
+                "row": Out(clog2(config.rows)),
+                "codes": Out(data.ArrayLayout(config.code_bits, config.cols)),
+                "mask": Out(config.cols),
+                "slot": Out(clog2(config.table_slots)),
+            }
+        )
+
+
+class FeedControl(data.StructLayout):
+    """How the row feeder treats a word, given in cycle ``t`` (the word itself is in ``t + 1``).
+
+    ``swap``: first word of a tile (never set in a cycle without a word); ``pad``: structural zero,
+    the word is ignored; ``rows``: weight rows that the tile carries, every later row is a
+    structural zero; ``slot``: decode table; ``slice``: which ``rows`` codes of the word enter the
+    array (ignored when ``rows >= cols``).
+    """
+
+    def __init__(self, config: ArrayConfig) -> None:
+        super().__init__(
+            {
+                "swap": 1,
+                "pad": 1,
+                "rows": 7,
+                "slot": clog2(config.table_slots),
+                "slice": 4,
+            }
+        )
+
+
+class WordControl(data.StructLayout):
+    """What the lanes do with a word's partial sums, given in cycle ``t``.
+
+    ``valid``: a word was issued; ``first``: start from 0; ``last``: the sum goes on to the
+    write-back; ``end``: last word of its tile; ``acc_address``: the pixel's accumulator;
+    ``param_slot``: SCALE and SHIFT parameters; ``encoder_slot``, ``encoder_depth``: search tree and
+    its comparisons, depth 0 emits ``y``.
+    """
+
+    def __init__(self, config: ArrayConfig) -> None:
+        super().__init__(
+            {
+                "valid": 1,
+                "first": 1,
+                "last": 1,
+                "end": 1,
+                "acc_address": clog2(config.acc_depth),
+                "param_slot": clog2(config.param_slots),
+                "encoder_slot": 1,
+                "encoder_depth": 4,
+            }
+        )
+
+
+class ResultControl(data.StructLayout):
+    """What the write-back must know about the word whose results it sees; for every word, not only
+    the last ones.
+
+    ``valid``: a word was issued ``issue_to_write - 1`` cycles ago; ``last``: its results are to be
+    written; ``end``: last word of its tile; ``host``: the results are ``y`` for the host
+    (``encoder_depth`` was 0), else joined digits.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({"valid": 1, "last": 1, "end": 1, "host": 1})
+
+
+class DatapathPort(wiring.Signature):
+    """The boundary between control and datapath: one component, ``Datapath``.
+
+    ``load`` (written at the end of its cycle), ``weights`` (cycle ``f``), ``feed`` and ``control``
+    (cycle ``t``), ``word`` (``t + 1``: the activation memory's output), ``residual`` (``t +
+    issue_to_psum + 1``: joined digits of the skip tensor for each lane, any value if there is
+    none), and back ``result_control`` and ``results`` (``t + issue_to_write - 1``: one value of
+    ``RESULT_BITS`` per lane, signed ``y`` or joined digits).
+    """
+
+    def __init__(self, config: ArrayConfig) -> None:
+        super().__init__(
+            {
+                "load": Out(LoadBus(config)),
+                "weights": Out(WeightBus(config)),
+                "feed": Out(FeedControl(config)),
+                "control": Out(WordControl(config)),
+                "word": Out(data.ArrayLayout(config.code_bits, config.lanes)),
+                "residual": Out(data.ArrayLayout(config.joined_bits, config.cols)),
+                "result_control": In(ResultControl()),
+                "results": In(data.ArrayLayout(RESULT_BITS, config.cols)),
+            }
+        )
+
+
+class PoolControl(data.StructLayout):
+    """How the max-pool unit treats a word, given in cycle ``t`` (the word itself is in ``t + 1``).
+
+    ``valid``: a POOL word was issued; ``first``, ``last``: first and last word of its pixel;
+    ``top``: the tap's most significant plane, which comes first; ``pad``: skip the tap; ``end``:
+    last word of the instruction.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({"valid": 1, "first": 1, "last": 1, "top": 1, "pad": 1, "end": 1})
+
+
+class PoolPort(wiring.Signature):
+    """The boundary of ``PoolUnit``.
+
+    ``control`` (cycle ``t``), ``word`` (``t + 1``), and back ``valid``, ``end`` and ``joined`` (``t
+    + issue_to_pool``, for one cycle: the maximum's joined digits per code of the word; ``end`` with
+    the instruction's last pixel).
+    """
+
+    def __init__(self, config: ArrayConfig) -> None:
+        super().__init__(
+            {
+                "control": Out(PoolControl()),
+                "word": Out(data.ArrayLayout(config.code_bits, config.lanes)),
+                "valid": In(1),
+                "end": In(1),
+                "joined": In(data.ArrayLayout(config.joined_bits, config.lanes)),
+            }
+        )
+
+
+class ScaleEntry(data.StructLayout):
+    """One entry of destination SCALE."""
+
+    def __init__(self) -> None:
+        super().__init__({"mult": 16, "bias": Shape(48, signed=True)})
+
+
+class ShiftEntry(data.StructLayout):
+    """One entry of destination SHIFT."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "shift": 5,
+                "residual_shift": 5,
+                "residual_slot": 4,
+                "linear": 1,
+                "unused": 1,
+                "residual_mult": 16,
+                "residual_offset": Shape(9, signed=True),
+            }
+        )
