@@ -1,0 +1,78 @@
+"""Verilog with shared modules: a block that occurs many times is emitted once and instantiated.
+
+Amaranth emits one module per submodule, so a thousand equal cells become a thousand modules. A
+structural component therefore creates its repeated parts with ``place``: without a library they are
+ordinary submodules (for the Python simulator), with one they are instances of a shared definition.
+"""
+
+import re
+from typing import Any
+
+from amaranth.back import verilog as backend
+from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal, Value
+from amaranth.lib import wiring
+
+__all__ = ["Library", "place", "verilog"]
+
+PREFIX = "nupes_"
+
+
+class Library:
+    """The shared modules of one design: one definition per class and arguments."""
+
+    def __init__(self) -> None:
+        self.definitions: dict[tuple, tuple[str, wiring.Component]] = {}
+
+    def define(self, kind: type[wiring.Component], *args: Any) -> tuple[str, wiring.Component]:
+        """Return module name and component of ``kind(*args)``; the same arguments, the same module.
+
+        The arguments must be hashable. The component must have at least one register.
+        """
+        key = (kind, *args)
+        if key not in self.definitions:
+            name = PREFIX + re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
+            others = sum(other is kind for other, *_ in self.definitions)
+            name += f"_{others}" if others else ""
+            self.definitions[key] = name, kind(*args)
+        return self.definitions[key]
+
+
+def place(
+    m: Module, library: Library | None, name: str, kind: type[wiring.Component], *args: Any
+) -> Any:
+    """Add ``kind(*args)`` to ``m`` as submodule ``name`` and return an object with its ports.
+
+    With a library the submodule is an instance of a shared module in the ``sync`` domain.
+    """
+    if library is None:
+        m.submodules[name] = component = kind(*args)
+        return component
+    module, definition = library.define(kind, *args)
+    ports = definition.signature.create(path=(name,))
+    m.submodules[name] = Instance(
+        module,
+        ("i", "clk", ClockSignal()),
+        ("i", "rst", ResetSignal()),
+        *(
+            ("i" if member.flow == wiring.In else "o", "__".join(map(str, path)), Value.cast(value))
+            for path, member, value in definition.signature.flatten(ports)
+        ),
+    )
+    return ports
+
+
+def verilog(top: wiring.Component, library: Library | None, name: str = "nupes") -> str:
+    """Return the Verilog of ``top`` and of every module in the library that it was built with."""
+    texts = [convert(top, name)]
+    converted = 0
+    while library is not None and converted < len(library.definitions):
+        # Converting a definition may add further ones.
+        module, component = list(library.definitions.values())[converted]
+        texts.append(convert(component, module))
+        converted += 1
+    return "\n".join(texts)
+
+
+def convert(component: wiring.Component, name: str) -> str:
+    """Return the Verilog of one component, without source locations."""
+    return backend.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
