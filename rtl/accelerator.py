@@ -1,0 +1,133 @@
+"""The accelerator: control, activation memory and datapath, wired."""
+
+from amaranth.hdl import Module, ResetInserter, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from nupes.rtl.activation import ActivationMemory
+from nupes.rtl.config import ArrayConfig
+from nupes.rtl.datapath import Datapath
+from nupes.rtl.emit import Library
+from nupes.rtl.fetcher import BurstRequest, Fetcher
+from nupes.rtl.interface import RESULT_BITS
+from nupes.rtl.isa import Status
+from nupes.rtl.pool import PoolUnit
+from nupes.rtl.residual_reader import ResidualReader
+from nupes.rtl.run_control import RunControl
+from nupes.rtl.sequencer import Sequencer
+from nupes.rtl.stream import StreamEngine
+from nupes.rtl.writeback import Writeback
+
+__all__ = ["Accelerator"]
+
+
+class Accelerator(wiring.Component):
+    """Run the program in external memory; see docs/hardware.md for the ports and every cycle.
+
+    The control blocks are held in reset between runs, so a run that was cut short leaves nothing
+    behind; the datapath has drained by the time the accelerator is ``idle`` again.
+    """
+
+    start: Signal
+    idle: Signal
+    done: Signal
+    status: Signal
+    mark: Signal
+    request: stream.Interface
+    response: stream.Interface
+    result: stream.Interface
+
+    def __init__(self, config: ArrayConfig, library: Library | None = None) -> None:
+        self.config = config
+        self.library = library
+        super().__init__(
+            {
+                "start": In(1),
+                "idle": Out(1),
+                "done": Out(1),
+                "status": Out(Status),
+                "mark": Out(1),
+                "request": Out(stream.Signature(BurstRequest())),
+                "response": In(stream.Signature(config.port_bits, always_ready=True)),
+                "result": Out(stream.Signature(RESULT_BITS * config.cols)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self.config
+        control = RunControl(config)
+        fetcher = Fetcher(config)
+        sequencer = Sequencer(config)
+        engine = StreamEngine(config)
+        memory = ActivationMemory(config)
+        reader = ResidualReader(config)
+        writeback = Writeback(config)
+        datapath = Datapath(config, self.library)
+        pool = PoolUnit(config)
+        per_run = ResetInserter(~control.run)
+        m.submodules.run_control = control
+        m.submodules.fetcher = fetcher
+        m.submodules.sequencer = per_run(sequencer)
+        m.submodules.stream_engine = per_run(engine)
+        m.submodules.activation_memory = memory
+        m.submodules.residual_reader = per_run(reader)
+        m.submodules.writeback = per_run(writeback)
+        m.submodules.datapath = datapath
+        m.submodules.pool_unit = pool
+
+        # The run.
+        m.d.comb += [
+            control.start.eq(self.start),
+            control.finish.eq(sequencer.finish),
+            control.progress.eq(sequencer.consume | engine.issue | writeback.progress),
+            control.fetch_idle.eq(fetcher.idle),
+            fetcher.run.eq(control.run),
+            self.idle.eq(control.idle),
+            self.done.eq(control.done),
+            self.status.eq(control.status),
+            self.mark.eq(engine.mark),
+        ]
+
+        # The program: external memory, fetcher, sequencer, loads, weights, tiles.
+        connect(m, fetcher.request, flipped(self.request))
+        connect(m, flipped(self.response), fetcher.response)
+        connect(m, fetcher.words, sequencer.words)
+        connect(m, sequencer.tile, engine.tile)
+        connect(m, sequencer.weights, datapath.weights)
+        connect(m, sequencer.load, engine.load, memory.load, datapath.load)
+        m.d.comb += [
+            engine.loaded.eq(sequencer.loaded),
+            sequencer.begun.eq(engine.begun),
+        ]
+
+        # The words: activation memory, array, max-pool unit.
+        m.d.comb += [
+            memory.stream.address.eq(engine.address),
+            datapath.feed.eq(engine.feed),
+            datapath.control.eq(engine.control),
+            datapath.word.eq(memory.stream.data),
+            pool.control.eq(engine.pool),
+            pool.word.eq(memory.stream.data),
+            datapath.residual.eq(reader.joined),
+        ]
+        connect(m, engine.residuals, reader.requests)
+        connect(m, reader.memory, memory.residual)
+
+        # The results: write-back, activation memory, host.
+        connect(m, engine.outputs, writeback.outputs)
+        connect(m, writeback.write, memory.write)
+        connect(m, writeback.result, flipped(self.result))
+        m.d.comb += [
+            writeback.control.eq(datapath.result_control),
+            writeback.results.eq(datapath.results),
+            writeback.pool_valid.eq(pool.valid),
+            writeback.pool_end.eq(pool.end),
+            writeback.pool_joined.eq(pool.joined),
+            sequencer.retire.eq(writeback.retire),
+            engine.retire.eq(writeback.retire),
+            engine.result_taken.eq(writeback.result_taken),
+            sequencer.write_busy.eq(writeback.write.valid),
+            sequencer.results_empty.eq(writeback.results_empty),
+        ]
+        return m

@@ -1,0 +1,86 @@
+"""Verilog of a whole accelerator."""
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from nupes.rtl import emit
+from nupes.rtl.accelerator import Accelerator
+from nupes.rtl.config import ArrayConfig
+from nupes.rtl.emit import Library
+from nupes.rtl.interface import RESULT_BITS
+
+__all__ = ["TOP", "verilog"]
+
+TOP = "nupes_accelerator"
+"""Name of the Verilog module."""
+
+
+class Pins(wiring.Component):
+    """The accelerator with one flat port per signal, named as in docs/hardware.md."""
+
+    start: Signal
+    idle: Signal
+    done: Signal
+    status: Signal
+    mark: Signal
+    request_valid: Signal
+    request_ready: Signal
+    request_address: Signal
+    request_length: Signal
+    response_valid: Signal
+    response_ready: Signal
+    response_data: Signal
+    result_valid: Signal
+    result_ready: Signal
+    result_data: Signal
+
+    def __init__(self, config: ArrayConfig, library: Library | None = None) -> None:
+        self.accelerator = Accelerator(config, library)
+        super().__init__(
+            {
+                "start": In(1),
+                "idle": Out(1),
+                "done": Out(1),
+                "status": Out(2),
+                "mark": Out(1),
+                "request_valid": Out(1),
+                "request_ready": In(1),
+                "request_address": Out(32),
+                "request_length": Out(8),
+                "response_valid": In(1),
+                "response_ready": Out(1),
+                "response_data": In(config.port_bits),
+                "result_valid": Out(1),
+                "result_ready": In(1),
+                "result_data": Out(RESULT_BITS * config.cols),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.accelerator = inner = self.accelerator
+        m.d.comb += [
+            inner.start.eq(self.start),
+            self.idle.eq(inner.idle),
+            self.done.eq(inner.done),
+            self.status.eq(inner.status),
+            self.mark.eq(inner.mark),
+            self.request_valid.eq(inner.request.valid),
+            inner.request.ready.eq(self.request_ready),
+            self.request_address.eq(inner.request.payload.address),
+            self.request_length.eq(inner.request.payload.length),
+            inner.response.valid.eq(self.response_valid),
+            self.response_ready.eq(inner.response.ready),
+            inner.response.payload.eq(self.response_data),
+            self.result_valid.eq(inner.result.valid),
+            inner.result.ready.eq(self.result_ready),
+            self.result_data.eq(inner.result.payload),
+        ]
+        return m
+
+
+def verilog(config: ArrayConfig) -> str:
+    """Return the Verilog of module ``TOP``: equal text for equal configurations."""
+    library = Library()
+    return emit.verilog(Pins(config, library), library, TOP)
