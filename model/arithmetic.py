@@ -1,6 +1,8 @@
-"""The integer arithmetic of the contract: saturation, requantization, residual term, encoding, exact products.
+"""The integer arithmetic of the contract: saturation, requantization, residual term, encoding,
+exact products.
 
-Every function is pure and works on NumPy integers of any shape; the hardware equals each of them on every input.
+Every function is pure and works on NumPy integers of any shape; the hardware equals each of them on
+every input.
 """
 
 import numpy as np
@@ -37,7 +39,8 @@ def saturate(value: np.ndarray, bits: int) -> np.ndarray:
 
 
 def residual_term(level: np.ndarray, mult: np.ndarray | int, shift: np.ndarray | int) -> np.ndarray:
-    """Return ``(level * mult + 2**(shift-1)) >> shift`` in int64: a skip tensor's level in units of ``y``."""
+    """Return ``(level * mult + 2**(shift-1)) >> shift`` in int64: a skip tensor's level in units of
+    ``y``."""
     shift = np.asarray(shift, np.int64)
     return (np.asarray(level, np.int64) * mult + (np.int64(1) << (shift - 1))) >> shift
 
@@ -51,30 +54,34 @@ def requantize(
 ) -> np.ndarray:
     """Return ``y = sat16(((acc * mult + bias) >> shift) + residual)`` as int16.
 
-    ``acc`` is signed 32-bit of shape (..., n); ``mult`` (0..65535), ``bias`` (signed 48-bit, carrying the rounding half)
-    and ``shift`` (1..31) are per channel, shape (n,). The shift is arithmetic; the only saturation is the last step.
+    ``acc`` is signed 32-bit of shape (..., n); ``mult`` (0..65535), ``bias`` (signed 48-bit,
+    carrying the rounding half) and ``shift`` (1..31) are per channel, shape (n,). The shift is
+    arithmetic; the only saturation is the last step.
     """
     scaled = (np.asarray(acc, np.int64) * mult + bias) >> np.asarray(shift, np.int64)
     return saturate(scaled + residual, 16).astype(np.int16)
 
 
 def encode_table(thresholds: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Return the code of every int16 ``y`` as a uint8 table of 65,536 entries, indexed by ``y + 32768``."""
+    """Return the code of every int16 ``y`` as a uint8 table of 65,536 entries, indexed by ``y +
+    32768``."""
     y = np.arange(Y_RANGE[0], Y_RANGE[1] + 1)
     return codes[np.searchsorted(thresholds, y, side="right")]
 
 
 def encode(y: np.ndarray, thresholds: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Return ``codes[#{k : y >= thresholds[k]}]``: the pointwise function and the quantizer in one step."""
+    """Return ``codes[#{k : y >= thresholds[k]}]``: the pointwise function and the quantizer in one
+    step."""
     return codes[np.searchsorted(thresholds, y, side="right")]
 
 
 def exact_matmul(left: np.ndarray, right: np.ndarray, bound: int) -> np.ndarray:
     """Return the integer product ``left @ right`` as int64, through floating-point BLAS.
 
-    ``bound`` must be at least ``sum_k |left[m,k]| * |right[k,n]|`` for every output. Every partial sum, in whatever order
-    BLAS forms it, is then an integer of magnitude at most ``bound``, which float32 holds exactly below 2**24 and float64
-    below 2**53; no rounding ever happens. Operands may already be floating-point integers.
+    ``bound`` must be at least ``sum_k |left[m,k]| * |right[k,n]|`` for every output. Every partial
+    sum, in whatever order BLAS forms it, is then an integer of magnitude at most ``bound``, which
+    float32 holds exactly below 2**24 and float64 below 2**53; no rounding ever happens. Operands
+    may already be floating-point integers.
     """
     if bound >= FLOAT64_EXACT:
         raise CapacityError(f"exact product must stay below 2**53, not {bound}")

@@ -1,8 +1,9 @@
 """Codebooks: sorted tables of distinct integer levels that give each code its value.
 
-A tensor stores codes ``c`` in ``[0, K)``; the value of a code is ``scale * levels[c]``. Every number format is such a
-table, so nothing after this module knows which format it carries. The families are pure functions of their parameters:
-an artifact keeps the parameters, and they reproduce the table.
+A tensor stores codes ``c`` in ``[0, K)``; the value of a code is ``scale * levels[c]``. Every
+number format is such a table, so nothing after this module knows which format it carries. The
+families are pure functions of their parameters: an artifact keeps the parameters, and they
+reproduce the table.
 """
 
 from dataclasses import dataclass
@@ -36,8 +37,9 @@ Family = Literal["uniform", "power", "power-midrise", "table"]
 class Codebook:
     """A sorted table of distinct integer levels and the parameters that made it.
 
-    ``levels`` is int16 of shape ``(K,)``, strictly increasing, ``1 <= K <= 2**bits``. ``exponent`` is the power exponent
-    ``a`` of the power families and ``None`` elsewhere; ``lmax`` is the magnitude of the outermost level.
+    ``levels`` is int16 of shape ``(K,)``, strictly increasing, ``1 <= K <= 2**bits``. ``exponent``
+    is the power exponent ``a`` of the power families and ``None`` elsewhere; ``lmax`` is the
+    magnitude of the outermost level.
     """
 
     levels: np.ndarray
@@ -98,7 +100,8 @@ class Codebook:
         return bool(WEIGHT_LEVELS[0] <= self.levels[0] and self.levels[-1] <= WEIGHT_LEVELS[1])
 
     def nearest(self, values: np.ndarray) -> np.ndarray:
-        """Return the code (uint8) of the level nearest to each value (in level units); ties go to the upper level."""
+        """Return the code (uint8) of the level nearest to each value (in level units); ties go to
+        the upper level."""
         middle = (self.levels[:-1].astype(np.float64) + self.levels[1:]) / 2
         return np.searchsorted(middle, np.asarray(values, np.float64), side="right").astype(
             np.uint8
@@ -106,9 +109,11 @@ class Codebook:
 
 
 def uniform_levels(bits: int, signed: bool, lmax: int | None = None) -> np.ndarray:
-    """Return equally spaced integer levels: ``-q..q`` (signed, ``q = 2**(bits-1) - 1``) or ``0..2**bits - 1``.
+    """Return equally spaced integer levels: ``-q..q`` (signed, ``q = 2**(bits-1) - 1``) or
+    ``0..2**bits - 1``.
 
-    With ``lmax`` the levels are the integers nearest to an equally spaced grid that ends at ``lmax``.
+    With ``lmax`` the levels are the integers nearest to an equally spaced grid that ends at
+    ``lmax``.
     """
     steps = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
     top = steps if lmax is None else lmax
@@ -119,12 +124,14 @@ def uniform_levels(bits: int, signed: bool, lmax: int | None = None) -> np.ndarr
 def power_levels(
     bits: int, signed: bool, lmax: int, exponent: float, midrise: bool = False
 ) -> np.ndarray:
-    """Return the levels ``+-round(lmax * (k / q) ** (1 / a))`` of the power codebook with exponent ``a``.
+    """Return the levels ``+-round(lmax * (k / q) ** (1 / a))`` of the power codebook with exponent
+    ``a``.
 
-    Mid-tread has a zero level and ``q = 2**(bits-1) - 1`` steps on each side (``2**bits - 1`` steps if unsigned).
-    Mid-rise has no zero level: magnitudes ``((k + 1/2) / (q + 1/2)) ** (1 / a)`` for ``k`` in ``0..q``. Levels that
-    coincide after rounding are merged. Source: the NUPES/PowerQuant dequantization ``s * (|c| / q) ** (1 / a)``, with
-    ``s`` carried by the tensor's scale and the table rounded to integers.
+    Mid-tread has a zero level and ``q = 2**(bits-1) - 1`` steps on each side (``2**bits - 1`` steps
+    if unsigned). Mid-rise has no zero level: magnitudes ``((k + 1/2) / (q + 1/2)) ** (1 / a)`` for
+    ``k`` in ``0..q``. Levels that coincide after rounding are merged. Source: the NUPES/PowerQuant
+    dequantization ``s * (|c| / q) ** (1 / a)``, with ``s`` carried by the tensor's scale and the
+    table rounded to integers.
     """
     if not 0 < exponent <= 8:
         raise InputError(f"power exponent must be in (0, 8], not {exponent}")

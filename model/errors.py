@@ -1,4 +1,4 @@
-"""The errors of the flow. Each says what must hold, what was found, where, and what to do about it."""
+"""The errors of the flow: what must hold, what was found, where, and what to do about it."""
 
 __all__ = [
     "ArtifactError",

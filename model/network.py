@@ -1,11 +1,13 @@
 """The integer network: a graph of layers over stored tensors, and its exact execution.
 
-``IntegerNetwork`` is callable (float array in, float array out); between the host's encoding of the input and the scale
-of the last layer there are only integers.
+``IntegerNetwork`` is callable (float array in, float array out); between the host's encoding of the
+input and the scale of the last layer there are only integers.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,7 +44,8 @@ class Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Requantize:
-    """Per output channel: ``mult`` (n,) int32 in 0..65535, ``bias`` (n,) int64 signed 48-bit, ``shift`` (n,) int32 1..31."""
+    """Per output channel: ``mult`` (n,) int32 in 0..65535, ``bias`` (n,) int64 signed 48-bit,
+    ``shift`` (n,) int32 1..31."""
 
     mult: np.ndarray
     bias: np.ndarray
@@ -60,7 +63,8 @@ class Residual:
 
 @dataclass(frozen=True, eq=False)
 class Encoder:
-    """Non-decreasing ``thresholds`` (t,) int16 and ``codes`` (t + 1,) uint8: code = ``codes[#{k : y >= thresholds[k]}]``."""
+    """Non-decreasing ``thresholds`` (t,) int16 and ``codes`` (t + 1,) uint8: code = ``codes[#{k : y
+    >= thresholds[k]}]``."""
 
     thresholds: np.ndarray
     codes: np.ndarray
@@ -68,7 +72,8 @@ class Encoder:
 
 @dataclass(frozen=True, eq=False)
 class InputEncoder:
-    """The host's encoder: ``thresholds`` (c, K - 1) float64, code = ``#{k : x >= thresholds[channel, k]}``."""
+    """The host's encoder: ``thresholds`` (c, K - 1) float64, code = ``#{k : x >=
+    thresholds[channel, k]}``."""
 
     thresholds: np.ndarray
 
@@ -85,8 +90,8 @@ class InputEncoder:
 class Layer:
     """One operator, its requantization, its skip tensor and its encoder.
 
-    ``output`` is the tensor it stores. The last layer has neither output nor encoder: its result is ``y`` (int16).
-    A max-pool has no requantization; it copies codes.
+    ``output`` is the tensor it stores. The last layer has neither output nor encoder: its result is
+    ``y`` (int16). A max-pool has no requantization; it copies codes.
     """
 
     name: str
@@ -100,10 +105,11 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class IntegerNetwork:
-    """An integer network. ``layers`` are in execution order; the last one's ``y`` times ``scale`` is the result.
+    """An integer network. ``layers`` are in execution order; the last one's ``y`` times ``scale``
+    is the result.
 
-    ``output_shape`` is the shape of one result as the float module gave it: (n,) or (n, h, w). ``metadata`` is free JSON
-    data for people (scheme, per-layer report); no arithmetic reads it.
+    ``output_shape`` is the shape of one result as the float module gave it: (n,) or (n, h, w).
+    ``metadata`` is free JSON data for people (scheme, per-layer report); no arithmetic reads it.
     """
 
     input: Tensor
@@ -117,7 +123,8 @@ class IntegerNetwork:
         validate(self)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Return float64 results (b, *output_shape) for real images (b, c, h, w); raise ``InputError`` on bad input."""
+        """Return float64 results (b, *output_shape) for real images (b, c, h, w); raise
+        ``InputError`` on bad input."""
         y = self.run(self.encode(images))
         return y.astype(np.float64) * self.scale
 
@@ -150,7 +157,8 @@ class IntegerNetwork:
         return np.concatenate(parts)
 
     def trace(self, codes: np.ndarray) -> Iterator[tuple[Layer, np.ndarray]]:
-        """Yield each layer with what it stores: codes (b, h, w, c), or ``y`` (b, h, w, n) for the last one."""
+        """Yield each layer with what it stores: codes (b, h, w, c), or ``y`` (b, h, w, n) for the
+        last one."""
         stored = {self.input.name: (self.input, codes)}
         for layer in self.layers:
             result = execute(layer, stored)
@@ -159,11 +167,14 @@ class IntegerNetwork:
             yield layer, result
 
     def _run_chunk(self, codes: np.ndarray) -> np.ndarray:
-        result = None
-        for _, result in self.trace(codes):
-            pass
-        assert result is not None
+        *_, (_, result) = self.trace(codes)
         return result.transpose(0, 3, 1, 2).reshape(len(codes), *self.output_shape)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the network to one safetensors file, in one step; return its path."""
+        from nupes.model.artifact import save  # the artifact module describes this class
+
+        return save(self, path)
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -180,7 +191,8 @@ class IntegerNetwork:
 
     @property
     def macs(self) -> dict[str, int]:
-        """Multiply-accumulates of each layer for one image; only convolutions and linear layers count."""
+        """Multiply-accumulates of each layer for one image; only convolutions and linear layers
+        count."""
         shapes = self.layer_shapes()
         counts = {}
         for layer in self.layers:
@@ -212,7 +224,8 @@ def execute(layer: Layer, stored: Mapping[str, tuple[Tensor, np.ndarray]]) -> np
 
 
 def accumulator_bound(op: Operator, codebook: Codebook) -> int:
-    """Return the largest magnitude that any partial sum of an operator can reach, in any order of summation."""
+    """Return the largest magnitude that any partial sum of an operator can reach, in any order of
+    summation."""
     low, high = min(int(codebook.levels[0]), 0), max(int(codebook.levels[-1]), 0)
     if not isinstance(op, Conv):
         return max(-low, high) * op.kernel[0] * op.kernel[1]
@@ -226,7 +239,7 @@ def validate(network: IntegerNetwork) -> None:
     """Check every range and reference of the contract; raise with the layer and the field."""
     if len(network.layers) == 0:
         raise InputError("network must have at least one layer")
-    height, width, channels = network.input.shape
+    channels = network.input.shape[2]
     expected = (channels, len(network.input.codebook) - 1)
     if network.encoder.thresholds.shape != expected:
         raise InputError(

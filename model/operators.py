@@ -1,7 +1,9 @@
-"""The operators of an integer network: frozen descriptions, and what each computes on arrays of levels or codes.
+"""The operators of an integer network: frozen descriptions, and what each computes on arrays of
+levels or codes.
 
-Feature maps are NHWC (channels innermost, as in the activation memory). ``accumulate`` returns the exact accumulator of
-an operator; ``max_pool`` works on codes, which are sorted like the values they stand for.
+Feature maps are NHWC (channels innermost, as in the activation memory). ``accumulate`` returns the
+exact accumulator of an operator; ``max_pool`` works on codes, which are sorted like the values they
+stand for.
 """
 
 from dataclasses import dataclass
@@ -32,8 +34,8 @@ Padding = tuple[int, int, int, int]
 class Conv:
     """Convolution (also linear layers, as a convolution whose kernel is the whole map).
 
-    ``codes`` (n, c // groups, kh, kw) uint8 index ``codebook``; ``scale`` (n,) float64 is metadata: the real value of a
-    weight is ``scale[n] * levels[code]``.
+    ``codes`` (n, c // groups, kh, kw) uint8 index ``codebook``; ``scale`` (n,) float64 is metadata:
+    the real value of a weight is ``scale[n] * levels[code]``.
     """
 
     codes: np.ndarray
@@ -67,10 +69,11 @@ class AveragePool:
 
 @dataclass(frozen=True)
 class Select:
-    """Copy channels: output channel ``c`` is input channel ``c - offset`` where that exists, else exactly 0.
+    """Copy channels: output channel ``c`` is input channel ``c - offset`` where that exists, else
+    exactly 0.
 
-    With stride 1, offset 0 and all channels it is the identity that carries an add of two stored tensors; with a stride
-    and an offset it is the parameter-free shortcut of CIFAR ResNets.
+    With stride 1, offset 0 and all channels it is the identity that carries an add of two stored
+    tensors; with a stride and an offset it is the parameter-free shortcut of CIFAR ResNets.
     """
 
     channels: int
@@ -136,10 +139,11 @@ def pad_levels(levels: np.ndarray, padding: Padding) -> np.ndarray:
 def accumulate(
     op: Conv | AveragePool | Select, levels: np.ndarray, largest: int | None = None
 ) -> np.ndarray:
-    """Return the exact accumulator, int32 or int64 of shape (b, oh, ow, n), for input levels (b, h, w, c).
+    """Return the exact accumulator, int32 or int64 of shape (b, oh, ow, n), for input levels (b, h,
+    w, c).
 
-    ``levels`` are integers, or the same integers in float32. ``largest`` bounds their magnitude; it is taken from the
-    array when not given.
+    ``levels`` are integers, or the same integers in float32. ``largest`` bounds their magnitude; it
+    is taken from the array when not given.
     """
     oh, ow, channels = output_shape(op, levels.shape[1:])
     largest = int(np.abs(levels).max(initial=0)) if largest is None else largest
@@ -198,10 +202,12 @@ def convolve_depthwise(op: Conv, padded: np.ndarray, oh: int, ow: int) -> np.nda
 
 
 def max_pool(op: MaxPool, codes: np.ndarray) -> np.ndarray:
-    """Return the maximum code over each window, skipping padding taps; uint8 (b, oh, ow, c) from (b, h, w, c)."""
+    """Return the maximum code over each window, skipping padding taps; uint8 (b, oh, ow, c) from
+    (b, h, w, c)."""
     oh, ow, _ = output_shape(op, codes.shape[1:])
     top, bottom, left, right = op.padding
-    # -1 loses against every code; a window of nothing but padding is refused when the network is built.
+    # -1 loses against every code; a window of nothing but padding is refused when the network is
+    # built.
     padded = np.pad(
         codes.astype(np.int16),
         ((0, 0), (top, bottom), (left, right), (0, 0)),

@@ -1,8 +1,9 @@
 """Planes: a tensor with more codes than the array can index, as digits of its level.
 
-With ``u = levels[c] - levels[0]`` in base ``2**p``, ``level = levels[0] + sum_i digit_i * 2**(p*i)``; ``levels[0]`` is
-folded into the table of the top digit. Each digit is one plane with its own small table, and the product of two tensors
-is the sum over all pairs of planes: exact for every codebook.
+With ``u = levels[c] - levels[0]`` in base ``2**p``, ``level = levels[0] + sum_i digit_i *
+2**(p*i)``; ``levels[0]`` is folded into the table of the top digit. Each digit is one plane with
+its own small table, and the product of two tensors is the sum over all pairs of planes: exact for
+every codebook.
 """
 
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ class Planes:
     """The decomposition of one codebook for codes of ``code_bits`` bits.
 
     ``tables`` (count, 2**code_bits) int16: level of each digit, least significant plane first.
-    ``digits`` (K, count) uint8: digits of each code. ``offset`` is 0 for a single plane, else the lowest level.
+    ``digits`` (K, count) uint8: digits of each code. ``offset`` is 0 for a single plane, else the
+    lowest level.
     """
 
     code_bits: int
@@ -34,7 +36,8 @@ class Planes:
 
     @property
     def joined(self) -> np.ndarray:
-        """Each code's digits side by side, ``sum_i digit_i << (code_bits * i)``, int64 of shape (K,); increasing."""
+        """Each code's digits side by side, ``sum_i digit_i << (code_bits * i)``, int64 of shape
+        (K,); increasing."""
         return (self.digits.astype(np.int64) << (self.code_bits * np.arange(self.count))).sum(
             axis=1
         )
@@ -43,7 +46,8 @@ class Planes:
 def split_planes(codebook: Codebook, code_bits: int) -> Planes:
     """Return the planes of a codebook on an array that indexes ``2**code_bits`` levels.
 
-    A codebook that fits keeps its codes as the only digit and its levels (the last one repeated) as the only table.
+    A codebook that fits keeps its codes as the only digit and its levels (the last one repeated) as
+    the only table.
     """
     radix = 2**code_bits
     levels = codebook.levels.astype(np.int64)
