@@ -1,4 +1,5 @@
-"""The array configuration: every size a user may choose, and the widths and latencies that follow from it.
+"""The array configuration: every size a user may choose, and the widths and latencies that follow
+from it.
 
 No Amaranth here: the compiler shares this file with the hardware.
 """
@@ -19,10 +20,11 @@ def clog2(value: int) -> int:
 
 @dataclass(frozen=True)
 class ArrayConfig:
-    """A weight-stationary systolic array of ``rows`` x ``cols`` processing elements and its memories.
+    """A weight-stationary systolic array of ``rows`` x ``cols`` processing elements and its
+    memories.
 
-    ``rows`` carry input channels, ``cols`` output channels; one must divide the other. Depths are in words of their
-    memory; the default activation memory holds ResNet-20 for CIFAR-10.
+    ``rows`` carry input channels, ``cols`` output channels; one must divide the other. Depths are
+    in words of their memory; the default activation memory holds ResNet-20 for CIFAR-10.
     """
 
     rows: int = 16
@@ -129,7 +131,8 @@ class ArrayConfig:
 
     @property
     def table_slots(self) -> int:
-        """Decode tables resident per operand: the planes of two layers, rounded up to a power of two."""
+        """Decode tables resident per operand: the planes of two layers, rounded up to a power of
+        two."""
         return 1 << clog2(2 * self.planes)
 
     @property
@@ -149,7 +152,8 @@ class ArrayConfig:
 
     @property
     def issue_to_psum(self) -> int:
-        """Cycles from the issue of a word to lane 0's partial sum: memory read, decode, one per row."""
+        """Cycles from the issue of a word to lane 0's partial sum: memory read, decode, one per
+        row."""
         return 2 + self.rows
 
     @property
@@ -164,10 +168,12 @@ class ArrayConfig:
 
     @property
     def issue_to_pool(self) -> int:
-        """Cycles from the issue of a max-pool pixel's last word to its maximum: memory read, join, compare."""
+        """Cycles from the issue of a max-pool pixel's last word to its maximum: memory read, join,
+        compare."""
         return 3
 
     @property
     def result_depth(self) -> int:
-        """Words of the result queue towards the host: covers the pipeline, so a ready host never stalls it."""
+        """Words of the result queue towards the host: covers the pipeline, so a ready host never
+        stalls it."""
         return 1 << clog2(self.issue_to_write + 4)

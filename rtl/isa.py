@@ -1,7 +1,8 @@
-"""The instruction set: one declarative table from which hardware, compiler and documentation are built.
+"""The instruction set: one declarative table from which hardware, compiler and documentation are
+built.
 
-A program is one linear stream of port words: an instruction, then its payload, then the next instruction. The hardware
-reads it front to back, once. There is no Amaranth here.
+A program is one linear stream of port words: an instruction, then its payload, then the next
+instruction. The hardware reads it front to back, once. There is no Amaranth here.
 """
 
 from collections.abc import Mapping
@@ -65,12 +66,15 @@ class Destination(IntEnum):
     SCALE = 4
     """Lane parameters; address ``slot << clog2(cols) | lane``; entry: mult 16, bias 48."""
     SHIFT = 5
-    """Lane parameters, same address; entry: shift 5, residual shift 5, residual slot 4, linear 1, unused 1,
+    """Lane parameters, same address; entry: shift 5, residual shift 5, residual slot 4, linear 1,
+    unused 1,
     residual mult 16, residual offset 9 (signed)."""
     THRESHOLD = 6
-    """Encoder search trees; address ``slot << (tensor_bits + 1) | node`` (root 1, children 2n and 2n + 1)."""
+    """Encoder search trees; address ``slot << (tensor_bits + 1) | node`` (root 1, children 2n and
+    2n + 1)."""
     MAP = 7
-    """Encoder maps; address ``slot << (tensor_bits + 1) | index``; entry: joined digits of the code."""
+    """Encoder maps; address ``slot << (tensor_bits + 1) | index``; entry: joined digits of the
+    code."""
     DESCRIPTOR = 8
     """Layer descriptors; address ``slot << 3 | word``; entry: 64 bits of the descriptor."""
 
@@ -102,7 +106,11 @@ INSTRUCTION: tuple[Field, ...] = (
     Field("first", 1, "the first word of a pixel starts its accumulator from 0"),
     Field("last", 1, "the last word of a pixel goes on to the post-processor"),
     Field("chase", 1, "wait for each word until LOAD has written its address"),
-    Field("masked", 1, "each weight row is preceded by a payload word with one bit per column: 0 makes a weight 0"),
+    Field(
+        "masked",
+        1,
+        "each weight row is preceded by a payload word with one bit per column: 0 makes a weight 0",
+    ),
     Field("weight_slot", 4, "decode table of the weights"),
     Field("activation_slot", 4, "decode table of the activations"),
     Field("descriptor", 2, "descriptor slot of the layer"),
@@ -112,7 +120,9 @@ INSTRUCTION: tuple[Field, ...] = (
     Field("param_slot", 8, "lane parameters of the column tile"),
     Field("count", 16, "pixels of the block; LOAD: payload words"),
     Field("address", ADDRESS_BITS, "address of the first word; LOAD: first address"),
-    Field("row_address", ADDRESS_BITS, "address of the first word at output column 0 of the first row"),
+    Field(
+        "row_address", ADDRESS_BITS, "address of the first word at output column 0 of the first row"
+    ),
     Field("column", 13, "output column of the first pixel"),
     Field("x", 14, "input column of the first word", signed=True),
     Field("row_x", 14, "input column of a row's first word", signed=True),
@@ -127,7 +137,9 @@ DESCRIPTOR: tuple[Field, ...] = (
     Field("step_y", ADDRESS_BITS, "address step to the next output row"),
     Field("step_kx", ADDRESS_BITS, "address step to the next kernel column (inside a tile)"),
     Field("step_ky", ADDRESS_BITS, "address step to the next kernel row (inside a tile)"),
-    Field("step_plane", ADDRESS_BITS, "address step to the next plane (POOL, most significant first)"),
+    Field(
+        "step_plane", ADDRESS_BITS, "address step to the next plane (POOL, most significant first)"
+    ),
     Field("width", 13, "input width; words outside are structural zeros"),
     Field("height", 13, "input height"),
     Field("stride_x", 6, "horizontal stride in input columns"),
@@ -138,9 +150,17 @@ DESCRIPTOR: tuple[Field, ...] = (
     Field("kernel_w", 10, "kernel columns walked inside a tile (1 for convolutions)"),
     Field("kernel_h", 10, "kernel rows walked inside a tile (1 for convolutions)"),
     Field("planes", 3, "planes walked inside a tile (POOL)"),
-    Field("pace", 3, "cycles that a pixel's last word holds the stream: max(1, output planes, residual planes)"),
+    Field(
+        "pace",
+        3,
+        "cycles that a pixel's last word holds the stream: max(1, output planes, residual planes)",
+    ),
     Field("out_step", ADDRESS_BITS, "address step to the next output pixel"),
-    Field("out_plane_step", ADDRESS_BITS, "address step to the next output plane, least significant first"),
+    Field(
+        "out_plane_step",
+        ADDRESS_BITS,
+        "address step to the next output plane, least significant first",
+    ),
     Field("out_planes", 3, "planes of the output"),
     Field("residual_step", ADDRESS_BITS, "address step to the next residual pixel"),
     Field("residual_plane_step", ADDRESS_BITS, "address step to the next residual plane"),
@@ -161,9 +181,11 @@ assert width_of(DESCRIPTOR) <= 64 * DESCRIPTOR_WORDS
 
 
 def pack(layout: tuple[Field, ...], values: Mapping[str, int]) -> int:
-    """Return the integer of a layout; missing fields are 0; raise ``InputError`` for a value that does not fit.
+    """Return the integer of a layout; missing fields are 0; raise ``InputError`` for a value that
+    does not fit.
 
-    Address steps and addresses wrap: negative values of unsigned ``ADDRESS_BITS`` fields are taken modulo their width.
+    Address steps and addresses wrap: negative values of unsigned ``ADDRESS_BITS`` fields are taken
+    modulo their width.
     """
     unknown = set(values) - {item.name for item in layout}
     if unknown:
@@ -194,7 +216,8 @@ def unpack(layout: tuple[Field, ...], word: int) -> dict[str, int]:
 
 
 def checksum(body: int) -> int:
-    """Return the 16-bit checksum of an instruction's low 240 bits: XOR of its 16-bit parts and a seed.
+    """Return the 16-bit checksum of an instruction's low 240 bits: XOR of its 16-bit parts and a
+    seed.
 
     Any odd number of flipped bits in a column is found; so are all-zero and all-one words.
     """
