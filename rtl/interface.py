@@ -39,8 +39,7 @@ def struct_of(fields: tuple[Field, ...]) -> data.StructLayout:
 
 
 class LoadBus(wiring.Signature):
-    """A broadcast write, at most one entry per cycle, no back-pressure; written at the end of the
-    cycle.
+    """A broadcast write: one entry per cycle, no back-pressure, written at the end of the cycle.
 
     ``valid``; ``destination`` (``isa.Destination``); ``address`` inside the destination; ``data``:
     one port word.
@@ -58,11 +57,11 @@ class LoadBus(wiring.Signature):
 
 
 class WeightBus(wiring.Signature):
-    """One row of a weight tile, given in cycle ``f``; shadow weight of cell (row, c) from ``f + 2 +
-    c`` on.
+    """One row of a weight tile, given in cycle ``f``.
 
-    ``valid``; ``row``; ``codes``: one per column; ``mask``: one bit per column, 0 makes the weight
-    0 (all ones for a tile that is not masked); ``slot``: decode table.
+    It is the shadow weight of cell (row, c) from cycle ``f + 2 + c`` on. ``valid``; ``row``;
+    ``codes``: one per column; ``mask``: one bit per column, 0 makes the weight 0 (all ones for a
+    tile that is not masked); ``slot``: decode table.
     """
 
     def __init__(self, config: ArrayConfig) -> None:
@@ -123,12 +122,12 @@ class WordControl(data.StructLayout):
 
 
 class ResultControl(data.StructLayout):
-    """What the write-back must know about the word whose results it sees; for every word, not only
-    the last ones.
+    """What the write-back must know about the word whose results it sees.
 
-    ``valid``: a word was issued ``issue_to_write - 1`` cycles ago; ``last``: its results are to be
-    written; ``end``: last word of its tile; ``host``: the results are ``y`` for the host
-    (``encoder_depth`` was 0), else joined digits.
+    Given for every word, not only for those that are ``last``. ``valid``: a word was issued
+    ``issue_to_write - 1`` cycles ago; ``last``: its results are to be written; ``end``: last word
+    of its tile; ``host``: the results are ``y`` for the host (``encoder_depth`` was 0), else joined
+    digits.
     """
 
     def __init__(self) -> None:
@@ -139,9 +138,9 @@ class DatapathPort(wiring.Signature):
     """The boundary between control and datapath: one component, ``Datapath``.
 
     ``load`` (written at the end of its cycle), ``weights`` (cycle ``f``), ``feed`` and ``control``
-    (cycle ``t``), ``word`` (``t + 1``: the activation memory's output), ``residual`` (``t +
-    issue_to_psum + 1``: joined digits of the skip tensor for each lane, any value if there is
-    none), and back ``result_control`` and ``results`` (``t + issue_to_write - 1``: one value of
+    (cycle ``t``), ``word`` (``t + 1``: the activation memory's output), ``residual``
+    (``t + issue_to_psum + 1``: joined digits of the skip tensor for each lane, any value if there
+    is none), and back ``result_control`` and ``results`` (``t + issue_to_write - 1``: one value of
     ``RESULT_BITS`` per lane, signed ``y`` or joined digits).
     """
 
@@ -175,9 +174,9 @@ class PoolControl(data.StructLayout):
 class PoolPort(wiring.Signature):
     """The boundary of ``PoolUnit``.
 
-    ``control`` (cycle ``t``), ``word`` (``t + 1``), and back ``valid``, ``end`` and ``joined`` (``t
-    + issue_to_pool``, for one cycle: the maximum's joined digits per code of the word; ``end`` with
-    the instruction's last pixel).
+    ``control`` (cycle ``t``), ``word`` (``t + 1``), and back ``valid``, ``end`` and ``joined``
+    (``t + issue_to_pool``, for one cycle: the maximum's joined digits per code of the word; ``end``
+    with the instruction's last pixel).
     """
 
     def __init__(self, config: ArrayConfig) -> None:

@@ -10,12 +10,12 @@ __all__ = ["PoolUnit"]
 
 
 class PoolUnit(wiring.Component):
-    """Take the maximum of joined codes over a window: one word per cycle, ``issue_to_pool``
-    latency.
+    """Take the maximum of joined codes over a window: one word per cycle.
 
-    The planes of a tap come most significant first. Digits join by shifting, so a tap that is not
-    complete never exceeds the same tap complete and may take part in the maximum at any time. A
-    skipped tap is all zeros, which never wins; a window of nothing but padding gives 0.
+    Latency ``issue_to_pool`` from the pixel's last word. The planes of a tap come most significant
+    first. Digits join by shifting, so a tap that is not complete never exceeds the same tap
+    complete and may take part in the maximum at any time. A skipped tap is all zeros, which never
+    wins; a window of nothing but padding gives 0.
     """
 
     def __init__(self, config: ArrayConfig) -> None:
@@ -41,9 +41,9 @@ class PoolUnit(wiring.Component):
             tap = Signal(self.config.joined_bits, name=f"tap_{lane}", reset_less=True)
             best = Signal(self.config.joined_bits, name=f"best_{lane}", reset_less=True)
             digit = Mux(read.pad, 0, self.word[lane])
-            m.d.sync += [
-                tap.eq(Cat(digit, Mux(read.top, 0, tap))),
-                best.eq(Mux(tapped.first | (tap > best), tap, best)),
-            ]
+            with m.If(read.valid):
+                m.d.sync += tap.eq(Cat(digit, Mux(read.top, 0, tap)))
+            with m.If(tapped.valid & (tapped.first | (tap > best))):
+                m.d.sync += best.eq(tap)
             m.d.comb += self.joined[lane].eq(best)
         return m

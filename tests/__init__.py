@@ -1,0 +1,1 @@
+"""The tests, one folder per stage of the flow."""

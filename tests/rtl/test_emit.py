@@ -1,0 +1,72 @@
+"""Verilog with shared modules."""
+
+import re
+
+import pytest
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+
+from nupes.rtl.cell import Cell
+from nupes.rtl.config import ArrayConfig
+from nupes.rtl.datapath import Datapath
+from nupes.rtl.emit import Library, place, verilog
+
+CONFIG = ArrayConfig(rows=2, cols=4, code_bits=2, acc_depth=4, act_depth=8, param_slots=2)
+
+
+@pytest.fixture(scope="module")
+def text() -> str:
+    """Verilog of a small datapath."""
+    library = Library()
+    return verilog(Datapath(CONFIG, library), library, "datapath")
+
+
+def ports_of(text: str, module: str) -> set[str]:
+    """Return the ports of a module, from its header."""
+    header = re.search(rf"^module {module}\((.*?)\);", text, re.MULTILINE | re.DOTALL)
+    assert header
+    return {port.strip() for port in header[1].split(",")}
+
+
+def test_repeated_blocks_are_defined_once(text: str) -> None:
+    defined = re.findall(r"^module (nupes_\w+)\(", text, re.MULTILINE)
+    assert sorted(defined) == ["nupes_cell", "nupes_decoder", "nupes_decoder_1", "nupes_lane"]
+    placed = re.findall(r"^  (nupes_\w+) (\w+) \(", text, re.MULTILINE)
+    assert sum(module == "nupes_cell" for module, _ in placed) == CONFIG.rows * CONFIG.cols
+    assert {f"cell_r{r}_c{c}" for r in range(2) for c in range(4)} <= {name for _, name in placed}
+    assert sum(module == "nupes_lane" for module, _ in placed) == CONFIG.cols
+
+
+@pytest.mark.parametrize("module", ["nupes_cell", "nupes_decoder", "nupes_lane"])
+def test_instances_connect_every_port(text: str, module: str) -> None:
+    instances = re.findall(rf"^  {module} \w+ \((.*?)\);", text, re.MULTILINE | re.DOTALL)
+    assert instances
+    for instance in instances:
+        assert set(re.findall(r"\.(\w+)\(", instance)) == ports_of(text, module)
+
+
+def test_the_same_configuration_gives_the_same_text(text: str) -> None:
+    library = Library()
+    assert verilog(Datapath(CONFIG, library), library, "datapath") == text
+
+
+def test_other_arguments_are_another_module() -> None:
+    library = Library()
+
+    class Pair(wiring.Component):
+        def __init__(self) -> None:
+            super().__init__({})
+
+        def elaborate(self, platform: object) -> Module:
+            m = Module()
+            small = place(m, library, "small", Cell, 2, 2, 8)
+            large = place(m, library, "large", Cell, 8, 9, 20)
+            m.d.comb += [small.level.eq(1), large.level.eq(small.level_out)]
+            return m
+
+    text = verilog(Pair(), library, "pair")
+    assert re.findall(r"^module (nupes_\w+)\(", text, re.MULTILINE) == [
+        "nupes_cell",
+        "nupes_cell_1",
+    ]
+    assert len(library.define(Cell, 2, 2, 8)[1].level) == 2
