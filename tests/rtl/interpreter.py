@@ -1,0 +1,251 @@
+"""What a program means: the hardware's instruction set executed one instruction at a time, without
+cycles."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from nupes.model.arithmetic import requantize, residual_term
+from nupes.rtl.config import INSTRUCTION_BITS, ArrayConfig, clog2
+from nupes.rtl.isa import (
+    ADDRESS_BITS,
+    CHECKSUM_BITS,
+    DESCRIPTOR,
+    INSTRUCTION,
+    Destination,
+    Opcode,
+    Status,
+    checksum,
+    unpack,
+)
+from tests.rtl.testbench import signed
+
+__all__ = ["Machine", "Word", "walk"]
+
+
+@dataclass(frozen=True)
+class Word:
+    """One word of a block's walk."""
+
+    address: int
+    inside: bool
+    first: bool
+    last: bool
+    top: bool
+    end: bool
+    pixel: int
+    out_address: int
+    residual_address: int
+
+
+def walk(tile: dict[str, int], layer: dict[str, int]) -> Iterator[Word]:
+    """Return the words of a block: output pixels in raster order, then taps, then planes."""
+    kernel_h, kernel_w = max(1, layer["kernel_h"]), max(1, layer["kernel_w"])
+    planes, wrap = max(1, layer["planes"]), 1 << ADDRESS_BITS
+    for pixel in range(tile["count"]):
+        row, column = divmod(tile["column"] + pixel, layer["out_width"])
+        if row == 0:
+            start, x = tile["address"] + pixel * layer["step_x"], tile["x"]
+            x += pixel * layer["stride_x"]
+        else:
+            start = tile["row_address"] + row * layer["step_y"] + column * layer["step_x"]
+            x = tile["row_x"] + column * layer["stride_x"]
+        y = tile["y"] + row * layer["stride_y"]
+        taps = [
+            (ky, kx, q) for ky in range(kernel_h) for kx in range(kernel_w) for q in range(planes)
+        ]
+        for number, (ky, kx, q) in enumerate(taps):
+            offset = ky * layer["step_ky"] + kx * layer["step_kx"] + q * layer["step_plane"]
+            inside = 0 <= y + ky * layer["dilation_y"] < layer["height"]
+            inside &= 0 <= x + kx * layer["dilation_x"] < layer["width"]
+            last = number == len(taps) - 1
+            yield Word(
+                address=(start + offset) % wrap,
+                inside=inside,
+                first=number == 0,
+                last=last,
+                top=q == 0,
+                end=last and pixel == tile["count"] - 1,
+                pixel=pixel,
+                out_address=(tile["out_address"] + pixel * layer["out_step"]) % wrap,
+                residual_address=(tile["residual_address"] + pixel * layer["residual_step"]) % wrap,
+            )
+
+
+@dataclass
+class Machine:
+    """The state that a program can see."""
+
+    config: ArrayConfig
+    memory: dict[tuple[Destination, int], int] = field(default_factory=dict)
+    sums: dict[tuple[int, int], int] = field(default_factory=dict)
+    results: list[list[int]] = field(default_factory=list)
+    status: Status = Status.RUNNING
+
+    def run(self, words: Sequence[int]) -> None:
+        """Execute a program to its end."""
+        config, stream = self.config, iter(words)
+        while self.status == Status.RUNNING:
+            raw = 0
+            for index in range(config.instruction_words):
+                raw |= next(stream) << (index * config.port_bits)
+            raw &= (1 << INSTRUCTION_BITS) - 1
+            body_bits = INSTRUCTION_BITS - CHECKSUM_BITS
+            body = raw & ((1 << body_bits) - 1)
+            tile = unpack(INSTRUCTION, body)
+            if raw >> body_bits != checksum(body) or not 1 <= tile["opcode"] <= 4:
+                self.status = Status.BAD_INSTRUCTION
+            elif tile["opcode"] == Opcode.LOAD:
+                for index in range(tile["count"]):
+                    place = Destination(tile["destination"]), tile["address"] + index
+                    self.memory[place] = next(stream)
+            elif tile["opcode"] == Opcode.TILE:
+                self.tile(tile, stream)
+            elif tile["opcode"] == Opcode.POOL:
+                self.pool(tile)
+            else:
+                self.status = Status.OK
+
+    def descriptor(self, slot: int) -> dict[str, int]:
+        """Return a layer's descriptor."""
+        words = [self.memory[Destination.DESCRIPTOR, slot << 3 | i] for i in range(5)]
+        return unpack(DESCRIPTOR, sum(word << (64 * i) for i, word in enumerate(words)))
+
+    def codes(self, address: int, count: int, part: int = 0) -> list[int]:
+        """Return ``count`` codes of an activation word, from slice ``part``."""
+        bits = self.config.code_bits
+        word = self.memory.get((Destination.ACTIVATION, address % self.config.act_depth), 0)
+        return [word >> (bits * (part * count + i)) & ((1 << bits) - 1) for i in range(count)]
+
+    def store(self, address: int, codes: list[int], part: int = 0) -> None:
+        """Write a slice of an activation word."""
+        bits, place = (
+            self.config.code_bits,
+            (Destination.ACTIVATION, address % self.config.act_depth),
+        )
+        word = self.memory.get(place, 0)
+        for lane, code in enumerate(codes):
+            position = bits * (part * len(codes) + lane)
+            word &= ~(((1 << bits) - 1) << position)
+            word |= (code & ((1 << bits) - 1)) << position
+        self.memory[place] = word
+
+    def level(self, table: Destination, slot: int, code: int, bits: int) -> int:
+        """Decode one code."""
+        return signed(self.memory[table, slot << self.config.code_bits | code], bits)
+
+    def joined(self, address: int, step: int, planes: int, count: int, part: int) -> list[int]:
+        """Return joined digits of ``count`` codes."""
+        digits = [self.codes(address + i * step, count, part) for i in range(planes)]
+        bits = self.config.code_bits
+        return [sum(digits[i][lane] << (bits * i) for i in range(planes)) for lane in range(count)]
+
+    def tile(self, tile: dict[str, int], stream: Iterator[int]) -> None:
+        """Execute a TILE."""
+        config, layer = self.config, self.descriptor(tile["descriptor"])
+        weights = []
+        for _ in range(tile["rows"]):
+            mask = next(stream) if tile["masked"] else -1
+            row = next(stream)
+            codes = [
+                row >> (config.code_bits * c) & (2**config.code_bits - 1)
+                for c in range(config.cols)
+            ]
+            weights.append(
+                [
+                    self.level(
+                        Destination.WEIGHT_TABLE,
+                        tile["weight_slot"],
+                        code,
+                        config.weight_level_bits,
+                    )
+                    * (mask >> c & 1)
+                    for c, code in enumerate(codes)
+                ]
+            )
+        for word in walk(tile, layer):
+            part = tile["slice"] if config.rows < config.cols else 0
+            codes = self.codes(word.address, config.rows, part)
+            levels = [
+                self.level(
+                    Destination.ACTIVATION_TABLE,
+                    tile["activation_slot"],
+                    code,
+                    config.activation_level_bits,
+                )
+                * word.inside
+                for code in codes[: tile["rows"]]
+            ]
+            for col in range(config.cols):
+                product = sum(level * weights[r][col] for r, level in enumerate(levels))
+                old = 0 if word.first and tile["first"] else self.sums[word.pixel, col]
+                self.sums[word.pixel, col] = old + product
+            if word.last and tile["last"]:
+                self.finish(tile, layer, word)
+
+    def finish(self, tile: dict[str, int], layer: dict[str, int], word: Word) -> None:
+        """Requantize and encode a pixel."""
+        config = self.config
+        part = tile["out_slice"] if config.cols < config.rows else 0
+        residual = self.joined(
+            word.residual_address,
+            layer["residual_plane_step"],
+            layer["residual_planes"],
+            config.cols,
+            part,
+        )
+        values = [
+            self.lane(
+                tile["param_slot"] << clog2(config.cols) | col, self.sums[word.pixel, col], digits
+            )
+            for col, digits in enumerate(residual)
+        ]
+        if layer["encoder_depth"] == 0:
+            self.results.append(values)
+            return
+        codes = [self.encode(y, layer["encoder_slot"], layer["encoder_depth"]) for y in values]
+        for plane in range(layer["out_planes"]):
+            digits = [code >> (config.code_bits * plane) for code in codes]
+            self.store(word.out_address + plane * layer["out_plane_step"], digits, part)
+
+    def lane(self, place: int, total: int, digits: int) -> int:
+        """Requantize one sum."""
+        scale = self.memory[Destination.SCALE, place]
+        shift = self.memory[Destination.SHIFT, place]
+        if shift >> 14 & 1:
+            level = signed(digits + signed(shift >> 32, 9), self.config.activation_level_bits)
+        else:
+            code = digits & (2**self.config.code_bits - 1)
+            slot = shift >> 10 & 15
+            bits = self.config.activation_level_bits
+            level = self.level(Destination.RESIDUAL_TABLE, slot, code, bits)
+        mult = shift >> 16 & 0xFFFF
+        term = residual_term(level, mult, shift >> 5 & 31) if mult else 0
+        arguments = (scale & 0xFFFF, signed(scale >> 16, 48), shift & 31)
+        return int(requantize(np.array(total), *map(np.array, arguments), np.array(term)))
+
+    def encode(self, y: int, slot: int, depth: int) -> int:
+        """Search the encoder's tree."""
+        base, node = slot << self.config.encoder_stages, 1
+        for _ in range(depth):
+            node = node << 1 | (y >= signed(self.memory[Destination.THRESHOLD, base | node], 16))
+        return self.memory[Destination.MAP, base | (node - (1 << depth))]
+
+    def pool(self, tile: dict[str, int]) -> None:
+        """Execute a POOL."""
+        config, layer = self.config, self.descriptor(tile["descriptor"])
+        best = [0] * config.lanes
+        tap = [0] * config.lanes
+        for word in walk(tile, layer):
+            best = [0] * config.lanes if word.first else best
+            codes = self.codes(word.address, config.lanes) if word.inside else [0] * config.lanes
+            tap = [
+                (0 if word.top else old) << config.code_bits | code
+                for old, code in zip(tap, codes, strict=True)
+            ]
+            best = [max(pair) for pair in zip(best, tap, strict=True)]
+            if word.last:
+                for plane in range(layer["out_planes"]):
+                    digits = [code >> (config.code_bits * plane) for code in best]
+                    self.store(word.out_address + plane * layer["out_plane_step"], digits)
