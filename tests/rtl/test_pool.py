@@ -1,4 +1,4 @@
-"""The max-pool unit, against ``model.operators.max_pool``'s rule: the maximum of codes, no padding."""
+"""The max-pool unit: the maximum of codes, padding skipped, as in ``model.operators.max_pool``."""
 
 import numpy as np
 import pytest
