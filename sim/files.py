@@ -17,8 +17,9 @@ __all__ = ["RawResult", "image_text", "patch_text", "port_words", "read_report"]
 class RawResult:
     """What the accelerator's ports said in one run.
 
-    ``status``: ``nupes.rtl.isa.Status``; ``cycles``: from ``start`` to ``done``; ``marks`` (m,) int64: the cycle of each
-    ``mark``, counted from ``start``; ``outputs`` (r, cols) int16: accepted results, lane 0 first.
+    ``status``: ``nupes.rtl.isa.Status``; ``cycles``: from ``start`` to ``done``; ``marks`` (m,)
+    int64: the cycle of each ``mark``, counted from ``start``; ``outputs`` (r, cols) int16: accepted
+    results, lane 0 first.
     """
 
     status: int
@@ -28,7 +29,8 @@ class RawResult:
 
 
 def port_words(words: object, port_bits: int, name: str = "image") -> np.ndarray:
-    """Return port words as uint64 (n, k) from such an array, a (n,) array if k is 1, or a list of Python integers.
+    """Return port words as uint64 (n, k) from such an array, a (n,) array if k is 1, or a list of
+    Python integers.
 
     Raise ``InputError`` if a word does not fit ``port_bits``.
     """
@@ -84,7 +86,7 @@ def patch_text(addresses: np.ndarray, words: np.ndarray, port_bits: int) -> byte
 
 
 def read_report(path: Path, cols: int) -> RawResult:
-    """Return the result of a job; raise ``SimulationError`` if the run did not end, or not cleanly."""
+    """Return a job's result; raise ``SimulationError`` if the run did not end, or not cleanly."""
     head, *lines = path.read_text().split("\n")
     fields = head.split()
     try:

@@ -1,7 +1,9 @@
-"""The simulator's side of a resident simulation: a cocotb test that serves jobs until its owner closes the socket.
+"""The simulator's side of a resident simulation: a cocotb test that serves jobs until its owner
+closes the socket.
 
-Runs inside the simulator. A request is one JSON line ``{"job": n}``; the job itself is in the files that ``testbench.v``
-reads. The answer is ``{"job": n}`` when the report is written. Python sleeps while the job is simulated.
+Runs inside the simulator. A request is one JSON line ``{"job": n}``; the job itself is in the files
+that ``testbench.v`` reads. The answer is ``{"job": n}`` when the report is written. Python sleeps
+while the job is simulated.
 """
 
 import json
@@ -20,7 +22,7 @@ OWNER = "NUPES_OWNER"
 
 
 def die_with(owner: int) -> None:
-    """End this process when its owner is gone; a simulation in progress does not read the socket."""
+    """End this process when its owner is gone; nobody reads the socket while a job runs."""
     while os.getppid() == owner:
         time.sleep(0.5)
     os._exit(1)

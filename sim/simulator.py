@@ -1,4 +1,4 @@
-"""The user's side of a resident simulation: ``Simulator`` starts one, gives it jobs, and ends it."""
+"""The user's side of a resident simulation: ``Simulator`` starts it, gives it jobs, ends it."""
 
 import json
 import os
@@ -33,9 +33,11 @@ WAVE_FORMATS = ("vcd", "fst")
 
 @dataclass(frozen=True)
 class Stalls:
-    """Random back-pressure on the external ports: the probability of a stall per cycle, in steps of 1/256.
+    """Random back-pressure on the external ports: the probability of a stall per cycle, in steps of
+    1/256.
 
-    ``response`` = 1 is a memory that never answers. The same ``seed`` (1 to 2**32 - 1) gives the same stalls.
+    ``response`` = 1 is a memory that never answers. The same ``seed`` (1 to 2**32 - 1) gives the
+    same stalls.
     """
 
     request: float = 0.0
@@ -59,9 +61,10 @@ NO_STALLS = Stalls()
 class SimulationResult:
     """What a program computed on the hardware, image by image.
 
-    ``outputs`` float64 (b, *output_shape): equal to the integer network's; ``y`` int16, the same before the scale;
-    ``cycles``: from ``start`` to ``done``, per image; ``layer_cycles`` int64 (b, layers): their sum is ``cycles``;
-    a layer runs from its first word to the next layer's, the first from ``start``, the last to ``done``.
+    ``outputs`` float64 (b, *output_shape): equal to the integer network's; ``y`` int16, the same
+    before the scale; ``cycles``: from ``start`` to ``done``, per image; ``layer_cycles`` int64 (b,
+    layers): their sum is ``cycles``; a layer runs from its first word to the next layer's, the
+    first from ``start``, the last to ``done``.
     """
 
     outputs: np.ndarray
@@ -76,16 +79,19 @@ class Simulator:
     Args:
         config: the array.
         simulator: "verilator" or "icarus".
-        latency: cycles from the acceptance of a memory request to its first word, at least 1; ``execute`` may differ.
-        waves: file that records every signal, ``.vcd`` or ``.fst``; an ``.fst`` from Verilator needs zlib's header.
-        verilog: text that defines ``nupes_accelerator``, instead of the one generated for ``config``.
+        latency: cycles from the acceptance of a memory request to its first word, at least 1;
+            ``execute`` may differ.
+        waves: file that records every signal, ``.vcd`` or ``.fst``; an ``.fst`` from Verilator
+            needs zlib's header.
+        verilog: text that defines ``nupes_accelerator``, instead of the one generated for
+            ``config``.
         memory_words: port words of the external memory.
         timeout: seconds that one run may take.
         progress: called with a line of text when something takes longer than a second.
 
     Raises:
-        SimulationError: a tool is missing (the message names the command that installs it), the build failed, or the
-            simulator ended by itself (its log is quoted and kept).
+        SimulationError: a tool is missing (the message names the command that installs it), the
+            build failed, or the simulator ended by itself (its log is quoted and kept).
     """
 
     def __init__(
@@ -152,7 +158,8 @@ class Simulator:
         }
         self._socket = ours
         with theirs, (self._directory / "simulator.log").open("wb") as log:
-            # A session of its own: the terminal's interrupt goes to us alone, and we end the simulator.
+            # A session of its own: the terminal's interrupt goes to us alone, and we end the
+            # simulator.
             self._process = subprocess.Popen(
                 command,
                 env=environment,
@@ -198,14 +205,17 @@ class Simulator:
         reset_cycle: int = 0,
         cycle_limit: int = 1 << 30,
     ) -> RawResult:
-        """Run one program image once and return what the ports said; an error status is a result, not an exception.
+        """Run one program image once and return what the ports said; an error status is a result,
+        not an exception.
 
-        ``image``: port words from address 0, uint64 (words, ceil(port_bits / 64)) or Python integers; the memory above is
-        zero. ``patch``: addresses (n,) and words (n, k) written over the image for this run alone. With ``reset_cycle``
-        the accelerator is reset in that cycle and the run begins again; the result is the second run's.
+        ``image``: port words from address 0, uint64 (words, ceil(port_bits / 64)) or Python
+        integers; the memory above is zero. ``patch``: addresses (n,) and words (n, k) written over
+        the image for this run alone. With ``reset_cycle`` the accelerator is reset in that cycle
+        and the run begins again; the result is the second run's.
 
-        Raise ``InputError`` for words that do not fit, ``SimulationError`` if the run gave no status within
-        ``cycle_limit`` cycles or ``timeout`` seconds, gave undefined bits, or left the accelerator busy.
+        Raise ``InputError`` for words that do not fit, ``SimulationError`` if the run gave no
+        status within ``cycle_limit`` cycles or ``timeout`` seconds, gave undefined bits, or left
+        the accelerator busy.
         """
         if self._process is None:
             raise SimulationError("the simulator is not running; use `with Simulator(...) as hw:`")
@@ -273,10 +283,12 @@ class Simulator:
         stalls: Stalls = NO_STALLS,
         progress: Callable[[int, int], None] | None = None,
     ) -> SimulationResult:
-        """Run a program on real images (b, c, h, w); ``outputs`` equals ``program.network(images)``.
+        """Run a program on real images (b, c, h, w); ``outputs`` equals
+        ``program.network(images)``.
 
-        ``progress`` is called with (images done, images) after each. Raise ``InputError`` for a program of another array
-        or images that do not fit it, ``SimulationError`` if the hardware ends with an error status.
+        ``progress`` is called with (images done, images) after each. Raise ``InputError`` for a
+        program of another array or images that do not fit it, ``SimulationError`` if the hardware
+        ends with an error status.
         """
         parts = []
         for part in self.stream(program, images, stalls=stalls):
@@ -293,7 +305,7 @@ class Simulator:
         )
 
     def _write_image(self, image: np.ndarray | Sequence[int]) -> bool:
-        """Write the program file if the image differs from the one in memory; return whether it does."""
+        """Write the program file if the image is not the one in memory; return whether it did."""
         words = port_words(image, self.config.port_bits)
         if not 0 < len(words) <= self.memory_words:
             raise InputError(
@@ -307,7 +319,7 @@ class Simulator:
         return True
 
     def _write_patch(self, patch: tuple[np.ndarray, np.ndarray] | None) -> bool:
-        """Write the patch file: this run's words, and the image's where only the last run had its own."""
+        """Write the patch file: this run's words, and the image's where only the last run's are."""
         assert self._image is not None
         addresses, words = np.empty(0, np.int64), self._image[:0]
         if patch is not None:
@@ -348,7 +360,7 @@ class Simulator:
             raise SimulationError("the simulator answered another job than the one it was given")
 
     def _receive(self, seconds: float) -> dict:
-        """Return the simulator's next message; raise ``SimulationError`` if it ends or is too late."""
+        """Return the simulator's next message; raise ``SimulationError`` if none comes in time."""
         assert self._socket is not None
         assert self._process is not None
         deadline = time.monotonic() + seconds
@@ -375,7 +387,7 @@ class Simulator:
         return json.loads(data)
 
     def _keep_log(self) -> str:
-        """Copy the simulator's log to a place that outlives the job files; return its end and that place."""
+        """Copy the simulator's log to a place that outlives the job; return its place and end."""
         log = self._directory / "simulator.log"
         end = tail(log)
         descriptor, kept = tempfile.mkstemp(prefix="nupes-simulator-", suffix=".log")
