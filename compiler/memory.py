@@ -1,0 +1,52 @@
+"""Activation memory: which words a tensor may use while it lives."""
+
+from dataclasses import dataclass
+
+from nupes.model.errors import CapacityError
+from nupes.rtl.config import ArrayConfig
+
+__all__ = ["Request", "allocate"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A tensor that needs ``words`` from the layer that writes it (-1: the host) to its last
+    reader, inclusive.
+    """
+
+    name: str
+    words: int
+    born: int
+    dies: int
+
+
+def allocate(requests: list[Request], config: ArrayConfig) -> dict[str, int]:
+    """Return the base address of every tensor; tensors that live at the same time never overlap.
+
+    Largest first, each at the lowest address that is free during its life. Raise ``CapacityError``
+    with the tensor, the words missing and the smallest ``act_depth`` that holds the network under
+    this strategy.
+    """
+    placed: list[tuple[Request, int]] = []
+    for request in sorted(requests, key=lambda item: (-item.words, item.born)):
+        rivals = sorted(
+            (base, base + other.words)
+            for other, base in placed
+            if other.born <= request.dies and request.born <= other.dies
+        )
+        base = 0
+        for start, stop in rivals:
+            if base + request.words <= start:
+                break
+            base = max(base, stop)
+        placed.append((request, base))
+    needed = max((base + request.words for request, base in placed), default=0)
+    if needed > config.act_depth:
+        worst = max(placed, key=lambda item: item[1] + item[0].words)[0]
+        raise CapacityError(
+            f"activation memory must hold {needed} words, but act_depth is {config.act_depth}: "
+            f"tensor {worst.name!r} does not fit by {needed - config.act_depth} words; "
+            f"the smallest that fits is ArrayConfig(rows={config.rows}, cols={config.cols}, "
+            f"act_depth={needed})"
+        )
+    return {request.name: base for request, base in placed}

@@ -1,0 +1,151 @@
+"""The program: memory image, where the host puts the input, how it reads the results, and the exact
+cycles.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from nupes.compiler.layout import InputLayout
+from nupes.compiler.schedule import Schedule, Step, schedule
+from nupes.compiler.timing import Timeline, predict
+from nupes.model.network import IntegerNetwork
+from nupes.rtl.config import INSTRUCTION_BITS, ArrayConfig
+from nupes.rtl.isa import pack_instruction
+
+__all__ = ["LayerReport", "Program", "compile"]
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One layer on the array: exact cycles, tiles, real MACs and utilization (MACs per cell and
+    cycle).
+    """
+
+    name: str
+    cycles: int
+    tiles: int
+    macs: int
+    utilization: float
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A compiled network. ``cycles`` is exact for a memory of ``latency`` cycles that never stalls."""
+
+    network: IntegerNetwork
+    array: ArrayConfig
+    latency: int
+    schedule: Schedule = field(repr=False)
+    timeline: Timeline = field(repr=False)
+    layers: tuple[LayerReport, ...]
+
+    @property
+    def cycles(self) -> int:
+        """Cycles of one image, from start to done."""
+        return self.timeline.cycles
+
+    @property
+    def utilization(self) -> float:
+        """Real MACs per processing element and cycle, end to end."""
+        return sum(layer.macs for layer in self.layers) / (
+            self.array.rows * self.array.cols * self.cycles
+        )
+
+    @cached_property
+    def image(self) -> np.ndarray:
+        """The external memory's content, uint64 (words, ceil(port_bits / 64)); input holes are 0."""
+        parts = []
+        for step in self.schedule.steps:
+            parts.append(instruction_words(step, self.array))
+            if step.payload is not None and step.words:
+                parts.append(step.payload())
+            elif step.words:
+                parts.append(np.zeros((step.words, parts[0].shape[1]), np.uint64))
+        return np.concatenate(parts)
+
+    @cached_property
+    def holes(self) -> np.ndarray:
+        """Addresses in the image of the input words, in the order of ``input_words``; int64."""
+        position, runs = 0, []
+        for step in self.schedule.steps:
+            position += self.array.instruction_words
+            if step.hole >= 0:
+                runs.append(np.arange(position, position + step.words))
+            position += step.words
+        return np.concatenate(runs)
+
+    @property
+    def input(self) -> InputLayout:
+        """How the host packs the input."""
+        assert self.schedule.input is not None
+        return self.schedule.input
+
+    def input_patches(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return image addresses (int64) and words (uint64, one row each) for input codes (h, w,
+        c).
+        """
+        return self.holes, self.input.words(codes, self.array)
+
+    def outputs(self, raw: np.ndarray) -> np.ndarray:
+        """Return ``y`` int16 of the network's output shape from result words, int16 (words, cols)."""
+        last = self.network.layers[-1]
+        height, width, channels = self.network.layer_shapes()[last.name]
+        out = np.zeros((height * width, channels), np.int16)
+        position = 0
+        for tile in self.schedule.results:
+            lanes = min(self.array.cols, channels - tile.channel)
+            rows = raw[position : position + tile.count, :lanes]
+            out[tile.first : tile.first + tile.count, tile.channel : tile.channel + lanes] = rows
+            position += tile.count
+        return out.T.reshape(self.network.output_shape)
+
+
+def instruction_words(step: Step, config: ArrayConfig) -> np.ndarray:
+    """Return an instruction as port words, uint64 (instruction_words, ceil(port_bits / 64))."""
+    packed, width = pack_instruction(step.fields), config.port_bits
+    words = -(-width // 64)
+    rows = [
+        [
+            (packed >> (width * i) & ((1 << width) - 1)) >> (64 * j) & (2**64 - 1)
+            for j in range(words)
+        ]
+        for i in range(-(-INSTRUCTION_BITS // width))
+    ]
+    return np.array(rows, np.uint64)
+
+
+def compile(network: IntegerNetwork, array: ArrayConfig, latency: int = 20) -> Program:
+    """Compile a network for an array; raise ``CapacityError`` or ``UnsupportedError`` with the
+    layer if it cannot run.
+
+    ``latency`` is that of the external memory in cycles, for the prediction; values never depend on
+    it.
+    """
+    plan = schedule(network, array)
+    timeline = predict(plan, array, latency)
+    stops = [*timeline.marks[1:], timeline.cycles]
+    starts = [0, *timeline.marks[1:]]
+    macs = network.macs
+    tiles = tiles_per_layer(plan)
+    layers = [
+        LayerReport(
+            layer.name, stop - start, count, macs[layer.name],
+            macs[layer.name] / (array.rows * array.cols * max(stop - start, 1)),
+        )
+        for layer, start, stop, count in zip(network.layers, starts, stops, tiles, strict=True)
+    ]  # fmt: skip
+    return Program(network, array, latency, plan, timeline, tuple(layers))
+
+
+def tiles_per_layer(plan: Schedule) -> list[int]:
+    """Return the number of TILE and POOL instructions of each layer."""
+    counts: list[int] = []
+    for step in plan.steps:
+        if step.count == 0:
+            continue
+        if step.fields["mark"]:
+            counts.append(0)
+        counts[-1] += 1
+    return counts

@@ -1,0 +1,221 @@
+"""Exact cycles without simulation: the control of the hardware as recurrences over words, bursts
+and tiles.
+
+Every rule is one of docs/hardware.md. Cycle 0 is the cycle of ``start``. The memory delivers a
+burst accepted in cycle n from cycle ``n + latency`` on, one word per cycle, bursts in order; the
+host takes every result at once.
+"""
+
+from bisect import bisect_left
+from dataclasses import dataclass
+
+import numpy as np
+
+from nupes.compiler.schedule import Schedule, Step
+from nupes.model.errors import SimulationError
+from nupes.rtl.config import ArrayConfig
+from nupes.rtl.isa import LAG_FREE, Destination, Opcode
+
+__all__ = ["Timeline", "predict"]
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """When things happen: the run's cycles, each layer's first word, and first and final issue of
+    every tile.
+    """
+
+    cycles: int
+    marks: tuple[int, ...]
+    first_issue: tuple[int, ...]
+    final_issue: tuple[int, ...]
+
+
+class Fetch:
+    """The prefetcher: when each word of the program can be consumed."""
+
+    def __init__(self, config: ArrayConfig, latency: int) -> None:
+        self.burst = config.burst
+        self.ahead = config.fetch_depth // config.burst
+        self.latency = latency
+        self.popped: list[int] = []  # cycle in which the final word of each burst was consumed
+        self.arrival: list[int] = []  # cycle in which the first word of each burst arrives
+        self.request = 0
+        self.word = 0  # words consumed
+        self.cycle = 0  # cycle in which the last one was
+
+    def burst_arrival(self, index: int) -> int:
+        """Return the cycle in which the first word of a burst arrives, requesting bursts up to it."""
+        while len(self.arrival) <= index:
+            k = len(self.arrival)
+            ready = self.request + 1
+            if k >= 2:
+                ready = max(ready, self.arrival[k - 2] + self.burst)
+            if k >= self.ahead:
+                ready = max(ready, self.popped[k - self.ahead] + 1)
+            self.request = ready
+            free = self.arrival[-1] + self.burst if k else 0
+            self.arrival.append(max(ready + self.latency, free))
+        return self.arrival[index]
+
+    def consume(self, count: int, earliest: int) -> int:
+        """Consume ``count`` words, the first not before ``earliest``; return the cycle of the last
+        one.
+        """
+        cycle = max(self.cycle, earliest - 1)
+        while count:
+            index, offset = divmod(self.word, self.burst)
+            run = min(count, self.burst - offset)
+            cycle = max(cycle + 1, self.burst_arrival(index) + offset + 1) + run - 1
+            self.word += run
+            count -= run
+            if offset + run == self.burst:
+                self.popped.append(cycle)
+        self.cycle = cycle
+        return cycle
+
+
+class Stream:
+    """The stream engine: when each tile issues its words, and when it retires."""
+
+    def __init__(self, config: ArrayConfig) -> None:
+        self.config = config
+        # Dispatched steps, with the cycle from which the engine sees them.
+        self.queue: list[tuple[Step, int]] = []
+        self.first: list[int] = []
+        self.final: list[int] = []
+        self.retired: list[int] = []
+        self.next_issue = 0  # earliest cycle for the next word
+        self.written = np.full(config.act_depth, -1, np.int64)  # when each input word was written
+        self.busy: list[int] = []  # cycles in which results are written, increasing
+        self.chased: list[int] = []  # issues of the tile that chases the input, so far
+
+    def dispatch(self, step: Step, cycle: int) -> None:
+        """Add a tile that the engine sees from ``cycle`` on."""
+        self.queue.append((step, cycle))
+        self.advance()
+
+    def advance(self) -> None:
+        """Issue every word whose time is known."""
+        while len(self.final) < len(self.queue):
+            index = len(self.final)
+            step, seen = self.queue[index]
+            if len(self.first) == index and not self.chased:
+                self.next_issue = max(self.next_issue, self.accept(step, index, seen) + 1)
+            if step.chase < 0:
+                self.issue(step)
+            elif not self.follow(step):
+                return
+
+    def accept(self, step: Step, index: int, seen: int) -> int:
+        """Return the cycle in which the engine accepts a tile: seen, its turn, its lag met."""
+        cycle = max(seen, self.final[-1] if index else 0)
+        lag = 0 if step.fields["opcode"] == Opcode.POOL else step.fields["lag"]
+        if lag != LAG_FREE and index > lag:
+            cycle = max(cycle, self.retired[index - lag - 1] + 1)
+        return cycle
+
+    def issue(self, step: Step) -> None:
+        """Issue a whole tile at its pace."""
+        distance = step.per_pixel + step.pace - 1
+        start = self.next_issue
+        self.first.append(start)
+        lasts = start + step.per_pixel - 1 + distance * np.arange(step.count)
+        self.finish(step, int(lasts[-1]))
+        if step.writes and not step.to_host:
+            delay = self.delay(step)
+            self.busy += (lasts[:, None] + delay + np.arange(step.writes)).reshape(-1).tolist()
+
+    def follow(self, step: Step) -> bool:
+        """Issue the words of a tile that chases the input, as far as it is known to be written.
+
+        Return whether that is all of them.
+        """
+        while len(self.chased) < step.count:
+            written = int(self.written[step.chase + len(self.chased)])
+            if written < 0:
+                return False
+            cycle = max(self.next_issue, written + 1)
+            if not self.chased:
+                self.first.append(cycle)
+            self.chased.append(cycle)
+            if step.writes and not step.to_host:
+                base = cycle + self.config.issue_to_write
+                self.busy += range(base, base + step.writes)
+            self.next_issue = cycle + step.pace
+        self.finish(step, self.chased[-1])
+        self.chased = []
+        return True
+
+    def delay(self, step: Step) -> int:
+        """Return the cycles from the issue of a pixel's last word to its first write."""
+        if step.fields["opcode"] == Opcode.POOL:
+            return self.config.issue_to_pool + 1
+        return self.config.issue_to_write
+
+    def finish(self, step: Step, final: int) -> None:
+        """Note the final word of a tile."""
+        self.final.append(final)
+        self.retired.append(final + self.delay(step) + max(step.writes, 1) - 1)
+        self.next_issue = final + step.pace
+
+    def free_cycle(self, cycle: int) -> int:
+        """Return the first cycle from ``cycle`` on in which no result is written."""
+        position = bisect_left(self.busy, cycle)
+        while position < len(self.busy) and self.busy[position] == cycle:
+            cycle += 1
+            position += 1
+        return cycle
+
+
+def predict(plan: Schedule, config: ArrayConfig, latency: int = 20) -> Timeline:
+    """Return the exact timeline of a schedule for a memory of the given latency in cycles."""
+    fetch, stream = Fetch(config, latency), Stream(config)
+    marked: list[int] = []
+    dispatched = 0
+    decode = 0
+    for step in plan.steps:
+        opcode = step.fields["opcode"]
+        decode = fetch.consume(config.instruction_words, decode + 1) + 1
+        if opcode == Opcode.LOAD:
+            lag = step.fields["lag"]
+            if lag != LAG_FREE and dispatched - lag > 0:
+                decode = max(decode, stream.retired[dispatched - lag - 1] + 1)
+            decode = load(step, fetch, stream, decode)
+            continue
+        if opcode == Opcode.END:
+            if dispatched:
+                decode = max(decode, stream.retired[-1] + 1)
+            hosts = [i for i, (item, _) in enumerate(stream.queue) if item.to_host]
+            if hosts:
+                decode = max(decode, stream.retired[hosts[-1]] + 2)
+            break
+        if dispatched:
+            if len(stream.first) < dispatched:
+                raise SimulationError("schedule would wait forever: a tile precedes its input")
+            decode = max(decode, stream.first[dispatched - 1] + 1)
+        if step.words:
+            decode = fetch.consume(step.words, decode + 1)
+        stream.dispatch(step, decode + 1)
+        if step.fields["mark"]:
+            marked.append(dispatched)
+        dispatched += 1
+    marks = tuple(stream.first[index] for index in marked)
+    return Timeline(decode + 1, marks, tuple(stream.first), tuple(stream.final))
+
+
+def load(step: Step, fetch: Fetch, stream: Stream, decode: int) -> int:
+    """Consume a LOAD's payload; return the cycle of its last word. Input words give way to results."""
+    if step.fields["destination"] != Destination.ACTIVATION:
+        return fetch.consume(step.words, decode + 1)
+    cycle = decode
+    for address in range(step.fields["address"], step.fields["address"] + step.words):
+        # The cycle in which the word could be taken, then the first one in which the write port is
+        # free.
+        index, offset = divmod(fetch.word, fetch.burst)
+        cycle = max(cycle + 1, fetch.cycle + 1, fetch.burst_arrival(index) + offset + 1)
+        cycle = stream.free_cycle(cycle)
+        fetch.consume(1, cycle)
+        stream.written[address] = cycle
+        stream.advance()
+    return cycle
