@@ -1,5 +1,7 @@
 """Verilog of a whole accelerator."""
 
+import re
+
 from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -14,6 +16,11 @@ __all__ = ["TOP", "verilog"]
 
 TOP = "nupes_accelerator"
 """Name of the Verilog module."""
+
+CLEARED = re.compile(
+    r"  initial begin\n(    (?P<name>\w+)\[\d+\] = \d+'h0+;\n)(    (?P=name)\[\d+\] = \d+'h0+;\n)*  end\n"
+)
+"""How Yosys clears a memory: word by word."""
 
 
 class Pins(wiring.Component):
@@ -83,4 +90,15 @@ class Pins(wiring.Component):
 def verilog(config: ArrayConfig) -> str:
     """Return the Verilog of module ``TOP``: equal text for equal configurations."""
     library = Library()
-    return emit.verilog(Pins(config, library), library, TOP)
+    return CLEARED.sub(clear_in_a_loop, emit.verilog(Pins(config, library), library, TOP))
+
+
+def clear_in_a_loop(match: re.Match[str]) -> str:
+    """Return a loop for the statements that clear a memory word by word."""
+    name, words = match["name"], match[0].count(";")
+    return (
+        f"  initial begin : clear_{name}\n"
+        f"    integer i;\n"
+        f"    for (i = 0; i < {words}; i = i + 1) {name}[i] = 0;\n"
+        f"  end\n"
+    )

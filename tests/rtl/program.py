@@ -3,9 +3,9 @@
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from amaranth.hdl import ClockDomain, Module
-from amaranth.sim import Simulator
+from amaranth.hdl import Signal
 
 from nupes.rtl.accelerator import Accelerator
 from nupes.rtl.config import ArrayConfig
@@ -19,6 +19,7 @@ from nupes.rtl.isa import (
     pack,
     pack_instruction,
 )
+from tests.rtl.bench import execute
 from tests.rtl.testbench import signed
 
 __all__ = ["Outcome", "Program", "Stalls", "run"]
@@ -128,7 +129,7 @@ def run(
     accelerator = Accelerator(config)
     outcomes: list[Outcome] = []
 
-    async def bench(context):  # type: ignore[no-untyped-def]
+    async def bench(context: Any, reset: Signal) -> None:
         request, response = accelerator.request, accelerator.response
         result, chance = accelerator.result, random.Random(stalls.seed)
         pending: list[tuple[int, int]] = []  # (cycle from which it may arrive, word address)
@@ -188,12 +189,5 @@ def run(
             outcome.status = Status(context.get(accelerator.status))
             outcomes.append(outcome)
 
-    top = Module()
-    top.domains.sync = domain = ClockDomain("sync")
-    reset = domain.rst
-    top.submodules.accelerator = accelerator
-    simulator = Simulator(top)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(bench)
-    simulator.run()
+    execute(accelerator, bench)
     return outcomes
