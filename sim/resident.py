@@ -6,33 +6,35 @@ that ``testbench.v`` reads. The answer is ``{"job": n}`` when the report is writ
 while the job is simulated.
 """
 
+import fcntl
 import json
 import os
 import socket
-import threading
-import time
 
 import cocotb
 
+LIFELINE = 0
+"""Descriptor of a socket, the standard input, whose other end its owner holds while it lives."""
+
 SOCKET = "NUPES_SOCKET"
-"""Environment variable: the descriptor of the inherited end of a socket pair."""
-
-OWNER = "NUPES_OWNER"
-"""Environment variable: the process that owns the simulation."""
+"""Environment variable: the descriptor of the socket of jobs."""
 
 
-def die_with(owner: int) -> None:
-    """End this process when its owner is gone; nobody reads the socket while a job runs."""
-    while os.getppid() == owner:
-        time.sleep(0.5)
-    os._exit(1)
+def die_with_owner() -> None:
+    """Have the kernel end this process when its owner is gone.
+
+    The end of the lifeline raises SIGIO, whose default is to terminate. A thread would not do:
+    Python does not run while a job is simulated.
+    """
+    fcntl.fcntl(LIFELINE, fcntl.F_SETOWN, os.getpid())
+    flags = fcntl.fcntl(LIFELINE, fcntl.F_GETFL)
+    fcntl.fcntl(LIFELINE, fcntl.F_SETFL, flags | os.O_ASYNC)
 
 
 @cocotb.test()
 async def serve(bench) -> None:
     """Take jobs one by one; return, which ends the simulation, at the end of the stream."""
-    owner = int(os.environ[OWNER])
-    threading.Thread(target=die_with, args=(owner,), daemon=True).start()
+    die_with_owner()
     level = 0
     with socket.socket(fileno=int(os.environ[SOCKET])) as connection:
         stream = connection.makefile("rw", encoding="utf-8", newline="\n")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NO_STALLS", "SimulationResult", "Simulator", "Stalls"]
 
+DEFAULT_LATENCY = 20
 START_SECONDS = 60.0
 STOP_SECONDS = 5.0
 WAVE_FORMATS = ("vcd", "fst")
@@ -80,7 +81,7 @@ class Simulator:
         config: the array.
         simulator: "verilator" or "icarus".
         latency: cycles from the acceptance of a memory request to its first word, at least 1;
-            ``execute`` may differ.
+            by default the one that a program was compiled for, and 20 for ``execute``.
         waves: file that records every signal, ``.vcd`` or ``.fst``; an ``.fst`` from Verilator
             needs zlib's header.
         verilog: text that defines ``nupes_accelerator``, instead of the one generated for
@@ -98,7 +99,7 @@ class Simulator:
         self,
         config: ArrayConfig | None = None,
         simulator: str = "verilator",
-        latency: int = 20,
+        latency: int | None = None,
         *,
         waves: str | os.PathLike[str] | None = None,
         verilog: str | None = None,
@@ -108,7 +109,9 @@ class Simulator:
     ) -> None:
         self.config = ArrayConfig() if config is None else config
         self.simulator = simulator
-        self.latency = check_latency(latency)
+        if latency is not None:
+            check_latency(latency)
+        self.latency = latency
         self.waves = None if waves is None else Path(waves).absolute()
         if self.waves is not None and self.waves.suffix[1:] not in WAVE_FORMATS:
             raise InputError(f"waves must be a .vcd or .fst file, not {str(waves)!r}")
@@ -118,6 +121,7 @@ class Simulator:
         self._verilog = verilog
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
+        self._lifeline: socket.socket | None = None
         self._directory = Path()
         self._jobs = 0
         self._image: np.ndarray | None = None
@@ -150,24 +154,23 @@ class Simulator:
             check_writable(self.waves)
         self._directory = Path(tempfile.mkdtemp(prefix="nupes-"))
         self._image, self._patched, self._jobs = None, np.empty(0, np.int64), 0
-        ours, theirs = socket.socketpair()
+        self._socket, jobs = socket.socketpair()
+        self._lifeline, lifeline = socket.socketpair()
         environment |= {
-            resident.SOCKET: str(theirs.fileno()),
-            resident.OWNER: str(os.getpid()),
+            resident.SOCKET: str(jobs.fileno()),
             "COCOTB_RESULTS_FILE": str(self._directory / "results.xml"),
         }
-        self._socket = ours
-        with theirs, (self._directory / "simulator.log").open("wb") as log:
+        with jobs, lifeline, (self._directory / "simulator.log").open("wb") as log:
             # A session of its own: the terminal's interrupt goes to us alone, and we end the
             # simulator.
             self._process = subprocess.Popen(
                 command,
                 env=environment,
                 cwd=self._directory,
-                stdin=subprocess.DEVNULL,
+                stdin=lifeline,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[jobs.fileno()],
                 start_new_session=True,
             )
         try:
@@ -179,21 +182,22 @@ class Simulator:
 
     def close(self) -> None:
         """End the simulator; closing twice is fine."""
-        process, connection = self._process, self._socket
-        self._process = self._socket = None
-        if connection is not None:
-            connection.close()
-        if process is None:
-            return
+        process, jobs, lifeline = self._process, self._socket, self._lifeline
+        self._process = self._socket = self._lifeline = None
+        if jobs is not None:
+            jobs.close()
         try:
-            process.wait(STOP_SECONDS)
+            if process is not None:
+                process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             pass
         finally:
-            if process.poll() is None:
+            if process is not None and process.poll() is None:
                 process.kill()
                 process.wait()
-            shutil.rmtree(self._directory, ignore_errors=True)
+            if lifeline is not None:
+                lifeline.close()
+                shutil.rmtree(self._directory, ignore_errors=True)
 
     def execute(
         self,
@@ -219,7 +223,9 @@ class Simulator:
         """
         if self._process is None:
             raise SimulationError("the simulator is not running; use `with Simulator(...) as hw:`")
-        latency = self.latency if latency is None else check_latency(latency)
+        if latency is None:
+            latency = self.latency or DEFAULT_LATENCY
+        check_latency(latency)
         for name, value in (("reset_cycle", reset_cycle), ("cycle_limit", cycle_limit)):
             if not 0 <= value < 1 << 32:
                 raise InputError(f"{name} must be 0 to 2**32 - 1, not {value}")
@@ -254,9 +260,10 @@ class Simulator:
                 f"not {program.array!r}"
             )
         codes = program.network.encode(images)
+        latency = self.latency or program.latency
         for index in range(len(codes)):
             patch = program.input_patches(codes[index])
-            raw = self.execute(program.image, patch, stalls=stalls)
+            raw = self.execute(program.image, patch, latency=latency, stalls=stalls)
             if raw.status != Status.OK:
                 raise SimulationError(
                     f"the accelerator ended image {index} with status {Status(raw.status).name} "
@@ -410,11 +417,10 @@ ADVICE = {
 }
 
 
-def check_latency(latency: int) -> int:
-    """Return a memory latency in cycles; raise ``InputError`` if no memory has it."""
+def check_latency(latency: int) -> None:
+    """Raise ``InputError`` if no memory has this latency (cycles)."""
     if not isinstance(latency, int) or not 1 <= latency < 1 << 24:
         raise InputError(f"latency must be an integer from 1 to 2**24 - 1 cycles, not {latency!r}")
-    return latency
 
 
 def check_writable(path: Path) -> None:
@@ -431,7 +437,7 @@ def check_writable(path: Path) -> None:
 
 def generate(config: ArrayConfig, progress: Progress) -> str:
     """Return the Verilog of the array."""
-    from nupes.rtl.verilog import verilog
+    from nupes.rtl import verilog
 
     progress(f"generating the Verilog of the {config} array")
     return verilog(config)

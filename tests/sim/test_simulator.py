@@ -1,0 +1,237 @@
+"""The resident simulator and its bench, around the stub accelerator."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nupes.model.errors import InputError, SimulationError
+from nupes.rtl.config import ArrayConfig
+from nupes.rtl.isa import Status
+from nupes.sim import Simulator, Stalls
+from tests.sim.stub import CRASH, ECHO, HANG, SMALL, arrivals, echo, stub
+
+LANES = 3
+"""Lanes of the stub's result that echo the word; the last one is the arrival cycle."""
+
+PAYLOAD = np.arange(100, dtype=np.uint64) * np.uint64(0x123456789AB)
+
+
+def lanes(payload: np.ndarray) -> np.ndarray:
+    """Return the int16 lanes that the stub echoes of 64-bit words."""
+    return payload.astype("<u8").view("<i2").reshape(-1, 4)[:, :LANES]
+
+
+@pytest.mark.parametrize("latency", [1, 2, 20, 31, 32, 33, 100])
+def test_memory_timing(hardware: Simulator, latency: int) -> None:
+    result = hardware.execute(echo(PAYLOAD), latency=latency)
+    expected = arrivals(1 + len(PAYLOAD), latency)
+    assert result.outputs[:, LANES].tolist() == expected[1:]
+    assert np.array_equal(result.outputs[:, :LANES], lanes(PAYLOAD))
+    # The last word is registered, then one result a cycle, then the end.
+    assert result.marks.tolist() == [expected[-1] + 1, expected[-1] + len(PAYLOAD)]
+    assert result.cycles == expected[-1] + len(PAYLOAD) + 2
+    assert result.status == Status.OK
+
+
+PROBABILITY = st.sampled_from([0.0, 0.1, 0.5, 0.9])
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    stalls=st.builds(Stalls, PROBABILITY, PROBABILITY, PROBABILITY, seed=st.integers(1, 2**32 - 1)),
+    latency=st.integers(1, 60),
+)
+def test_stalls_change_time_never_values(hardware: Simulator, stalls: Stalls, latency: int) -> None:
+    image = echo(PAYLOAD)
+    result = hardware.execute(image, latency=latency, stalls=stalls)
+    assert result.status == Status.OK
+    assert np.array_equal(result.outputs[:, :LANES], lanes(PAYLOAD))
+    early = arrivals(1 + len(PAYLOAD), latency)[1:]
+    assert (result.outputs[:, LANES] >= early).all()
+    again = hardware.execute(image, latency=latency, stalls=stalls)
+    assert again.cycles == result.cycles
+    assert np.array_equal(again.outputs, result.outputs)
+
+
+def test_stalls_take_their_share(hardware: Simulator) -> None:
+    payload = np.arange(4000, dtype=np.uint64)
+    free = hardware.execute(echo(payload)).cycles
+    for stalls in (Stalls(response=0.5), Stalls(result=0.5)):
+        extra = hardware.execute(echo(payload), stalls=stalls).cycles - free
+        assert 3600 < extra < 4400
+    assert hardware.execute(echo(payload), stalls=Stalls(request=0.9)).cycles > free
+
+
+def test_a_memory_that_never_answers(hardware: Simulator) -> None:
+    result = hardware.execute(echo(PAYLOAD), stalls=Stalls(response=1))
+    assert result.status == Status.TIMEOUT
+    assert hardware.execute(echo(PAYLOAD)).status == Status.OK
+
+
+def test_patches_do_not_accumulate(hardware: Simulator) -> None:
+    image = echo(PAYLOAD)
+
+    def run(*patched: int) -> np.ndarray:
+        addresses = np.array(patched)
+        words = np.full(len(patched), 77, np.uint64)
+        return hardware.execute(image, (addresses, words)).outputs[:, :LANES]
+
+    def expected(*patched: int) -> np.ndarray:
+        payload = PAYLOAD.copy()
+        payload[np.array(patched, int) - 1] = 77
+        return lanes(payload)
+
+    for patched in [(1, 2), (1, 2), (5,), (), (100, 1), (1, 100)]:
+        assert np.array_equal(run(*patched), expected(*patched)), patched
+    assert np.array_equal(hardware.execute(image).outputs[:, :LANES], lanes(PAYLOAD))
+
+
+def test_memory_above_the_image_is_zero(hardware: Simulator) -> None:
+    hardware.execute(echo(PAYLOAD))
+    result = hardware.execute([ECHO | 3 << 8, 9])
+    assert result.outputs[:, :LANES].tolist() == [[9, 0, 0], [0, 0, 0], [0, 0, 0]]
+
+
+def test_results_carry_the_sign(hardware: Simulator) -> None:
+    result = hardware.execute([ECHO | 1 << 8, 0xFFFF_8000_7FFF])
+    assert result.outputs[0, :LANES].tolist() == [0x7FFF, -0x8000, -1]
+
+
+@pytest.mark.parametrize("cycle", [1, 2, 22, 60, 200])
+def test_reset_in_mid_run(hardware: Simulator, cycle: int) -> None:
+    image = echo(PAYLOAD)
+    stalls = Stalls(0.2, 0.2, 0.2, seed=5)
+    undisturbed = hardware.execute(image, stalls=stalls)
+    result = hardware.execute(image, stalls=stalls, reset_cycle=cycle)
+    assert result.status == Status.OK
+    assert result.cycles == undisturbed.cycles
+    assert result.marks.tolist() == undisturbed.marks.tolist()
+    assert np.array_equal(result.outputs, undisturbed.outputs)
+
+
+def test_bad_instruction(hardware: Simulator) -> None:
+    assert hardware.execute([99]).status == Status.BAD_INSTRUCTION
+    assert hardware.execute(echo(PAYLOAD)).status == Status.OK
+
+
+def test_a_run_that_does_not_end(hardware: Simulator) -> None:
+    with pytest.raises(SimulationError, match="did not end within 3000 cycles"):
+        hardware.execute([HANG], cycle_limit=3000)
+    assert hardware.execute(echo(PAYLOAD)).status == Status.OK
+
+
+def test_bad_input(hardware: Simulator) -> None:
+    with pytest.raises(InputError, match=r"image must have 1 to 1048576 words .* not 0"):
+        hardware.execute([])
+    with pytest.raises(InputError, match="image must have words of 64 bits"):
+        hardware.execute([1 << 64])
+    with pytest.raises(InputError, match="latency must be an integer from 1"):
+        hardware.execute(echo(PAYLOAD), latency=0)
+    with pytest.raises(InputError, match=r"not reach 3\.\.101"):
+        hardware.execute(echo(PAYLOAD), (np.array([3, 101]), np.zeros(2, np.uint64)))
+    with pytest.raises(InputError, match="not 1 words for 2 addresses"):
+        hardware.execute(echo(PAYLOAD), (np.array([3, 4]), np.zeros(1, np.uint64)))
+    with pytest.raises(InputError, match=r"Stalls\.result must be a probability"):
+        Stalls(result=1.5)
+    with pytest.raises(InputError, match=r"waves must be a \.vcd or \.fst file"):
+        Simulator(SMALL, waves="waves.txt")
+    # Nothing of that was lost on the simulator.
+    assert np.array_equal(hardware.execute(echo(PAYLOAD)).outputs[:, :LANES], lanes(PAYLOAD))
+
+
+def test_a_wide_port() -> None:
+    config = ArrayConfig(rows=22, cols=22, code_bits=3)
+    assert config.port_bits == 66
+    word = 3 << 64 | 0x1111222233334444
+    with Simulator(config, verilog=stub(config)) as hardware:
+        result = hardware.execute([ECHO | 2 << 8, word, 5])
+    assert result.outputs[0].tolist()[:6] == [0x4444, 0x3333, 0x2222, 0x1111, 3, 0]
+    assert result.outputs[1].tolist()[:2] == [5, 0]
+    assert result.outputs[:, -1].tolist() == arrivals(3, 20)[1:]
+
+
+def test_a_simulator_that_is_not_running() -> None:
+    with pytest.raises(SimulationError, match="the simulator is not running"):
+        Simulator(SMALL, verilog=stub(SMALL)).execute([ECHO])
+
+
+def test_a_simulator_that_dies() -> None:
+    with Simulator(SMALL, verilog=stub(SMALL)) as hardware:
+        process = hardware._process
+        assert process is not None
+        with pytest.raises(SimulationError) as caught:
+            hardware.execute([CRASH])
+        assert "the stub crashes as it was told to" in str(caught.value)
+        log = str(caught.value).split("its log is ")[1].split(":\n")[0]
+        assert "the stub crashes" in Path(log).read_text()
+        Path(log).unlink()
+        assert process.poll() is not None
+        with pytest.raises(SimulationError, match="the simulator is not running"):
+            hardware.execute(echo(PAYLOAD))
+
+
+def test_a_run_that_takes_too_long() -> None:
+    with Simulator(SMALL, verilog=stub(SMALL), timeout=0.2) as hardware:
+        process = hardware._process
+        assert process is not None
+        with pytest.raises(SimulationError, match=r"did not answer within 0\.2 s") as caught:
+            hardware.execute([HANG])
+        Path(str(caught.value).split("its log is ")[1].split(":\n")[0]).unlink()
+        assert process.poll() is not None
+
+
+def test_job_files_are_removed() -> None:
+    with Simulator(SMALL, verilog=stub(SMALL)) as hardware:
+        directory, process = hardware._directory, hardware._process
+        assert directory.is_dir()
+    assert process is not None
+    assert process.returncode == 0
+    assert not directory.exists()
+    hardware.close()
+
+
+OWNER = """
+from nupes.sim import Simulator
+from tests.sim.stub import HANG, SMALL, stub
+hardware = Simulator(SMALL, verilog=stub(SMALL))
+hardware.open()
+print(hardware._process.pid, flush=True)
+hardware.execute([HANG])
+"""
+
+
+def alive(process: int) -> bool:
+    """Return whether a process exists."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
+def test_no_simulator_outlives_its_owner(ending: signal.Signals) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", OWNER],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=Path(__file__).parents[2],
+    ) as owner:
+        assert owner.stdout is not None
+        simulator = int(owner.stdout.readline())
+        time.sleep(0.3)
+        assert alive(simulator)
+        owner.send_signal(ending)
+        owner.wait(10)
+    deadline = time.monotonic() + 10
+    while alive(simulator) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not alive(simulator)
