@@ -4,8 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
-from amaranth.hdl import Value
-from amaranth.lib import wiring
+from amaranth.hdl import Elaboratable, Value
 from amaranth.sim import Simulator
 
 from nupes.rtl.isa import Destination
@@ -14,7 +13,7 @@ __all__ = ["load", "signed", "simulate"]
 
 
 def simulate(
-    component: wiring.Component,
+    component: Elaboratable,
     cycles: Sequence[Mapping[str, Any]],
     outputs: Iterable[str],
     idle: int = 0,
