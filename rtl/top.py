@@ -18,7 +18,10 @@ TOP = "nupes_accelerator"
 """Name of the Verilog module."""
 
 CLEARED = re.compile(
-    r"  initial begin\n(    (?P<name>\w+)\[\d+\] = \d+'h0+;\n)(    (?P=name)\[\d+\] = \d+'h0+;\n)*  end\n"
+    r"  initial begin\n"
+    r"    (?P<name>\w+)\[0\] = \d+'h0+;\n"
+    r"(?:    (?P=name)\[\d+\] = \d+'h0+;\n)*"
+    r"  end\n"
 )
 """How Yosys clears a memory: word by word."""
 
