@@ -1,7 +1,7 @@
 """The requantizer of a lane: a 32-bit accumulator becomes a 16-bit ``y``."""
 
 from amaranth.hdl import Const, Module, Mux, Signal, signed
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from nupes.model.arithmetic import Y_RANGE
@@ -29,7 +29,7 @@ class Requantizer(wiring.Component):
             }
         )
         self.total: Signal
-        self.scale: Signal
+        self.scale: data.View
         self.shift: Signal
         self.term: Signal
         self.y: Signal

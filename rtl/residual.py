@@ -1,7 +1,7 @@
 """The residual term of a lane: a skip tensor's digits in units of ``y``."""
 
 from amaranth.hdl import Const, Module, Mux, Signal, signed
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from nupes.rtl.config import ArrayConfig, clog2
@@ -31,7 +31,7 @@ class ResidualTerm(wiring.Component):
         )
         self.load: wiring.PureInterface
         self.joined: Signal
-        self.parameters: Signal
+        self.parameters: data.View
         self.term: Signal
         self.config = config
         self.level_bits = config.activation_level_bits

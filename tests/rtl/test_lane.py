@@ -38,7 +38,9 @@ def test_a_lane_takes_its_own_parameters(cols: int) -> None:
         start = 1 + len(writes) + latency
         y = [signed(value, 16) for value in seen[start : start + len(slots)]]
         total = np.full(len(slots), 12345)
-        assert y == requantize(total, mult[slots, lane], 0, shift[slots, lane]).tolist()
+        assert (
+            y == requantize(total, mult[slots, lane], np.zeros(1, int), shift[slots, lane]).tolist()
+        )
 
 
 def test_control_leaves_one_cycle_later() -> None:
