@@ -32,7 +32,7 @@ class LayerReport:
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """A compiled network. ``cycles`` is exact for a memory of ``latency`` cycles that never stalls."""
+    """A compiled network; ``cycles`` is exact for a memory of ``latency`` cycles without stalls."""
 
     network: IntegerNetwork
     array: ArrayConfig
@@ -48,14 +48,14 @@ class Program:
 
     @property
     def utilization(self) -> float:
-        """Real MACs per processing element and cycle, end to end."""
+        """Real MACs per processing element and cycle."""
         return sum(layer.macs for layer in self.layers) / (
             self.array.rows * self.array.cols * self.cycles
         )
 
     @cached_property
     def image(self) -> np.ndarray:
-        """The external memory's content, uint64 (words, ceil(port_bits / 64)); input holes are 0."""
+        """External memory, uint64 (words, ceil(port_bits / 64)); input holes are 0."""
         parts = []
         for step in self.schedule.steps:
             parts.append(instruction_words(step, self.array))
@@ -71,7 +71,7 @@ class Program:
         position, runs = 0, []
         for step in self.schedule.steps:
             position += self.array.instruction_words
-            if step.hole >= 0:
+            if step.hole:
                 runs.append(np.arange(position, position + step.words))
             position += step.words
         return np.concatenate(runs)
@@ -79,7 +79,6 @@ class Program:
     @property
     def input(self) -> InputLayout:
         """How the host packs the input."""
-        assert self.schedule.input is not None
         return self.schedule.input
 
     def input_patches(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -89,7 +88,7 @@ class Program:
         return self.holes, self.input.words(codes, self.array)
 
     def outputs(self, raw: np.ndarray) -> np.ndarray:
-        """Return ``y`` int16 of the network's output shape from result words, int16 (words, cols)."""
+        """Return ``y`` int16 (output_shape) from the result words, int16 (words, cols)."""
         last = self.network.layers[-1]
         height, width, channels = self.network.layer_shapes()[last.name]
         out = np.zeros((height * width, channels), np.int16)

@@ -6,14 +6,13 @@ one pair of planes of one tap of one channel slice. Tiles that would hold nothin
 zeros are left out.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from nupes.compiler.layout import pack_words
 from nupes.model.operators import AveragePool, Conv, Select
-from nupes.model.planes import Planes, split_planes
+from nupes.model.planes import split_planes
 from nupes.rtl.config import ArrayConfig
 
 __all__ = [
@@ -159,12 +158,12 @@ def identity_matrix(op: Select | AveragePool, channels: int, config: ArrayConfig
     return Matrix(digits[None, None], table, digits.astype(bool), (0,))
 
 
-def partial_sum_bound(matrix: Matrix, planes: Planes) -> int:
-    """Return the largest magnitude of any partial sum over a convolution's passes, in any order of
-    summation.
+def partial_sum_bound(matrix: Matrix, tables: np.ndarray) -> int:
+    """Return the largest magnitude of any partial sum over all passes, in any order of summation.
 
-    Every product of a weight digit and an activation digit is taken at its extreme; positive and
-    negative contributions are summed apart, per output channel.
+    ``tables`` are the activation planes' tables. Every product of a weight digit and an activation
+    digit is taken at its extremes (0 where there is no operand); positive and negative ones are
+    summed apart, per output channel.
     """
     positive = np.zeros(matrix.channels, np.int64)
     negative = np.zeros(matrix.channels, np.int64)
@@ -172,13 +171,8 @@ def partial_sum_bound(matrix: Matrix, planes: Planes) -> int:
         weights = weight_table[digits].astype(np.int64)
         if matrix.present is not None:
             weights = weights * matrix.present
-        for table in planes.tables:
+        for table in tables:
             high, low = max(int(table.max()), 0), min(int(table.min()), 0)
             positive += np.maximum(weights * high, weights * low).sum(axis=(0, 1))
             negative += np.minimum(weights * high, weights * low).sum(axis=(0, 1))
     return int(max(positive.max(), -negative.min()))
-
-
-def column_tiles(channels: int, config: ArrayConfig) -> Iterator[int]:
-    """Return the indices of the column tiles of ``channels`` output channels."""
-    return iter(range(-(-channels // config.cols)))

@@ -45,7 +45,7 @@ class Fetch:
         self.cycle = 0  # cycle in which the last one was
 
     def burst_arrival(self, index: int) -> int:
-        """Return the cycle in which the first word of a burst arrives, requesting bursts up to it."""
+        """Return the cycle in which a burst's first word arrives, requesting bursts up to it."""
         while len(self.arrival) <= index:
             k = len(self.arrival)
             ready = self.request + 1
@@ -205,7 +205,7 @@ def predict(plan: Schedule, config: ArrayConfig, latency: int = 20) -> Timeline:
 
 
 def load(step: Step, fetch: Fetch, stream: Stream, decode: int) -> int:
-    """Consume a LOAD's payload; return the cycle of its last word. Input words give way to results."""
+    """Consume a LOAD's payload, results first; return the cycle of its last word."""
     if step.fields["destination"] != Destination.ACTIVATION:
         return fetch.consume(step.words, decode + 1)
     cycle = decode

@@ -1,0 +1,123 @@
+"""Placement: which planes every tensor has, where it lies in the activation memory, and whether the
+input is packed.
+"""
+
+from dataclasses import dataclass
+
+from nupes.compiler.layout import PatchLayout, TensorLayout, zero_digits
+from nupes.compiler.memory import Request, allocate
+from nupes.model.network import IntegerNetwork, Layer, Tensor
+from nupes.model.operators import Conv, output_shape
+from nupes.model.planes import Planes, split_planes
+from nupes.rtl.config import ArrayConfig
+
+__all__ = ["Placement", "place"]
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """Planes and layout of every tensor; ``patched`` is the layer whose input is packed as
+    ``patches``, if any.
+    """
+
+    planes: dict[str, Planes]
+    layouts: dict[str, TensorLayout]
+    patched: Layer | None
+    patches: PatchLayout | None
+    act_words: int
+
+
+def place(network: IntegerNetwork, config: ArrayConfig) -> Placement:
+    """Return the placement of a network's tensors; raise ``CapacityError`` if they do not fit
+    ``act_depth``.
+    """
+    tensors = network.tensors
+    planes = {
+        name: split_planes(tensor.codebook, config.code_bits) for name, tensor in tensors.items()
+    }
+    source = network.input
+    patched = patch_reader(network, planes[source.name], config)
+    sizes = {
+        name: words_of(tensor.shape, planes[name].count, config) for name, tensor in tensors.items()
+    }
+    if patched:
+        sizes[source.name] = patch_words(patched, source, planes[source.name], config)
+    bases = allocate(lives(network, sizes), config)
+    layouts = {
+        name: TensorLayout(
+            bases[name],
+            tensor.shape[0],
+            tensor.shape[1],
+            -(-tensor.shape[2] // config.lanes),
+            planes[name].count,
+        )
+        for name, tensor in tensors.items()
+    }
+    patches = None
+    if patched:
+        height, width, operands = patch_shape(patched, source)
+        patches = PatchLayout(
+            bases[source.name],
+            height * width,
+            -(-operands // config.lanes),
+            planes[source.name].count,
+            config.acc_depth,
+        )
+    used = max(bases[name] + sizes[name] for name in tensors)
+    return Placement(planes, layouts, patched, patches, used)
+
+
+def words_of(shape: tuple[int, int, int], planes: int, config: ArrayConfig) -> int:
+    """Return the activation memory words of a tensor."""
+    return shape[0] * shape[1] * planes * -(-shape[2] // config.lanes)
+
+
+def patch_shape(layer: Layer, source: Tensor) -> tuple[int, int, int]:
+    """Return the packed input's (h, w) and operands per pixel."""
+    assert isinstance(layer.op, Conv)
+    height, width, _ = output_shape(layer.op, source.shape)
+    return height, width, layer.op.kernel[0] * layer.op.kernel[1] * source.shape[2]
+
+
+def patch_words(layer: Layer, source: Tensor, planes: Planes, config: ArrayConfig) -> int:
+    """Return the words of the packed input."""
+    return words_of(patch_shape(layer, source), planes.count, config)
+
+
+def patch_reader(network: IntegerNetwork, planes: Planes, config: ArrayConfig) -> Layer | None:
+    """Return the convolution whose input the host packs as patches, or None if the input stays a
+    map.
+
+    Packing pays when it needs fewer passes; it needs a single reader with one group, a zero for
+    padding taps, and at most half of the activation memory.
+    """
+    source = network.input
+    readers = [
+        layer
+        for layer in network.layers
+        if layer.input == source.name or (layer.residual and layer.residual.tensor == source.name)
+    ]
+    if len(readers) != 1 or readers[0].input != source.name:
+        return None
+    op, channels = readers[0].op, source.shape[2]
+    if not isinstance(op, Conv) or op.groups != 1:
+        return None
+    taps = op.kernel[0] * op.kernel[1]
+    if -(-taps * channels // config.rows) >= taps * -(-channels // config.rows):
+        return None
+    if any(op.padding) and zero_digits(planes, source.codebook.levels) is None:
+        return None
+    words = patch_words(readers[0], source, planes, config)
+    return readers[0] if words <= config.act_depth // 2 else None
+
+
+def lives(network: IntegerNetwork, sizes: dict[str, int]) -> list[Request]:
+    """Return what each tensor needs and from which layer to which it lives."""
+    born, dies = {network.input.name: -1}, {network.input.name: -1}
+    for index, layer in enumerate(network.layers):
+        dies[layer.input] = index
+        if layer.residual:
+            dies[layer.residual.tensor] = index
+        if layer.output:
+            born[layer.output.name] = dies[layer.output.name] = index
+    return [Request(name, sizes[name], born[name], dies[name]) for name in born]
