@@ -1,0 +1,179 @@
+"""Random programs: tables, layers of any geometry, and a dump of the activation memory."""
+
+import random
+
+from nupes.rtl.config import ArrayConfig, clog2
+from nupes.rtl.isa import LAG_FREE, Destination
+from tests.rtl.interpreter import walk
+from tests.rtl.program import LAYER, Program
+
+__all__ = ["IDENTITY", "SIZE", "add_layer", "dump", "fill", "fill_tables", "small"]
+
+SIZE = 32
+"""Words of the activation memory."""
+
+IDENTITY = 1
+"""Table and parameter slot that copy codes."""
+
+
+def small(rows: int = 2, cols: int = 2, **fields: int) -> ArrayConfig:
+    """Return a configuration that simulates quickly."""
+    sizes = {"act_depth": SIZE, "acc_depth": 16, "param_slots": 2, "tensor_bits": 4, "burst": 4}
+    return ArrayConfig(rows=rows, cols=cols, **sizes | {"fetch_depth": 16} | fields)
+
+
+def fill(program: Program, chance: random.Random) -> None:
+    """Append LOADs of everything that a random layer can use."""
+    fill_tables(program, chance)
+    image = [chance.getrandbits(program.config.word_bits) for _ in range(SIZE)]
+    program.load(Destination.ACTIVATION, 0, image)
+
+
+def fill_tables(program: Program, chance: random.Random) -> None:
+    """Append LOADs of random tables and parameters, and of an identity."""
+    config = program.config
+    radix = 2**config.code_bits
+
+    def numbers(count: int, bits: int, signed: bool = True) -> list[int]:
+        low = -(2 ** (bits - 1)) if signed else 0
+        return [chance.randrange(low, low + 2**bits) for _ in range(count)]
+
+    codes = range(radix)
+    weights = [code % 2 ** (config.weight_level_bits - 1) for code in codes]
+    program.load(Destination.WEIGHT_TABLE, 0, numbers(radix, config.weight_level_bits) + weights)
+    for table in (Destination.ACTIVATION_TABLE, Destination.RESIDUAL_TABLE):
+        program.load(table, 0, numbers(radix, config.activation_level_bits) + list(codes))
+    for slot in range(2):
+        address = slot << clog2(config.cols)
+        scales, shifts = [], []
+        for _ in range(config.cols):
+            identity = slot == IDENTITY
+            mult, shift = (2, 1) if identity else (chance.randrange(65536), chance.randint(8, 24))
+            bias = 1 if identity else chance.randrange(2**24)
+            scales.append(mult | bias << 16)
+            residual = 0 if identity else chance.randrange(2**16)
+            slots = chance.randrange(2) << 10 | chance.randrange(2) << 14
+            offset = chance.randrange(512) << 32
+            shifts.append(shift | chance.randint(1, 31) << 5 | slots | residual << 16 | offset)
+        program.load(Destination.SCALE, address, scales)
+        program.load(Destination.SHIFT, address, shifts)
+    for slot in range(2):
+        program.load(
+            Destination.THRESHOLD,
+            slot << config.encoder_stages | 1,
+            numbers(2**config.encoder_stages - 1, 16),
+        )
+        program.load(
+            Destination.MAP,
+            slot << config.encoder_stages,
+            numbers(2**config.encoder_stages, config.joined_bits, signed=False),
+        )
+
+
+def dump(program: Program) -> None:
+    """Append tiles that send the whole activation memory to the host."""
+    config = program.config
+    program.layer(3, width=SIZE, height=1, out_width=SIZE, encoder_depth=0)
+    for part in range(config.lanes // config.rows):
+        for group in range(0, config.rows, config.cols):
+            rows = [[1] * config.cols for _ in range(config.rows)]
+            masks = [1 << (row - group) if row >= group else 0 for row in range(config.rows)]
+            for begin in range(0, SIZE, config.acc_depth):
+                program.tile(
+                    rows,
+                    masks,
+                    lag=0,
+                    descriptor=3,
+                    weight_slot=IDENTITY,
+                    activation_slot=IDENTITY,
+                    param_slot=IDENTITY,
+                    slice=part,
+                    address=begin,
+                    x=begin,
+                    column=begin,
+                    count=config.acc_depth,
+                )
+
+
+def add_layer(program: Program, chance: random.Random, slot: int) -> bool:
+    """Append a random layer, unless it reads what it writes; return whether it did."""
+    config = program.config
+    kind = chance.choice(["store", "store", "host", "pool"])
+    planes = config.planes
+    out_planes = chance.randint(1, planes)
+    residual_planes = chance.randint(0, planes) if kind != "pool" else 0
+    layer = LAYER | {
+        "step_x": chance.randrange(-2, 4),
+        "step_y": chance.randrange(-8, 9),
+        "step_kx": chance.randrange(-2, 3),
+        "step_ky": chance.randrange(-4, 5),
+        "step_plane": chance.randrange(-4, 5),
+        "width": chance.randint(1, 6),
+        "height": chance.randint(1, 6),
+        "stride_x": chance.randint(0, 2),
+        "stride_y": chance.randint(0, 2),
+        "dilation_x": chance.randint(0, 2),
+        "dilation_y": chance.randint(0, 2),
+        "out_width": chance.randint(1, 5),
+        "kernel_w": chance.randint(1, 3),
+        "kernel_h": chance.randint(1, 2),
+        "planes": planes if kind == "pool" else chance.randint(1, 2),
+        "pace": max(1, out_planes, residual_planes),
+        "out_step": chance.randrange(0, 3),
+        "out_plane_step": chance.randrange(0, 9),
+        "out_planes": out_planes,
+        "residual_step": chance.randrange(-2, 3),
+        "residual_plane_step": chance.randrange(-8, 9),
+        "residual_planes": residual_planes,
+        "encoder_slot": chance.randrange(2),
+        "encoder_depth": 0 if kind == "host" else chance.randint(1, config.encoder_stages),
+    }
+    tile = {
+        "count": chance.randint(1, 12),
+        "address": chance.randrange(SIZE),
+        "row_address": chance.randrange(SIZE),
+        "column": chance.randrange(layer["out_width"]),
+        "x": chance.randint(-2, 3),
+        "row_x": chance.randint(-2, 1),
+        "y": chance.randint(-2, 3),
+        "out_address": chance.randrange(SIZE),
+        "residual_address": chance.randrange(SIZE),
+        "out_slice": chance.randrange(max(1, config.rows // config.cols)),
+        "descriptor": slot,
+        "lag": 0,
+        "mark": 1,
+    }
+    reads, writes = set(), set()
+    for word in walk(tile, layer):
+        if word.inside:
+            reads.add(word.address % SIZE)
+        for plane in range(residual_planes):
+            address = word.residual_address + plane * layer["residual_plane_step"]
+            reads.add(address % SIZE)
+        for plane in range(out_planes):
+            writes.add((word.out_address + plane * layer["out_plane_step"]) % SIZE)
+    if kind != "host" and reads & writes:
+        return False
+    program.layer(slot, **layer)
+    if kind == "pool":
+        program.pool(**tile)
+        return True
+    passes = chance.randint(1, 3)
+    for index in range(passes):
+        rows = chance.randint(0, config.rows)
+        program.tile(
+            [
+                [chance.randrange(2**config.code_bits) for _ in range(config.cols)]
+                for _ in range(rows)
+            ],
+            chance.choice([None, [chance.randrange(2**config.cols) for _ in range(rows)]]),
+            **tile
+            | {
+                "first": int(index == 0),
+                "last": int(index == passes - 1),
+                "slice": chance.randrange(max(1, config.cols // config.rows)),
+                "lag": 0 if index == 0 else LAG_FREE,
+                "mark": int(index == 0),
+            },
+        )
+    return True
