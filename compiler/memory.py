@@ -8,6 +8,10 @@ from nupes.rtl.config import ArrayConfig
 __all__ = ["Request", "allocate"]
 
 
+MOST_DEPTH = 1 << 20
+"""Largest ``act_depth``."""
+
+
 @dataclass(frozen=True)
 class Request:
     """A tensor that needs ``words`` from the layer that writes it (-1: the host) to its last
@@ -43,10 +47,14 @@ def allocate(requests: list[Request], config: ArrayConfig) -> dict[str, int]:
     needed = max((base + request.words for request, base in placed), default=0)
     if needed > config.act_depth:
         worst = max(placed, key=lambda item: item[1] + item[0].words)[0]
+        fits = f"ArrayConfig(rows={config.rows}, cols={config.cols}, act_depth={needed})"
         raise CapacityError(
             f"activation memory must hold {needed} words, but act_depth is {config.act_depth}: "
             f"tensor {worst.name!r} does not fit by {needed - config.act_depth} words; "
-            f"the smallest that fits is ArrayConfig(rows={config.rows}, cols={config.cols}, "
-            f"act_depth={needed})"
+            + (
+                f"the smallest that fits is {fits}"
+                if needed <= MOST_DEPTH
+                else f"no act_depth up to {MOST_DEPTH} is enough"
+            )
         )
     return {request.name: base for request, base in placed}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from nupes.compiler.layout import PatchLayout, TensorLayout, zero_digits
 from nupes.compiler.memory import Request, allocate
+from nupes.model.errors import CapacityError
 from nupes.model.network import IntegerNetwork, Layer, Tensor
 from nupes.model.operators import Conv, output_shape
 from nupes.model.planes import Planes, split_planes
@@ -28,20 +29,36 @@ class Placement:
 
 
 def place(network: IntegerNetwork, config: ArrayConfig) -> Placement:
-    """Return the placement of a network's tensors; raise ``CapacityError`` if they do not fit
-    ``act_depth``.
+    """Return the placement of a network's tensors.
+
+    The input is packed as patches where that pays and fits, and is a plain map otherwise. Raise
+    ``CapacityError`` if the network does not fit ``act_depth`` in either way.
     """
-    tensors = network.tensors
     planes = {
-        name: split_planes(tensor.codebook, config.code_bits) for name, tensor in tensors.items()
+        name: split_planes(tensor.codebook, config.code_bits)
+        for name, tensor in network.tensors.items()
     }
-    source = network.input
-    patched = patch_reader(network, planes[source.name], config)
+    patched = patch_reader(network, planes[network.input.name], config)
+    if patched is not None:
+        try:
+            return place_as(network, planes, patched, config)
+        except CapacityError:
+            pass  # The plain map is smaller; its own error, if any, is the one to report.
+    return place_as(network, planes, None, config)
+
+
+def place_as(
+    network: IntegerNetwork, planes: dict[str, Planes], patched: Layer | None, config: ArrayConfig
+) -> Placement:
+    """Return the placement with the input packed for ``patched``, or as a plain map (None)."""
+    source, tensors = network.input, network.tensors
     sizes = {
         name: words_of(tensor.shape, planes[name].count, config) for name, tensor in tensors.items()
     }
-    if patched:
-        sizes[source.name] = patch_words(patched, source, planes[source.name], config)
+    if patched is not None:
+        sizes[source.name] = words_of(
+            patch_shape(patched, source), planes[source.name].count, config
+        )
     bases = allocate(lives(network, sizes), config)
     layouts = {
         name: TensorLayout(
@@ -54,7 +71,7 @@ def place(network: IntegerNetwork, config: ArrayConfig) -> Placement:
         for name, tensor in tensors.items()
     }
     patches = None
-    if patched:
+    if patched is not None:
         height, width, operands = patch_shape(patched, source)
         patches = PatchLayout(
             bases[source.name],
@@ -79,17 +96,12 @@ def patch_shape(layer: Layer, source: Tensor) -> tuple[int, int, int]:
     return height, width, layer.op.kernel[0] * layer.op.kernel[1] * source.shape[2]
 
 
-def patch_words(layer: Layer, source: Tensor, planes: Planes, config: ArrayConfig) -> int:
-    """Return the words of the packed input."""
-    return words_of(patch_shape(layer, source), planes.count, config)
-
-
 def patch_reader(network: IntegerNetwork, planes: Planes, config: ArrayConfig) -> Layer | None:
     """Return the convolution whose input the host packs as patches, or None if the input stays a
     map.
 
-    Packing pays when it needs fewer passes; it needs a single reader with one group, a zero for
-    padding taps, and at most half of the activation memory.
+    Packing pays when it needs fewer passes; it needs a single reader with one group, and a zero for
+    padding taps.
     """
     source = network.input
     readers = [
@@ -107,8 +119,7 @@ def patch_reader(network: IntegerNetwork, planes: Planes, config: ArrayConfig) -
         return None
     if any(op.padding) and zero_digits(planes, source.codebook.levels) is None:
         return None
-    words = patch_words(readers[0], source, planes, config)
-    return readers[0] if words <= config.act_depth // 2 else None
+    return readers[0]
 
 
 def lives(network: IntegerNetwork, sizes: dict[str, int]) -> list[Request]:

@@ -20,7 +20,7 @@ from nupes.compiler.tiles import (
     partial_sum_bound,
     patch_matrix,
 )
-from nupes.model.errors import CapacityError
+from nupes.model.errors import CapacityError, UnsupportedError
 from nupes.model.network import IntegerNetwork, Layer
 from nupes.model.operators import AveragePool, Conv, MaxPool, Operator, Select, output_shape
 from nupes.rtl.config import ArrayConfig
@@ -30,6 +30,9 @@ __all__ = ["ResultTile", "Schedule", "Step", "schedule"]
 
 MOST_PAYLOAD = (1 << 16) - 1
 MOST_PIXELS = (1 << 16) - 1
+MOST_COORDINATE = (1 << 13) - 1
+MOST_STRIDE = (1 << 6) - 1
+MOST_KERNEL = (1 << 10) - 1
 
 
 @dataclass(slots=True)
@@ -95,7 +98,7 @@ class Work:
 
 
 def schedule(network: IntegerNetwork, config: ArrayConfig) -> Schedule:
-    """Return the schedule of a network on an array; raise ``CapacityError`` by layer name."""
+    """Return the schedule of a network on an array; raise ``NupesError`` by layer name."""
     return Scheduler(network, config).run()
 
 
@@ -124,6 +127,7 @@ class Scheduler:
             layout = self.place.layouts[self.network.input.name]
             self.load_input(layout.base, layout.words)
         for layer in self.network.layers:
+            check_walk(layer, self.network.tensors[layer.input].shape)
             self.unmarked = True
             if isinstance(layer.op, MaxPool):
                 self.emit_pool(layer, layer.op)
@@ -424,6 +428,24 @@ class Scheduler:
                 self.out.results.append(ResultTile(column * config.cols, first, count))
             fields["param_slot"] = self.residency.parameters(layer, column, skip)
         self.emit(step, reads, writes)
+
+
+def check_walk(layer: Layer, shape: tuple[int, int, int]) -> None:
+    """Refuse, by name, a window that the instruction's fields cannot describe."""
+    op = layer.op
+    window = not isinstance(op, Conv)
+    for axis, name in enumerate(("rows", "columns")):
+        reach = shape[axis] + sum(op.padding[2 * axis : 2 * axis + 2])
+        for what, value, most in (
+            (f"padded input {name}", reach, MOST_COORDINATE),
+            (f"stride over {name}", op.stride[axis], MOST_STRIDE),
+            (f"dilation over {name}", op.dilation[axis] if window else 1, MOST_STRIDE),
+            (f"kernel {name}", op.kernel[axis] if window else 1, MOST_KERNEL),
+        ):
+            if value > most:
+                raise UnsupportedError(
+                    f"layer {layer.name!r}: {what} must be at most {most} on the array, not {value}"
+                )
 
 
 def wrap(address: int) -> int:

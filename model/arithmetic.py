@@ -76,7 +76,9 @@ def encode(y: np.ndarray, thresholds: np.ndarray, codes: np.ndarray) -> np.ndarr
 
 
 def exact_matmul(left: np.ndarray, right: np.ndarray, bound: int) -> np.ndarray:
-    """Return the integer product ``left @ right`` as int64, through floating-point BLAS.
+    """Return the integer product ``left @ right`` through floating-point BLAS.
+
+    The result is int32 for a ``bound`` below 2**31, else int64.
 
     ``bound`` must be at least ``sum_k |left[m,k]| * |right[k,n]|`` for every output. Every partial
     sum, in whatever order BLAS forms it, is then an integer of magnitude at most ``bound``, which

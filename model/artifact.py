@@ -87,7 +87,7 @@ def save(network: IntegerNetwork, path: str | os.PathLike[str]) -> Path:
 
 
 def load(path: str | os.PathLike[str]) -> IntegerNetwork:
-    """Read a network; raise ``ArtifactError`` for a missing, truncated, corrupted or foreign file."""
+    """Read a network; raise ``ArtifactError`` for a missing, damaged or foreign file."""
     path = Path(path)
     if not path.is_file():
         raise ArtifactError(f"artifact {path} must be an existing file")
@@ -109,7 +109,14 @@ def load(path: str | os.PathLike[str]) -> IntegerNetwork:
         raise ArtifactError(f"artifact {path} is corrupted: its digest does not match its content")
     try:
         return build_network(json.loads(text), tensors)
-    except (KeyError, TypeError, ValueError, IndexError, NupesError) as error:
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RecursionError,
+        NupesError,
+    ) as error:
         raise ArtifactError(
             f"artifact {path} does not describe a valid network: {error}"
         ) from error

@@ -62,7 +62,8 @@ class Codebook:
             raise InputError(f"codebook bits must be 1 to 8, not {self.bits}")
         if levels.size > 2**self.bits:
             raise InputError(
-                f"codebook of {self.bits} bits must have at most {2**self.bits} levels, not {levels.size}"
+                f"codebook of {self.bits} bits must have at most {2**self.bits} levels, "
+                f"not {levels.size}"
             )
         if np.any(np.diff(levels) <= 0):
             raise InputError("codebook levels must be strictly increasing")
@@ -145,7 +146,7 @@ def power_levels(
 def make_codebook(
     family: Family, bits: int, signed: bool, lmax: int | None = None, exponent: float | None = None
 ) -> Codebook:
-    """Return the codebook of a parametric family; the same parameters always give the same table."""
+    """Return the codebook of a parametric family; equal parameters give equal tables."""
     if family == "uniform":
         levels = uniform_levels(bits, signed, lmax)
     elif family in ("power", "power-midrise"):

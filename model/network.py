@@ -24,7 +24,15 @@ from nupes.model.arithmetic import (
 )
 from nupes.model.codebook import Codebook
 from nupes.model.errors import CapacityError, InputError
-from nupes.model.operators import Conv, MaxPool, Operator, accumulate, max_pool, output_shape
+from nupes.model.operators import (
+    Conv,
+    MaxPool,
+    Operator,
+    Select,
+    accumulate,
+    max_pool,
+    output_shape,
+)
 
 __all__ = ["Encoder", "InputEncoder", "IntegerNetwork", "Layer", "Requantize", "Residual", "Tensor"]
 
@@ -34,7 +42,7 @@ CHUNK_PIXELS = 1 << 18
 
 @dataclass(frozen=True, eq=False)
 class Tensor:
-    """A stored tensor: codes of shape (h, w, c) whose value is ``scale * codebook.levels[code]``."""
+    """A stored tensor: codes (h, w, c) whose value is ``scale * codebook.levels[code]``."""
 
     name: str
     shape: tuple[int, int, int]
@@ -143,7 +151,7 @@ class IntegerNetwork:
         images = images.astype(np.float64)
         if np.isnan(images).any():
             raise InputError(
-                f"images must not contain NaN; image {int(np.argwhere(np.isnan(images))[0][0])} does"
+                f"images must not contain NaN; image {np.argwhere(np.isnan(images))[0][0]} does"
             )
         return self.encoder(images)
 
@@ -250,7 +258,11 @@ def validate(network: IntegerNetwork) -> None:
     ):
         raise InputError("input thresholds must be non-decreasing numbers")
     tensors = {network.input.name: network.input}
+    names = set()
     for position, layer in enumerate(network.layers):
+        if layer.name in names:
+            raise InputError(f"layer {layer.name!r}: layer name must be unique")
+        names.add(layer.name)
         shape = validate_layer(layer, tensors, last=position == len(network.layers) - 1)
         if layer.output is not None:
             tensors[layer.output.name] = layer.output
@@ -267,7 +279,11 @@ def validate_layer(layer: Layer, tensors: Mapping[str, Tensor], last: bool) -> t
         if name not in tensors:
             raise InputError(f"{where} reads tensor {name!r}, which no earlier layer stores")
     source = tensors[layer.input]
-    shape = output_shape(layer.op, source.shape)
+    validate_operator(layer.op, where)
+    try:
+        shape = output_shape(layer.op, source.shape)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
     if (layer.output is None) != last or (
         layer.encoder is None and not isinstance(layer.op, MaxPool)
     ) != last:
@@ -287,7 +303,7 @@ def validate_layer(layer: Layer, tensors: Mapping[str, Tensor], last: bool) -> t
             or layer.output.codebook != source.codebook
         ):
             raise InputError(
-                f"{where}: a max-pool copies codes; it takes no requantization and keeps its codebook"
+                f"{where}: a max-pool must copy codes: no requantization, the same codebook"
             )
         validate_pool_windows(layer.op, source.shape, where)
         return shape
@@ -295,18 +311,21 @@ def validate_layer(layer: Layer, tensors: Mapping[str, Tensor], last: bool) -> t
     if isinstance(layer.op, Conv):
         if not layer.op.codebook.is_weight:
             raise InputError(
-                f"{where}: weight levels must fit signed 8 bits, not {layer.op.codebook.levels[[0, -1]]}"
+                f"{where}: weight levels must fit signed 8 bits, "
+                f"not {layer.op.codebook.levels[[0, -1]]}"
             )
         if layer.op.codes.max(initial=0) >= len(layer.op.codebook):
             raise InputError(f"{where}: weight codes must be below {len(layer.op.codebook)}")
         if layer.op.codes.shape[0] % layer.op.groups:
             raise InputError(
-                f"{where}: {layer.op.codes.shape[0]} channels must divide in {layer.op.groups} groups"
+                f"{where}: {layer.op.codes.shape[0]} channels must divide in "
+                f"{layer.op.groups} groups"
             )
     bound = accumulator_bound(layer.op, source.codebook)
     if bound >= 2 ** (ACC_BITS - 1):
         raise CapacityError(
-            f"{where}: accumulator could reach {bound}, beyond {ACC_BITS} bits; use fewer bits or split it"
+            f"{where}: accumulator could reach {bound}, beyond {ACC_BITS} bits; "
+            "use fewer bits or split it"
         )
     if layer.residual is not None:
         skip = tensors[layer.residual.tensor]
@@ -314,12 +333,39 @@ def validate_layer(layer: Layer, tensors: Mapping[str, Tensor], last: bool) -> t
             raise InputError(
                 f"{where}: skip tensor {skip.name!r} must have shape {shape}, not {skip.shape}"
             )
-        if not (
-            0 <= layer.residual.mult <= MULT_MAX
-            and SHIFT_RANGE[0] <= layer.residual.shift <= SHIFT_RANGE[1]
+        for label, value, low, high in (
+            ("mult", layer.residual.mult, 0, MULT_MAX),
+            ("shift", layer.residual.shift, *SHIFT_RANGE),
         ):
-            raise InputError(f"{where}: residual mult and shift are out of range: {layer.residual}")
+            if not low <= value <= high:
+                raise InputError(
+                    f"{where}: residual {label} must lie in {low}..{high}, not {value}"
+                )
     return shape
+
+
+def validate_operator(op: Operator, where: str) -> None:
+    """Check an operator's geometry and, of a convolution, the type of its codes."""
+    if isinstance(op, Conv):
+        if op.codes.dtype != np.uint8 or op.codes.ndim != 4 or op.codes.size == 0:
+            raise InputError(
+                f"{where}: weight codes must be uint8 of shape (n, c, kh, kw), "
+                f"not {op.codes.dtype} of shape {op.codes.shape}"
+            )
+        if op.groups < 1:
+            raise InputError(f"{where}: groups must be at least 1, not {op.groups}")
+    if isinstance(op, Select) and op.channels < 1:
+        raise InputError(f"{where}: channels must be at least 1, not {op.channels}")
+    for label, values, count, least in (
+        ("kernel", op.kernel, 2, 1),
+        ("stride", op.stride, 2, 1),
+        ("dilation", op.dilation, 2, 1),
+        ("padding", op.padding, 4, 0),
+    ):
+        if len(values) != count or min(values) < least:
+            raise InputError(
+                f"{where}: {label} must be {count} numbers of at least {least}, not {values}"
+            )
 
 
 def validate_pool_windows(op: MaxPool, shape: tuple[int, int, int], where: str) -> None:
@@ -347,6 +393,7 @@ def validate_requantize(layer: Layer, channels: int, where: str) -> None:
     ):
         if values.shape != (channels,):
             raise InputError(f"{where}: {label} must have shape ({channels},), not {values.shape}")
+        validate_integers(values, f"{where}: {label}")
         if values.min() < low or values.max() > high:
             raise InputError(
                 f"{where}: {label} must lie in {low}..{high}, not {values.min()}..{values.max()}"
@@ -355,11 +402,29 @@ def validate_requantize(layer: Layer, channels: int, where: str) -> None:
         assert layer.output is not None
         thresholds, codes = layer.encoder.thresholds, layer.encoder.codes
         most = 2 ** (layer.output.codebook.bits + 1) - 1
+        validate_integers(thresholds, f"{where}: encoder thresholds")
+        validate_integers(codes, f"{where}: encoder codes")
         if len(codes) != len(thresholds) + 1 or len(thresholds) > most:
             raise InputError(
                 f"{where}: encoder must have at most {most} thresholds and one code more"
             )
         if np.any(np.diff(thresholds.astype(np.int64)) < 0):
             raise InputError(f"{where}: encoder thresholds must be non-decreasing")
+        low, high = Y_RANGE
+        if len(thresholds) and not (low <= thresholds[0] and thresholds[-1] <= high):
+            raise InputError(
+                f"{where}: encoder thresholds must lie in {low}..{high}, "
+                f"not {thresholds[0]}..{thresholds[-1]}"
+            )
+        if codes.min() < 0:
+            raise InputError(f"{where}: encoder codes must be at least 0, not {codes.min()}")
         if codes.max() >= len(layer.output.codebook):
             raise InputError(f"{where}: encoder codes must be below {len(layer.output.codebook)}")
+
+
+def validate_integers(values: np.ndarray, label: str) -> None:
+    """Refuse an array that is no vector of integers."""
+    if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
+        raise InputError(
+            f"{label} must be a vector of integers, not {values.ndim}-d {values.dtype}"
+        )

@@ -7,6 +7,7 @@ stand for.
 """
 
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
@@ -213,7 +214,5 @@ def max_pool(op: MaxPool, codes: np.ndarray) -> np.ndarray:
         ((0, 0), (top, bottom), (left, right), (0, 0)),
         constant_values=np.int16(-1),
     )
-    best = None
-    for ys, xs in taps_of(op, oh, ow):
-        best = padded[:, ys, xs] if best is None else np.maximum(best, padded[:, ys, xs])
-    return best.astype(np.uint8)
+    taps = [padded[:, ys, xs] for ys, xs in taps_of(op, oh, ow)]
+    return reduce(np.maximum, taps).astype(np.uint8)

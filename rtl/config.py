@@ -66,7 +66,7 @@ class ArrayConfig:
             ("weight_level_bits", 2, 8),
             ("activation_level_bits", 2, 9),
             ("acc_bits", 16, 32),
-            ("acc_depth", 4, 1 << 16),
+            ("acc_depth", 4, 4096),
             ("act_depth", 4, 1 << 20),
             ("param_slots", 2, 256),
             ("tensor_bits", 1, 8),
