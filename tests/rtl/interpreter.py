@@ -221,9 +221,10 @@ class Machine:
             bits = self.config.activation_level_bits
             level = self.level(Destination.RESIDUAL_TABLE, slot, code, bits)
         mult = shift >> 16 & 0xFFFF
-        term = residual_term(level, mult, shift >> 5 & 31) if mult else 0
-        arguments = (scale & 0xFFFF, signed(scale >> 16, 48), shift & 31)
-        return int(requantize(np.array(total), *map(np.array, arguments), np.array(term)))
+        term = int(residual_term(np.array(level), mult, shift >> 5 & 31)) if mult else 0
+        parts = (scale & 0xFFFF, signed(scale >> 16, 48), shift & 31)
+        mult, bias, down = (np.array(part) for part in parts)
+        return int(requantize(np.array(total), mult, bias, down, term))
 
     def encode(self, y: int, slot: int, depth: int) -> int:
         """Search the encoder's tree."""

@@ -15,6 +15,7 @@ from nupes.rtl.isa import (
     INSTRUCTION,
     LAG_FREE,
     Destination,
+    Field,
     Opcode,
     pack,
 )
@@ -25,11 +26,11 @@ from tests.rtl.interpreter import Word, walk
 CONFIG = ArrayConfig(rows=2, cols=2, act_depth=64, acc_depth=16, tensor_bits=4)
 
 
-def fields_of(table: tuple, chance: random.Random, **limits: int) -> dict[str, int]:
+def fields_of(table: tuple[Field, ...], chance: random.Random, **limits: int) -> dict[str, int]:
     """Return random values of a layout: 0 .. limit, signed fields also below 0."""
     values = {}
     for item in table:
-        limit = limits.get(item.name, 2**item.width - 1)
+        limit = limits[item.name] if item.name in limits else 2**item.width - 1
         low = -limit if item.signed else 0
         values[item.name] = chance.randint(low, limit)
     return values
@@ -240,6 +241,6 @@ def test_back_to_back_tiles_leave_no_gap() -> None:
     assert [row["cycle"] for row in seen] == list(range(1, 29))
 
 
-def pack_defaults(table: tuple) -> dict[str, int]:
+def pack_defaults(table: tuple[Field, ...]) -> dict[str, int]:
     """Return a layout of zeros."""
     return {item.name: 0 for item in table}

@@ -73,14 +73,14 @@ def test_writes(config: ArrayConfig, seed: int, taking: float) -> None:
             if ahead is not None:
                 for name in ("address", "plane_step", "planes", "slice"):
                     context.set(getattr(writeback.outputs.payload, name), ahead[name])
-            pool = row is not None and row["kind"] == "pool"
-            array = row is not None and not pool
+            kind, end = (row["kind"], row["end"]) if row is not None else ("none", 0)
+            array, pool = kind in ("dry", "store", "host"), kind == "pool"
             context.set(control.valid, array)
-            context.set(control.last, array and row["kind"] != "dry")
-            context.set(control.end, array and row["end"])
-            context.set(control.host, array and row["kind"] == "host")
+            context.set(control.last, kind in ("store", "host"))
+            context.set(control.end, array and end)
+            context.set(control.host, kind == "host")
             context.set(writeback.pool_valid, pool)
-            context.set(writeback.pool_end, pool and row["end"])
+            context.set(writeback.pool_end, pool and end)
             if row is not None:
                 context.set(writeback.results, row["values"][: config.cols])
                 context.set(writeback.pool_joined, row["values"])
