@@ -1,0 +1,223 @@
+"""Strategies for whole integer networks and arrays: every operator, odd sizes, every codebook; they
+shrink.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from hypothesis import strategies as st
+
+from nupes.model.codebook import Codebook, make_codebook, table_codebook
+from nupes.model.network import (
+    Encoder,
+    InputEncoder,
+    IntegerNetwork,
+    Layer,
+    Requantize,
+    Residual,
+    Tensor,
+)
+from nupes.model.operators import (
+    AveragePool,
+    Conv,
+    MaxPool,
+    Operator,
+    Select,
+    accumulate,
+    output_shape,
+)
+from nupes.rtl.config import ArrayConfig
+
+__all__ = ["activation_codebooks", "arrays", "images_of", "networks", "weight_codebooks"]
+
+
+@st.composite
+def weight_codebooks(draw: st.DrawFn) -> Codebook:
+    """Draw a weight codebook of 2 to 8 bits: uniform, power, mid-rise, or any table."""
+    bits = draw(st.integers(2, 8))
+    family = draw(st.sampled_from(["uniform", "power", "power-midrise", "table"]))
+    if family == "table":
+        levels = draw(st.sets(st.integers(-128, 127), min_size=1, max_size=min(2**bits, 12)))
+        return table_codebook(sorted(levels), bits)
+    if family == "uniform":
+        return make_codebook("uniform", bits, True)
+    return make_codebook(family, bits, True, 127, draw(st.floats(0.2, 1.2)))
+
+
+@st.composite
+def activation_codebooks(draw: st.DrawFn) -> Codebook:
+    """Draw an activation codebook of 2 to 8 bits, signed or not, over up to 9 bits of levels."""
+    bits = draw(st.integers(2, 8))
+    family = draw(st.sampled_from(["uniform", "power", "table"]))
+    signed = draw(st.booleans())
+    if family == "table":
+        levels = draw(st.sets(st.integers(-256, 255), min_size=1, max_size=min(2**bits, 12)))
+        return table_codebook(sorted(levels), bits)
+    if family == "uniform":
+        return make_codebook("uniform", bits, signed)
+    return make_codebook("power", bits, signed, 127 if signed else 255, draw(st.floats(0.2, 1.2)))
+
+
+@st.composite
+def arrays(draw: st.DrawFn, sizes: tuple[tuple[int, int], ...] = ((4, 4),)) -> ArrayConfig:
+    """Draw an array configuration of the given sizes."""
+    rows, cols = draw(st.sampled_from(sizes))
+    return ArrayConfig(rows=rows, cols=cols, code_bits=draw(st.integers(2, 8)))
+
+
+@dataclass
+class Builder:
+    """A network in the making: stored tensors and layers so far."""
+
+    draw: st.DrawFn
+    rng: np.random.Generator
+    tensors: list[Tensor] = field(default_factory=list)
+    layers: list[Layer] = field(default_factory=list)
+
+    def codes(self, shape: tuple[int, ...], book: Codebook) -> np.ndarray:
+        """Return random codes of a codebook."""
+        return self.rng.integers(0, len(book), shape).astype(np.uint8)
+
+    def padding(self, limit: int) -> tuple[int, int, int, int]:
+        """Draw a padding of up to ``limit`` on each side."""
+        top, bottom, left, right = (self.draw(st.integers(0, limit)) for _ in range(4))
+        return top, bottom, left, right
+
+    def conv(self, source: Tensor) -> Conv:
+        """Draw a convolution: dense, grouped, depthwise, or over the whole map."""
+        height, width, channels = source.shape
+        book = self.draw(weight_codebooks())
+        kind = self.draw(st.sampled_from(["dense", "dense", "whole", "grouped"]))
+        groups = 1
+        if kind == "grouped":
+            groups = self.draw(
+                st.sampled_from([g for g in range(1, channels + 1) if channels % g == 0])
+            )
+        n = groups * self.draw(st.integers(1, 3)) if groups > 1 else self.draw(st.integers(1, 9))
+        if kind == "whole":
+            codes = self.codes((n, channels, height, width), book)
+            return Conv(codes, book, np.ones(n))
+        stride = (self.draw(st.integers(1, 3)), self.draw(st.integers(1, 3)))
+        dilation = (self.draw(st.integers(1, 2)), self.draw(st.integers(1, 2)))
+        padding = self.padding(2)
+        kernel = [
+            self.draw(st.integers(1, max(1, min(3, 1 + (size - 1) // step))))
+            for size, step in (
+                (height + padding[0] + padding[1], dilation[0]),
+                (width + padding[2] + padding[3], dilation[1]),
+            )
+        ]
+        codes = self.codes((n, channels // groups, *kernel), book)
+        return Conv(codes, book, np.ones(n), stride, padding, dilation, groups)
+
+    def window(self, source: Tensor, pool: type) -> AveragePool | MaxPool:
+        """Draw a pool whose padding is less than its window."""
+        height, width, _ = source.shape
+        kernel = self.draw(st.integers(1, min(3, height))), self.draw(st.integers(1, min(3, width)))
+        stride = self.draw(st.integers(1, 2)), self.draw(st.integers(1, 2))
+        py = self.draw(st.integers(0, kernel[0] // 2))
+        px = self.draw(st.integers(0, kernel[1] // 2))
+        return pool(kernel, stride, (py, py, px, px))
+
+    def select(self, source: Tensor) -> Select:
+        """Draw a channel selection: identity, strided, shifted."""
+        channels = source.shape[2]
+        if self.draw(st.booleans()):
+            return Select(channels)
+        offset = self.draw(st.integers(-channels, 3))
+        return Select(
+            self.draw(st.integers(1, channels + 4)), offset, (self.draw(st.integers(1, 2)),) * 2
+        )
+
+    def requantize(self, op: Operator, source: Tensor) -> Requantize:
+        """Return a requantization that uses, and now and then exceeds, the range of ``y``; dead
+        channels too.
+        """
+        assert not isinstance(op, MaxPool)
+        levels = source.codebook.levels[self.codes((2, *source.shape), source.codebook)]
+        acc = accumulate(op, levels)
+        n = acc.shape[3]
+        spread = max(float(np.abs(acc).max()), 1.0)
+        gain = 2.0 ** self.draw(st.sampled_from([-1.0, 0.0, 2.0, 6.0])) * 20000 / spread
+        shift = np.clip(15 - np.floor(np.log2(gain * self.rng.uniform(0.5, 1, n))), 1, 31).astype(
+            np.int32
+        )
+        mult = np.clip(np.floor(gain * 2.0**shift), 0, 65535).astype(np.int32)
+        mult[self.rng.random(n) < 0.1] = 0
+        bias = self.rng.integers(-12000, 12000, n) * (np.int64(1) << shift.astype(np.int64))
+        return Requantize(mult, bias + (np.int64(1) << (shift.astype(np.int64) - 1)), shift)
+
+    def encoder(self, book: Codebook) -> Encoder:
+        """Return a random encoder: increasing or with a turning point, any number of thresholds."""
+        most = 2 ** (book.bits + 1) - 1
+        count = self.draw(st.integers(0, min(most, 2 * len(book))))
+        thresholds = np.sort(self.rng.integers(-32768, 32768, count)).astype(np.int16)
+        codes = self.codes((count + 1,), book)
+        if self.draw(st.booleans()):
+            codes = np.sort(codes)
+        return Encoder(thresholds, codes)
+
+    def layer(self, last: bool) -> None:
+        """Add one layer."""
+        index = len(self.layers)
+        source = self.tensors[
+            self.draw(st.integers(max(0, len(self.tensors) - 3), len(self.tensors) - 1))
+        ]
+        kinds = ["conv", "conv", "select", "average"] + ([] if last else ["max"])
+        kind = self.draw(st.sampled_from(kinds))
+        op: Operator
+        if kind == "conv":
+            op = self.conv(source)
+        elif kind == "select":
+            op = self.select(source)
+        else:
+            op = self.window(source, AveragePool if kind == "average" else MaxPool)
+        shape = output_shape(op, source.shape)
+        name = f"layer{index}"
+        if isinstance(op, MaxPool):
+            output = Tensor(f"t{index}", shape, source.codebook, 1.0)
+            self.layers.append(Layer(name, op, source.name, output))
+            self.tensors.append(output)
+            return
+        residual = None
+        skips = [tensor for tensor in self.tensors if tensor.shape == shape]
+        if skips and self.draw(st.booleans()):
+            skip = self.draw(st.sampled_from(skips))
+            residual = Residual(
+                skip.name, self.draw(st.integers(0, 65535)), self.draw(st.integers(1, 31))
+            )
+        output = encoder = None
+        if not last:
+            book = self.draw(activation_codebooks())
+            output, encoder = Tensor(f"t{index}", shape, book, 1.0), self.encoder(book)
+            self.tensors.append(output)
+        tail = self.requantize(op, source)
+        self.layers.append(Layer(name, op, source.name, output, tail, residual, encoder))
+
+
+@st.composite
+def networks(draw: st.DrawFn, most_layers: int = 4) -> IntegerNetwork:
+    """Draw a network of up to ``most_layers`` layers."""
+    builder = Builder(draw, np.random.default_rng(draw(st.integers(0, 2**32 - 1))))
+    book = draw(activation_codebooks())
+    shape = (draw(st.integers(1, 7)), draw(st.integers(1, 7)), draw(st.integers(1, 9)))
+    source = Tensor("input", shape, book, 1.0)
+    builder.tensors.append(source)
+    count = draw(st.integers(1, most_layers))
+    for index in range(count):
+        builder.layer(last=index == count - 1)
+    thresholds = np.tile(np.arange(1, len(book)) - 0.5, (shape[2], 1))
+    last = builder.layers[-1]
+    sources = {tensor.name: tensor for tensor in builder.tensors}
+    height, width, channels = output_shape(last.op, sources[last.input].shape)
+    return IntegerNetwork(
+        source, InputEncoder(thresholds), tuple(builder.layers), 1.0, (channels, height, width)
+    )
+
+
+def images_of(network: IntegerNetwork, count: int, seed: int = 0) -> np.ndarray:
+    """Return random images (b, c, h, w) that use every input code."""
+    height, width, channels = network.input.shape
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(0, len(network.input.codebook), (count, channels, height, width))
+    return codes.astype(np.float64)
