@@ -1,0 +1,1 @@
+"""Tests of the integer model against references written with Python integers and plain loops."""

@@ -1,0 +1,126 @@
+"""Operators against plain loops: accumulators, max-pools, shapes."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nupes.model.codebook import table_codebook
+from nupes.model.errors import InputError
+from nupes.model.operators import (
+    AveragePool,
+    Conv,
+    MaxPool,
+    Padding,
+    Select,
+    accumulate,
+    max_pool,
+    output_shape,
+)
+from tests.model import reference
+
+SEED = st.integers(0, 2**32 - 1)
+PAIR = st.tuples(st.integers(1, 3), st.integers(1, 3))
+PADDING = st.tuples(*[st.integers(0, 3)] * 4)
+EXTREMES = table_codebook([-128, -5, 0, 127], 2)
+
+
+@st.composite
+def maps(draw: st.DrawFn, kernel: tuple[int, int], dilation: tuple[int, int], padding: Padding):
+    """Draw levels (b, h, w, c) that the window fits into once they are padded."""
+    least = [
+        max(1, dilation[axis] * (kernel[axis] - 1) + 1 - sum(padding[2 * axis : 2 * axis + 2]))
+        for axis in range(2)
+    ]
+    height, width = (draw(st.integers(size, size + 4)) for size in least)
+    shape = draw(st.integers(1, 2)), height, width, draw(st.integers(1, 5))
+    return np.random.default_rng(draw(SEED)).integers(-256, 256, shape)
+
+
+def check(op: Conv | AveragePool | Select, levels: np.ndarray) -> None:
+    """Compare an operator with its reference, from integers and from floats."""
+    want = [reference.accumulate(op, image) for image in levels.tolist()]
+    assert accumulate(op, levels).tolist() == want
+    assert accumulate(op, levels.astype(np.float32), 256).tolist() == want
+    assert output_shape(op, levels.shape[1:]) == np.shape(want)[1:]
+
+
+@given(PAIR, PAIR, PAIR, PADDING, st.integers(1, 5), st.data())
+def test_convolution(kernel, stride, dilation, padding, n, data: st.DataObject) -> None:
+    levels = data.draw(maps(kernel, dilation, padding))
+    rng = np.random.default_rng(data.draw(SEED))
+    codes = rng.integers(0, 4, (n, levels.shape[3], *kernel)).astype(np.uint8)
+    check(Conv(codes, EXTREMES, np.ones(n), stride, padding, dilation), levels)
+
+
+@given(PAIR, PAIR, PADDING, st.integers(1, 3), st.integers(1, 2), st.data())
+def test_grouped_convolution(
+    kernel, stride, padding, groups, multiplier, data: st.DataObject
+) -> None:
+    levels = data.draw(maps(kernel, (1, 1), padding))
+    per_group = levels.shape[3]
+    levels = np.concatenate([levels + group for group in range(groups)], axis=3)
+    rng = np.random.default_rng(data.draw(SEED))
+    n = groups * multiplier
+    codes = rng.integers(0, 4, (n, per_group, *kernel)).astype(np.uint8)
+    check(Conv(codes, EXTREMES, np.ones(n), stride, padding, groups=groups), levels)
+
+
+@given(PAIR, PAIR, PADDING, st.data())
+def test_average_pool(kernel, stride, padding, data: st.DataObject) -> None:
+    check(AveragePool(kernel, stride, padding), data.draw(maps(kernel, (1, 1), padding)))
+
+
+@given(PAIR, st.integers(-6, 6), st.integers(1, 8), st.data())
+def test_select(stride, offset, channels, data: st.DataObject) -> None:
+    check(Select(channels, offset, stride), data.draw(maps((1, 1), (1, 1), (0, 0, 0, 0))))
+
+
+@given(PAIR, PAIR, PAIR, st.data())
+def test_max_pool(kernel, stride, dilation, data: st.DataObject) -> None:
+    # Padding of less than a tap's reach: each window has a real tap.
+    reach = [dilation[axis] * (kernel[axis] - 1) for axis in (0, 0, 1, 1)]
+    padding = data.draw(st.tuples(*[st.integers(0, most) for most in reach]))
+    op = MaxPool(kernel, stride, padding, dilation)
+    codes = data.draw(maps(kernel, dilation, padding)) & 255
+    try:
+        want = [reference.max_pool(op, image) for image in codes.tolist()]
+    except ValueError:  # A window of padding alone, which a network refuses.
+        return
+    got = max_pool(op, codes.astype(np.uint8))
+    assert got.dtype == np.uint8
+    assert got.tolist() == want
+
+
+def test_max_pool_skips_padding_where_every_code_is_0() -> None:
+    op = MaxPool((3, 3), (1, 1), (1, 1, 1, 1))
+    assert max_pool(op, np.zeros((1, 1, 1, 1), np.uint8)).tolist() == [[[[0]]]]
+
+
+def test_padding_is_level_0_even_without_a_zero_in_the_table() -> None:
+    codes = np.zeros((1, 1, 3, 3), np.uint8)
+    op = Conv(codes, table_codebook([7], 1), np.ones(1), padding=(1, 1, 1, 1))
+    assert accumulate(op, np.full((1, 1, 1, 1), 5)).tolist() == [[[[35]]]]
+
+
+def test_a_wide_convolution_stays_exact() -> None:
+    """A sum beyond float32's integers, at the ends of both ranges."""
+    channels = 1024
+    codes = np.zeros((1, channels, 1, 1), np.uint8)
+    op = Conv(codes, table_codebook([-127], 1), np.ones(1))
+    levels = np.full((1, 1, 1, channels), 255)
+    levels[..., 0] = 254
+    assert accumulate(op, levels).tolist() == [[[[-127 * (255 * channels - 1)]]]]
+
+
+def test_windows_must_fit() -> None:
+    with pytest.raises(InputError) as error:
+        output_shape(MaxPool((3, 3), (1, 1), dilation=(1, 2)), (4, 4, 1))
+    assert str(error.value) == "window of 5 must fit the padded input of 4 (axis w)"
+
+
+def test_channels_must_match() -> None:
+    op = Conv(np.zeros((4, 2, 1, 1), np.uint8), EXTREMES, np.ones(4), groups=2)
+    with pytest.raises(InputError) as error:
+        output_shape(op, (1, 1, 3))
+    assert str(error.value) == "convolution expects 4 input channels, not 3"
