@@ -132,13 +132,13 @@ class Residency:
 
     def descriptor(self, values: dict[str, int]) -> int:
         """Return the slot of a layer descriptor."""
-        packed = pack(DESCRIPTOR, values)
-        words = [packed >> (64 * i) & (2**64 - 1) for i in range(DESCRIPTOR_WORDS)]
-        return self.ask(
-            Destination.DESCRIPTOR,
-            packed,
-            lambda slot: [(Destination.DESCRIPTOR, slot << 3, words)],
-        )
+
+        def entries(slot: int) -> list[Entries]:
+            packed = pack(DESCRIPTOR, values)
+            words = [packed >> (64 * i) & (2**64 - 1) for i in range(DESCRIPTOR_WORDS)]
+            return [(Destination.DESCRIPTOR, slot << 3, words)]
+
+        return self.ask(Destination.DESCRIPTOR, frozenset(values.items()), entries)
 
 
 def search_tree(encoder: Encoder, planes: Planes, depth: int) -> tuple[list[int], list[int]]:

@@ -41,7 +41,7 @@ class ArrayConfig:
     """Bits of an accumulator (signed), 16 to 32."""
     acc_depth: int = 512
     """Output pixels that one pass may cover: words of the accumulator memory."""
-    act_depth: int = 8192
+    act_depth: int = 16384
     """Words of ``max(rows, cols)`` codes in the activation memory."""
     param_slots: int = 32
     """Column tiles whose requantization parameters are resident."""
