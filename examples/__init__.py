@@ -1,0 +1,1 @@
+"""Runnable examples and the networks that the benchmarks quantize."""
