@@ -19,8 +19,8 @@ TOP = "nupes_accelerator"
 
 CLEARED = re.compile(
     r"  initial begin\n"
-    r"    (?P<name>\w+)\[0\] = \d+'h0+;\n"
-    r"(?:    (?P=name)\[\d+\] = \d+'h0+;\n)*"
+    r"    (?P<name>\w+)\[0\] = \d+'[hd]0+;\n"
+    r"(?:    (?P=name)\[\d+\] = \d+'[hd]0+;\n)*"
     r"  end\n"
 )
 """How Yosys clears a memory: word by word."""

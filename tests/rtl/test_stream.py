@@ -165,7 +165,7 @@ def observe(tiles: list[dict], layers: list[dict], world: World, cycles: int) ->
     return seen
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     gap=st.sampled_from([0, 3, 40]),
