@@ -17,7 +17,7 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
 
 
 class SameConv(nn.Module):
-    """Convolution with SAME padding, batch norm (Keras' epsilon), and ReLU unless told otherwise."""
+    """SAME convolution, batch norm (Keras' epsilon), and ReLU unless told otherwise."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: tuple[int, int], size: tuple[int, int],
