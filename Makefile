@@ -1,0 +1,42 @@
+# Two commands: `make demo` runs the whole flow on real digits, `make test` the whole test suite.
+# Both create .venv on their first run. Needed: Python 3.11+, g++, make and perl.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+WORKERS ?= 2
+
+INSTALL = $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test slow lint clean
+
+demo: $(VENV)/demo.installed
+	$(BIN)/nupes demo
+
+test: $(VENV)/dev.installed
+	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS)
+
+slow: $(VENV)/dev.installed
+	$(BIN)/python -m pytest -m slow -n $(WORKERS)
+
+lint: $(VENV)/dev.installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+clean:
+	rm -rf $(VENV) build dist out
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/demo.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing nupes and what the demo needs in $(VENV) (once, some minutes)"
+	$(INSTALL) -e ".[demo]"
+	@touch $@
+
+$(VENV)/dev.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing nupes and what the tests need in $(VENV) (once, some minutes)"
+	$(INSTALL) -e ".[dev]"
+	@touch $@

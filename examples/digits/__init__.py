@@ -1,0 +1,1 @@
+"""Handwritten digits: the network, its data, its checkpoint and the script that trained it."""

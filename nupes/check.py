@@ -1,0 +1,172 @@
+"""The proof: what the simulated hardware computed against the integer network, value by value and
+cycle by cycle.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from nupes.compiler.program import Program, compile
+from nupes.model.network import IntegerNetwork, Layer, Requantize
+from nupes.model.operators import Select
+from nupes.sim import Simulator
+
+__all__ = ["Check", "LayerCheck", "check_layers", "check_outputs", "observe", "summary"]
+
+Count = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class LayerCheck:
+    """One layer: predicted cycles, the measured cycles of every image that differ from them, and
+    the images in which every stored value was compared and equal (None: not compared)."""
+
+    name: str
+    cycles: int
+    unexpected_cycles: tuple[int, ...]
+    values_compared: int | None = None
+    values_exact: int | None = None
+
+    @property
+    def exact(self) -> bool:
+        """Whether nothing that was compared differs."""
+        return not self.unexpected_cycles and self.values_compared == self.values_exact
+
+
+@dataclass(frozen=True)
+class Check:
+    """The comparison of a run: images whose outputs are all equal, measured cycles, every layer."""
+
+    images: int
+    exact_images: int
+    predicted_cycles: int
+    measured_cycles: tuple[int, ...]
+    layers: tuple[LayerCheck, ...]
+
+    @property
+    def exact(self) -> bool:
+        """Whether nothing that was compared differs."""
+        return (
+            self.exact_images == self.images
+            and set(self.measured_cycles) == {self.predicted_cycles}
+            and all(layer.exact for layer in self.layers)
+        )
+
+    @property
+    def exact_layers(self) -> int:
+        """Number of layers in which nothing differs."""
+        return sum(layer.exact for layer in self.layers)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return JSON data."""
+        return {
+            "exact": self.exact,
+            "exact_layers": self.exact_layers,
+            **asdict(self),
+            "layers": [{"exact": layer.exact, **asdict(layer)} for layer in self.layers],
+        }
+
+
+def check_outputs(
+    hw: Simulator, program: Program, images: np.ndarray, count: Count | None = None
+) -> Check:
+    """Run images and compare every output integer with the network's, and every layer's cycles with
+    the prediction."""
+    network = program.network
+    expected = network.run(network.encode(images))
+    result = hw.run(program, images, progress=count)
+    equal = (result.y == expected).reshape(len(images), -1).all(axis=1)
+    layers = []
+    for index, layer in enumerate(program.layers):
+        measured = result.layer_cycles[:, index]
+        unexpected = tuple(sorted({int(value) for value in measured} - {layer.cycles}))
+        layers.append(LayerCheck(layer.name, layer.cycles, unexpected))
+    cycles = tuple(int(value) for value in result.cycles)
+    return Check(len(images), int(equal.sum()), program.cycles, cycles, tuple(layers))
+
+
+def check_layers(
+    hw: Simulator, program: Program, check: Check, images: np.ndarray, count: Count | None = None
+) -> Check:
+    """Return ``check`` with every value that each layer stores compared as well, for ``images``.
+
+    The hardware has no port to its activation memory, so each layer gets a program of its own: the
+    network up to that layer, and an identity tile that emits what it stored. The last layer stores
+    nothing; its values are the outputs, which ``check_outputs`` compares.
+    """
+    network = program.network
+    stored = [(layer, values) for layer, values in network.trace(network.encode(images))]
+    layers = []
+    for index, (layer, values) in enumerate(stored):
+        before = check.layers[index]
+        if layer.output is None:
+            compared, exact = check.images, check.exact_images
+        else:
+            probe = compile(observe(network, index), program.array, program.latency)
+            expected = layer.output.codebook.levels[values].transpose(0, 3, 1, 2)
+            y = hw.run(probe, images).y
+            compared = len(images)
+            exact = int((y == expected).reshape(compared, -1).all(axis=1).sum())
+        layers.append(
+            LayerCheck(before.name, before.cycles, before.unexpected_cycles, compared, exact)
+        )
+        if count is not None:
+            count(index + 1, len(stored))
+    return Check(
+        check.images,
+        check.exact_images,
+        check.predicted_cycles,
+        check.measured_cycles,
+        tuple(layers),
+    )
+
+
+def observe(network: IntegerNetwork, index: int) -> IntegerNetwork:
+    """Return the network that ends after layer ``index`` with an identity, so that its results are
+    the levels which that layer stores."""
+    tensor = network.layers[index].output
+    assert tensor is not None
+    height, width, channels = tensor.shape
+    identity = Requantize(
+        mult=np.full(channels, 2, np.int32),
+        bias=np.zeros(channels, np.int64),
+        shift=np.ones(channels, np.int32),
+    )
+    last = Layer("nupes_observe", Select(channels), tensor.name, None, identity)
+    return IntegerNetwork(
+        network.input,
+        network.encoder,
+        (*network.layers[: index + 1], last),
+        tensor.scale,
+        (channels, height, width),
+    )
+
+
+def summary(check: Check) -> str:
+    """Return lines for people, with rich markup: what was compared, and what differs."""
+    color = "green" if check.exact else "red"
+    compared = all(layer.values_compared is not None for layer in check.layers)
+    what = "stored values and cycles" if compared else "cycles"
+    measured = ", ".join(f"{value:,}" for value in sorted(set(check.measured_cycles)))
+    verdict = (
+        f"{'bit-exact' if check.exact else 'MISMATCH'} {check.exact_images}/{check.images} images, "
+        f"{check.exact_layers}/{len(check.layers)} layers"
+    )
+    lines = [
+        f"[bold {color}]{verdict}[/] ({what} of each layer)",
+        f"cycles per image: predicted {check.predicted_cycles:,}, measured {measured}",
+    ]
+    for layer in check.layers:
+        if layer.unexpected_cycles:
+            lines.append(
+                f"[red]layer {layer.name}: predicted {layer.cycles:,} cycles, measured "
+                f"{', '.join(f'{value:,}' for value in layer.unexpected_cycles)}[/]"
+            )
+        if layer.values_compared != layer.values_exact:
+            lines.append(
+                f"[red]layer {layer.name}: values equal in {layer.values_exact} of "
+                f"{layer.values_compared} images[/]"
+            )
+    return "\n".join(lines)

@@ -1,0 +1,72 @@
+"""The command line ``nupes``: its commands, and how errors end it.
+
+Exit status: 0; 1 when the hardware and the model differ; 2 for an error, on one line of stderr; 130
+for an interrupt.
+"""
+
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from nupes.commands.compile import compile
+from nupes.commands.demo import demo
+from nupes.commands.evaluate import evaluate
+from nupes.commands.quantize import quantize
+from nupes.commands.simulate import simulate
+from nupes.commands.verilog import verilog
+from nupes.console import print_error
+from nupes.model.errors import NupesError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="nupes",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (quantize, evaluate, compile, simulate, verilog, demo):
+    app.command()(command)
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and end."""
+    if wanted:
+        print(f"nupes {version('nupes')}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    context: typer.Context,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.")
+    ] = False,
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """From a trained PyTorch network to low-bit silicon, equal to the last bit at every stage."""
+    context.ensure_object(dict)["verbose"] = verbose
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    state: dict[str, bool] = {}
+    try:
+        app(words, prog_name="nupes", obj=state)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except NupesError as error:
+        if state.get("verbose"):
+            traceback.print_exc()
+        print_error(str(error))
+        return 2
+    return 0

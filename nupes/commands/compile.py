@@ -1,0 +1,129 @@
+"""``nupes compile``: what a network costs on an array, and the program that runs it."""
+
+import io
+import json as json_format
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from nupes.commands.options import Array, Json, Network
+from nupes.compiler.program import Program
+from nupes.compiler.program import compile as compile_network
+from nupes.console import print_json, print_text
+from nupes.inputs import check_output, parse_array
+from nupes.model.artifact import load
+from nupes.model.errors import InputError
+from nupes.model.files import write_atomically
+
+__all__ = ["compile", "describe", "layer_table"]
+
+
+def describe(program: Program) -> dict[str, Any]:
+    """Return a program's costs as JSON data."""
+    return {
+        "array": str(program.array),
+        "latency": program.latency,
+        "cycles": program.cycles,
+        "macs": sum(layer.macs for layer in program.layers),
+        "utilization": program.utilization,
+        "layers": [
+            {
+                "name": layer.name,
+                "cycles": layer.cycles,
+                "tiles": layer.tiles,
+                "macs": layer.macs,
+                "utilization": layer.utilization,
+            }
+            for layer in program.layers
+        ],
+    }
+
+
+def layer_table(program: Program) -> Table:
+    """Return the costs of every layer and their total."""
+    table = Table("layer", box=None, show_footer=True, pad_edge=False)
+    table.columns[0].footer = "total"
+    totals = (
+        f"{program.cycles:,}",
+        f"{sum(layer.tiles for layer in program.layers):,}",
+        f"{sum(layer.macs for layer in program.layers):,}",
+        f"{program.utilization:.1%}",
+    )
+    for name, total in zip(("cycles", "tiles", "MACs", "utilization"), totals, strict=True):
+        table.add_column(name, footer=total, justify="right")
+    for layer in program.layers:
+        table.add_row(
+            layer.name,
+            f"{layer.cycles:,}",
+            f"{layer.tiles:,}",
+            f"{layer.macs:,}",
+            f"{layer.utilization:.1%}" if layer.macs else "-",
+        )
+    return table
+
+
+def program_bytes(program: Program, suffix: str) -> bytes:
+    """Return the file of a program: ``.npz``, or ``.hex`` for Verilog's ``$readmemh``."""
+    if suffix == ".hex":
+        from nupes.sim.files import image_text
+
+        return image_text(program.image, program.array.port_bits)
+    stream = io.BytesIO()
+    np.savez_compressed(
+        stream,
+        image=program.image,
+        input_addresses=program.holes,
+        report=np.array(json_format.dumps(describe(program))),
+    )
+    return stream.getvalue()
+
+
+def compile(
+    network: Network,
+    array: Array = "16x16",
+    latency: Annotated[
+        int, typer.Option(metavar="CYCLES", help="Latency of the external memory, in cycles.")
+    ] = 20,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Save the program's memory image: .npz (image, input addresses, report) "
+            "or .hex (for $readmemh).",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Predict the exact cycles of a network, layer by layer.
+
+    MACs are multiply-accumulates of one image.
+    Utilization is MACs per processing element and cycle.
+
+    [bold]Examples[/]
+
+    nupes compile net.safetensors --array 16x16
+
+    nupes compile net.safetensors --array 8x16,act_depth=16384 -o program.npz
+    """
+    config = parse_array(array)
+    if latency < 1:
+        raise InputError(f"latency must be at least 1 cycle, not {latency}")
+    if output is not None:
+        if output.suffix not in (".npz", ".hex"):
+            raise InputError(f"program must be saved as .npz or .hex, not {str(output)!r}")
+        check_output(output)
+    program = compile_network(load(network), config, latency)
+    if output is not None:
+        write_atomically(output, program_bytes(program, output.suffix))
+    if json:
+        print_json(describe(program))
+        return
+    Console(soft_wrap=True, highlight=False).print(layer_table(program))
+    if output is not None:
+        print_text(f"program: {output} ({len(program.image):,} words of {config.port_bits} bits)")

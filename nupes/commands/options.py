@@ -1,0 +1,43 @@
+"""Arguments and options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["Array", "Data", "Json", "Model", "Network", "SimulatorName"]
+
+MODEL_HELP = (
+    "FILE.py:CALLABLE that returns an nn.Module, or a FILE.pt2 from torch.export.save. "
+    "Both can run code: only open models that you trust."
+)
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
+
+Network = Annotated[
+    Path,
+    typer.Argument(metavar="NET", help="Integer network: a .safetensors from `nupes quantize`."),
+]
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA", help="FILE.npz or FILE.npz:KEY, images (b, c, h, w); KEY is x by default."
+    ),
+]
+
+Array = Annotated[
+    str,
+    typer.Option(
+        "--array",
+        metavar="RxC",
+        help="Rows x columns of processing elements; other fields of ArrayConfig may follow: "
+        "16x16,act_depth=16384.",
+    ),
+]
+
+SimulatorName = Annotated[
+    str, typer.Option("--simulator", metavar="NAME", help="verilator or icarus.")
+]
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]

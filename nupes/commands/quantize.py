@@ -1,0 +1,101 @@
+"""``nupes quantize``: a PyTorch model in, an integer network out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nupes.commands.options import Json, Model
+from nupes.console import Reporter, print_json, print_text
+from nupes.inputs import (
+    check_output,
+    load_array,
+    load_model,
+    parse_overrides,
+    parse_range,
+    parse_shape,
+)
+
+__all__ = ["quantize"]
+
+
+def quantize(
+    model: Model,
+    scheme: Annotated[
+        str,
+        typer.Option(metavar="WxAy", help="Bits of weights and of activations, 2 to 8 each."),
+    ] = "W4A4",
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA", help="FILE.npz[:KEY], images (b, c, h, w); a few hundred are enough."
+        ),
+    ] = None,
+    input_shape: Annotated[
+        str | None,
+        typer.Option(metavar="C,H,W", help="Without data: shape of one image, e.g. 3,32,32."),
+    ] = None,
+    input_range: Annotated[
+        str | None,
+        typer.Option(metavar="LOW,HIGH", help="Without data: range of the input, e.g. -2.2,2.7."),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="Where to save the network.")
+    ] = Path("net.safetensors"),
+    ends: Annotated[
+        int,
+        typer.Option(metavar="BITS", help="Bits of the first and last layer and of the input."),
+    ] = 8,
+    codebook: Annotated[
+        str, typer.Option(metavar="NAME", help="power (exponent searched per layer) or uniform.")
+    ] = "power",
+    override: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN=WxAy", help="Bits of the layers whose name matches; may be repeated."
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Turn a PyTorch model into an integer network of a few bits.
+
+    [bold]Examples[/]
+
+    nupes quantize model.py:load --scheme W4A4 --calibration data.npz -o net.safetensors
+
+    nupes quantize model.pt2 --scheme W8A8 --input-shape 3,32,32 --input-range=-2.2,2.7
+
+    nupes quantize model.py:load --calibration data.npz:train --override "block1.*=W8A8"
+    """
+    check_output(output)
+    shape = None if input_shape is None else parse_shape(input_shape)
+    limits = None if input_range is None else parse_range(input_range)
+    overrides = parse_overrides(override or [])
+    data = None if calibration is None else load_array(calibration)
+    with Reporter() as report:
+        report("loading PyTorch and the model")
+        from nupes.quantizer import quantize as run
+
+        loaded = load_model(model)
+        report(f"quantizing to {scheme}")
+        network = run(
+            loaded,
+            scheme,
+            data,
+            input_shape=shape,
+            input_range=limits,
+            ends=ends,
+            codebook=codebook,
+            overrides=overrides,
+            progress=lambda _, done, total: report.count(done, total),
+        )
+        path = network.save(output)
+    size = path.stat().st_size
+    if json:
+        macs = sum(network.macs.values())
+        print_json({"path": str(path), "bytes": size, "layers": len(network.layers), "macs": macs})
+        return
+    print_text(
+        f"{path}: {len(network.layers)} layers, {sum(network.macs.values()):,} MACs per image, "
+        f"{size:,} bytes"
+    )

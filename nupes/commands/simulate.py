@@ -1,0 +1,72 @@
+"""``nupes simulate``: a network on the generated RTL, compared with the model value by value."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nupes.commands.options import Array, Data, Json, Network, SimulatorName
+from nupes.console import Reporter, print_json, print_text
+from nupes.inputs import check_output, load_array, parse_array
+from nupes.model.artifact import load
+from nupes.model.errors import InputError
+
+__all__ = ["simulate"]
+
+
+def simulate(
+    network: Network,
+    data: Data,
+    images: Annotated[
+        int, typer.Option(metavar="N", help="How many images to run, from the first on.")
+    ] = 10,
+    array: Array = "16x16",
+    simulator: SimulatorName = "verilator",
+    layers: Annotated[
+        bool,
+        typer.Option("--layers", help="Also compare every value that each layer stores."),
+    ] = False,
+    waves: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Record every signal: .vcd or .fst. One image is plenty."
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Run a network on the RTL and compare it with the model.
+
+    Every output integer must equal the model's, every layer's cycles the prediction.
+    The exit status is 1 if anything differs.
+
+    [bold]Examples[/]
+
+    nupes simulate net.safetensors test.npz --images 50
+
+    nupes simulate net.safetensors test.npz --images 1 --array 8x8 --waves run.vcd
+    """
+    from nupes.check import check_layers, check_outputs, summary
+    from nupes.compiler.program import compile
+    from nupes.sim import Simulator
+
+    if images < 1:
+        raise InputError(f"images must be at least 1, not {images}")
+    config = parse_array(array)
+    if waves is not None:
+        check_output(waves)
+    qnet = load(network)
+    inputs = load_array(data)[:images]
+    qnet.encode(inputs)
+    program = compile(qnet, config)
+    with Reporter() as report, Simulator(config, simulator, waves=waves, progress=report) as hw:
+        report(f"simulating {len(inputs)} images")
+        result = check_outputs(hw, program, inputs, report.count)
+        if layers:
+            report(f"comparing what each of {len(program.layers)} layers stores")
+            result = check_layers(hw, program, result, inputs, report.count)
+    if json:
+        print_json({"array": str(config), "simulator": simulator, **result.as_dict()})
+    else:
+        print_text(summary(result))
+    if not result.exact:
+        raise typer.Exit(1)

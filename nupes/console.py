@@ -1,0 +1,97 @@
+"""What the commands print: results on stdout, progress and errors on stderr."""
+
+import json
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+__all__ = ["Reporter", "print_error", "print_json", "print_text"]
+
+PERIOD = 5.0
+"""Seconds between two counts of a long step where there is no terminal."""
+
+
+def print_text(text: str) -> None:
+    """Print lines of a result, with rich markup; never wrapped."""
+    Console(soft_wrap=True, highlight=False).print(text)
+
+
+def print_json(data: Mapping[str, Any]) -> None:
+    """Print one JSON object."""
+    print(json.dumps(data, indent=2))
+
+
+def print_error(message: str) -> None:
+    """Print an error in red on stderr."""
+    Console(stderr=True, soft_wrap=True, highlight=False).print(
+        f"[bold red]error:[/] [red]{escape(message)}[/]"
+    )
+
+
+class Reporter:
+    """Progress on stderr: a live line with its seconds in a terminal, one plain line per step
+    elsewhere.
+
+    Call it with a line of text when a step begins, and ``count(done, total)`` within a step. Use it
+    in a ``with`` statement.
+    """
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, soft_wrap=True, highlight=False)
+        self.live = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            TimeElapsedColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self.task: TaskID | None = None
+        self.message = ""
+        self.begun = self.counted = time.monotonic()
+
+    def __enter__(self) -> "Reporter":
+        self.live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.finish()
+        self.live.stop()
+
+    def __call__(self, message: str) -> None:
+        """Begin a step."""
+        self.finish()
+        self.message = message
+        self.begun = self.counted = time.monotonic()
+        if self.live.disable:
+            self.console.print(f"{message} ...", markup=False)
+        else:
+            self.task = self.live.add_task(message, total=None)
+
+    def count(self, done: int, total: int) -> None:
+        """Report how far the step has come."""
+        if self.task is not None:
+            self.live.update(self.task, description=f"{self.message}: {done}/{total}")
+        elif time.monotonic() - self.counted >= PERIOD:
+            self.counted = time.monotonic()
+            self.console.print(f"{self.message}: {done}/{total}", markup=False)
+
+    def finish(self) -> None:
+        """End the step; in a terminal a step of over a second leaves its line behind."""
+        if self.task is None:
+            return
+        seconds = time.monotonic() - self.begun
+        self.live.remove_task(self.task)
+        self.task = None
+        if seconds > 1:
+            self.console.print(f"[dim]{escape(self.message)} ({seconds:.0f} s)[/]")

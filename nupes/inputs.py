@@ -1,0 +1,264 @@
+"""What users name on the command line, loaded: models, data, arrays, shapes; errors say what is
+there.
+"""
+
+import importlib.util
+import logging
+import re
+import sys
+import tempfile
+import zipfile
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nupes.model.errors import ArtifactError, InputError
+from nupes.rtl.config import ArrayConfig
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.export import ExportedProgram
+
+__all__ = [
+    "check_output",
+    "load_array",
+    "load_labels",
+    "load_model",
+    "parse_array",
+    "parse_overrides",
+    "parse_range",
+    "parse_shape",
+    "run_model",
+]
+
+MODULE_PREFIX = "nupes_user_"
+BATCH = 256
+
+
+def parse_array(text: str) -> ArrayConfig:
+    """Return the array of "16x16" or "16x16,act_depth=16384": rows x columns, then fields of
+    ``ArrayConfig``."""
+    size, *settings = text.split(",")
+    match = re.fullmatch(r"\s*(\d+)\s*[xX]\s*(\d+)\s*", size)
+    if match is None:
+        raise InputError(f'array must be ROWSxCOLS, such as "16x16", not {text!r}')
+    values = {"rows": int(match[1]), "cols": int(match[2])}
+    known = [item.name for item in fields(ArrayConfig) if item.name not in values]
+    for setting in settings:
+        name, _, value = (part.strip() for part in setting.partition("="))
+        if name not in known:
+            raise InputError(f"array setting must be one of {', '.join(known)}, not {setting!r}")
+        if not value.isdecimal():
+            raise InputError(f"array setting {name} must be an integer, not {value!r}")
+        values[name] = int(value)
+    return ArrayConfig(**values)
+
+
+def parse_shape(text: str) -> tuple[int, ...]:
+    """Return the shape of one image, "3,32,32" or "3x32x32": channels, height, width."""
+    parts = re.split(r"[,xX]", text)
+    if len(parts) != 3 or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise InputError(
+            f'input shape must be CHANNELS,HEIGHT,WIDTH, such as "3,32,32", not {text!r}'
+        )
+    return tuple(int(part) for part in parts)
+
+
+def parse_range(text: str) -> tuple[float, float]:
+    """Return the range of the input, "-2.2,2.7": least and greatest value."""
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(
+            f'input range must be LOW,HIGH, such as "-2.2,2.7", not {text!r}'
+        ) from None
+    return low, high
+
+
+def parse_overrides(texts: list[str]) -> dict[str, str]:
+    """Return pattern -> scheme of texts such as "block1.*=W8A8"."""
+    overrides = {}
+    for text in texts:
+        pattern, mark, scheme = text.rpartition("=")
+        if not mark or not pattern or not scheme:
+            raise InputError(
+                f'override must be PATTERN=SCHEME, such as "block1.*=W8A8", not {text!r}'
+            )
+        overrides[pattern] = scheme
+    return overrides
+
+
+def check_output(path: Path) -> None:
+    """Raise ``ArtifactError`` now if ``path`` could not be written at the end of the work."""
+    if path.is_dir():
+        raise ArtifactError(f"output path {path} must be a file, not a directory")
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise ArtifactError(f"output path {path} must be writable: {error.strerror}") from error
+
+
+def open_archive(path: Path) -> dict[str, np.ndarray]:
+    """Return every array of an ``.npz`` file that holds no pickles."""
+    if not path.is_file():
+        raise InputError(f"data {path} must be an existing .npz file")
+    try:
+        archive = np.load(path, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise InputError(f"data {path} must be an .npz file (numpy.savez), not a single array")
+        with archive:
+            return dict(archive)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"data {path} must be a complete .npz file (numpy.savez): {error}"
+        ) from error
+
+
+def load_array(spec: str, default: str = "x") -> np.ndarray:
+    """Return the array that "file.npz" (its key ``default``) or "file.npz:key" names."""
+    path, mark, key = spec.rpartition(":")
+    if not mark or "." in key or "/" in key:
+        path, key = spec, default
+    arrays = open_archive(Path(path))
+    if key not in arrays:
+        raise InputError(
+            f"data {path} must hold the key {key!r}; it holds {', '.join(arrays) or 'none'}"
+        )
+    values = arrays[key]
+    if values.dtype.kind not in "fiub":
+        raise InputError(f"data {path}, key {key!r} must be real numbers, not {values.dtype}")
+    if len(values.shape) == 0 or len(values) == 0:
+        raise InputError(
+            f"data {path}, key {key!r} must hold at least one image, not {values.shape}"
+        )
+    return values
+
+
+def load_labels(spec: str, key: str, count: int) -> np.ndarray:
+    """Return the integer class of each of ``count`` images, from the file of ``spec``."""
+    path, mark, _ = spec.rpartition(":")
+    labels = load_array(f"{path if mark else spec}:{key}")
+    if labels.shape != (count,) or labels.dtype.kind not in "iu":
+        raise InputError(
+            f"labels {key!r} must be one integer for each of the {count} images, "
+            f"not {labels.dtype} of shape {labels.shape}"
+        )
+    return labels
+
+
+def load_model(spec: str) -> "nn.Module | ExportedProgram":
+    """Return the model that "file.py:callable" or "file.pt2" names.
+
+    Both run code: the Python file by nature, a ``.pt2`` file because ``torch.export.load`` may
+    unpickle what it holds. Only open models that you trust.
+    """
+    if spec.endswith(".pt2"):
+        return load_exported(Path(spec))
+    path, mark, name = spec.rpartition(":")
+    if not mark or not path.endswith(".py"):
+        raise InputError(f"model must be FILE.py:CALLABLE or FILE.pt2, not {spec!r}")
+    return call_factory(Path(path), name)
+
+
+def load_exported(path: Path) -> "ExportedProgram":
+    """Return the program of a ``torch.export`` file."""
+    import torch
+
+    if not path.is_file():
+        raise InputError(f"model {path} must be an existing file")
+    logger = logging.getLogger("torch.export")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)  # It logs a traceback for what is reported below.
+    try:
+        return torch.export.load(path)
+    except Exception as error:
+        line = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(f"model {path} must be a file from torch.export.save: {line}") from error
+    finally:
+        logger.setLevel(level)
+
+
+def call_factory(path: Path, name: str) -> "nn.Module":
+    """Return what the callable ``name`` of a Python file returns; the file may import its
+    neighbours."""
+    from torch import nn
+
+    if not path.is_file():
+        raise InputError(f"model {path} must be an existing file")
+    module = import_file(path)
+    factory = getattr(module, name, None)
+    if factory is None:
+        names = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
+        raise InputError(
+            f"model {path} must define {name!r}; it defines {', '.join(names) or 'nothing to call'}"
+        )
+    if isinstance(factory, nn.Module):
+        return factory
+    if not callable(factory):
+        raise InputError(f"model {path}:{name} must be callable, not {type(factory).__name__}")
+    try:
+        model = factory()
+    except Exception as error:
+        raise InputError(f"model {path}:{name}() raised {type(error).__name__}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            f"model {path}:{name}() must return a torch.nn.Module, not {type(model).__name__}"
+        )
+    return model
+
+
+def import_file(path: Path) -> Any:
+    """Import a Python file under a name of its own, with its directory on ``sys.path``."""
+    spec = importlib.util.spec_from_file_location(MODULE_PREFIX + path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    directory = str(path.resolve().parent)
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[spec.name]
+        raise InputError(f"model {path} raised {type(error).__name__}: {error}") from error
+    return module
+
+
+def run_model(model: "nn.Module | ExportedProgram", images: np.ndarray) -> np.ndarray:
+    """Return the float results (b, ...) of a model for images (b, c, h, w)."""
+    import torch
+    from torch.export import ExportedProgram
+
+    batch, fixed = BATCH, False
+    if isinstance(model, ExportedProgram):
+        size = next(
+            node.meta["val"].shape[0]
+            for node in model.graph.nodes
+            if node.name in model.graph_signature.user_inputs
+        )
+        fixed = isinstance(size, int)
+        batch = size if fixed else BATCH
+        module = model.module()
+    else:
+        module = model.eval()
+    dtype = next((p.dtype for p in module.parameters()), torch.float32)
+    parts = []
+    with torch.no_grad():
+        for start in range(0, len(images), batch):
+            part = torch.from_numpy(np.asarray(images[start : start + batch])).to(dtype)
+            # A program that was exported for a fixed batch takes no other: repeat the last image.
+            spare = batch - len(part) if fixed else 0
+            full = torch.cat([part, part[-1:].expand(spare, *part.shape[1:])])
+            try:
+                parts.append(module(full)[: len(part)].double().numpy())
+            except (RuntimeError, AssertionError, ValueError) as error:
+                line = next(iter(str(error).splitlines()), type(error).__name__)
+                raise InputError(
+                    f"model does not take images {tuple(part.shape)}: {line}"
+                ) from error
+    return np.concatenate(parts)
