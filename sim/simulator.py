@@ -167,7 +167,7 @@ class Simulator:
                 command,
                 env=environment,
                 cwd=self._directory,
-                stdin=lifeline,
+                stdin=lifeline.fileno(),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 pass_fds=[jobs.fileno()],
