@@ -62,7 +62,7 @@ def split_planes(codebook: Codebook, code_bits: int) -> Planes:
     digits = (span[:, None] // weights) % radix
     tables = np.arange(radix)[None, :] * weights[:, None]
     tables[-1] += lowest
-    # Digits that never occur in the top plane could exceed the level width; no code refers to them.
-    largest = digits.max(axis=0)
-    tables = np.minimum(tables, tables[np.arange(count), largest][:, None])
+    # Digits that no code has in the top plane could exceed the level width. The other planes stay
+    # linear: the digits of a structural zero may be such that no code has them.
+    tables[-1] = np.minimum(tables[-1], tables[-1, digits[:, -1].max()])
     return Planes(code_bits, tables.astype(np.int16), digits.astype(np.uint8), lowest)
