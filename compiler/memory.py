@@ -1,6 +1,6 @@
 """Activation memory: which words a tensor may use while it lives."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 from nupes.model.errors import CapacityError
 from nupes.rtl.config import ArrayConfig
@@ -47,7 +47,7 @@ def allocate(requests: list[Request], config: ArrayConfig) -> dict[str, int]:
     needed = max((base + request.words for request, base in placed), default=0)
     if needed > config.act_depth:
         worst = max(placed, key=lambda item: item[1] + item[0].words)[0]
-        fits = f"ArrayConfig(rows={config.rows}, cols={config.cols}, act_depth={needed})"
+        fits = call_of(replace(config, act_depth=min(needed, MOST_DEPTH)))
         raise CapacityError(
             f"activation memory must hold {needed} words, but act_depth is {config.act_depth}: "
             f"tensor {worst.name!r} does not fit by {needed - config.act_depth} words; "
@@ -58,3 +58,13 @@ def allocate(requests: list[Request], config: ArrayConfig) -> dict[str, int]:
             )
         )
     return {request.name: base for request, base in placed}
+
+
+def call_of(config: ArrayConfig) -> str:
+    """Return the call that makes a configuration, fields with their default left out."""
+    shown = [
+        f"{item.name}={getattr(config, item.name)}"
+        for item in fields(config)
+        if item.name in ("rows", "cols") or getattr(config, item.name) != item.default
+    ]
+    return f"ArrayConfig({', '.join(shown)})"
