@@ -1,0 +1,153 @@
+"""The central property: model, program and hardware agree on random whole networks.
+
+Every output integer of the Verilator simulation equals the integer model's, and every layer takes
+exactly the cycles that the compiler predicted, for memories of any latency; with stalls the cycles
+change and the values do not.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nupes.compiler.program import Program, compile
+from nupes.model.codebook import make_codebook
+from nupes.model.network import InputEncoder, IntegerNetwork, Layer, Requantize, Tensor
+from nupes.model.operators import Conv
+from nupes.rtl.config import ArrayConfig
+from nupes.rtl.isa import INSTRUCTION as FIELDS
+from nupes.rtl.isa import Opcode, unpack
+from nupes.sim.simulator import Simulator, Stalls
+from tests.networks import images_of, networks
+
+# Accumulators of 16 pixels cut most maps into several blocks.
+FAST = [ArrayConfig(4, 4, acc_depth=16), ArrayConfig(4, 8, code_bits=2, acc_depth=16)]
+SLOW = [ArrayConfig(8, 4, code_bits=3, acc_depth=16), ArrayConfig(2, 2, code_bits=8, acc_depth=16)]
+ARRAYS = [*FAST, *(pytest.param(config, marks=pytest.mark.slow) for config in SLOW)]
+IMAGES = 2
+
+
+@pytest.fixture(scope="module", params=ARRAYS, ids=lambda c: f"{c}-{c.code_bits}bit")
+def hardware(request: pytest.FixtureRequest) -> Iterator[Simulator]:
+    """Return a running accelerator."""
+    with Simulator(request.param) as running:
+        yield running
+
+
+def check(hardware: Simulator, network: IntegerNetwork, latency: int = 20) -> None:
+    """Run a network on the hardware; compare every integer and every layer's cycles."""
+    program = compile(network, hardware.config, latency)
+    images = images_of(network, IMAGES)
+    result = hardware.run(program, images)
+    np.testing.assert_array_equal(result.y, network.run(network.encode(images)))
+    np.testing.assert_array_equal(result.outputs, network(images))
+    assert result.cycles == [program.cycles] * IMAGES
+    predicted = [layer.cycles for layer in program.layers]
+    assert result.layer_cycles.tolist() == [predicted] * IMAGES
+    assert sum(predicted) == program.cycles
+
+
+@settings(max_examples=100)
+@given(networks())
+def test_random_networks(hardware: Simulator, network: IntegerNetwork) -> None:
+    check(hardware, network)
+
+
+@settings(max_examples=40)
+@given(networks(), st.sampled_from([1, 5, 100]))
+def test_memories_of_any_latency(
+    hardware: Simulator, network: IntegerNetwork, latency: int
+) -> None:
+    check(hardware, network, latency)
+
+
+PROBABILITY = st.sampled_from([0.0, 0.2, 0.5, 0.9])
+STALLS = st.builds(Stalls, PROBABILITY, PROBABILITY, PROBABILITY, seed=st.integers(1, 2**32 - 1))
+
+
+@settings(max_examples=40)
+@given(networks(), STALLS, st.integers(1, 50))
+def test_stalls_change_no_value(
+    hardware: Simulator, network: IntegerNetwork, stalls: Stalls, latency: int
+) -> None:
+    program = compile(network, hardware.config, latency)
+    images = images_of(network, 1)
+    result = hardware.run(program, images, stalls=stalls)
+    np.testing.assert_array_equal(result.y, network.run(network.encode(images)))
+
+
+@pytest.mark.slow
+@settings(max_examples=400)
+@given(networks(most_layers=6), st.sampled_from([1, 5, 20, 100]))
+def test_many_random_networks(hardware: Simulator, network: IntegerNetwork, latency: int) -> None:
+    check(hardware, network, latency)
+
+
+@pytest.mark.slow
+@settings(max_examples=200)
+@given(networks(), STALLS, st.integers(1, 50))
+def test_many_stalls(
+    hardware: Simulator, network: IntegerNetwork, stalls: Stalls, latency: int
+) -> None:
+    program = compile(network, hardware.config, latency)
+    images = images_of(network, 1)
+    result = hardware.run(program, images, stalls=stalls)
+    np.testing.assert_array_equal(result.y, network.run(network.encode(images)))
+
+
+def linear(channels: int) -> IntegerNetwork:
+    """Return one linear layer without rounding or saturation: each weight moves its output."""
+    weights, codes = make_codebook("uniform", 2, True), make_codebook("uniform", 2, False)
+    op = Conv(np.ones((channels, channels, 1, 1), np.uint8), weights, np.ones(channels))
+    one = np.ones(channels, np.int32)
+    layer = Layer("linear", op, "input", None, Requantize(2 * one, 0 * one.astype(np.int64), one))
+    source = Tensor("input", (1, 1, channels), codes, 1.0)
+    thresholds = np.tile(np.arange(1, len(codes)) - 0.5, (channels, 1))
+    return IntegerNetwork(source, InputEncoder(thresholds), (layer,), 1.0, (channels,))
+
+
+def weight_words(program: Program) -> list[int]:
+    """Return the image addresses of every weight row of a program."""
+    config, position, rows = program.array, 0, []
+    while True:
+        words = program.image[position : position + config.instruction_words]
+        packed = sum(
+            int(part) << (config.port_bits * i + 64 * j)
+            for i, word in enumerate(words)
+            for j, part in enumerate(word)
+        )
+        fields = unpack(FIELDS, packed)
+        position += config.instruction_words
+        if fields["opcode"] == Opcode.END:
+            return rows
+        if fields["opcode"] == Opcode.TILE:
+            rows += range(position, position + fields["rows"])
+            position += fields["rows"]
+        elif fields["opcode"] == Opcode.LOAD:
+            position += fields["count"]
+
+
+def test_one_wrong_weight_code_is_seen(hardware: Simulator) -> None:
+    """The comparison can fail: each changed code in the program image changes its own output."""
+    config = hardware.config
+    channels = config.rows + 1
+    network = linear(channels)
+    program = compile(network, config)
+    images = np.full((1, channels, 1, 1), 3.0)
+    want = network.run(network.encode(images))[0]
+    assert len(weight_words(program)) == channels * -(-channels // config.cols)
+    for place, address in enumerate(weight_words(program)):
+        column = place // channels * config.cols + place % min(config.cols, 2) % channels
+        image = program.image.copy()
+        # Code 1 (level 0) becomes code 0 (level -1), times the input's 3.
+        image[address, 0] ^= np.uint64(1 << (column % config.cols * config.code_bits))
+        program_with_a_fault = replace(program)
+        program_with_a_fault.__dict__["image"] = image
+        got = hardware.run(program_with_a_fault, images).y[0]
+        wrong = [n for n in range(channels) if got[n] != want[n]]
+        assert wrong == ([column] if column < channels else [])
+        if wrong:
+            assert got[column] - want[column] == -3
