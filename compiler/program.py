@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from nupes.compiler.analysis import LayerReport, report
 from nupes.compiler.layout import InputLayout
 from nupes.compiler.schedule import Schedule, Step, schedule
 from nupes.compiler.timing import Timeline, predict
@@ -14,20 +15,7 @@ from nupes.model.network import IntegerNetwork
 from nupes.rtl.config import INSTRUCTION_BITS, ArrayConfig
 from nupes.rtl.isa import pack_instruction
 
-__all__ = ["LayerReport", "Program", "compile"]
-
-
-@dataclass(frozen=True)
-class LayerReport:
-    """One layer on the array: exact cycles, tiles, real MACs and utilization (MACs per cell and
-    cycle).
-    """
-
-    name: str
-    cycles: int
-    tiles: int
-    macs: int
-    utilization: float
+__all__ = ["Program", "compile"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,27 +112,5 @@ def compile(network: IntegerNetwork, array: ArrayConfig, latency: int = 20) -> P
     """
     plan = schedule(network, array)
     timeline = predict(plan, array, latency)
-    stops = [*timeline.marks[1:], timeline.cycles]
-    starts = [0, *timeline.marks[1:]]
-    macs = network.macs
-    tiles = tiles_per_layer(plan)
-    layers = [
-        LayerReport(
-            layer.name, stop - start, count, macs[layer.name],
-            macs[layer.name] / (array.rows * array.cols * max(stop - start, 1)),
-        )
-        for layer, start, stop, count in zip(network.layers, starts, stops, tiles, strict=True)
-    ]  # fmt: skip
-    return Program(network, array, latency, plan, timeline, tuple(layers))
-
-
-def tiles_per_layer(plan: Schedule) -> list[int]:
-    """Return the number of TILE and POOL instructions of each layer."""
-    counts: list[int] = []
-    for step in plan.steps:
-        if step.count == 0:
-            continue
-        if step.fields["mark"]:
-            counts.append(0)
-        counts[-1] += 1
-    return counts
+    layers = report(network, plan, timeline, array)
+    return Program(network, array, latency, plan, timeline, layers)

@@ -8,6 +8,7 @@ host takes every result at once.
 
 from bisect import bisect_left
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -21,14 +22,17 @@ __all__ = ["Timeline", "predict"]
 
 @dataclass(frozen=True)
 class Timeline:
-    """When things happen: the run's cycles, each layer's first word, and first and final issue of
-    every tile.
+    """When things happen: the run's cycles, each layer's first word, and for every tile the first
+    and final issue, the dispatch, and the cycles for which the sequencer waited for memory since
+    the dispatch before.
     """
 
     cycles: int
     marks: tuple[int, ...]
     first_issue: tuple[int, ...]
     final_issue: tuple[int, ...]
+    dispatch: tuple[int, ...]
+    memory_wait: tuple[int, ...]
 
 
 class Fetch:
@@ -43,6 +47,7 @@ class Fetch:
         self.request = 0
         self.word = 0  # words consumed
         self.cycle = 0  # cycle in which the last one was
+        self.waited = 0  # cycles in which the next word was wanted, but had not arrived
 
     def burst_arrival(self, index: int) -> int:
         """Return the cycle in which a burst's first word arrives, requesting bursts up to it."""
@@ -66,7 +71,9 @@ class Fetch:
         while count:
             index, offset = divmod(self.word, self.burst)
             run = min(count, self.burst - offset)
-            cycle = max(cycle + 1, self.burst_arrival(index) + offset + 1) + run - 1
+            ready = self.burst_arrival(index) + offset + 1
+            self.waited += max(ready - (cycle + 1), 0)
+            cycle = max(cycle + 1, ready) + run - 1
             self.word += run
             count -= run
             if offset + run == self.burst:
@@ -172,6 +179,7 @@ def predict(plan: Schedule, config: ArrayConfig, latency: int = 20) -> Timeline:
     """Return the exact timeline of a schedule for a memory of the given latency in cycles."""
     fetch, stream = Fetch(config, latency), Stream(config)
     marked: list[int] = []
+    waits = [0]
     dispatched = 0
     decode = 0
     for step in plan.steps:
@@ -197,11 +205,19 @@ def predict(plan: Schedule, config: ArrayConfig, latency: int = 20) -> Timeline:
         if step.words:
             decode = fetch.consume(step.words, decode + 1)
         stream.dispatch(step, decode + 1)
+        waits.append(fetch.waited)
         if step.fields["mark"]:
             marked.append(dispatched)
         dispatched += 1
     marks = tuple(stream.first[index] for index in marked)
-    return Timeline(decode + 1, marks, tuple(stream.first), tuple(stream.final))
+    return Timeline(
+        decode + 1,
+        marks,
+        tuple(stream.first),
+        tuple(stream.final),
+        tuple(seen for _, seen in stream.queue),
+        tuple(after - before for before, after in pairwise(waits)),
+    )
 
 
 def load(step: Step, fetch: Fetch, stream: Stream, decode: int) -> int:

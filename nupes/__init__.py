@@ -14,7 +14,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nupes.compiler.program import LayerReport, Program, compile
+    from nupes.compiler.analysis import LayerReport
+    from nupes.compiler.program import Program, compile
     from nupes.model.artifact import load
     from nupes.model.errors import (
         ArtifactError,
@@ -56,7 +57,7 @@ HOMES = {
     "CapacityError": "nupes.model.errors",
     "InputError": "nupes.model.errors",
     "IntegerNetwork": "nupes.model.network",
-    "LayerReport": "nupes.compiler.program",
+    "LayerReport": "nupes.compiler.analysis",
     "NupesError": "nupes.model.errors",
     "Program": "nupes.compiler.program",
     "SimulationError": "nupes.model.errors",
