@@ -1,0 +1,167 @@
+"""Capture: an ``nn.Module`` or an exported program to the float graph, or an error that names the
+operator.
+
+Every operator is checked here, before any other work.
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+from torch.export import ExportedProgram
+
+from nupes.model.errors import InputError, UnsupportedError
+from nupes.quantizer.aten import HANDLERS, SUPPORTED, Context, base_name
+from nupes.quantizer.graph import Graph, Input, Node
+
+__all__ = ["capture", "export_module"]
+
+
+def export_module(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
+    """Return the exported program of a module in evaluation mode, for one input (batch, c, h, w).
+
+    The module's training flags are restored.
+    """
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            parameter = next(module.parameters(), torch.zeros(()))
+            return torch.export.export(
+                module, (torch.zeros(shape, dtype=parameter.dtype, device=parameter.device),)
+            )
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise UnsupportedError(
+            f"module {type(module).__name__} must be exportable by torch.export for an input of "
+            f"shape {shape}: {lines[0]}"
+        ) from error
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def functionalize(program: ExportedProgram) -> ExportedProgram:
+    """Return the program without in-place operators."""
+    targets = [node.target for node in program.graph.nodes if node.op == "call_function"]
+    schemas = [target._schema for target in targets if isinstance(target, torch._ops.OpOverload)]
+    if not any(schema.is_mutable for schema in schemas):
+        return program
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return program.run_decompositions({})
+
+
+def capture(program: ExportedProgram) -> Graph:
+    """Return the graph of an exported program with one input (batch, c, h, w) and one output."""
+    check_operators(program)
+    program = functionalize(program)
+    constants = constant_inputs(program)
+    signature = program.graph_signature
+    if len(signature.user_inputs) != 1 or len(signature.user_outputs) != 1:
+        raise UnsupportedError(
+            f"module must have one input and one output tensor, not "
+            f"{len(signature.user_inputs)} and {len(signature.user_outputs)}"
+        )
+    graph = Graph()
+    context = Context(graph)
+    for node in program.graph.nodes:
+        if node.op == "placeholder" and node.name in constants:
+            context.constants[node] = constants[node.name]
+        elif node.op == "placeholder":
+            context.values[node] = add_input(graph, node)
+        elif node.op == "call_function":
+            convert(context, node)
+        elif node.op == "output":
+            finish(context, node.args[0][0])
+    return graph
+
+
+def check_operators(program: ExportedProgram) -> None:
+    """Refuse the first operator that no handler knows, unless it computes a constant."""
+    signature = program.graph_signature
+    dynamic = set()
+    for node in program.graph.nodes:
+        if node.op == "placeholder" and node.name in signature.user_inputs:
+            dynamic.add(node)
+        elif node.op == "call_function" and any(arg in dynamic for arg in node.all_input_nodes):
+            dynamic.add(node)
+            if base_name(node) not in HANDLERS:
+                raise unsupported(node)
+
+
+def unsupported(node: fx.Node) -> UnsupportedError:
+    """Return the error that names a node's operator and module and lists what there is."""
+    return UnsupportedError(
+        f"{describe(node)} is not supported; supported operators: {', '.join(SUPPORTED)}"
+    )
+
+
+def constant_inputs(program: ExportedProgram) -> dict[str, torch.Tensor]:
+    """Return parameters, buffers and lifted constants by the name of their placeholder."""
+    signature = program.graph_signature
+    stores = {**program.constants, **program.state_dict}
+    names = {
+        **signature.inputs_to_parameters,
+        **signature.inputs_to_buffers,
+        **signature.inputs_to_lifted_tensor_constants,
+    }
+    return {placeholder: stores[name].detach().cpu() for placeholder, name in names.items()}
+
+
+def add_input(graph: Graph, node: fx.Node) -> str:
+    """Add the input node of a (batch, c, h, w) tensor."""
+    shape = tuple(node.meta["val"].shape)
+    if len(shape) != 4:
+        raise UnsupportedError(
+            f"module input must have shape (batch, channels, height, width), not {shape}"
+        )
+    channels, height, width = (int(size) for size in shape[1:])
+    graph.nodes["input"] = Node("input", Input(), (), (height, width, channels))
+    return "input"
+
+
+def convert(context: Context, node: fx.Node) -> None:
+    """Add one call to the graph: fold it if it is constant, else let its handler translate it."""
+    sources = node.all_input_nodes
+    if all(source in context.constants for source in sources):
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), context.constants.__getitem__)
+        context.constants[node] = node.target(*args, **kwargs)
+        return
+    handler: Callable[[Context, fx.Node], str] = HANDLERS[base_name(node)]
+    context.path, context.is_layer = module_path(node)
+    context.where = describe(node)
+    context.values[node] = handler(context, node)
+
+
+def finish(context: Context, node: Any) -> None:
+    """Record the network's output and its shape."""
+    if node not in context.values:
+        raise UnsupportedError("module output must depend on its input, not be a constant")
+    graph = context.graph
+    graph.output = context.values[node]
+    graph.output_shape = tuple(int(size) for size in node.meta["val"].shape[1:])
+    height, width, channels = graph.nodes[graph.output].shape
+    if int(np.prod(graph.output_shape)) != height * width * channels:
+        raise InputError("module output must keep the batch dimension")
+    graph.prune()
+
+
+def module_path(node: fx.Node) -> tuple[str, bool]:
+    """Return the path of the module that made a call, and whether it is a layer of torch."""
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    if not stack:
+        return "", False
+    path, kind = stack[-1]
+    return path, str(kind).replace("<class '", "").startswith("torch.nn.modules")
+
+
+def describe(node: fx.Node) -> str:
+    """Return ``operator X in module 'path'`` for messages."""
+    path, _ = module_path(node)
+    place = f"module {path!r}" if path else "the top module"
+    return f"operator {node.target} in {place}"

@@ -1,0 +1,132 @@
+"""The front of the quantizer: a PyTorch module to an integer network in one call."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from nupes.model.errors import InputError
+from nupes.model.network import IntegerNetwork
+from nupes.quantizer.bits import plan_bits
+from nupes.quantizer.calibrate import check_range, gather_batches, synthesize_inputs
+from nupes.quantizer.capture import capture, export_module
+from nupes.quantizer.fuse import fuse
+from nupes.quantizer.lower import lower
+from nupes.quantizer.scheme import parse_scheme
+from nupes.quantizer.weights import Solver, round_to_nearest
+
+__all__ = ["quantize"]
+
+EXPORT_BATCH = 2
+"""Batch size of the captured program; 2, because some programs specialise on 1."""
+
+BUDGET = 1 << 26
+"""Largest number of values of one tensor over all calibration images that are used."""
+
+
+def quantize(
+    module: nn.Module | ExportedProgram,
+    scheme: str = "W4A4",
+    calibration: Any | Iterable[Any] | None = None,
+    *,
+    input_shape: tuple[int, int, int] | None = None,
+    input_range: tuple[float, float] | None = None,
+    ends: int | None = 8,
+    codebook: Literal["power", "uniform"] = "power",
+    overrides: Mapping[str, str] | None = None,
+    residual_bits: int | None = 8,
+    solver: Solver = round_to_nearest,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> IntegerNetwork:
+    """Return the integer network of a trained module.
+
+    Args:
+        module: a module with one input (batch, c, h, w) and one output, or what ``torch.export``
+            made of it. It is captured in evaluation mode; its training flags stay as they are.
+        scheme: ``WxAy``, x bits for every weight and y bits for every tensor, each 2 to 8.
+        calibration: images (n, c, h, w), or an iterable of such batches. Without it, inputs are
+            made up from ``input_shape`` and ``input_range``, and every batch norm's statistics
+            repair what they lead to.
+        input_shape: (channels, height, width) of one input.
+        input_range: (low, high) of the input's values.
+        ends: bits of the first and last layer's weights, of the network's input and of the last
+            layer's input; ``None`` for those of the scheme.
+        codebook: ``power`` (exponents searched per layer) or ``uniform``. Eight bits are uniform.
+        overrides: schemes of the layers whose name matches a pattern (``fnmatch``), such as
+            ``{"layer3.*": "W8A8"}``: their weights, and the tensor that they read.
+        residual_bits: bits of tensors that are read only by an addition; ``None`` for those of the
+            scheme.
+        solver: how weights become codes.
+        progress: called as ``progress(layer, done, total)``.
+
+    Raises:
+        UnsupportedError: an operator cannot be quantized; it is named with its module.
+        InputError: an argument breaks its rule.
+    """
+    parsed = parse_scheme(scheme)
+    check_options(module, ends, codebook, residual_bits)
+    inputs = None if calibration is None else gather_batches(calibration)
+    if inputs is None:
+        if input_shape is None or input_range is None:
+            raise InputError(
+                "calibration must be given, or both input_shape and input_range, not neither"
+            )
+        check_range(input_range)
+        inputs = synthesize_inputs(tuple(input_shape), input_range)
+    elif input_shape is not None and tuple(input_shape) != tuple(inputs.shape[1:]):
+        raise InputError(
+            f"calibration images must have the shape {tuple(input_shape)} of input_shape, not "
+            f"{tuple(inputs.shape[1:])}"
+        )
+    program = module
+    if isinstance(module, nn.Module):
+        program = export_module(module, (EXPORT_BATCH, *inputs.shape[1:]))
+    network = fuse(capture(program))
+    height, width, channels = network.input.shape
+    if tuple(inputs.shape[1:]) != (channels, height, width):
+        raise InputError(
+            f"calibration images must have shape {(channels, height, width)}, not "
+            f"{tuple(inputs.shape[1:])}"
+        )
+    plan = plan_bits(network, parsed, ends, residual_bits, overrides or {})
+    metadata = {
+        "scheme": str(parsed),
+        "ends": ends,
+        "codebook": codebook,
+        "residual_bits": residual_bits,
+        "calibration": "data" if calibration is not None else "batch-norm statistics",
+    }
+    return lower(
+        network,
+        limit_images(inputs, network),
+        plan,
+        codebook,
+        metadata,
+        repair=calibration is None,
+        solver=solver,
+        progress=progress,
+    )
+
+
+def check_options(module: Any, ends: Any, codebook: Any, residual_bits: Any) -> None:
+    """Refuse options of a wrong kind or range."""
+    if not isinstance(module, (nn.Module, ExportedProgram)):
+        raise InputError(
+            f"module must be a torch.nn.Module or an ExportedProgram, not {type(module).__name__}"
+        )
+    for name, bits in (("ends", ends), ("residual_bits", residual_bits)):
+        if bits is not None and (isinstance(bits, bool) or bits not in range(2, 9)):
+            raise InputError(f"{name} must be 2 to 8 bits or None, not {bits!r}")
+    if codebook not in ("power", "uniform"):
+        raise InputError(f"codebook must be 'power' or 'uniform', not {codebook!r}")
+
+
+def limit_images(inputs: Tensor, network: Any) -> Tensor:
+    """Return as many images, evenly spread, as keep the largest tensor within the budget."""
+    sizes = [stage.shape[0] * stage.shape[1] * stage.shape[2] for stage in network.stages]
+    most = max(1, BUDGET // max(*sizes, inputs[0].numel()))
+    if len(inputs) <= most:
+        return inputs
+    return inputs[torch.linspace(0, len(inputs) - 1, most).long()]

@@ -1,0 +1,61 @@
+"""Real factors to the integers of the contract: multiplier, shift, bias and residual."""
+
+import math
+
+import numpy as np
+
+from nupes.model.arithmetic import BIAS_BITS, MULT_MAX, SHIFT_RANGE
+from nupes.model.network import Requantize
+
+__all__ = ["fits", "fixed_point", "lower_requantize", "raise_scale"]
+
+BIAS_LIMIT = 2.0 ** (BIAS_BITS - 1) - 2.0 ** SHIFT_RANGE[1]
+"""Largest magnitude of a rounded bias that leaves room for the rounding half."""
+
+
+def fixed_point(factor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return ``mult`` and ``shift`` (int64) with ``mult * 2**-shift`` near each factor >= 0.
+
+    ``shift = clip(15 - floor(log2 M), 1, 31)`` and ``mult = floor(M * 2**shift + 0.5)``; a rounding
+    to 65536 becomes 32768 and one shift less. A factor of 0 gives ``mult = 0``.
+    """
+    factor = np.asarray(factor, np.float64)
+    exponent = np.frexp(np.where(factor > 0, factor, 1.0))[1] - 1
+    shift = np.clip(15 - exponent, *SHIFT_RANGE).astype(np.int64)
+    mult = np.floor(np.ldexp(factor, shift) + 0.5).astype(np.int64)
+    carry = (mult == MULT_MAX + 1) & (shift > SHIFT_RANGE[0])
+    return np.where(carry, mult // 2, mult), shift - carry
+
+
+def fits(factor: np.ndarray, bias: np.ndarray, residual: float | None = None) -> bool:
+    """Whether every factor and every bias (in units of ``y``) can be represented."""
+    mult, shift = fixed_point(factor)
+    if mult.max(initial=0) > MULT_MAX or np.abs(np.ldexp(bias, shift)).max(initial=0) > BIAS_LIMIT:
+        return False
+    return residual is None or fixed_point(np.array([residual]))[0][0] <= MULT_MAX
+
+
+def raise_scale(
+    y_scale: float, factor: np.ndarray, bias: np.ndarray, residual: float | None = None
+) -> float:
+    """Return the smallest ``y_scale * 2**k``, k >= 0, with which every channel fits.
+
+    ``factor``, ``bias`` and ``residual`` are real: they are divided by the scale.
+    """
+    while not fits(
+        factor / y_scale, bias / y_scale, None if residual is None else residual / y_scale
+    ):
+        y_scale *= 2
+        if not math.isfinite(y_scale):
+            raise OverflowError("no finite scale fits the channels")
+    return y_scale
+
+
+def lower_requantize(factor: np.ndarray, bias: np.ndarray) -> Requantize:
+    """Return the integers of ``acc * factor + bias``, both (n,) in units of ``y``; the rounding
+    half is in the bias."""
+    mult, shift = fixed_point(factor)
+    rounded = np.rint(np.ldexp(bias, shift)).astype(np.int64)
+    return Requantize(
+        mult.astype(np.int32), rounded + (np.int64(1) << (shift - 1)), shift.astype(np.int32)
+    )
