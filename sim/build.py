@@ -135,6 +135,9 @@ def tool_environment() -> dict[str, str]:
 class Launcher(Runner):
     """What both simulators share: the command that starts a build, free of the user's settings."""
 
+    product: str
+    """The file of a build that is the simulation."""
+
     def _set_env_common(self) -> None:
         super()._set_env_common()
         for name in [name for name in self.env if name.startswith(("COCOTB_", "PYTEST_"))]:
@@ -262,6 +265,17 @@ def check_tools(simulator: str) -> tuple[str, ...]:
     return common, version_of(verilator_program(), "--version"), compiler
 
 
+def check_headers() -> None:
+    """Raise ``SimulationError`` if Verilator's writer of FST waveforms cannot be compiled."""
+    headers = b"#include <lz4.h>\n#include <zlib.h>\n"
+    command = ["g++", "-E", "-x", "c++", "-"]
+    if subprocess.run(command, input=headers, capture_output=True, check=False).returncode:
+        raise SimulationError(
+            "FST waveforms from Verilator need lz4.h and zlib.h; write a .vcd file, "
+            "or run: apt-get install liblz4-dev zlib1g-dev"
+        )
+
+
 def launcher(simulator: str, wave_format: str = "") -> Launcher:
     """Return the runner of a simulator; raise ``SimulationError`` if it is not installed."""
     check_tools(simulator)
@@ -326,13 +340,15 @@ def build(
     with locked(root / f"{key}.lock", progress):
         if target.is_dir():
             return target
+        if traced == "fst":
+            check_headers()
         progress(
             f"building the {simulator} model of the {config} array, once; it is kept in {root}"
         )
         work = root / f"{key}.building"
         shutil.rmtree(work, ignore_errors=True)
-        work.mkdir()
-        source, log = work / "accelerator.v", root / f"{key}.log"
+        (work / "finished").mkdir(parents=True)
+        source, log = work / "finished" / "accelerator.v", root / f"{key}.log"
         source.write_text(verilog)
         runner = launcher(simulator, traced)
         runner.log.setLevel("WARNING")
@@ -346,20 +362,14 @@ def build(
                 waves=bool(traced),
                 log_file=log,
             )
+            runner.keep(work / "build")
+            (work / "build" / runner.product).rename(source.with_name(runner.product))
+            log.rename(source.with_name("build.log"))
+            source.parent.rename(target)
         except RuntimeError as error:
-            shutil.rmtree(work, ignore_errors=True)
             raise SimulationError(
                 f"{simulator} failed to build the {config} array; the log is {log}:\n{tail(log)}"
             ) from error
-        except BaseException:
+        finally:
             shutil.rmtree(work, ignore_errors=True)
-            raise
-        runner.keep(work / "build")
-        finished = work / "finished"
-        finished.mkdir()
-        (work / "build" / runner.product).rename(finished / runner.product)
-        log.rename(finished / "build.log")
-        source.rename(finished / source.name)
-        finished.rename(target)
-        shutil.rmtree(work, ignore_errors=True)
     return target

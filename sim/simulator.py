@@ -82,8 +82,8 @@ class Simulator:
         simulator: "verilator" or "icarus".
         latency: cycles from the acceptance of a memory request to its first word, at least 1;
             by default the one that a program was compiled for, and 20 for ``execute``.
-        waves: file that records every signal, ``.vcd`` or ``.fst``; an ``.fst`` from Verilator
-            needs zlib's header.
+        waves: file that records every signal, ``.vcd`` or ``.fst`` (which Verilator writes if the
+            headers of lz4 and zlib are installed); complete when the simulator is closed.
         verilog: text that defines ``nupes_accelerator``, instead of the one generated for
             ``config``.
         memory_words: port words of the external memory.
