@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from nupes.model.errors import CapacityError
 from nupes.rtl.config import ArrayConfig
 
-__all__ = ["Request", "allocate"]
+__all__ = ["Request", "allocate", "words_needed"]
 
 
 MOST_DEPTH = 1 << 20
@@ -24,12 +24,9 @@ class Request:
     dies: int
 
 
-def allocate(requests: list[Request], config: ArrayConfig) -> dict[str, int]:
-    """Return the base address of every tensor; tensors that live at the same time never overlap.
-
-    Largest first, each at the lowest address that is free during its life. Raise ``CapacityError``
-    with the tensor, the words missing and the smallest ``act_depth`` that holds the network under
-    this strategy.
+def arrange(requests: list[Request]) -> list[tuple[Request, int]]:
+    """Return every tensor with its base address: largest first, each at the lowest address that is
+    free during its life.
     """
     placed: list[tuple[Request, int]] = []
     for request in sorted(requests, key=lambda item: (-item.words, item.born)):
@@ -44,7 +41,21 @@ def allocate(requests: list[Request], config: ArrayConfig) -> dict[str, int]:
                 break
             base = max(base, stop)
         placed.append((request, base))
-    needed = max((base + request.words for request, base in placed), default=0)
+    return placed
+
+
+def words_needed(requests: list[Request]) -> int:
+    """Return the words of memory that ``arrange`` takes."""
+    return max((base + request.words for request, base in arrange(requests)), default=0)
+
+
+def allocate(requests: list[Request], config: ArrayConfig) -> dict[str, int]:
+    """Return the base address of every tensor; tensors that live at the same time never overlap.
+
+    Raise ``CapacityError`` with the tensor, the words missing and the smallest ``act_depth`` that
+    holds the network under this strategy.
+    """
+    placed, needed = arrange(requests), words_needed(requests)
     if needed > config.act_depth:
         worst = max(placed, key=lambda item: item[1] + item[0].words)[0]
         fits = call_of(replace(config, act_depth=min(needed, MOST_DEPTH)))

@@ -5,14 +5,15 @@ input is packed.
 from dataclasses import dataclass
 
 from nupes.compiler.layout import PatchLayout, TensorLayout, zero_digits
-from nupes.compiler.memory import Request, allocate
+from nupes.compiler.memory import Request, allocate, words_needed
+from nupes.model.codebook import Codebook
 from nupes.model.errors import CapacityError
 from nupes.model.network import IntegerNetwork, Layer, Tensor
 from nupes.model.operators import Conv, output_shape
 from nupes.model.planes import Planes, split_planes
 from nupes.rtl.config import ArrayConfig
 
-__all__ = ["Placement", "place"]
+__all__ = ["Placement", "check_levels", "place"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,17 +35,29 @@ def place(network: IntegerNetwork, config: ArrayConfig) -> Placement:
     The input is packed as patches where that pays and fits, and is a plain map otherwise. Raise
     ``CapacityError`` if the network does not fit ``act_depth`` in either way.
     """
+    for name, tensor in network.tensors.items():
+        check_levels(f"tensor {name!r}", tensor.codebook, "activation_level_bits", config)
     planes = {
         name: split_planes(tensor.codebook, config.code_bits)
         for name, tensor in network.tensors.items()
     }
     patched = patch_reader(network, planes[network.input.name], config)
+    ways = [None] if patched is None else [patched, None]
+    needs = [words_needed(lives(network, sizes(network, planes, way, config))) for way in ways]
+    fitting = [way for way, words in zip(ways, needs, strict=True) if words <= config.act_depth]
+    # If none fits, the smaller one's error is the one to report.
+    way = fitting[0] if fitting else ways[needs.index(min(needs))]
+    return place_as(network, planes, way, config)
+
+
+def sizes(
+    network: IntegerNetwork, planes: dict[str, Planes], patched: Layer | None, config: ArrayConfig
+) -> dict[str, int]:
+    """Return the words of every tensor; the input is packed for ``patched``, or plain (None)."""
+    shapes = {name: tensor.shape for name, tensor in network.tensors.items()}
     if patched is not None:
-        try:
-            return place_as(network, planes, patched, config)
-        except CapacityError:
-            pass  # The plain map is smaller; its own error, if any, is the one to report.
-    return place_as(network, planes, None, config)
+        shapes[network.input.name] = patch_shape(patched, network.input)
+    return {name: words_of(shape, planes[name].count, config) for name, shape in shapes.items()}
 
 
 def place_as(
@@ -52,14 +65,8 @@ def place_as(
 ) -> Placement:
     """Return the placement with the input packed for ``patched``, or as a plain map (None)."""
     source, tensors = network.input, network.tensors
-    sizes = {
-        name: words_of(tensor.shape, planes[name].count, config) for name, tensor in tensors.items()
-    }
-    if patched is not None:
-        sizes[source.name] = words_of(
-            patch_shape(patched, source), planes[source.name].count, config
-        )
-    bases = allocate(lives(network, sizes), config)
+    words = sizes(network, planes, patched, config)
+    bases = allocate(lives(network, words), config)
     layouts = {
         name: TensorLayout(
             bases[name],
@@ -80,7 +87,7 @@ def place_as(
             planes[source.name].count,
             config.acc_depth,
         )
-    used = max(bases[name] + sizes[name] for name in tensors)
+    used = max(bases[name] + words[name] for name in tensors)
     return Placement(planes, layouts, patched, patches, used)
 
 
@@ -122,7 +129,7 @@ def patch_reader(network: IntegerNetwork, planes: Planes, config: ArrayConfig) -
     return readers[0]
 
 
-def lives(network: IntegerNetwork, sizes: dict[str, int]) -> list[Request]:
+def lives(network: IntegerNetwork, words: dict[str, int]) -> list[Request]:
     """Return what each tensor needs and from which layer to which it lives."""
     born, dies = {network.input.name: -1}, {network.input.name: -1}
     for index, layer in enumerate(network.layers):
@@ -131,4 +138,14 @@ def lives(network: IntegerNetwork, sizes: dict[str, int]) -> list[Request]:
             dies[layer.residual.tensor] = index
         if layer.output:
             born[layer.output.name] = dies[layer.output.name] = index
-    return [Request(name, sizes[name], born[name], dies[name]) for name in born]
+    return [Request(name, words[name], born[name], dies[name]) for name in born]
+
+
+def check_levels(where: str, book: Codebook, name: str, config: ArrayConfig) -> None:
+    """Refuse levels beyond the signed bits that the configuration field ``name`` gives them."""
+    low, high, bits = int(book.levels[0]), int(book.levels[-1]), getattr(config, name)
+    needed = 1 + max(max(high, 0).bit_length(), max(~low, 0).bit_length())
+    if needed > bits:
+        raise CapacityError(
+            f"{where}: levels {low}..{high} must fit {name} {bits}; use {name}={needed}"
+        )

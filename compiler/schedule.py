@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nupes.compiler.layout import InputLayout, TensorLayout, patch_input, plain_input, zero_digits
-from nupes.compiler.placement import Placement, place
+from nupes.compiler.placement import Placement, check_levels, place
 from nupes.compiler.residency import Entries, Residency
 from nupes.compiler.tiles import (
     Matrix,
@@ -316,6 +316,9 @@ class Scheduler:
         tensor, tables = self.network.tensors[layer.input], planes.tables
         height, width, channels = output_shape(op, tensor.shape)
         packed = layer is self.place.patched
+        if isinstance(op, Conv):
+            where = f"layer {layer.name!r}"
+            check_levels(where, op.codebook, "weight_level_bits", config)
         if not isinstance(op, Conv):
             matrix = identity_matrix(op, tensor.shape[2], config)
         elif packed:
