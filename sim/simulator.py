@@ -138,6 +138,8 @@ class Simulator:
         """Build the simulator if no cached one fits, and start it."""
         if self._process is not None:
             raise SimulationError("the simulator is running already")
+        if self.waves is not None:
+            check_writable(self.waves)
         wave_format = "" if self.waves is None else self.waves.suffix[1:]
         built = build(
             self.config,
@@ -150,8 +152,6 @@ class Simulator:
         command, environment = launcher(self.simulator, wave_format).command(
             built, resident.__name__, self.waves
         )
-        if self.waves is not None:
-            check_writable(self.waves)
         self._directory = Path(tempfile.mkdtemp(prefix="nupes-"))
         self._image, self._patched, self._jobs = None, np.empty(0, np.int64), 0
         self._socket, jobs = socket.socketpair()

@@ -16,6 +16,7 @@ from nupes.model.errors import InputError, SimulationError
 from nupes.rtl.config import ArrayConfig
 from nupes.rtl.isa import Status
 from nupes.sim import Simulator, Stalls
+from tests.sim.conftest import needs_icarus
 from tests.sim.stub import CRASH, ECHO, HANG, SMALL, arrivals, echo, stub
 
 LANES = 3
@@ -198,8 +199,32 @@ def test_job_files_are_removed() -> None:
     hardware.close()
 
 
+@pytest.mark.parametrize(
+    "simulator",
+    [pytest.param("icarus", marks=needs_icarus), pytest.param("verilator", marks=pytest.mark.slow)],
+)
+@pytest.mark.parametrize("suffix", ["vcd", "fst"])
+def test_waves(tmp_path: Path, simulator: str, suffix: str) -> None:
+    waves = tmp_path / f"run.{suffix}"
+    try:
+        with Simulator(SMALL, simulator, verilog=stub(SMALL), waves=waves) as hardware:
+            hardware.execute(echo(PAYLOAD))
+    except SimulationError as error:
+        if "lz4.h" in str(error):
+            pytest.skip(str(error))
+        raise
+    assert waves.stat().st_size > 1000
+    if suffix == "vcd":
+        text = waves.read_text()
+        assert "result_valid" in text
+        assert "$scope module accelerator $end" in text
+    with pytest.raises(InputError, match="waves cannot be written to"):
+        Simulator(SMALL, simulator, verilog=stub(SMALL), waves=tmp_path / "no" / "w.vcd").open()
+
+
 OWNER = """
 from nupes.sim import Simulator
+from tests.sim.conftest import needs_icarus
 from tests.sim.stub import HANG, SMALL, stub
 hardware = Simulator(SMALL, verilog=stub(SMALL))
 hardware.open()
