@@ -147,15 +147,17 @@ def observe(network: IntegerNetwork, index: int) -> IntegerNetwork:
 def summary(check: Check) -> str:
     """Return lines for people, with rich markup: what was compared, and what differs."""
     color = "green" if check.exact else "red"
-    compared = all(layer.values_compared is not None for layer in check.layers)
-    what = "stored values and cycles" if compared else "cycles"
-    measured = ", ".join(f"{value:,}" for value in sorted(set(check.measured_cycles)))
+    compared = [layer.values_compared or 0 for layer in check.layers]
     verdict = (
         f"{'bit-exact' if check.exact else 'MISMATCH'} {check.exact_images}/{check.images} images, "
         f"{check.exact_layers}/{len(check.layers)} layers"
     )
+    values = f"the values it stores in {min(compared)} images and " if all(compared) else ""
+    measured = ", ".join(f"{value:,}" for value in sorted(set(check.measured_cycles)))
     lines = [
-        f"[bold {color}]{verdict}[/] ({what} of each layer)",
+        f"[bold {color}]{verdict}[/]",
+        "  an image is exact if every output integer of the RTL equals the integer model's;",
+        f"  a layer if {values}its cycles in every image equal the prediction",
         f"cycles per image: predicted {check.predicted_cycles:,}, measured {measured}",
     ]
     for layer in check.layers:

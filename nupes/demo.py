@@ -118,4 +118,4 @@ def load_digits_example() -> tuple[Any, dict[str, tuple[Any, Any]]]:
         raise InputError(
             f'the demo needs {error.name}, which is not installed; run: pip install "nupes[demo]"'
         ) from error
-    return digits.load(), digits.split()
+    return digits.load_network(), digits.load_split()

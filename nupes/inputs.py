@@ -8,6 +8,8 @@ import re
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,11 +32,13 @@ __all__ = [
     "parse_overrides",
     "parse_range",
     "parse_shape",
+    "quiet_torch",
     "run_model",
 ]
 
 MODULE_PREFIX = "nupes_user_"
 BATCH = 256
+NOISY_LOGGERS = ("torch.export", "torch._subclasses.fake_tensor")
 
 
 def parse_array(text: str) -> ArrayConfig:
@@ -170,16 +174,26 @@ def load_exported(path: Path) -> "ExportedProgram":
 
     if not path.is_file():
         raise InputError(f"model {path} must be an existing file")
-    logger = logging.getLogger("torch.export")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)  # It logs a traceback for what is reported below.
     try:
-        return torch.export.load(path)
+        with quiet_torch():
+            return torch.export.load(path)
     except Exception as error:
         line = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(f"model {path} must be a file from torch.export.save: {line}") from error
+
+
+@contextmanager
+def quiet_torch() -> Iterator[None]:
+    """Keep torch from logging tracebacks of errors that it raises as well."""
+    loggers = [logging.getLogger(name) for name in NOISY_LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def call_factory(path: Path, name: str) -> "nn.Module":

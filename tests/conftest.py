@@ -1,10 +1,36 @@
-"""Hypothesis profiles: ``dev`` explores anew each time, ``ci`` repeats the same examples."""
+"""What all tests share: Hypothesis profiles, and one running simulator per array.
+
+The profile ``dev`` explores anew each time; ``ci``, the default where ``CI`` is set, repeats the
+same examples.
+"""
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from nupes.rtl.config import ArrayConfig
+from nupes.sim import Simulator
 
 # Simulators and shared machines make single examples slow now and then; that is no failure.
 settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, database=None)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
+
+
+@pytest.fixture(scope="session")
+def running() -> Iterator[Callable[..., Simulator]]:
+    """Return a function that gives the resident simulator of an array: started once, ended with the
+    session."""
+    with ExitStack() as stack:
+        simulators: dict[tuple[ArrayConfig, str], Simulator] = {}
+
+        def start(config: ArrayConfig, simulator: str = "verilator") -> Simulator:
+            key = config, simulator
+            if key not in simulators:
+                simulators[key] = stack.enter_context(Simulator(config, simulator))
+            return simulators[key]
+
+        yield start

@@ -14,6 +14,7 @@ from nupes.inputs import (
     parse_overrides,
     parse_range,
     parse_shape,
+    quiet_torch,
 )
 
 __all__ = ["quantize"]
@@ -78,17 +79,18 @@ def quantize(
 
         loaded = load_model(model)
         report(f"quantizing to {scheme}")
-        network = run(
-            loaded,
-            scheme,
-            data,
-            input_shape=shape,
-            input_range=limits,
-            ends=ends,
-            codebook=codebook,
-            overrides=overrides,
-            progress=lambda _, done, total: report.count(done, total),
-        )
+        with quiet_torch():
+            network = run(
+                loaded,
+                scheme,
+                data,
+                input_shape=shape,
+                input_range=limits,
+                ends=ends,
+                codebook=codebook,
+                overrides=overrides,
+                progress=lambda _, done, total: report.count(done, total),
+            )
         path = network.save(output)
     size = path.stat().st_size
     if json:
