@@ -107,7 +107,7 @@ class Matrix:
                 np.uint8
             )
         codes = pack_words(digits, config)
-        if not tile.masked:
+        if not tile.masked or present is None:
             return codes
         bits = np.packbits(present, axis=1, bitorder="little")
         masks = np.zeros((tile.rows, codes.shape[1] * 8), np.uint8)
