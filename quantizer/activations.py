@@ -8,10 +8,10 @@ from nupes.model.codebook import Codebook, make_codebook, table_codebook
 
 __all__ = ["TensorCode", "choose_activations", "fixed_range"]
 
-SAMPLE = 20_000
+SAMPLE = 100_000
 """Values of a tensor that the search looks at."""
 
-CLIPS = np.array([0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8, 0.9, 1.0])
+CLIPS = np.geomspace(0.1, 1.0, 32)
 """Clipping points tried, as fractions of the largest magnitude."""
 
 EXPONENTS = np.arange(0.3, 1.21, 0.1)
@@ -34,22 +34,30 @@ class TensorCode:
     error: float = 0.0
 
 
-def draw_sample(values: np.ndarray) -> np.ndarray:
-    """Return at most ``SAMPLE`` of the non-zero values, the two extremes among them, float64."""
-    flat = np.asarray(values).ravel()
-    flat = flat[flat != 0]
-    if len(flat) == 0:
-        return np.zeros(1)
-    low, high = flat.min(), flat.max()
-    if len(flat) > SAMPLE:
-        flat = flat[np.random.default_rng(0).integers(0, len(flat), SAMPLE)]
-    return np.concatenate([[low, high], flat]).astype(np.float64)
+class Sample:
+    """A sorted sample of a tensor's non-zero values and its prefix sums, so that the error of a
+    codebook costs one search per level."""
 
+    def __init__(self, values: np.ndarray) -> None:
+        flat = np.asarray(values).ravel()
+        flat = flat[flat != 0]
+        if len(flat) > SAMPLE:
+            drawn = flat[np.random.default_rng(0).integers(0, len(flat), SAMPLE)]
+            flat = np.concatenate([[flat.min(), flat.max()], drawn])
+        self.values = np.sort(flat.astype(np.float64))
+        self.low = float(self.values[0]) if len(flat) else 0.0
+        self.high = float(self.values[-1]) if len(flat) else 0.0
+        self.sums = np.concatenate([[0], np.cumsum(self.values)])
+        self.squares = float(np.square(self.values).sum())
 
-def square_error(sample: np.ndarray, codebook: Codebook, scale: float) -> float:
-    """Return the mean squared error of rounding a sample to the codebook."""
-    level = codebook.levels[codebook.nearest(sample / scale)]
-    return float(np.mean((sample - scale * level) ** 2))
+    def error(self, codebook: Codebook, scale: float) -> float:
+        """Return the mean squared error of rounding the sample to the codebook."""
+        level = codebook.levels * scale
+        bounds = np.searchsorted(self.values, (level[1:] + level[:-1]) / 2)
+        bounds = np.concatenate([[0], bounds, [len(self.values)]])
+        counts, sums = np.diff(bounds), np.diff(self.sums[bounds])
+        total = self.squares - 2 * (level * sums).sum() + (level**2 * counts).sum()
+        return max(float(total), 0.0) / max(len(self.values), 1)
 
 
 def two_sided_power(bits: int, below: int, exponent: float) -> Codebook:
@@ -92,16 +100,14 @@ def choose_activations(values: np.ndarray, bits: int, family: str, signed: bool)
     Eight bits, and the uniform family, take uniform levels. An unsigned tensor has levels from 0;
     a signed one splits its codes between both sides of zero.
     """
-    sample = draw_sample(values)
-    if not signed:
-        sample = np.maximum(sample, 0)
-    largest = float(np.abs(sample).max())
+    sample = Sample(values if signed else np.maximum(values, 0))
+    largest = max(-sample.low, sample.high)
     if largest == 0:
         return TensorCode(make_codebook("uniform", bits, signed=signed), 1.0 / 2**bits, None)
     splits = choose_splits(sample, bits) if signed else [0]
     power = family == "power" and bits < 8
     best: TensorCode | None = None
-    exponents = list(EXPONENTS) if power else [None]
+    exponents = EXPONENTS.tolist() if power else [None]
     for below in splits:
         tried: dict[float | None, TensorCode] = {}
         for exponent in exponents:
@@ -117,9 +123,9 @@ def choose_activations(values: np.ndarray, bits: int, family: str, signed: bool)
     return best
 
 
-def choose_splits(sample: np.ndarray, bits: int) -> list[int]:
+def choose_splits(sample: Sample, bits: int) -> list[int]:
     """Return numbers of codes below zero worth trying: half, and shares that follow the range."""
-    low, high = -float(sample.min()), float(sample.max())
+    low, high = -sample.low, sample.high
     half = 2 ** (bits - 1) - 1
     if low <= 0:
         return [0, 1]
@@ -144,7 +150,7 @@ def make_levels(bits: int, signed: bool, below: int, exponent: float | None) -> 
 
 
 def best_clip(
-    sample: np.ndarray, largest: float, bits: int, signed: bool, below: int, exponent: float | None
+    sample: Sample, largest: float, bits: int, signed: bool, below: int, exponent: float | None
 ) -> TensorCode:
     """Return the best scale of one codebook."""
     codebook = make_levels(bits, signed, below, exponent)
@@ -152,5 +158,5 @@ def best_clip(
     options = []
     for clip in CLIPS:
         scale = clip * largest / reach
-        options.append(TensorCode(codebook, scale, exponent, square_error(sample, codebook, scale)))
+        options.append(TensorCode(codebook, scale, exponent, sample.error(codebook, scale)))
     return min(options, key=lambda item: item.error)

@@ -11,8 +11,11 @@ from nupes.quantizer.graph import Convolution, Pool
 
 __all__ = ["apply_function", "apply_operator", "input_moments"]
 
-MOMENT_ROWS = 60_000
-"""Output pixels from which the input moments of a layer are taken."""
+MOMENT_ROWS = 8192
+"""Least number of outputs from which the input moments of a layer are taken, or 4 per input."""
+
+MOMENT_IMAGES = 128
+"""Most images that they come from."""
 
 FULL_MOMENTS = 1200
 """Largest kernel (taps times channels) with full moments; above it, their diagonal."""
@@ -68,20 +71,19 @@ def input_moments(op: Convolution, x: Tensor) -> np.ndarray:
         + 1
         for axis in (0, 1)
     ]
-    images = min(len(x), max(1, MOMENT_ROWS // (area[0] * area[1])))
     size = per_group * kh * kw
     full = size <= FULL_MOMENTS
+    picks = torch.linspace(0, len(x) - 1, min(len(x), MOMENT_IMAGES)).long()
+    pixels = min(area[0] * area[1], -(-max(MOMENT_ROWS, 4 * size) // len(picks)))
     total = torch.zeros((op.groups, size, size) if full else (op.groups, size), dtype=torch.float64)
-    rows = 0
-    step = max(1, (1 << 23) // (area[0] * area[1] * size * op.groups))
-    for start in range(0, images, step):
-        patches = F.unfold(
-            padded[start : min(start + step, images)], (kh, kw), op.dilation, 0, op.stride
-        )
-        grouped = patches.reshape(len(patches), op.groups, size, -1)
-        rows += grouped.shape[0] * grouped.shape[3]
+    generator, rows = torch.Generator().manual_seed(0), len(picks) * pixels
+    for chunk in picks.split(max(1, (1 << 23) // (area[0] * area[1] * size * op.groups))):
+        patches = F.unfold(padded[chunk], (kh, kw), op.dilation, 0, op.stride)
+        chosen = torch.randperm(area[0] * area[1], generator=generator)[:pixels]
+        columns = patches[:, :, chosen].reshape(len(chunk), op.groups, size, pixels)
+        columns = columns.permute(1, 2, 0, 3).reshape(op.groups, size, -1)
         if full:
-            total += torch.einsum("bgkp,bglp->gkl", grouped, grouped).double()
+            total += (columns @ columns.transpose(1, 2)).double()
         else:
-            total += grouped.double().square().sum((0, 3))
-    return (total / max(rows, 1)).numpy()
+            total += columns.double().square().sum(2)
+    return (total / rows).numpy()

@@ -23,7 +23,7 @@ from nupes.quantizer.fuse import FusedNetwork, Stage
 from nupes.quantizer.graph import Convolution, Pool
 from nupes.quantizer.pointwise import build_encoder
 from nupes.quantizer.requantize import fixed_point, lower_requantize, raise_scale
-from nupes.quantizer.weights import Solver, choose_weights, round_to_nearest
+from nupes.quantizer.weights import Solver, choose_weights, output_error, round_to_nearest
 
 __all__ = ["Lowering", "lower"]
 
@@ -224,8 +224,6 @@ def lower_operator(
 
 def relative_error(error: np.ndarray, weight: np.ndarray, moments: np.ndarray) -> float:
     """Return the output error of a layer over its output's power."""
-    from nupes.quantizer.weights import output_error
-
     power = float(output_error(weight, moments).sum())
     return float(error.sum()) / power if power > 0 else 0.0
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from nupes.model.codebook import Codebook, make_codebook
 
-__all__ = ["EXPONENTS", "Solution", "Solver", "choose_weights", "round_to_nearest"]
+__all__ = ["EXPONENTS", "Solution", "Solver", "choose_weights", "output_error", "round_to_nearest"]
 
 EXPONENTS = np.arange(0.2, 1.21, 0.1)
 """Coarse grid of power exponents. Heavy-tailed weights have several valleys, so the grid comes
@@ -21,7 +21,7 @@ first."""
 REFINEMENT = (0.05, 0.025)
 """Steps of the finer searches around the best exponent."""
 
-CLIPS = np.linspace(0.35, 1.0, 14)
+CLIPS = np.linspace(0.4, 1.0, 13)
 """Clipping points tried for each channel, as fractions of its largest magnitude."""
 
 WEIGHT_LMAX = 127
@@ -42,47 +42,43 @@ Solver = Callable[[np.ndarray, np.ndarray, Codebook], Solution]
 k), codebook."""
 
 
+def apply_moments(weight: np.ndarray, gram: np.ndarray) -> np.ndarray:
+    """Return weights (g, n, k) times the input moments (g, k, k), or times their diagonal (g, k)."""
+    return weight * gram[:, None] if gram.ndim == 2 else weight @ gram
+
+
 def output_error(delta: np.ndarray, gram: np.ndarray) -> np.ndarray:
     """Return the mean squared output error (g, n) of weight errors (g, n, k)."""
-    if gram.ndim == 2:
-        return np.einsum("gnk,gk->gn", delta**2, gram)
-    return np.einsum("gnk,gnk->gn", delta @ gram, delta)
-
-
-def refit_scale(weight: np.ndarray, level: np.ndarray, gram: np.ndarray) -> np.ndarray:
-    """Return the scale (g, n) that minimises the output error of fixed levels (g, n, k); 0 if all
-    are 0."""
-    if gram.ndim == 2:
-        smooth = level * gram[:, None]
-    else:
-        smooth = level @ gram
-    square = np.einsum("gnk,gnk->gn", smooth, level)
-    cross = np.einsum("gnk,gnk->gn", smooth, weight)
-    return np.where(square > 0, cross / np.where(square > 0, square, 1), 0)
+    return np.einsum("gnk,gnk->gn", apply_moments(delta, gram), delta)
 
 
 def round_to_nearest(weight: np.ndarray, gram: np.ndarray, codebook: Codebook) -> Solution:
-    """Round each weight to its nearest level; clip each channel where its output error is least."""
+    """Round each weight to its nearest level, for several clipping points of each channel.
+
+    The scale of rounded levels ``l`` is then the one with the least output error, ``w G l / l G
+    l``, which leaves the error ``w G w - (w G l)**2 / l G l``; the clipping point with the least
+    error stays.
+    """
     levels = codebook.levels.astype(np.float64)
     largest = np.abs(weight).max(axis=2)
     dead = largest == 0
-    best = Solution(
-        np.zeros(weight.shape, np.uint8),
-        np.zeros(largest.shape),
-        np.full(largest.shape, np.inf),
-    )
+    target = apply_moments(weight, gram)
+    power = np.einsum("gnk,gnk->gn", target, weight)
+    codes = np.zeros(weight.shape, np.uint8)
+    scale = np.zeros(largest.shape)
+    error = np.full(largest.shape, np.inf)
     for clip in CLIPS:
-        scale = np.where(dead, 1.0, clip * largest / levels[-1])
-        codes = codebook.nearest(weight / scale[..., None])
-        level = levels[codes]
-        fitted = refit_scale(weight, level, gram)
-        for candidate in (scale, np.where(fitted > 0, fitted, scale)):
-            error = output_error(weight - candidate[..., None] * level, gram)
-            better = error < best.error
-            best.codes[better] = codes[better]
-            best.scale[better] = candidate[better]
-            best.error[better] = error[better]
-    return best
+        step = np.where(dead, 1.0, clip * largest / levels[-1])
+        tried = codebook.nearest(weight / step[..., None])
+        level = levels[tried]
+        square = np.einsum("gnk,gnk->gn", apply_moments(level, gram), level)
+        cross = np.einsum("gnk,gnk->gn", target, level)
+        fits = (square > 0) & (cross > 0)
+        fitted = np.where(fits, cross / np.where(fits, square, 1), step)
+        loss = np.maximum(power - 2 * fitted * cross + fitted**2 * square, 0)
+        better = loss < error
+        codes[better], scale[better], error[better] = tried[better], fitted[better], loss[better]
+    return Solution(codes, scale, error)
 
 
 def choose_weights(
@@ -94,8 +90,8 @@ def choose_weights(
 ) -> tuple[Codebook, Solution]:
     """Return the codebook of a layer and its codes.
 
-    The exponent of a power codebook minimises the output error summed over channels, each relative
-    to its output's power so that no channel decides alone: coarse grid, then refined.
+    The exponent of a power codebook minimises the output error summed over channels: coarse grid,
+    then refined.
     """
     if family == "uniform":
         codebook = make_codebook("uniform", bits, signed=True)
@@ -103,14 +99,14 @@ def choose_weights(
     tried: dict[float, tuple[float, Codebook, Solution]] = {}
 
     def attempt(exponent: float) -> None:
-        key = round(float(exponent), 4)
+        key = round(exponent, 4)
         if key not in tried and 0.2 <= key <= 1.2:
             codebook = make_codebook("power", bits, True, WEIGHT_LMAX, key)
             solution = solver(weight, gram, codebook)
             tried[key] = (float(solution.error.sum()), codebook, solution)
 
     for exponent in EXPONENTS:
-        attempt(exponent)
+        attempt(float(exponent))
     for step in REFINEMENT:
         best = min(tried, key=lambda key: tried[key][0])
         attempt(best - step)
