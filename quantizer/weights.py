@@ -43,7 +43,7 @@ k), codebook."""
 
 
 def apply_moments(weight: np.ndarray, gram: np.ndarray) -> np.ndarray:
-    """Return weights (g, n, k) times the input moments (g, k, k), or times their diagonal (g, k)."""
+    """Return weights (g, n, k) times the input moments (g, k, k), or their diagonal (g, k)."""
     return weight * gram[:, None] if gram.ndim == 2 else weight @ gram
 
 
