@@ -15,7 +15,7 @@ from nupes.commands.compile import describe
 from nupes.commands.evaluate import accuracy
 from nupes.compiler.program import Program, compile
 from nupes.console import Reporter
-from nupes.inputs import run_model
+from nupes.inputs import check_output, run_model
 from nupes.model.artifact import load
 from nupes.model.errors import ArtifactError, InputError
 from nupes.model.files import write_atomically
@@ -56,10 +56,6 @@ def run_demo(
 ) -> Demo:
     """Quantize, compile, generate, simulate and compare; write the results in ``directory``."""
     begun = time.monotonic()
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ArtifactError(f"directory {directory} must be writable: {error.strerror}") from error
     paths = {
         "network": directory / "net.safetensors",
         "verilog": directory / "nupes_accelerator.v",
@@ -70,6 +66,11 @@ def run_demo(
     test, labels = split["test"]
     if not 1 <= images <= len(test):
         raise InputError(f"images must be 1 to {len(test)}, the test images, not {images}")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArtifactError(f"directory {directory} must be writable: {error.strerror}") from error
+    check_output(paths["network"])
     float_accuracy = accuracy(run_model(module, test), labels)
 
     report(f"quantizing to {scheme} with {len(split['calibration'][0])} calibration images")
