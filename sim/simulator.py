@@ -20,6 +20,7 @@ from nupes.rtl.isa import Status
 from nupes.sim import resident
 from nupes.sim.build import Progress, build, launcher, report_to_stderr, tail
 from nupes.sim.files import RawResult, image_text, patch_text, port_words, read_report
+from nupes.sim.generate import generate
 
 if TYPE_CHECKING:
     from nupes.compiler.program import Program
@@ -433,11 +434,3 @@ def check_writable(path: Path) -> None:
         raise InputError(f"waves cannot be written to {path} ({error.strerror})") from error
     if not existed:
         path.unlink()
-
-
-def generate(config: ArrayConfig, progress: Progress) -> str:
-    """Return the Verilog of the array."""
-    from nupes.rtl import verilog
-
-    progress(f"generating the Verilog of the {config} array")
-    return verilog(config)

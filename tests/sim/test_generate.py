@@ -1,0 +1,31 @@
+"""The cache of generated Verilog."""
+
+from pathlib import Path
+
+import pytest
+
+from nupes.rtl.config import ArrayConfig
+from nupes.sim import generate as module
+from nupes.sim.generate import generate
+
+
+def test_verilog_is_generated_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NUPES_CACHE", str(tmp_path))
+    texts: list[str] = []
+
+    def verilog(config: ArrayConfig) -> str:
+        texts.append(f"module for {config}")
+        return texts[-1]
+
+    monkeypatch.setattr("nupes.rtl.verilog", verilog)
+    lines: list[str] = []
+    small, large = ArrayConfig(rows=4, cols=4), ArrayConfig(rows=8, cols=8)
+    for config in (small, large, small, ArrayConfig(rows=4, cols=4)):
+        assert generate(config, lines.append) == f"module for {config}"
+    assert len(texts) == 2
+    assert lines == [f"generating the Verilog of the {config} array" for config in (small, large)]
+    # Another version of a tool is another text.
+    monkeypatch.setattr(module, "tool_version", lambda package: "0")
+    generate(small, lines.append)
+    assert len(texts) == 3
+    assert {path.suffix for path in tmp_path.iterdir()} == {".v"}
