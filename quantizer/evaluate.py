@@ -14,8 +14,8 @@ __all__ = ["apply_function", "apply_operator", "input_moments"]
 MOMENT_ROWS = 8192
 """Least number of outputs from which the input moments of a layer are taken, or 4 per input."""
 
-MOMENT_IMAGES = 128
-"""Most images that they come from."""
+MOMENT_IMAGES = 16
+"""Least number of images that they come from; a quarter of the pixels of each at most."""
 
 FULL_MOMENTS = 1200
 """Largest kernel (taps times channels) with full moments; above it, their diagonal."""
@@ -73,8 +73,10 @@ def input_moments(op: Convolution, x: Tensor) -> np.ndarray:
     ]
     size = per_group * kh * kw
     full = size <= FULL_MOMENTS
-    picks = torch.linspace(0, len(x) - 1, min(len(x), MOMENT_IMAGES)).long()
-    pixels = min(area[0] * area[1], -(-max(MOMENT_ROWS, 4 * size) // len(picks)))
+    wanted = max(MOMENT_ROWS, 4 * size)
+    images = min(len(x), max(MOMENT_IMAGES, -(-4 * wanted // (area[0] * area[1]))))
+    picks = torch.linspace(0, len(x) - 1, images).long()
+    pixels = min(area[0] * area[1], -(-wanted // images))
     total = torch.zeros((op.groups, size, size) if full else (op.groups, size), dtype=torch.float64)
     generator, rows = torch.Generator().manual_seed(0), len(picks) * pixels
     for chunk in picks.split(max(1, (1 << 23) // (area[0] * area[1] * size * op.groups))):

@@ -1,0 +1,1 @@
+"""Tests of the quantizer: operators against the float module, integers against their formulas."""
