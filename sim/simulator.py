@@ -18,7 +18,7 @@ from nupes.model.errors import InputError, SimulationError
 from nupes.rtl.config import ArrayConfig
 from nupes.rtl.isa import Status
 from nupes.sim import resident
-from nupes.sim.build import Progress, build, launcher, report_to_stderr, tail
+from nupes.sim.build import Progress, build, check_tools, launcher, report_to_stderr, tail
 from nupes.sim.files import RawResult, image_text, patch_text, port_words, read_report
 from nupes.sim.generate import generate
 
@@ -141,6 +141,7 @@ class Simulator:
             raise SimulationError("the simulator is running already")
         if self.waves is not None:
             check_writable(self.waves)
+        check_tools(self.simulator)  # Before anything that takes time.
         wave_format = "" if self.waves is None else self.waves.suffix[1:]
         built = build(
             self.config,
