@@ -190,7 +190,7 @@ def build_operator(
     data: Mapping[str, Any], key: str, tensors: Mapping[str, np.ndarray]
 ) -> Operator:
     """Return the operator described under ``key``."""
-    values = {
+    values: dict[str, Any] = {
         name: tuple(v) if isinstance(v, list) else v for name, v in data.items() if name != "kind"
     }
     if data["kind"] != "conv":

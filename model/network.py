@@ -37,7 +37,7 @@ from nupes.model.operators import (
 __all__ = ["Encoder", "InputEncoder", "IntegerNetwork", "Layer", "Requantize", "Residual", "Tensor"]
 
 CHUNK_PIXELS = 1 << 14
-"""Input pixels that ``IntegerNetwork`` runs at a time: keeps patches near the cache, changes no value."""
+"""Input pixels that ``IntegerNetwork`` runs at a time: few enough for patches to stay in a cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,9 +180,9 @@ class IntegerNetwork:
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the network to one safetensors file, in one step; return its path."""
-        from nupes.model.artifact import save  # the artifact module describes this class
+        from nupes.model import artifact  # it describes this class
 
-        return save(self, path)
+        return artifact.save(self, path)
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -296,6 +296,7 @@ def validate_layer(layer: Layer, tensors: Mapping[str, Tensor], last: bool) -> t
         if layer.output.name in tensors:
             raise InputError(f"{where}: tensor name {layer.output.name!r} must be unique")
     if isinstance(layer.op, MaxPool):
+        assert layer.output is not None
         if (
             layer.requantize
             or layer.residual
