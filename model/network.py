@@ -37,7 +37,7 @@ from nupes.model.operators import (
 __all__ = ["Encoder", "InputEncoder", "IntegerNetwork", "Layer", "Requantize", "Residual", "Tensor"]
 
 CHUNK_PIXELS = 1 << 14
-"""Input pixels that ``IntegerNetwork`` runs at a time: few enough for patches to stay in a cache."""
+"""Input pixels that run at a time: keeps patches near a cache, changes no value."""
 
 
 @dataclass(frozen=True, eq=False)
