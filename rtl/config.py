@@ -121,7 +121,7 @@ class ArrayConfig:
 
     @property
     def planes(self) -> int:
-        """Most planes that any tensor can need: digits of a span of ``activation_level_bits`` bits."""
+        """Most planes of any tensor: digits of a span of ``activation_level_bits`` bits."""
         return -(-self.activation_level_bits // self.code_bits)
 
     @property
@@ -137,7 +137,7 @@ class ArrayConfig:
 
     @property
     def psum_bits(self) -> int:
-        """Bits of a partial sum that leaves a column: no order of ``rows`` products overflows it."""
+        """Bits of a partial sum that leaves a column: ``rows`` products cannot overflow it."""
         return self.weight_level_bits + self.activation_level_bits + clog2(self.rows)
 
     @property
@@ -163,7 +163,7 @@ class ArrayConfig:
 
     @property
     def issue_to_write(self) -> int:
-        """Cycles from the issue of a word to the write of its (first) result word: skew included."""
+        """Cycles from the issue of a word to the write of its (first) result word."""
         return self.issue_to_psum + self.lane_latency + self.cols
 
     @property

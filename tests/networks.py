@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from hypothesis import strategies as st
 
-from nupes.model.codebook import Codebook, make_codebook, table_codebook
+from nupes.model.codebook import Codebook, Family, make_codebook, table_codebook
 from nupes.model.network import (
     Encoder,
     InputEncoder,
@@ -35,7 +35,8 @@ __all__ = ["activation_codebooks", "arrays", "images_of", "networks", "weight_co
 def weight_codebooks(draw: st.DrawFn) -> Codebook:
     """Draw a weight codebook of 2 to 8 bits: uniform, power, mid-rise, or any table."""
     bits = draw(st.integers(2, 8))
-    family = draw(st.sampled_from(["uniform", "power", "power-midrise", "table"]))
+    families: list[Family] = ["uniform", "power", "power-midrise", "table"]
+    family = draw(st.sampled_from(families))
     if family == "table":
         levels = draw(st.sets(st.integers(-128, 127), min_size=1, max_size=min(2**bits, 12)))
         return table_codebook(sorted(levels), bits)
@@ -125,9 +126,8 @@ class Builder:
         if self.draw(st.booleans()):
             return Select(channels)
         offset = self.draw(st.integers(-channels, 3))
-        return Select(
-            self.draw(st.integers(1, channels + 4)), offset, (self.draw(st.integers(1, 2)),) * 2
-        )
+        stride = self.draw(st.integers(1, 2))
+        return Select(self.draw(st.integers(1, channels + 4)), offset, (stride, stride))
 
     def requantize(self, op: Operator, source: Tensor) -> Requantize:
         """Return a requantization that uses, and now and then exceeds, the range of ``y``; dead

@@ -28,7 +28,7 @@ def small_network() -> IntegerNetwork:
 
     def conv(shape: tuple[int, ...], padding: int) -> Conv:
         codes = rng.integers(0, len(weights), shape).astype(np.uint8)
-        return Conv(codes, weights, np.ones(shape[0]), padding=(padding,) * 4)
+        return Conv(codes, weights, np.ones(shape[0]), padding=(padding, padding, padding, padding))
 
     def tail(channels: int, shift: int) -> Requantize:
         ones = np.ones(channels, np.int64)

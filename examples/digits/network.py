@@ -55,10 +55,10 @@ def load_network() -> DigitsNet:
 def load_split() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return images (n, 1, 8, 8) float32 from 0 to 1 and labels (n,) of ``train``, ``calibration``
     and ``test``."""
-    data = load_digits()
-    order = np.random.default_rng(0).permutation(len(data.target))
-    images = (data.images[order, None] / 16).astype(np.float32)
-    labels = data.target[order].astype(np.int64)
+    pixels, targets = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(targets))
+    images = (pixels[order].reshape(-1, 1, 8, 8) / 16).astype(np.float32)
+    labels = targets[order].astype(np.int64)
     parts, start = {}, 0
     for name, count in SPLIT.items():
         parts[name] = (images[start : start + count], labels[start : start + count])

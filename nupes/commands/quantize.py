@@ -84,10 +84,10 @@ def quantize(
                 loaded,
                 scheme,
                 data,
-                input_shape=shape,
+                input_shape=shape,  # pyright: ignore[reportArgumentType] - of three, see above
                 input_range=limits,
                 ends=ends,
-                codebook=codebook,
+                codebook=codebook,  # pyright: ignore[reportArgumentType] - checked by run
                 overrides=overrides,
                 progress=lambda _, done, total: report.count(done, total),
             )
