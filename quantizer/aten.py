@@ -18,7 +18,7 @@ from nupes.model.operators import AveragePool, MaxPool, Padding, Select, output_
 from nupes.quantizer.graph import Add, Affine, Convolution, Graph, Node, Op, Pad, Pool, Shape
 from nupes.quantizer.pointwise import FUNCTIONS, make_function
 
-__all__ = ["HANDLERS", "SUPPORTED", "Context", "base_name"]
+__all__ = ["HANDLERS", "IGNORED", "SUPPORTED", "Context", "base_name"]
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Context:
 
     def add(self, op: Op, inputs: tuple[str, ...], shape: Shape, operator: str) -> str:
         """Add a node named after its module and return its name."""
-        base = self.path if self.is_layer else f"{self.path}.{operator}".lstrip(".")
+        base = self.path if self.is_layer and self.path else f"{self.path}.{operator}".lstrip(".")
         name, count = base, 1
         while name in self.graph.nodes:
             name, count = f"{base}_{count}", count + 1
@@ -179,11 +179,17 @@ def batch_norm(context: Context, node: fx.Node) -> str:
         context.vector(value, default, channels, name)
         for value, default, name in zip(node.args[1:5], defaults, names, strict=True)
     )
-    scale = gamma / np.sqrt(variance + node.args[7 if plain else 6])
-    if not np.isfinite(scale).all():
+    variance = variance + node.args[7 if plain else 6]
+    if variance.min() <= 0:
         raise InputError(f"{context.where}: its running variance must be positive")
+    scale = gamma / np.sqrt(variance)
     op = Affine(scale, beta - mean * scale, beta, np.abs(gamma))
     return context.add(op, (source.name,), source.shape, "batch_norm")
+
+
+def training_batch_norm(context: Context, node: fx.Node) -> str:
+    """Refuse a batch norm of a program that was exported in training mode."""
+    return context.refuse("batch norm must use its running statistics; export in evaluation mode")
 
 
 def per_channel(context: Context, value: Any, source: Node, data: fx.Node) -> np.ndarray:
@@ -385,6 +391,13 @@ def dropout(context: Context, node: fx.Node) -> str:
     return identity(context, node)
 
 
+def cast(context: Context, node: fx.Node) -> str:
+    """Let a cast to the type that a tensor has be the tensor."""
+    if node.meta["val"].dtype != node.args[0].meta["val"].dtype:
+        context.refuse(f"a cast to {node.meta['val'].dtype} is not supported")
+    return identity(context, node)
+
+
 def first_result(context: Context, node: fx.Node) -> str:
     """Take the value of an operator that also returns statistics or indices."""
     if node.args[1] != 0:
@@ -399,6 +412,7 @@ HANDLERS: dict[str, Callable[[Context, fx.Node], str]] = {
     "addmm": addmm,
     "batch_norm": batch_norm,
     "_native_batch_norm_legit_no_training": batch_norm,
+    "_native_batch_norm_legit_functional": training_batch_norm,
     **dict.fromkeys(("add", "sub", "rsub", "mul", "div"), arithmetic),
     "max_pool2d": max_pool,
     "max_pool2d_with_indices": max_pool,
@@ -412,6 +426,7 @@ HANDLERS: dict[str, Callable[[Context, fx.Node], str]] = {
     "dropout": dropout,
     "feature_dropout": dropout,
     **dict.fromkeys(("clone", "contiguous", "detach", "alias"), identity),
+    "to": cast,
     "getitem": first_result,
     **dict.fromkeys(
         (*FUNCTIONS, "hardtanh", "clamp", "clamp_min", "clamp_max", "gelu", "leaky_relu"), pointwise
@@ -419,5 +434,8 @@ HANDLERS: dict[str, Callable[[Context, fx.Node], str]] = {
 }
 """Handlers by the operator's name without namespace, overload and in-place mark."""
 
-SUPPORTED = sorted(set(HANDLERS) - {"getitem", "_native_batch_norm_legit_no_training"})
+IGNORED = {"sym_size", "_assert_tensor_metadata"}
+"""Operators without a value that matters: shapes and checks of the capture."""
+
+SUPPORTED = sorted(name for name in HANDLERS if name != "getitem" and not name.startswith("_"))
 """Names of the supported operators, for messages."""

@@ -4,6 +4,7 @@ operator.
 Every operator is checked here, before any other work.
 """
 
+import inspect
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -13,8 +14,8 @@ import torch
 from torch import fx, nn
 from torch.export import ExportedProgram
 
-from nupes.model.errors import InputError, UnsupportedError
-from nupes.quantizer.aten import HANDLERS, SUPPORTED, Context, base_name
+from nupes.model.errors import InputError, NupesError, UnsupportedError
+from nupes.quantizer.aten import HANDLERS, IGNORED, SUPPORTED, Context, base_name
 from nupes.quantizer.graph import Graph, Input, Node
 
 __all__ = ["capture", "export_module"]
@@ -25,24 +26,56 @@ def export_module(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
 
     The module's training flags are restored.
     """
+    check_signature(module)
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
+        parameter = next(module.parameters(), torch.zeros(()))
+        example = torch.zeros(shape, dtype=parameter.dtype, device=parameter.device)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            parameter = next(module.parameters(), torch.zeros(()))
-            return torch.export.export(
-                module, (torch.zeros(shape, dtype=parameter.dtype, device=parameter.device),)
-            )
+            run_once(module, example)
+            return torch.export.export(module, (example,))
+    except NupesError:
+        raise
     except Exception as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
         raise UnsupportedError(
-            f"module {type(module).__name__} must be exportable by torch.export for an input of "
-            f"shape {shape}: {lines[0]}"
+            f"module {type(module).__name__} must be exportable by torch.export, not fail with: "
+            f"{first_line(error)}"
         ) from error
     finally:
         for part, training in modes:
             part.training = training
+
+
+def check_signature(module: nn.Module) -> None:
+    """Refuse a module that needs more than one input."""
+    parameters = inspect.signature(module.forward).parameters.values()
+    needed = [
+        parameter.name
+        for parameter in parameters
+        if parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    ]
+    if len(needed) > 1:
+        raise UnsupportedError(f"module must have one input, not {len(needed)}: {needed}")
+
+
+def run_once(module: nn.Module, example: torch.Tensor) -> None:
+    """Run a module on zeros; raise ``InputError`` if it does not take images of this shape."""
+    try:
+        with torch.no_grad():
+            module(example)
+    except Exception as error:
+        raise InputError(
+            f"module {type(module).__name__} must accept images of the calibration's shape "
+            f"{tuple(example.shape[1:])}, not fail with: {first_line(error)}"
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's text, or its type."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def functionalize(program: ExportedProgram) -> ExportedProgram:
@@ -60,6 +93,7 @@ def capture(program: ExportedProgram) -> Graph:
     """Return the graph of an exported program with one input (batch, c, h, w) and one output."""
     check_operators(program)
     program = functionalize(program)
+    check_operators(program)
     constants = constant_inputs(program)
     signature = program.graph_signature
     if len(signature.user_inputs) != 1 or len(signature.user_outputs) != 1:
@@ -74,7 +108,7 @@ def capture(program: ExportedProgram) -> Graph:
             context.constants[node] = constants[node.name]
         elif node.op == "placeholder":
             context.values[node] = add_input(graph, node)
-        elif node.op == "call_function":
+        elif node.op == "call_function" and base_name(node) not in IGNORED:
             convert(context, node)
         elif node.op == "output":
             finish(context, node.args[0][0])
@@ -86,6 +120,8 @@ def check_operators(program: ExportedProgram) -> None:
     signature = program.graph_signature
     dynamic = set()
     for node in program.graph.nodes:
+        if base_name(node) in IGNORED:
+            continue
         if node.op == "placeholder" and node.name in signature.user_inputs:
             dynamic.add(node)
         elif node.op == "call_function" and any(arg in dynamic for arg in node.all_input_nodes):

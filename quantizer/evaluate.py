@@ -17,6 +17,9 @@ MOMENT_ROWS = 8192
 MOMENT_IMAGES = 16
 """Least number of images that they come from; a quarter of the pixels of each at most."""
 
+DAMPING = 1e-4
+"""Share of the mean moment that is added to each input's own."""
+
 FULL_MOMENTS = 1200
 """Largest kernel (taps times channels) with full moments; above it, their diagonal."""
 
@@ -65,7 +68,8 @@ def input_moments(op: Convolution, x: Tensor) -> np.ndarray:
     """Return the mean outer product of what each output reads, (g, k, k) float64, or its diagonal
     (g, k) for large kernels; k counts (channel, tap) as in the weights."""
     _, per_group, kh, kw = op.weight.shape
-    padded = pad_map(x, op.padding)
+    # In units of the largest input: the choice of weights does not depend on the unit.
+    padded = pad_map(x / x.abs().max().clamp_min(torch.finfo(x.dtype).tiny), op.padding)
     area = [
         (padded.shape[2 + axis] - op.dilation[axis] * ((kh, kw)[axis] - 1) - 1) // op.stride[axis]
         + 1
@@ -88,4 +92,8 @@ def input_moments(op: Convolution, x: Tensor) -> np.ndarray:
             total += (columns @ columns.transpose(1, 2)).double()
         else:
             total += columns.double().square().sum(2)
-    return (total / rows).numpy()
+    moments = (total / rows).numpy()
+    diagonal = np.einsum("gkk->gk", moments) if full else moments
+    # Inputs that the calibration never moved still count a little.
+    diagonal += DAMPING * diagonal.mean() or 1.0
+    return moments
