@@ -86,11 +86,10 @@ def run_demo(
     integer_accuracy = accuracy(network(test), labels)
     program = compile(network, config)
 
-    report(f"generating the Verilog of the {config} array")
-    from nupes.rtl import verilog
     from nupes.sim import Simulator
+    from nupes.sim.generate import generate
 
-    text = verilog(config)
+    text = generate(config, report)
     write_atomically(paths["verilog"], text.encode())
     with Simulator(config, simulator, verilog=text, progress=report) as hw:
         report(f"simulating {images} images on the RTL")

@@ -60,14 +60,15 @@ def parse_array(text: str) -> ArrayConfig:
     return ArrayConfig(**values)
 
 
-def parse_shape(text: str) -> tuple[int, ...]:
+def parse_shape(text: str) -> tuple[int, int, int]:
     """Return the shape of one image, "3,32,32" or "3x32x32": channels, height, width."""
     parts = re.split(r"[,xX]", text)
     if len(parts) != 3 or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
         raise InputError(
             f'input shape must be CHANNELS,HEIGHT,WIDTH, such as "3,32,32", not {text!r}'
         )
-    return tuple(int(part) for part in parts)
+    channels, height, width = map(int, parts)
+    return channels, height, width
 
 
 def parse_range(text: str) -> tuple[float, float]:

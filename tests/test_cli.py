@@ -197,6 +197,35 @@ def test_quantize_an_exported_program(folder: Path) -> None:
     np.testing.assert_allclose(floats, inputs.run_model(module, images[:5]), rtol=1e-5, atol=1e-5)
 
 
+def test_demo(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["demo", "--images", "2", "--array", ARRAY_TEXT, "--scheme", "W3A3", "-o", "out"]
+    assert main(words) == 0
+    captured = capsys.readouterr()
+    assert "bit-exact 2/2 images" in captured.out
+    assert "simulating 2 images on the RTL ..." in captured.err
+    report = json.loads(Path("out/report.json").read_text())
+    assert report["check"]["exact"] is True
+    assert report["check"]["exact_layers"] == len(report["program"]["layers"])
+    assert min(report["float_accuracy"], report["integer_accuracy"]) > 0.9
+    assert sorted(path.name for path in Path("out").iterdir()) == [
+        "net.safetensors",
+        "nupes_accelerator.v",
+        "report.json",
+    ]
+
+
+def test_an_interrupt_leaves_no_file(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = sorted(folder.iterdir())
+    monkeypatch.setattr("nupes.model.files.os.replace", interrupt)
+    assert main(["compile", "net.safetensors", "-o", "p.npz"]) == 130
+    assert sorted(folder.iterdir()) == before
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
