@@ -22,12 +22,13 @@ def plan_bits(
     network: FusedNetwork,
     scheme: Scheme,
     ends: int | None,
+    input_bits: int | None,
     residual_bits: int | None,
     overrides: Mapping[str, str],
 ) -> BitPlan:
     """Return the bits of every weight and tensor.
 
-    ``ends`` holds for the weights of the first and last layer, the input, and what the last layer
+    ``input_bits`` holds for the input, ``ends`` for the weights of the first and last layer, the input, and what the last layer
     reads; ``residual_bits`` for tensors that are only added; an override for a layer's weights and
     for what it reads. A tensor whose codes are copied has the bits of its copies, and of several
     wishes the largest.
@@ -53,10 +54,11 @@ def plan_bits(
         if root[name] == name:
             extra = residual_bits if residual_bits is not None else scheme.activations
             tensors[name] = max(wishes[name], default=extra)
-    if ends is not None and network.input.name not in {
+    at_host = ends if input_bits is None else input_bits
+    if at_host is not None and network.input.name not in {
         stage.source for stage in stages if stage.name in named
     }:
-        tensors[network.input.name] = ends
+        tensors[network.input.name] = at_host
     return BitPlan(weights, {name: tensors[root[name]] for name in root})
 
 

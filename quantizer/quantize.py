@@ -34,6 +34,7 @@ def quantize(
     input_shape: tuple[int, int, int] | None = None,
     input_range: tuple[float, float] | None = None,
     ends: int | None = 8,
+    input_bits: int | None = None,
     codebook: Literal["power", "uniform"] = "power",
     overrides: Mapping[str, str] | None = None,
     residual_bits: int | None = 8,
@@ -53,6 +54,7 @@ def quantize(
         input_range: (low, high) of the input's values.
         ends: bits of the first and last layer's weights, of the network's input and of the last
             layer's input; ``None`` for those of the scheme.
+        input_bits: bits of the network's input; ``None`` for those of the ends.
         codebook: ``power`` (exponents searched per layer) or ``uniform``. Eight bits are uniform.
         overrides: schemes of the layers whose name matches a pattern (``fnmatch``), such as
             ``{"layer3.*": "W8A8"}``: their weights, and the tensor that they read.
@@ -66,7 +68,9 @@ def quantize(
         InputError: an argument breaks its rule.
     """
     parsed = parse_scheme(scheme)
-    check_options(module, ends, codebook, residual_bits)
+    check_options(
+        module, codebook, {"ends": ends, "input_bits": input_bits, "residual_bits": residual_bits}
+    )
     inputs = None if calibration is None else gather_batches(calibration)
     if inputs is None:
         if input_shape is None or input_range is None:
@@ -90,11 +94,12 @@ def quantize(
             f"calibration images must have shape {(channels, height, width)}, not "
             f"{tuple(inputs.shape[1:])}"
         )
-    plan = plan_bits(network, parsed, ends, residual_bits, overrides or {})
+    plan = plan_bits(network, parsed, ends, input_bits, residual_bits, overrides or {})
     metadata = {
         "scheme": str(parsed),
         "ends": ends,
         "codebook": codebook,
+        "input_bits": input_bits,
         "residual_bits": residual_bits,
         "calibration": "data" if calibration is not None else "batch-norm statistics",
     }
@@ -110,15 +115,15 @@ def quantize(
     )
 
 
-def check_options(module: Any, ends: Any, codebook: Any, residual_bits: Any) -> None:
+def check_options(module: Any, codebook: Any, bits: Mapping[str, Any]) -> None:
     """Refuse options of a wrong kind or range."""
     if not isinstance(module, (nn.Module, ExportedProgram)):
         raise InputError(
             f"module must be a torch.nn.Module or an ExportedProgram, not {type(module).__name__}"
         )
-    for name, bits in (("ends", ends), ("residual_bits", residual_bits)):
-        if bits is not None and (isinstance(bits, bool) or bits not in range(2, 9)):
-            raise InputError(f"{name} must be 2 to 8 bits or None, not {bits!r}")
+    for name, count in bits.items():
+        if count is not None and (isinstance(count, bool) or count not in range(2, 9)):
+            raise InputError(f"{name} must be 2 to 8 bits or None, not {count!r}")
     if codebook not in ("power", "uniform"):
         raise InputError(f"codebook must be 'power' or 'uniform', not {codebook!r}")
 

@@ -1,0 +1,1 @@
+"""Measurements on published networks; each script prints its table and can write it as JSON."""

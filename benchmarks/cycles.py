@@ -1,0 +1,101 @@
+"""Exact cycles, bounds and losses of the published networks on square arrays.
+
+    python -m benchmarks.cycles --data DIR [--networks resnet8,dscnn] [--arrays 8x8,16x16,32x32]
+
+The cycles depend on shapes and bits, not on weights, so a small calibration set is enough. ``W4A4``
+with 8-bit ends, and ``W4A4`` with 4-bit ends where only the network input keeps 8 bits.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import nupes
+from benchmarks.pretrained import load_pretrained
+from nupes.inputs import parse_array
+
+CALIBRATION = 16
+ENDS = {"8-bit ends": 8, "4-bit ends": None}
+
+
+def measure(name: str, data: Path, arrays: list[str]) -> list[tuple[str, str, str, nupes.Program]]:
+    """Return (network, ends, array, program) of one network on every array."""
+    network = load_pretrained(name, data)
+    rows = []
+    for label, ends in ENDS.items():
+        integer = nupes.quantize(
+            network.module,
+            "W4A4",
+            calibration=network.calibration[:CALIBRATION],
+            codebook="uniform",
+            ends=ends,
+            input_bits=8,
+        )
+        for size in arrays:
+            program = nupes.compile(integer, parse_array(size))
+            rows.append((name, label, size, program))
+    return rows
+
+
+def summary(rows: list[tuple[str, str, str, nupes.Program]]) -> Table:
+    """Return one line per program: cycles, bounds, utilization."""
+    table = Table("network", "ends", "array", box=None, pad_edge=False)
+    for column in ("cycles", "MAC bound", "tile bound", "memory bound", "utilization"):
+        table.add_column(column, justify="right")
+    for name, ends, size, program in rows:
+        layers = program.layers
+        table.add_row(
+            name,
+            ends,
+            size,
+            f"{program.cycles:,}",
+            f"{sum(layer.mac_bound for layer in layers):,.0f}",
+            f"{sum(layer.tile_bound for layer in layers):,}",
+            f"{sum(layer.memory_bound for layer in layers):,}",
+            f"{program.utilization:.1%}",
+        )
+    return table
+
+
+def details(program: nupes.Program, title: str) -> Table:
+    """Return one line per layer: cycles, bounds, losses."""
+    losses = ("edge", "requantization", "weights", "memory", "dependency")
+    table = Table("layer", box=None, pad_edge=False, title=title, title_justify="left")
+    for column in ("cycles", "MACs", "tile", "memory", *(f"-{loss}" for loss in losses)):
+        table.add_column(column, justify="right")
+    for layer in program.layers:
+        lost = [getattr(layer.losses, loss) for loss in losses]
+        table.add_row(
+            layer.name,
+            *(f"{value:,}" for value in (layer.cycles, round(layer.mac_bound), layer.tile_bound)),
+            f"{layer.memory_bound:,}",
+            *(f"{value:,.0f}" for value in lost),
+        )
+    return table
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="Directory with the weights and data.")],
+    networks: Annotated[
+        str, typer.Option(help="Comma-separated names.")
+    ] = "resnet8,resnet20,dscnn",
+    arrays: Annotated[str, typer.Option(help="Comma-separated sizes.")] = "8x8,16x16,32x32",
+    layers: Annotated[bool, typer.Option(help="Print every layer's bounds and losses.")] = False,
+) -> None:
+    """Print exact cycles of published networks."""
+    console = Console()
+    rows = []
+    for name in networks.split(","):
+        rows += measure(name, data, arrays.split(","))
+    console.print(summary(rows))
+    if layers:
+        for name, ends, size, program in rows:
+            console.print()
+            console.print(details(program, f"{name}, {ends}, {size}"))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,92 @@
+"""The published networks and data that the benchmarks measure, from a directory of the user.
+
+The directory holds ``cifar10/`` (``cifar10_test_first1000.npz``, ``cifar10_train_first2000.npz``,
+``resnet20-12fca82f.th``) and ``mlperf_tiny/`` (``resnet8_float.npz``, ``dscnn_float.npz``,
+``kws01_mfcc_int8.npz``). Images are float32 (n, c, h, w) in the range that the network expects.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from nupes.examples.pretrained.dscnn import load_dscnn
+from nupes.examples.pretrained.resnet8 import load_resnet8
+from nupes.examples.pretrained.resnet20 import load_resnet20
+from nupes.model.errors import InputError
+
+__all__ = ["NETWORKS", "Pretrained", "load_pretrained"]
+
+KEYWORD_CALIBRATION = 200
+"""Keyword samples for calibration; the others are the test set."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pretrained:
+    """A trained module, images to calibrate it with, and labelled images to test it on."""
+
+    name: str
+    module: nn.Module
+    calibration: np.ndarray
+    images: np.ndarray
+    labels: np.ndarray
+
+
+def load_pretrained(name: str, data: Path) -> Pretrained:
+    """Return a network by name; raise ``InputError`` naming the file that is missing."""
+    if name not in NETWORKS:
+        raise InputError(f"network must be one of {', '.join(NETWORKS)}, not {name!r}")
+    return NETWORKS[name](data)
+
+
+def need(path: Path) -> Path:
+    """Return a path that exists."""
+    if not path.is_file():
+        raise InputError(f"--data must hold {path.parent.name}/{path.name}; {path} is missing")
+    return path
+
+
+def cifar(data: Path, scale: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return calibration images, test images and test labels of CIFAR-10, scaled from 0..255."""
+    with np.load(need(data / "cifar10" / "cifar10_train_first2000.npz")) as train:
+        calibration = train["x"]
+    with np.load(need(data / "cifar10" / "cifar10_test_first1000.npz")) as test:
+        images, labels = test["x"], test["y"]
+    planes = (0, 3, 1, 2)
+    return (
+        (calibration.transpose(planes) * scale).astype(np.float32),
+        (images.transpose(planes) * scale).astype(np.float32),
+        labels,
+    )
+
+
+def resnet20(data: Path) -> Pretrained:
+    """Return ResNet-20 for CIFAR-10, images in 0..1."""
+    module = load_resnet20(need(data / "cifar10" / "resnet20-12fca82f.th"))
+    return Pretrained("resnet20", module, *cifar(data, 1 / 255))
+
+
+def resnet8(data: Path) -> Pretrained:
+    """Return ResNet-8 of MLPerf Tiny, images in 0..255."""
+    module = load_resnet8(need(data / "mlperf_tiny" / "resnet8_float.npz"))
+    return Pretrained("resnet8", module, *cifar(data, 1.0))
+
+
+def dscnn(data: Path) -> Pretrained:
+    """Return DS-CNN of MLPerf Tiny; calibration and test samples are disjoint."""
+    module = load_dscnn(need(data / "mlperf_tiny" / "dscnn_float.npz"))
+    with np.load(need(data / "mlperf_tiny" / "kws01_mfcc_int8.npz")) as archive:
+        scale, zero = float(archive["in_scale"]), float(archive["in_zp"])
+        samples = ((archive["x"] - zero) * scale).astype(np.float32).transpose(0, 3, 1, 2)
+        labels = archive["y"]
+    cut = KEYWORD_CALIBRATION
+    return Pretrained("dscnn", module, samples[:cut], samples[cut:], labels[cut:])
+
+
+NETWORKS: dict[str, Callable[[Path], Pretrained]] = {
+    "resnet8": resnet8,
+    "resnet20": resnet20,
+    "dscnn": dscnn,
+}
