@@ -78,8 +78,8 @@ def dscnn(data: Path) -> Pretrained:
     """Return DS-CNN of MLPerf Tiny; calibration and test samples are disjoint."""
     module = load_dscnn(need(data / "mlperf_tiny" / "dscnn_float.npz"))
     with np.load(need(data / "mlperf_tiny" / "kws01_mfcc_int8.npz")) as archive:
-        scale, zero = float(archive["in_scale"]), float(archive["in_zp"])
-        samples = ((archive["x"] - zero) * scale).astype(np.float32).transpose(0, 3, 1, 2)
+        values = (archive["x"] - archive["in_zp"].astype(np.float32)) * archive["in_scale"]
+        samples = values.astype(np.float32).transpose(0, 3, 1, 2)
         labels = archive["y"]
     cut = KEYWORD_CALIBRATION
     return Pretrained("dscnn", module, samples[:cut], samples[cut:], labels[cut:])

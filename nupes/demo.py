@@ -4,11 +4,14 @@ before.
 The network and its checkpoint come with the package; the images are scikit-learn's.
 """
 
+import io
 import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from nupes.check import Check, check_layers, check_outputs
 from nupes.commands.compile import describe
@@ -58,6 +61,7 @@ def run_demo(
     begun = time.monotonic()
     paths = {
         "network": directory / "net.safetensors",
+        "images": directory / "digits.npz",
         "verilog": directory / "nupes_accelerator.v",
         "report": directory / "report.json",
     }
@@ -85,6 +89,10 @@ def run_demo(
     network = load(paths["network"])  # From here on only what the file holds.
     integer_accuracy = accuracy(network(test), labels)
     program = compile(network, config)
+
+    arrays = io.BytesIO()
+    np.savez_compressed(arrays, x=test, y=labels, calibration=split["calibration"][0])
+    write_atomically(paths["images"], arrays.getvalue())
 
     from nupes.sim import Simulator
     from nupes.sim.generate import generate

@@ -28,10 +28,10 @@ def plan_bits(
 ) -> BitPlan:
     """Return the bits of every weight and tensor.
 
-    ``input_bits`` holds for the input, ``ends`` for the weights of the first and last layer, the input, and what the last layer
-    reads; ``residual_bits`` for tensors that are only added; an override for a layer's weights and
-    for what it reads. A tensor whose codes are copied has the bits of its copies, and of several
-    wishes the largest.
+    ``input_bits`` holds for the input (``None``: as the ends), ``ends`` for the weights of the
+    first and last layer and what the last layer reads; ``residual_bits`` for tensors that are only
+    added; an override for a layer's weights and for what it reads. A tensor whose codes are copied
+    has the bits of its copies, and of several wishes the largest.
     """
     stages = network.stages
     named = match_overrides([stage.name for stage in stages], overrides)

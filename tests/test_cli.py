@@ -208,6 +208,7 @@ def test_demo(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert report["check"]["exact_layers"] == len(report["program"]["layers"])
     assert min(report["float_accuracy"], report["integer_accuracy"]) > 0.9
     assert sorted(path.name for path in Path("out").iterdir()) == [
+        "digits.npz",
         "net.safetensors",
         "nupes_accelerator.v",
         "report.json",

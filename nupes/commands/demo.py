@@ -58,6 +58,8 @@ def demo(
         print_text(summary(result.check))
         print_text(f"utilization of the {config} array: {result.program.utilization:.1%}")
         print_text(f"files: {', '.join(str(path) for path in result.paths.values())}")
+        network, data = result.paths["network"], result.paths["images"]
+        print_text(f"another array: nupes simulate {network} {data} --array 8x8")
         print_text(f"total {result.seconds:.0f} s")
     if not result.check.exact:
         raise typer.Exit(1)
