@@ -25,7 +25,15 @@ from tests.networks import images_of, networks
 
 # Accumulators of 16 pixels cut most maps into several blocks.
 FAST = [ArrayConfig(4, 4, acc_depth=16), ArrayConfig(4, 8, code_bits=2, acc_depth=16)]
-SLOW = [ArrayConfig(8, 4, code_bits=3, acc_depth=16), ArrayConfig(2, 2, code_bits=8, acc_depth=16)]
+SLOW = [
+    ArrayConfig(8, 4, code_bits=3, acc_depth=16),
+    ArrayConfig(2, 2, code_bits=8, acc_depth=16),
+    # A port of 256 bits, one word per instruction.
+    ArrayConfig(2, 32, code_bits=8, acc_depth=16),
+    # The smallest buffers and slots.
+    ArrayConfig(16, 4, code_bits=3, acc_depth=8, param_slots=2, burst=4, fetch_depth=8),
+    ArrayConfig(4, 4, code_bits=5, acc_depth=4, param_slots=2, burst=1, fetch_depth=2),
+]
 ARRAYS = [*FAST, *(pytest.param(config, marks=pytest.mark.slow) for config in SLOW)]
 IMAGES = 2
 
@@ -80,14 +88,14 @@ def test_stalls_change_no_value(
 
 
 @pytest.mark.slow
-@settings(max_examples=400)
+@settings(max_examples=300)
 @given(networks(most_layers=6), st.sampled_from([1, 5, 20, 100]))
 def test_many_random_networks(hardware: Simulator, network: IntegerNetwork, latency: int) -> None:
     check(hardware, network, latency)
 
 
 @pytest.mark.slow
-@settings(max_examples=200)
+@settings(max_examples=150)
 @given(networks(), STALLS, st.integers(1, 50))
 def test_many_stalls(
     hardware: Simulator, network: IntegerNetwork, stalls: Stalls, latency: int
