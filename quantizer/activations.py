@@ -86,9 +86,10 @@ def fixed_range(low: float, high: float, bits: int) -> TensorCode:
     if low == high:
         return TensorCode(make_codebook("uniform", bits, signed=False), 1.0 / steps, None)
     scale = (high - low) / steps
-    below = int(np.ceil(-low / scale - 1e-9))
+    below = min(int(np.ceil(-low / scale - 1e-9)), steps)
     if below == 0:
         return TensorCode(make_codebook("uniform", bits, signed=False), scale, None)
+    below = min(below, steps - 1) if high > 0 else steps
     above = steps - below
     scale = max(-low / below, high / above) if above else -low / below
     return TensorCode(offset_uniform(bits, below), scale, None)

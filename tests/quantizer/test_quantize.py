@@ -1,0 +1,187 @@
+"""The front verb: options, data-free quantization, random networks, and the digits example."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from examples.digits.network import load_network, load_split
+from nupes.model.artifact import load
+from nupes.model.errors import InputError
+from nupes.quantizer import quantize
+from tests.quantizer.close import (
+    images,
+    module_output,
+    quantize_and_compare,
+    randomize_norms,
+    signal_to_noise,
+)
+from tests.quantizer.test_operators import conv
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scheme": "W4"}, "scheme must be WxAy .* not 'W4'"),
+        ({"ends": 9}, "ends must be 2 to 8 bits or None, not 9"),
+        ({"ends": True}, "ends must be 2 to 8 bits or None, not True"),
+        ({"residual_bits": 1}, "residual_bits must be 2 to 8 bits or None, not 1"),
+        ({"codebook": "log"}, "codebook must be 'power' or 'uniform', not 'log'"),
+        ({"overrides": {"x*": "W2A2"}}, r"must match a layer, not 'x\*'; layers: conv2d"),
+        ({"input_shape": (3, 4, 4)}, r"must have the shape \(3, 4, 4\) of input_shape, not"),
+        ({"module": 3}, "module must be a torch.nn.Module or an ExportedProgram, not int"),
+        ({"calibration": None}, "calibration must be given, or both input_shape and input_range"),
+    ],
+)
+def test_bad_options(options: dict[str, Any], message: str) -> None:
+    arguments = {"module": conv(), "calibration": images(4, 3, 8, 8), **options}
+    with pytest.raises(InputError, match=message):
+        quantize(**arguments)
+
+
+def test_calibration_must_fit_an_exported_program() -> None:
+    program = torch.export.export(conv().eval(), (torch.zeros(2, 3, 8, 8),))
+    with pytest.raises(InputError, match=r"must have shape \(3, 8, 8\), not \(3, 9, 8\)"):
+        quantize(program, "W4A4", images(4, 3, 9, 8))
+    assert quantize(program, "W4A4", images(4, 3, 8, 8))(images(2, 3, 8, 8)).shape == (2, 6, 6, 6)
+
+
+def test_progress_names_every_layer() -> None:
+    calls = []
+    module = nn.Sequential(conv(), nn.ReLU(), conv(4, 6))
+    quantize(module, calibration=images(4, 3, 8, 8), progress=lambda *call: calls.append(call))
+    assert calls == [("0", 0, 2), ("2", 1, 2), ("", 2, 2)]
+
+
+def test_same_arguments_same_network(tmp_path) -> None:
+    module = randomize_norms(nn.Sequential(conv(), nn.BatchNorm2d(6), nn.ReLU(), conv(4, 6)))
+    first, second = (quantize(module, "W3A3", images(20, 3, 8, 8)) for _ in range(2))
+    a, b = first.save(tmp_path / "a"), second.save(tmp_path / "b")
+    assert a.read_bytes() == b.read_bytes()
+    x = images(5, 3, 8, 8, seed=1)
+    np.testing.assert_array_equal(load(a)(x), first(x))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda m: m.weight.data.zero_(),
+        lambda m: m.weight.data[1].zero_(),
+        lambda m: m.weight.data.mul_(1e15),
+        lambda m: m.weight.data.mul_(1e-15),
+        lambda m: m.bias.data.fill_(1e6),
+    ],
+    ids=["zero", "dead channel", "huge", "tiny", "bias"],
+)
+@pytest.mark.parametrize("magnitude", [0.0, 1e-10, 1.0, 1e10])
+def test_extreme_values_still_lower(spoil, magnitude: float) -> None:
+    first = conv()
+    spoil(first)
+    module = nn.Sequential(first, nn.ReLU(), conv(4, 6))
+    network = quantize(module, "W4A4", magnitude * images(8, 3, 6, 6))
+    assert np.isfinite(network(magnitude * images(2, 3, 6, 6))).all()
+
+
+def test_a_single_image_and_a_single_pixel() -> None:
+    network = quantize(nn.Sequential(conv(k=1), nn.ReLU()), "W4A4", images(1, 3, 1, 1))
+    assert network(images(2, 3, 1, 1)).shape == (2, 6, 1, 1)
+
+
+def test_without_data() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        conv(8, bias=False), nn.BatchNorm2d(8), nn.ReLU(), conv(8, 8), nn.BatchNorm2d(8), nn.ReLU()
+    )
+    module = nn.Sequential(module, nn.Flatten(), nn.Linear(8 * 36, 5))
+    module.train()
+    for seed in range(30):
+        module(torch.from_numpy(images(64, 3, 10, 10, low=0, seed=seed)))
+    network = quantize(module, "W8A8", input_shape=(3, 10, 10), input_range=(0, 1))
+    assert network.metadata["calibration"] == "batch-norm statistics"
+    x = images(64, 3, 10, 10, low=0, seed=99)
+    assert signal_to_noise(module_output(module, x), network(x)) > 25
+
+
+def accuracy(network: Any, scheme: str, **options: Any) -> float:
+    """Return the test accuracy of the digits network under a scheme."""
+    split = load_split()
+    integer = quantize(network, scheme, split["calibration"][0], **options)
+    x, labels = split["test"]
+    return float((integer(x).argmax(1) == labels).mean())
+
+
+def test_digits_keep_their_accuracy() -> None:
+    network = load_network()
+    x, labels = load_split()["test"]
+    expected = float((module_output(network, x).argmax(1) == labels).mean())
+    assert expected >= 0.97
+    assert accuracy(network, "W8A8") >= expected - 0.004
+    assert accuracy(network, "W4A4") >= expected - 0.012
+    assert accuracy(network, "W4A4", codebook="uniform") >= expected - 0.012
+
+
+ACTIVATIONS = [nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.Identity]
+
+
+class Residual(nn.Module):
+    """A part with a skip connection."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the part's output plus its input."""
+        return self.part(x) + x
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> nn.Module:
+    """Draw a small network for inputs (3, 9, 8)."""
+    torch.manual_seed(draw(st.integers(0, 1000)))
+    parts: list[nn.Module] = []
+    channels, groups = 3, 1
+    for _ in range(draw(st.integers(1, 4))):
+        kind = draw(st.sampled_from(["conv", "depthwise", "residual", "pool"]))
+        if kind == "pool":
+            parts.append(draw(st.sampled_from([nn.MaxPool2d(2, 1), nn.AvgPool2d(2, 1)])))
+            continue
+        n = draw(st.sampled_from([2, 4, 6])) if kind == "conv" else channels
+        groups = channels if kind == "depthwise" else 1
+        core: list[nn.Module] = [
+            nn.Conv2d(channels, n, 3, padding=1, groups=groups, bias=draw(st.booleans()))
+        ]
+        if draw(st.booleans()):
+            core.append(nn.BatchNorm2d(n))
+        core.append(draw(st.sampled_from(ACTIVATIONS))())
+        block: nn.Module = nn.Sequential(*core)
+        parts.append(Residual(block) if kind == "residual" else block)
+        channels = n
+    if draw(st.booleans()):
+        parts += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 3)]
+    return randomize_norms(nn.Sequential(*parts))
+
+
+@settings(max_examples=12)
+@given(networks())
+def test_random_networks_are_close_at_eight_bits(module: nn.Module) -> None:
+    _, ratio = quantize_and_compare(module, images(64, 3, 9, 8), residual_bits=None)
+    assert ratio > 20
+
+
+@settings(max_examples=12)
+@given(networks(), st.integers(2, 8), st.integers(2, 8), st.sampled_from(["power", "uniform"]))
+def test_random_networks_lower_at_any_bits(
+    module: nn.Module, weights: int, activations: int, family: Any
+) -> None:
+    scheme = f"W{weights}A{activations}"
+    network, ratio = quantize_and_compare(
+        module, images(32, 3, 9, 8), scheme, codebook=family, ends=None
+    )
+    assert np.isfinite(ratio)
+    for tensor in network.tensors.values():
+        assert len(tensor.codebook) <= 2**tensor.codebook.bits
