@@ -1,7 +1,7 @@
 """The command line ``nupes``: its commands, and how errors end it.
 
-Exit status: 0; 1 when the hardware and the model differ; 2 for an error, on one line of stderr; 130
-for an interrupt.
+Exit status: 0; 1 when the hardware and the model differ; 2 for an error, on one line of stderr; 3
+for a defect of nupes itself, with its traceback; 130 for an interrupt.
 """
 
 import sys
@@ -69,4 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         print_error(str(error))
         return 2
+    except Exception as error:
+        traceback.print_exc()
+        print_error(f"{type(error).__name__}: this is a defect of nupes; please report it")
+        return 3
     return 0

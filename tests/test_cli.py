@@ -349,6 +349,16 @@ def test_verbose_shows_the_traceback(folder: Path, capsys: pytest.CaptureFixture
     assert "Traceback" in capsys.readouterr().err
 
 
+def test_a_defect_is_not_a_mismatch(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nupes.commands.compile.describe", lambda program: 1 / 0)
+    assert main(["compile", "net.safetensors", "--json"]) == 3
+    error = capsys.readouterr().err
+    assert "Traceback" in error
+    assert "error: ZeroDivisionError: this is a defect of nupes; please report it" in error
+
+
 def test_a_wrong_option_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compile", "--arrray", "4x4"]) == 2
     assert "No such option" in capsys.readouterr().err
