@@ -65,11 +65,11 @@ class Residency:
             Destination.THRESHOLD: Slots(ENCODER_SLOTS),
             Destination.DESCRIPTOR: Slots(DESCRIPTOR_SLOTS),
         }
-        self.queued: list[tuple[Entries, int]] = []
+        self.queued: list[tuple[Entries, int, int]] = []
         self.asked: list[tuple[Slots, int]] = []
 
-    def take(self, tile: int) -> list[tuple[Entries, int]]:
-        """Return the queued LOADs with the tile that each must wait for."""
+    def take(self, tile: int) -> list[tuple[Entries, int, int]]:
+        """Return each queued LOAD, the tile it waits for, and after how many tiles it is due."""
         queued, self.queued = self.queued, []
         for slots, slot in self.asked:
             slots.last_use[slot] = tile
@@ -77,13 +77,20 @@ class Residency:
         return queued
 
     def ask(
-        self, memory: Destination, key: Hashable, entries: Callable[[int], list[Entries]]
+        self,
+        memory: Destination,
+        key: Hashable,
+        entries: Callable[[int], list[Entries]],
+        ahead: int = 0,
     ) -> int:
-        """Return the slot of a content of a slot memory; ``entries(slot)`` brings it there."""
+        """Return the slot of a content of a slot memory; ``entries(slot)`` brings it there.
+
+        The content is due ``ahead`` tiles after the next one.
+        """
         slots = self.slots[memory]
         slot, present = slots.claim(key)
         if not present:
-            self.queued += [(load, slots.last_use[slot]) for load in entries(slot)]
+            self.queued += [(load, slots.last_use[slot], ahead) for load in entries(slot)]
         self.asked.append((slots, slot))
         return slot
 
@@ -109,9 +116,10 @@ class Residency:
 
         return self.ask(Destination.SCALE, (layer.name, column, table), entries)
 
-    def encoder(self, layer: Layer, planes: Planes) -> tuple[int, int]:
-        """Return the slot and the depth of a layer's search tree and map; ``planes`` are the
-        output's.
+    def encoder(self, layer: Layer, planes: Planes, ahead: int = 0) -> tuple[int, int]:
+        """Return the slot and the depth of a layer's search tree and map.
+
+        ``planes`` are the output's; the first results come ``ahead`` tiles after the next one.
         """
         encoder, stages = layer.encoder, self.config.encoder_stages
         assert encoder is not None
@@ -128,7 +136,7 @@ class Residency:
             base = slot << stages
             return [(Destination.THRESHOLD, base + 1, tree), (Destination.MAP, base, codes)]
 
-        return self.ask(Destination.THRESHOLD, layer.name, entries), depth
+        return self.ask(Destination.THRESHOLD, layer.name, entries, ahead), depth
 
     def descriptor(self, values: dict[str, int]) -> int:
         """Return the slot of a layer descriptor."""

@@ -4,14 +4,16 @@ A ``Step`` knows all that timing needs; payloads are made later, so that sweepin
 builds no images.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from nupes.compiler.layout import InputLayout, TensorLayout, patch_input, plain_input, zero_digits
 from nupes.compiler.placement import Placement, check_levels, place
+from nupes.compiler.prefetch import lag_after, prefetch
 from nupes.compiler.residency import Entries, Residency
+from nupes.compiler.steps import ResultTile, Schedule, Step
 from nupes.compiler.tiles import (
     Matrix,
     WeightTile,
@@ -33,49 +35,6 @@ MOST_PIXELS = (1 << 16) - 1
 MOST_COORDINATE = (1 << 13) - 1
 MOST_STRIDE = (1 << 6) - 1
 MOST_KERNEL = (1 << 10) - 1
-
-
-@dataclass(slots=True)
-class Step:
-    """One instruction: its fields, its payload words, and what timing needs to know of its stream.
-
-    ``payload`` gives the payload as uint64 (words, port words); None is a hole that the host fills
-    with its input, in order. ``per_pixel`` words are streamed for each of ``count`` pixels;
-    ``pace`` and ``writes`` are those of its last words. ``chase`` is the first address of a stream
-    that follows the input's transfer (-1: it does not).
-    """
-
-    fields: dict[str, int]
-    words: int = 0
-    payload: Callable[[], np.ndarray] | None = None
-    hole: bool = False
-    count: int = 0
-    per_pixel: int = 1
-    pace: int = 1
-    writes: int = 0
-    to_host: bool = False
-    chase: int = -1
-
-
-@dataclass(frozen=True, slots=True)
-class ResultTile:
-    """Which results one block of the last layer emits: channels from ``channel`` on, pixels
-    ``first`` on.
-    """
-
-    channel: int
-    first: int
-    count: int
-
-
-@dataclass(eq=False)
-class Schedule:
-    """All steps of a network, how the host packs the input, and in which order results come."""
-
-    input: InputLayout
-    act_words: int
-    steps: list[Step] = field(default_factory=list)
-    results: list[ResultTile] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +79,7 @@ class Scheduler:
         self.tiles = 0
         self.writer = np.full(config.act_depth, -1, np.int64)  # the tile that last wrote each word
         self.unmarked = True
+        self.late = (0, 0)  # first address and words of the input run that is not through yet
 
     def run(self) -> Schedule:
         """Emit every layer."""
@@ -134,6 +94,7 @@ class Scheduler:
             else:
                 self.emit_work(self.work(layer, layer.op))
         self.out.steps.append(Step({"opcode": Opcode.END}))
+        self.out.steps = prefetch(self.out.steps, self.config)
         return self.out
 
     # Input
@@ -164,13 +125,12 @@ class Scheduler:
 
     # Steps
 
-    def load(self, entries: Entries, user: int) -> Step:
-        """Return the LOAD of some entries; it waits until tile ``user`` (-1: none) has retired."""
+    def load(self, entries: Entries, user: int, due: int) -> Step:
+        """Return the LOAD of some entries for tile ``due``, overwriting those of tile ``user``."""
         destination, address, values = entries
         fields = {
             "opcode": Opcode.LOAD,
             "destination": destination,
-            "lag": self.lag(user),
             "count": len(values),
             "address": address,
         }
@@ -180,20 +140,16 @@ class Scheduler:
             words[:, 0] = np.array([entry & (2**64 - 1) for entry in values], np.uint64)
             return words
 
-        return Step(fields, len(values), payload)
-
-    def lag(self, tile: int) -> int:
-        """Return how many earlier tiles may be unfinished once ``tile`` has retired."""
-        return LAG_FREE if tile < 0 else min(self.tiles - 1 - tile, LAG_FREE - 1)
+        return Step(fields, len(values), payload, user=user, due=due)
 
     def emit(self, step: Step, reads: list[tuple[int, int]], writes: list[tuple[int, int]]) -> None:
         """Append a TILE or POOL after the LOADs that it needs; ``reads`` and ``writes`` are (first,
         stop).
         """
-        for entries, user in self.residency.take(self.tiles):
-            self.out.steps.append(self.load(entries, user))
+        for entries, user, ahead in self.residency.take(self.tiles):
+            self.out.steps.append(self.load(entries, user, self.tiles + ahead))
         writer = max((int(self.writer[a:b].max(initial=-1)) for a, b in reads), default=-1)
-        step.fields |= {"lag": self.lag(writer), "mark": int(self.unmarked)}
+        step.fields |= {"lag": lag_after(writer, self.tiles), "mark": int(self.unmarked)}
         self.unmarked = False
         self.out.steps.append(step)
         for first, stop in writes:
@@ -349,25 +305,35 @@ class Scheduler:
         for first, count in blocks(work.pixels, self.config.acc_depth):
             for column, passes in enumerate(work.passes):
                 for index, tile in enumerate(passes):
-                    ends = (index == 0, index == len(passes) - 1)
-                    self.emit_tile(work, column, tile, ends, first, count)
-                    if work.packed and column == 0:
-                        self.load_patches(tile, first, count)
+                    left = len(passes) - 1 - index
+                    self.emit_tile(work, column, tile, index == 0, left, first, count)
+                    if work.packed:
+                        self.load_patches(tile, first, count if column == 0 else 0)
+        self.load_patches(None, 0, 0)
 
-    def load_patches(self, tile: WeightTile, first: int, count: int) -> None:
-        """Follow the first tile that reads a run of packed input with the LOAD of that run."""
-        assert self.place.patches is not None
-        word, part = divmod(tile.slice_index * self.config.rows, self.config.lanes)
-        if part == 0 and tile.weight_plane == 0:
-            self.load_input(self.place.patches.address(tile.activation_plane, word, first), count)
+    def load_patches(self, tile: WeightTile | None, first: int, count: int) -> None:
+        """Follow a tile with the transfer of the run of packed input that it is the first to read.
+
+        Only the run's first word comes at once, the others after the next tile: so that one's
+        weights need not wait until the whole run is through the port.
+        """
+        assert self.place.patches is not None or self.late == (0, 0)
+        address, words = self.late
+        self.late = (0, 0)
+        if tile is not None and count and self.place.patches is not None:
+            word, part = divmod(tile.slice_index * self.config.rows, self.config.lanes)
+            if part == 0 and tile.weight_plane == 0:
+                run = self.place.patches.address(tile.activation_plane, word, first)
+                self.late = (run + 1, count - 1)
+                # Runs follow one another, so the rest of the last one and this word are one LOAD.
+                address, words = (address, words + 1) if words else (run, 1)
+        self.load_input(address, words)
 
     def emit_tile(
-        self, work: Work, column: int, tile: WeightTile, ends: tuple[bool, bool], first: int,
+        self, work: Work, column: int, tile: WeightTile, first_pass: bool, left: int, first: int,
         count: int,
     ) -> None:  # fmt: skip
-        """Emit one TILE: a weight tile over one block of pixels; ``ends``: first, last pass of its
-        column tile.
-        """
+        """Emit one TILE: a weight tile over a block; ``left`` passes of its column tile follow."""
         config, op, layer = self.config, work.op, work.layer
         group, part = divmod(tile.slice_index * config.rows, config.lanes)
         out_group, out_part = divmod(column * config.cols, config.lanes)
@@ -391,8 +357,8 @@ class Scheduler:
             reads.append(rows_of(source, tile.activation_plane, group, fields["y"], bottom))
         fields |= {
             "opcode": Opcode.TILE,
-            "first": int(ends[0]),
-            "last": int(ends[1]),
+            "first": int(first_pass),
+            "last": int(left == 0),
             "masked": int(tile.masked),
             "rows": tile.rows,
             "slice": part // config.rows,
@@ -406,7 +372,7 @@ class Scheduler:
             ),
         }
         if layer.output is not None:
-            slot, depth = self.residency.encoder(layer, self.place.planes[layer.output.name])
+            slot, depth = self.residency.encoder(layer, self.place.planes[layer.output.name], left)
             values |= {"encoder_slot": slot, "encoder_depth": depth}
         fields["descriptor"] = self.residency.descriptor(values)
         step = Step(
@@ -414,7 +380,7 @@ class Scheduler:
             count=count, per_pixel=values["kernel_h"] * values["kernel_w"],
             chase=fields["address"] if work.packed else -1,
         )  # fmt: skip
-        if ends[1]:
+        if left == 0:
             step.pace, step.writes = values["pace"], values["out_planes"]
             step.to_host = layer.output is None
             skip = None

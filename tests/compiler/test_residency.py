@@ -93,7 +93,7 @@ def test_a_load_waits_for_the_last_user_of_what_it_overwrites(tiles: list[list[i
         for content in contents:
             table = np.full(256, content, np.int16)
             asked[residency.table(Destination.WEIGHT_TABLE, table)] = content
-        for (memory, address, entries), user in residency.take(tile):
+        for (memory, address, entries), user, _ in residency.take(tile):
             slot = address >> 8
             assert memory == Destination.WEIGHT_TABLE
             assert user == held.get(slot, (0, -1))[1]
