@@ -29,7 +29,8 @@ clean:
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "$(PYTHON) cannot make environments: on Debian, apt-get install python3-venv"; exit 1; }
 
 $(VENV)/demo.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "installing nupes and what the demo needs in $(VENV) (once, some minutes)"

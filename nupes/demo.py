@@ -65,6 +65,9 @@ def run_demo(
         "verilog": directory / "nupes_accelerator.v",
         "report": directory / "report.json",
     }
+    from nupes.sim.build import check_tools
+
+    check_tools(simulator)  # Before anything that takes time.
     report("loading PyTorch, the digits and the float network")
     module, split = load_digits_example()
     test, labels = split["test"]

@@ -302,6 +302,10 @@ def test_an_interrupt_leaves_no_file(
             "waves must be a .vcd or .fst file, not 'run.txt'",
         ),
         (["demo", "--images", "0"], "images must be 1 to"),
+        (
+            ["demo", "--simulator", "modelsim"],
+            "simulator must be one of verilator, icarus, not 'modelsim'",
+        ),
     ],
 )
 def test_bad_input(
