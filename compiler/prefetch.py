@@ -32,7 +32,8 @@ def prefetch(steps: list[Step], config: ArrayConfig) -> list[Step]:
         kept: list[Step] = []
         for load in reversed(loads[index]):
             cost = preparation(load, config)
-            if work + cost <= budget or load.user > index - 1 - MARGIN:
+            in_use = load.user >= 0 and load.user > index - 1 - MARGIN
+            if work + cost <= budget or in_use:
                 kept.append(load)
                 work += cost
             else:

@@ -14,7 +14,7 @@ SAMPLE = 100_000
 CLIPS = np.geomspace(0.1, 1.0, 32)
 """Clipping points tried, as fractions of the largest magnitude."""
 
-EXPONENTS = np.arange(0.3, 1.21, 0.1)
+EXPONENTS = np.arange(0.3, 1.21, 0.1).round(4)
 """Coarse grid of power exponents."""
 
 REFINEMENT = (0.05, 0.025)
@@ -108,16 +108,14 @@ def choose_activations(values: np.ndarray, bits: int, family: str, signed: bool)
     splits = choose_splits(sample, bits) if signed else [0]
     power = family == "power" and bits < 8
     best: TensorCode | None = None
-    exponents = EXPONENTS.tolist() if power else [None]
+    coarse = EXPONENTS.tolist() if power else [None]
     for below in splits:
-        tried: dict[float | None, TensorCode] = {}
-        for exponent in exponents:
-            tried[exponent] = best_clip(sample, largest, bits, signed, below, exponent)
+        tried = [best_clip(sample, largest, bits, signed, below, a) for a in coarse]
         for step in REFINEMENT if power else ():
-            center = min(tried, key=lambda key: tried[key].error)
-            for exponent in (center - step, center + step):
-                tried[exponent] = best_clip(sample, largest, bits, signed, below, exponent)
-        candidate = min(tried.values(), key=lambda item: item.error)
+            center = min(tried, key=lambda item: item.error).exponent or 1.0
+            for exponent in (round(center - step, 4), round(center + step, 4)):
+                tried.append(best_clip(sample, largest, bits, signed, below, exponent))
+        candidate = min(tried, key=lambda item: item.error)
         if best is None or candidate.error < best.error:
             best = candidate
     assert best is not None

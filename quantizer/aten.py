@@ -85,7 +85,7 @@ def pair(value: Any) -> tuple[int, int]:
     return int(values[0]), int(values[-1])
 
 
-def argument(node: fx.Node, position: int, name: str, default: Any = None) -> Any:
+def argument(node: fx.Node, position: int, name: str = "", default: Any = None) -> Any:
     """Return an argument of a call by position or keyword."""
     if len(node.args) > position:
         return node.args[position]
@@ -114,9 +114,9 @@ def is_map(node: fx.Node) -> bool:
 
 def convolution(context: Context, node: fx.Node) -> str:
     """Translate ``conv2d``, with numeric or named padding, and ``convolution``."""
-    source = context.source(node.args[0])
-    weight = context.constant(node.args[1], "weight")
-    if weight.ndim != 4 or not is_map(node.args[0]):
+    source = context.source(argument(node, 0))
+    weight = context.constant(argument(node, 1), "weight")
+    if weight.ndim != 4 or not is_map(argument(node, 0)):
         context.refuse("only two-dimensional convolution of a batch is supported")
     bias = context.vector(argument(node, 2, "bias"), 0.0, len(weight), "bias")
     stride = pair(argument(node, 3, "stride", 1))
@@ -124,9 +124,9 @@ def convolution(context: Context, node: fx.Node) -> str:
     dilation = pair(argument(node, 5, "dilation", 1))
     groups = argument(node, 6, "groups", 1)
     if base_name(node) == "convolution":
-        if node.args[6]:
+        if argument(node, 6):
             context.refuse("transposed convolution is not supported")
-        groups = node.args[8]
+        groups = argument(node, 8)
     if padding == "same":
         total = [dilation[axis] * (weight.shape[2 + axis] - 1) for axis in (0, 1)]
         sides = (total[0] // 2, -(-total[0] // 2), total[1] // 2, -(-total[1] // 2))
@@ -139,18 +139,18 @@ def convolution(context: Context, node: fx.Node) -> str:
 
 def linear(context: Context, node: fx.Node) -> str:
     """Translate ``linear`` on a flattened map."""
-    weight = context.constant(node.args[1], "weight")
+    weight = context.constant(argument(node, 1), "weight")
     bias = context.vector(argument(node, 2, "bias"), 0.0, len(weight), "bias")
-    return whole_map(context, node.args[0], weight, bias)
+    return whole_map(context, argument(node, 0), weight, bias)
 
 
 def addmm(context: Context, node: fx.Node) -> str:
     """Translate ``addmm(bias, x, weight.T)``: a linear layer of a decomposed program."""
     if node.kwargs:
         context.refuse("alpha and beta are not supported")
-    matrix = context.constant(node.args[2], "weight").T
-    bias = context.vector(node.args[0], 0.0, len(matrix), "bias")
-    return whole_map(context, node.args[1], matrix, bias)
+    matrix = context.constant(argument(node, 2), "weight").T
+    bias = context.vector(argument(node, 0), 0.0, len(matrix), "bias")
+    return whole_map(context, argument(node, 1), matrix, bias)
 
 
 def whole_map(context: Context, value: fx.Node, weight: np.ndarray, bias: np.ndarray) -> str:
@@ -166,10 +166,10 @@ def whole_map(context: Context, value: fx.Node, weight: np.ndarray, bias: np.nda
 
 def batch_norm(context: Context, node: fx.Node) -> str:
     """Translate an inference batch norm to an affine with known output statistics."""
-    source = context.source(node.args[0])
-    channels = value_shape(node.args[0])[0]
+    source = context.source(argument(node, 0))
+    channels = value_shape(argument(node, 0))[0]
     plain = base_name(node) == "batch_norm"
-    if plain and node.args[5]:
+    if plain and argument(node, 5):
         context.refuse("batch norm must use its running statistics; export in evaluation mode")
     if source.shape[2] != channels:
         context.refuse("batch norm of a flattened map is not supported; put it before the flatten")
@@ -179,7 +179,7 @@ def batch_norm(context: Context, node: fx.Node) -> str:
         context.vector(value, default, channels, name)
         for value, default, name in zip(node.args[1:5], defaults, names, strict=True)
     )
-    variance = variance + node.args[7 if plain else 6]
+    variance = variance + argument(node, 7 if plain else 6)
     if variance.min() <= 0:
         raise InputError(f"{context.where}: its running variance must be positive")
     scale = gamma / np.sqrt(variance)
@@ -211,8 +211,8 @@ def per_channel(context: Context, value: Any, source: Node, data: fx.Node) -> np
 def arithmetic(context: Context, node: fx.Node) -> str:
     """Translate the arithmetic with a constant, and the sum of two tensors."""
     kind = base_name(node)
-    left, right = node.args[0], argument(node, 1, "other")
-    alpha = float(node.kwargs.get("alpha", 1))
+    left, right = argument(node, 0), argument(node, 1, "other")
+    alpha = float(argument(node, 9, "alpha", 1))
     dynamic = [isinstance(side, fx.Node) and side in context.values for side in (left, right)]
     if all(dynamic):
         if kind != "add" or alpha != 1:
@@ -251,10 +251,11 @@ def add_tensors(context: Context, left: fx.Node, right: fx.Node) -> str:
 
 def pointwise(context: Context, node: fx.Node) -> str:
     """Translate a pointwise function."""
-    source = context.source(node.args[0])
+    source = context.source(argument(node, 0))
     kind = base_name(node)
     names = {"hardtanh": ("min_val", "max_val"), "clamp": ("min", "max")}.get(kind, ())
-    options, parameters = dict(node.kwargs), list(node.args[1:])
+    options: dict[str, Any] = dict(node.kwargs)
+    parameters: list[Any] = list(node.args[1:])
     if any(name in options for name in names):
         parameters += [options.pop(name, None) for name in names[len(parameters) :]]
     if any(isinstance(value, fx.Node) for value in (*parameters, *options.values())):
@@ -267,8 +268,8 @@ def pointwise(context: Context, node: fx.Node) -> str:
 
 def max_pool(context: Context, node: fx.Node) -> str:
     """Translate ``max_pool2d``."""
-    source = context.source(node.args[0])
-    kernel = pair(node.args[1])
+    source = context.source(argument(node, 0))
+    kernel = pair(argument(node, 1))
     stride = pair(argument(node, 2, "stride") or kernel)
     padding = pair(argument(node, 3, "padding", 0))
     dilation = pair(argument(node, 4, "dilation", 1))
@@ -280,7 +281,7 @@ def max_pool(context: Context, node: fx.Node) -> str:
 
 def average_pool(context: Context, node: fx.Node) -> str:
     """Translate ``avg_pool2d`` with a constant divisor."""
-    kernel = pair(node.args[1])
+    kernel = pair(argument(node, 1))
     stride = pair(argument(node, 2, "stride") or kernel)
     padding = pair(argument(node, 3, "padding", 0))
     if argument(node, 4, "ceil_mode", False):
@@ -291,7 +292,7 @@ def average_pool(context: Context, node: fx.Node) -> str:
     if divisor < 0:
         context.refuse(f"divisor_override must be positive, not {divisor}")
     op = AveragePool(kernel, stride, symmetric(padding))
-    return add_pool(context, context.source(node.args[0]), op, divisor)
+    return add_pool(context, context.source(argument(node, 0)), op, divisor)
 
 
 def add_pool(context: Context, source: Node, op: AveragePool, divisor: int) -> str:
@@ -302,7 +303,7 @@ def add_pool(context: Context, source: Node, op: AveragePool, divisor: int) -> s
 
 def adaptive_pool(context: Context, node: fx.Node) -> str:
     """Translate ``adaptive_avg_pool2d`` to a size that divides the map."""
-    source = context.source(node.args[0])
+    source = context.source(argument(node, 0))
     height, width, _ = source.shape
     rows, columns = value_shape(node)[1:]
     if height % rows or width % columns:
@@ -316,9 +317,9 @@ def adaptive_pool(context: Context, node: fx.Node) -> str:
 
 def mean(context: Context, node: fx.Node) -> str:
     """Translate the mean over height and width."""
-    source = context.source(node.args[0])
+    source = context.source(argument(node, 0))
     axes = argument(node, 1, "dim")
-    if not is_map(node.args[0]) or axes is None or sorted(axis % 4 for axis in axes) != [2, 3]:
+    if not is_map(argument(node, 0)) or axes is None or sorted(axis % 4 for axis in axes) != [2, 3]:
         context.refuse(f"mean must be over height and width, dimensions (2, 3), not {axes}")
     window = source.shape[:2]
     return add_pool(context, source, AveragePool(window, window), window[0] * window[1])
@@ -326,13 +327,13 @@ def mean(context: Context, node: fx.Node) -> str:
 
 def zero_pad(context: Context, node: fx.Node) -> str:
     """Translate constant padding with zeros: of the map, or of channels on both sides."""
-    source = context.source(node.args[0])
-    amounts = [int(value) for value in node.args[1]]
+    source = context.source(argument(node, 0))
+    amounts = [int(value) for value in argument(node, 1)]
     if base_name(node) == "constant_pad_nd":
         mode, value = "constant", argument(node, 2, "value", 0)
     else:
         mode, value = argument(node, 2, "mode", "constant"), argument(node, 3, "value") or 0
-    if mode != "constant" or value != 0 or not is_map(node.args[0]):
+    if mode != "constant" or value != 0 or not is_map(argument(node, 0)):
         context.refuse("padding must be of a feature map with the constant 0")
     if min(amounts) < 0:
         context.refuse(f"padding must not be negative, not {amounts}")
@@ -352,14 +353,14 @@ def zero_pad(context: Context, node: fx.Node) -> str:
 
 def strided_slice(context: Context, node: fx.Node) -> str:
     """Translate ``x[:, :, ::s, ::s]``: a slice from the start to the end with a step."""
-    source = context.source(node.args[0])
+    source = context.source(argument(node, 0))
     axis, start, end = (argument(node, i, n) for i, n in ((1, "dim"), (2, "start"), (3, "end")))
     step, axis = argument(node, 4, "step", 1), axis or 0
-    size = full_shape(node.args[0])[axis]
+    size = full_shape(argument(node, 0))[axis]
     whole = not start and (end is None or end == 2**63 - 1 or end >= size)
     if whole and step == 1:
         return source.name
-    if not whole or not is_map(node.args[0]) or axis % 4 not in (2, 3):
+    if not whole or not is_map(argument(node, 0)) or axis % 4 not in (2, 3):
         context.refuse("a slice must take every n-th row or column of the whole map")
     op = Select(source.shape[2], 0, (step, 1) if axis % 4 == 2 else (1, step))
     return context.add(op, (source.name,), output_shape(op, source.shape), "slice")
@@ -367,9 +368,9 @@ def strided_slice(context: Context, node: fx.Node) -> str:
 
 def reshape(context: Context, node: fx.Node) -> str:
     """Let a flatten, or a reshape that keeps the order of values, be the tensor that it reads."""
-    source = context.source(node.args[0])
+    source = context.source(argument(node, 0))
     height, width, channels = source.shape
-    same_batch = str(full_shape(node)[0]) == str(full_shape(node.args[0])[0])
+    same_batch = str(full_shape(node)[0]) == str(full_shape(argument(node, 0))[0])
     allowed = ((height * width * channels,), (channels, height, width))
     if not same_batch or value_shape(node) not in allowed:
         context.refuse(
@@ -381,7 +382,7 @@ def reshape(context: Context, node: fx.Node) -> str:
 
 def identity(context: Context, node: fx.Node) -> str:
     """Let a call that changes no value be the tensor that it reads."""
-    return context.source(node.args[0]).name
+    return context.source(argument(node, 0)).name
 
 
 def dropout(context: Context, node: fx.Node) -> str:
@@ -393,14 +394,14 @@ def dropout(context: Context, node: fx.Node) -> str:
 
 def cast(context: Context, node: fx.Node) -> str:
     """Let a cast to the type that a tensor has be the tensor."""
-    if node.meta["val"].dtype != node.args[0].meta["val"].dtype:
+    if node.meta["val"].dtype != argument(node, 0).meta["val"].dtype:
         context.refuse(f"a cast to {node.meta['val'].dtype} is not supported")
     return identity(context, node)
 
 
 def first_result(context: Context, node: fx.Node) -> str:
     """Take the value of an operator that also returns statistics or indices."""
-    if node.args[1] != 0:
+    if argument(node, 1) != 0:
         context.refuse("only the first result of an operator is supported")
     return identity(context, node)
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import fx, nn
 from torch.export import ExportedProgram
+from torch.fx.node import map_arg
 
 from nupes.model.errors import InputError, NupesError, UnsupportedError
 from nupes.quantizer.aten import HANDLERS, IGNORED, SUPPORTED, Context, base_name
@@ -165,7 +166,8 @@ def convert(context: Context, node: fx.Node) -> None:
     """Add one call to the graph: fold it if it is constant, else let its handler translate it."""
     sources = node.all_input_nodes
     if all(source in context.constants for source in sources):
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), context.constants.__getitem__)
+        args, kwargs = map_arg((node.args, node.kwargs), context.constants.__getitem__)
+        assert callable(node.target)
         context.constants[node] = node.target(*args, **kwargs)
         return
     handler: Callable[[Context, fx.Node], str] = HANDLERS[base_name(node)]

@@ -282,8 +282,7 @@ class Fuser:
         """Close the output's stage; a stored output gets an identity that stops at ``y``."""
         output = self.graph.output
         stage = self.pending.get(output)
-        plain = stage is not None and stage.function is IDENTITY
-        if plain and not isinstance(stage.op, MaxPool):
+        if stage and stage.function is IDENTITY and not isinstance(stage.op, MaxPool):
             self.stages.append(stage)
             return
         node = self.graph.nodes[output]

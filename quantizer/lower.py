@@ -230,6 +230,8 @@ def relative_error(error: np.ndarray, weight: np.ndarray, moments: np.ndarray) -
 
 def repair_statistics(y: TorchTensor, stage: Stage) -> tuple[TorchTensor, TorchTensor]:
     """Return the gain and shift per channel that give ``y`` the stage's mean and deviation."""
+    assert stage.mean is not None
+    assert stage.std is not None
     std, mean = torch.std_mean(y, (0, 2, 3), keepdim=True, unbiased=False)
     gain = torch.where(std > 1e-6, column(stage.std) / std.clamp_min(1e-6), torch.ones_like(std))
     return gain, column(stage.mean) - mean * gain

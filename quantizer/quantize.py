@@ -84,8 +84,9 @@ def quantize(
             f"calibration images must have the shape {tuple(input_shape)} of input_shape, not "
             f"{tuple(inputs.shape[1:])}"
         )
-    program = module
-    if isinstance(module, nn.Module):
+    if isinstance(module, ExportedProgram):
+        program = module
+    else:
         program = export_module(module, (EXPORT_BATCH, *inputs.shape[1:]))
     network = fuse(capture(program))
     height, width, channels = network.input.shape

@@ -14,7 +14,7 @@ from nupes.model.codebook import Codebook, make_codebook
 
 __all__ = ["EXPONENTS", "Solution", "Solver", "choose_weights", "output_error", "round_to_nearest"]
 
-EXPONENTS = np.arange(0.2, 1.21, 0.1)
+EXPONENTS = np.arange(0.2, 1.21, 0.1).round(4)
 """Coarse grid of power exponents. Heavy-tailed weights have several valleys, so the grid comes
 first."""
 
