@@ -83,9 +83,9 @@ def fixed_range(low: float, high: float, bits: int) -> TensorCode:
     """Return a uniform codebook that covers a range and zero without clipping."""
     low, high = min(low, 0.0), max(high, 0.0)
     steps = 2**bits - 1
-    if low == high:
-        return TensorCode(make_codebook("uniform", bits, signed=False), 1.0 / steps, None)
     scale = (high - low) / steps
+    if scale < np.finfo(np.float32).tiny:
+        return TensorCode(make_codebook("uniform", bits, signed=False), 1.0 / steps, None)
     below = min(int(np.ceil(-low / scale - 1e-9)), steps)
     if below == 0:
         return TensorCode(make_codebook("uniform", bits, signed=False), scale, None)
@@ -103,7 +103,7 @@ def choose_activations(values: np.ndarray, bits: int, family: str, signed: bool)
     """
     sample = Sample(values if signed else np.maximum(values, 0))
     largest = max(-sample.low, sample.high)
-    if largest == 0:
+    if largest < np.finfo(np.float32).tiny:
         return TensorCode(make_codebook("uniform", bits, signed=signed), 1.0 / 2**bits, None)
     splits = choose_splits(sample, bits) if signed else [0]
     power = family == "power" and bits < 8

@@ -56,7 +56,7 @@ def codebooks(draw: st.DrawFn) -> Codebook:
     return make_codebook("power", bits, signed, 127 if signed else 255, exponent)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(st.sampled_from(ALL), codebooks(), st.floats(1e-6, 1e-2), st.floats(1e-3, 1.0))
 def test_encoder_is_the_function_and_the_quantizer(
     function: Function, codebook: Codebook, y_scale: float, scale: float

@@ -166,14 +166,14 @@ def networks(draw: st.DrawFn) -> nn.Module:
     return randomize_norms(nn.Sequential(*parts))
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(networks())
 def test_random_networks_are_close_at_eight_bits(module: nn.Module) -> None:
     _, ratio = quantize_and_compare(module, images(64, 3, 9, 8), residual_bits=None)
     assert ratio > 20
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(networks(), st.integers(2, 8), st.integers(2, 8), st.sampled_from(["power", "uniform"]))
 def test_random_networks_lower_at_any_bits(
     module: nn.Module, weights: int, activations: int, family: Any
