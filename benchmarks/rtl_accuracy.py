@@ -22,7 +22,7 @@ from nupes.inputs import parse_array
 
 CALIBRATION = 256
 JOB = 10
-"""Images of one job: small enough for the bar to move, large enough to hide the simulator's start."""
+"""Images of one job: few, so that the bar moves; enough to hide the start of a simulator."""
 
 
 def simulate(artifact: Path, array: str, images: np.ndarray, first: int) -> list[dict]:
