@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+import nupes
+
 README = Path(__file__).parents[1] / "README.md"
 
 
@@ -22,19 +24,21 @@ def execute(sources: list[str]) -> dict[str, Any]:
     return names
 
 
-def test_python_without_the_simulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_name_is_public() -> None:
+    for source in blocks(README.read_text(encoding="utf-8")):
+        compile(source, str(README), "exec")
+        for name in re.findall(r"\bnupes\.([A-Za-z_]+)\(", source):
+            assert name in nupes.__all__
+
+
+@pytest.mark.slow
+def test_python_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     sources = blocks(README.read_text(encoding="utf-8"))
     assert len(sources) == 3
-    names = execute([source for source in sources if "Simulator" not in source])
+    names = execute(sources)
     assert [path.name for path in tmp_path.iterdir()] == ["net.safetensors"]
     assert "module nupes_accelerator" in names["verilog"]
     assert (names["logits"].argmax(1) == names["labels"]).mean() > 0.95
     assert sum(layer.cycles for layer in names["program"].layers) == names["program"].cycles
-
-
-@pytest.mark.slow
-def test_python_with_the_simulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    names = execute(blocks(README.read_text(encoding="utf-8"))[:2])
     assert names["result"].outputs.shape == (3, 10)
