@@ -15,6 +15,7 @@ from typing import Annotated
 import numpy as np
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
 
 import nupes
 from benchmarks.pretrained import load_pretrained
@@ -44,7 +45,7 @@ def simulate(artifact: Path, array: str, images: np.ndarray, first: int) -> list
     ]
 
 
-def prepare(path: Path, module: object, calibration: np.ndarray, scheme: str) -> None:
+def prepare(path: Path, module: nn.Module, calibration: np.ndarray, scheme: str) -> None:
     """Quantize the network once; later runs reuse the artifact."""
     if not path.is_file():
         print(f"quantizing to {scheme} with {CALIBRATION} images (once)")

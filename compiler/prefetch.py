@@ -14,6 +14,9 @@ __all__ = ["lag_after", "prefetch"]
 MARGIN = 3
 """Tiles between the last user of a slot and the LOAD that overwrites it: so it rarely waits."""
 
+REACH = 64
+"""Tiles that a LOAD may move ahead at most."""
+
 
 def lag_after(user: int, tiles: int) -> int:
     """Return how many of ``tiles`` tiles may be unfinished once tile ``user`` has retired."""
@@ -21,30 +24,42 @@ def lag_after(user: int, tiles: int) -> int:
 
 
 def prefetch(steps: list[Step], config: ArrayConfig) -> list[Step]:
-    """Return the steps with every LOAD as late as it may be and as early as it should be.
+    """Return the steps with every LOAD before its ``due`` tile, or earlier where that hides it.
 
-    A LOAD with a ``due`` tile may move; all other steps keep their order.
+    A LOAD moves only if its tile is late and the nearest tile with room for it, within ``REACH``,
+    is free to take it: where the sequencer is never idle, moving would only delay the start. All
+    other steps keep their order.
     """
     fixed, loads, tiles = group(steps)
-    for index in range(len(tiles) - 1, 0, -1):
-        budget = tiles[index - 1].stream_cycles
-        work = sum(preparation(step, config) for step in fixed[index])
-        kept: list[Step] = []
+    spare = [0] * len(fixed)
+    for index in range(1, len(fixed)):
+        work = sum(preparation(step, config) for step in (*fixed[index], *loads[index]))
+        spare[index] = tiles[index - 1].stream_cycles - work
+    moved: list[list[Step]] = [[] for _ in loads]
+    for index in range(len(loads) - 1, -1, -1):
         for load in reversed(loads[index]):
-            cost = preparation(load, config)
-            in_use = load.user >= 0 and load.user > index - 1 - MARGIN
-            if work + cost <= budget or in_use:
-                kept.append(load)
-                work += cost
-            else:
-                loads[index - 1].append(load)
-        loads[index] = kept[::-1]
+            place = index
+            if spare[index] < 0:
+                place = earlier_room(spare, index, load, preparation(load, config))
+            if place != index:
+                spare[index] += preparation(load, config)
+                spare[place] -= preparation(load, config)
+            moved[place].append(load)
     result: list[Step] = []
-    for index, (before, moved) in enumerate(zip(fixed, loads, strict=True)):
-        for load in moved:
+    for index, (before, late) in enumerate(zip(fixed, moved, strict=True)):
+        for load in late:
             load.fields["lag"] = lag_after(load.user, index)
-        result += [*before[:-1], *moved, *before[-1:]]
+        result += [*before[:-1], *late[::-1], *before[-1:]]
     return result
+
+
+def earlier_room(spare: list[int], index: int, load: Step, cost: int) -> int:
+    """Return the nearest tile before ``index`` with ``cost`` spare cycles, or ``index``."""
+    first = max(1, index - REACH, load.user + MARGIN if load.user >= 0 else 0)
+    for place in range(index - 1, first - 1, -1):
+        if spare[place] >= cost:
+            return place
+    return index
 
 
 def group(steps: list[Step]) -> tuple[list[list[Step]], list[list[Step]], list[Step]]:
