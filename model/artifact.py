@@ -83,7 +83,19 @@ def save(network: IntegerNetwork, path: str | os.PathLike[str]) -> Path:
         raise ArtifactError(f"network metadata must be JSON data: {error}") from error
     tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
     header = {"format": FORMAT, "graph": text, "digest": digest(text, tensors)}
-    return write_atomically(path, save_tensors(tensors, metadata=header))
+    return write_atomically(path, canonical(save_tensors(tensors, metadata=header)))
+
+
+def canonical(data: bytes) -> bytes:
+    """Return a safetensors file with its header in sorted order: equal networks, equal files.
+
+    The library writes the metadata in another order every time.
+    """
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # as the format asks: tensors begin at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]
 
 
 def load(path: str | os.PathLike[str]) -> IntegerNetwork:

@@ -70,6 +70,11 @@ def test_round_trip(tmp_path_factory: pytest.TempPathFactory, network: IntegerNe
                 assert packed.size == -(-layer.op.codes.size * layer.op.codebook.bits // 8)
 
 
+def test_equal_networks_give_equal_files(tmp_path: Path) -> None:
+    files = {tiny_network().save(tmp_path / "net.safetensors").read_bytes() for _ in range(8)}
+    assert len(files) == 1
+
+
 def test_the_file_is_what_numerics_md_says(tmp_path: Path) -> None:
     path = tiny_network().save(tmp_path / "net.safetensors")
     with safe_open(path, framework="numpy") as handle:
