@@ -15,6 +15,7 @@ from rich.table import Table
 
 import nupes
 from benchmarks.pretrained import load_pretrained
+from nupes.commands.compile import loss_table
 from nupes.inputs import parse_array
 
 CALIBRATION = 16
@@ -60,23 +61,6 @@ def summary(rows: list[tuple[str, str, str, nupes.Program]]) -> Table:
     return table
 
 
-def details(program: nupes.Program, title: str) -> Table:
-    """Return one line per layer: cycles, bounds, losses."""
-    losses = ("edge", "requantization", "weights", "memory", "dependency")
-    table = Table("layer", box=None, pad_edge=False, title=title, title_justify="left")
-    for column in ("cycles", "MACs", "tile", "memory", *(f"-{loss}" for loss in losses)):
-        table.add_column(column, justify="right")
-    for layer in program.layers:
-        lost = [getattr(layer.losses, loss) for loss in losses]
-        table.add_row(
-            layer.name,
-            *(f"{value:,}" for value in (layer.cycles, round(layer.mac_bound), layer.tile_bound)),
-            f"{layer.memory_bound:,}",
-            *(f"{value:,.0f}" for value in lost),
-        )
-    return table
-
-
 def main(
     data: Annotated[Path, typer.Option(help="Directory with the weights and data.")],
     networks: Annotated[
@@ -86,7 +70,7 @@ def main(
     layers: Annotated[bool, typer.Option(help="Print every layer's bounds and losses.")] = False,
 ) -> None:
     """Print exact cycles of published networks."""
-    console = Console()
+    console = Console(soft_wrap=True, highlight=False)
     rows = []
     for name in networks.split(","):
         rows += measure(name, data, arrays.split(","))
@@ -94,7 +78,8 @@ def main(
     if layers:
         for name, ends, size, program in rows:
             console.print()
-            console.print(details(program, f"{name}, {ends}, {size}"))
+            console.print(f"{name}, {ends}, {size}")
+            console.print(loss_table(program))
 
 
 if __name__ == "__main__":

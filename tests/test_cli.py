@@ -116,6 +116,16 @@ def test_compile_predicts_cycles(folder: Path, capsys: pytest.CaptureFixture[str
     assert report["cycles"] == program.cycles == sum(layer["cycles"] for layer in report["layers"])
 
 
+def test_compile_shows_where_the_cycles_go(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = nupes.compile(small_network(), ARRAY)
+    assert main(["compile", "net.safetensors", "--array", ARRAY_TEXT, "--losses"]) == 0
+    printed = capsys.readouterr().out
+    assert "requant" in printed
+    assert printed.count(f"{program.layers[0].tile_bound:,}") >= 1
+
+
 def test_compile_writes_hex_for_readmemh(folder: Path) -> None:
     assert main(["compile", "net.safetensors", "--array", ARRAY_TEXT, "-o", "p.hex"]) == 0
     start, *words = Path("p.hex").read_text().split()

@@ -19,7 +19,7 @@ from nupes.model.artifact import load
 from nupes.model.errors import InputError
 from nupes.model.files import write_atomically
 
-__all__ = ["compile", "describe", "layer_table"]
+__all__ = ["compile", "describe", "layer_table", "loss_table"]
 
 
 def describe(program: Program) -> dict[str, Any]:
@@ -30,16 +30,7 @@ def describe(program: Program) -> dict[str, Any]:
         "cycles": program.cycles,
         "macs": sum(layer.macs for layer in program.layers),
         "utilization": program.utilization,
-        "layers": [
-            {
-                "name": layer.name,
-                "cycles": layer.cycles,
-                "tiles": layer.tiles,
-                "macs": layer.macs,
-                "utilization": layer.utilization,
-            }
-            for layer in program.layers
-        ],
+        "layers": [layer.as_dict() for layer in program.layers],
     }
 
 
@@ -63,6 +54,21 @@ def layer_table(program: Program) -> Table:
             f"{layer.macs:,}",
             f"{layer.utilization:.1%}" if layer.macs else "-",
         )
+    return table
+
+
+def loss_table(program: Program) -> Table:
+    """Return every layer's bounds and where its other cycles go, in cycles."""
+    losses = ("edge", "requantization", "weights", "memory", "dependency")
+    titles = ("edge", "requant", "weights", "memory", "depend")
+    table = Table("layer", box=None, pad_edge=False)
+    for title in ("cycles", "MAC bound", "tile bound", "memory bound", *titles):
+        table.add_column(title, justify="right")
+    for layer in program.layers:
+        bounds = (layer.mac_bound, layer.tile_bound, layer.memory_bound)
+        lost = [getattr(layer.losses, name) for name in losses]
+        values = (layer.cycles, *bounds, *lost)
+        table.add_row(layer.name, *(f"{value:,.0f}" for value in values))
     return table
 
 
@@ -98,6 +104,9 @@ def compile(
             "or .hex (for $readmemh).",
         ),
     ] = None,
+    losses: Annotated[
+        bool, typer.Option("--losses", help="Print each layer's bounds and losses, in cycles.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Predict the exact cycles of a network, layer by layer.
@@ -124,6 +133,10 @@ def compile(
     if json:
         print_json(describe(program))
         return
-    Console(soft_wrap=True, highlight=False).print(layer_table(program))
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(layer_table(program))
+    if losses:
+        console.print()
+        console.print(loss_table(program))
     if output is not None:
         print_text(f"program: {output} ({len(program.image):,} words of {config.port_bits} bits)")
