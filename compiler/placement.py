@@ -108,15 +108,12 @@ def patch_reader(network: IntegerNetwork, planes: Planes, config: ArrayConfig) -
     map.
 
     Packing pays when it needs fewer passes; it needs a single reader with one group, and a zero for
-    padding taps.
+    padding taps. Patches are no map, so nothing may add the input either, that reader included.
     """
     source = network.input
-    readers = [
-        layer
-        for layer in network.layers
-        if layer.input == source.name or (layer.residual and layer.residual.tensor == source.name)
-    ]
-    if len(readers) != 1 or readers[0].input != source.name:
+    readers = [layer for layer in network.layers if layer.input == source.name]
+    skips = [layer.residual.tensor for layer in network.layers if layer.residual]
+    if len(readers) != 1 or source.name in skips:
         return None
     op, channels = readers[0].op, source.shape[2]
     if not isinstance(op, Conv) or op.groups != 1:
