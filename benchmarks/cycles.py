@@ -22,7 +22,9 @@ CALIBRATION = 16
 ENDS = {"8-bit ends": 8, "4-bit ends": None}
 
 
-def measure(name: str, data: Path, arrays: list[str]) -> list[tuple[str, str, str, nupes.Program]]:
+def measure(
+    name: str, data: Path, arrays: list[str], residual_bits: int
+) -> list[tuple[str, str, str, nupes.Program]]:
     """Return (network, ends, array, program) of one network on every array."""
     network = load_pretrained(name, data)
     rows = []
@@ -34,6 +36,7 @@ def measure(name: str, data: Path, arrays: list[str]) -> list[tuple[str, str, st
             codebook="uniform",
             ends=ends,
             input_bits=8,
+            residual_bits=residual_bits,
         )
         for size in arrays:
             program = nupes.compile(integer, parse_array(size))
@@ -67,13 +70,14 @@ def main(
         str, typer.Option(help="Comma-separated names.")
     ] = "resnet8,resnet20,dscnn",
     arrays: Annotated[str, typer.Option(help="Comma-separated sizes.")] = "8x8,16x16,32x32",
+    residual_bits: Annotated[int, typer.Option(help="Bits of tensors that are only added.")] = 8,
     layers: Annotated[bool, typer.Option(help="Print every layer's bounds and losses.")] = False,
 ) -> None:
     """Print exact cycles of published networks."""
     console = Console(soft_wrap=True, highlight=False)
     rows = []
     for name in networks.split(","):
-        rows += measure(name, data, arrays.split(","))
+        rows += measure(name, data, arrays.split(","), residual_bits)
     console.print(summary(rows))
     if layers:
         for name, ends, size, program in rows:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-from nupes.compiler.schedule import Schedule, Step
+from nupes.compiler.steps import Schedule, Step
 from nupes.compiler.timing import Timeline
 from nupes.model.network import IntegerNetwork
 from nupes.rtl.config import ArrayConfig

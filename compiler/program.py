@@ -9,7 +9,8 @@ import numpy as np
 
 from nupes.compiler.analysis import LayerReport, report
 from nupes.compiler.layout import InputLayout
-from nupes.compiler.schedule import Schedule, Step, schedule
+from nupes.compiler.schedule import schedule
+from nupes.compiler.steps import Schedule, Step
 from nupes.compiler.timing import Timeline, predict
 from nupes.model.network import IntegerNetwork
 from nupes.rtl.config import INSTRUCTION_BITS, ArrayConfig

@@ -28,7 +28,7 @@ from nupes.model.operators import AveragePool, Conv, MaxPool, Operator, Select, 
 from nupes.rtl.config import ArrayConfig
 from nupes.rtl.isa import LAG_FREE, Destination, Opcode
 
-__all__ = ["ResultTile", "Schedule", "Step", "schedule"]
+__all__ = ["schedule"]
 
 MOST_PAYLOAD = (1 << 16) - 1
 MOST_PIXELS = (1 << 16) - 1

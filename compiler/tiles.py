@@ -16,16 +16,12 @@ from nupes.model.planes import split_planes
 from nupes.rtl.config import ArrayConfig
 
 __all__ = [
-    "IDENTITY_TABLE",
     "Matrix",
     "WeightTile",
     "conv_matrix",
     "identity_matrix",
     "patch_matrix",
 ]
-
-IDENTITY_TABLE = (0, 1)
-"""Weight levels of identity tiles: code 1 copies, code 0 is zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +150,7 @@ def identity_matrix(op: Select | AveragePool, channels: int, config: ArrayConfig
     offset, outputs = (op.offset, op.channels) if isinstance(op, Select) else (0, channels)
     digits = np.eye(channels, outputs, k=offset, dtype=np.uint8)
     table = np.ones((1, 1 << config.code_bits), np.int16)
-    table[0, 0] = IDENTITY_TABLE[0]
+    table[0, 0] = 0  # code 1 copies, code 0 is zero
     return Matrix(digits[None, None], table, digits.astype(bool), (0,))
 
 

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from nupes.compiler.schedule import Schedule, Step
+from nupes.compiler.steps import Schedule, Step
 from nupes.model.errors import SimulationError
 from nupes.rtl.config import ArrayConfig
 from nupes.rtl.isa import LAG_FREE, Destination, Opcode

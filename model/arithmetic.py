@@ -62,17 +62,17 @@ def requantize(
     return saturate(scaled + residual, 16).astype(np.int16)
 
 
-def encode_table(thresholds: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Return the code of every int16 ``y`` as a uint8 table of 65,536 entries, indexed by ``y +
-    32768``."""
-    y = np.arange(Y_RANGE[0], Y_RANGE[1] + 1)
-    return codes[np.searchsorted(thresholds, y, side="right")]
-
-
 def encode(y: np.ndarray, thresholds: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """Return ``codes[#{k : y >= thresholds[k]}]``: the pointwise function and the quantizer in one
     step."""
     return codes[np.searchsorted(thresholds, y, side="right")]
+
+
+def encode_table(thresholds: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Return the code of every int16 ``y`` as a uint8 table of 65,536 entries, indexed by ``y +
+    32768``."""
+    y = np.arange(Y_RANGE[0], Y_RANGE[1] + 1)
+    return encode(y, thresholds, codes)
 
 
 def exact_matmul(left: np.ndarray, right: np.ndarray, bound: int) -> np.ndarray:
