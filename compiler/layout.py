@@ -1,10 +1,10 @@
 """Where a tensor's words lie in the activation memory, and how the host packs the network input.
 
-A stored tensor takes ``planes * groups * pixels`` words: plane by plane, channel group by channel
-group, pixels in raster order. A word holds one digit of ``lanes`` consecutive channels of one
-pixel. An input with few channels may be packed as patches instead: each word then holds ``lanes``
-consecutive (tap, channel) operands of one output pixel, so that the first convolution becomes a 1x1
-one that fills the rows of the array.
+A stored tensor lies in memory plane by plane, channel group by channel group, pixels in raster
+order; where a plane has an even number of words, an unused one keeps it from the next. A word holds
+one digit of ``lanes`` consecutive channels of one pixel. An input with few channels may be packed
+as patches instead: each word then holds ``lanes`` consecutive (tap, channel) operands of one output
+pixel, so that the first convolution becomes a 1x1 one that fills the rows of the array.
 """
 
 from dataclasses import dataclass
@@ -32,6 +32,11 @@ class TensorLayout:
     planes: int
 
     @property
+    def plane_words(self) -> int:
+        """Words of one plane."""
+        return self.groups * self.pixels
+
+    @property
     def pixels(self) -> int:
         """Pixels of the map: words of one channel group of one plane."""
         return self.height * self.width
@@ -39,16 +44,16 @@ class TensorLayout:
     @property
     def words(self) -> int:
         """Words that the tensor takes."""
-        return self.planes * self.groups * self.pixels
+        return (self.planes - 1) * self.plane_step + self.plane_words
 
     @property
     def plane_step(self) -> int:
-        """Distance of two planes of the same word."""
-        return self.groups * self.pixels
+        """Distance of two planes of the same word: odd, so that they lie in different banks."""
+        return self.plane_words | 1
 
     def address(self, plane: int, group: int, y: int = 0, x: int = 0) -> int:
         """Return the address of a word; coordinates outside the map are extrapolated."""
-        return self.base + (plane * self.groups + group) * self.pixels + y * self.width + x
+        return self.base + plane * self.plane_step + group * self.pixels + y * self.width + x
 
 
 @dataclass(frozen=True)
@@ -143,8 +148,10 @@ def plain_input(tensor: Tensor, layout: TensorLayout, config: ArrayConfig) -> In
     lanes = np.concatenate([index, pad], axis=3).reshape(
         planes.count, height, width, layout.groups, config.lanes
     )
-    source = lanes.transpose(0, 3, 1, 2, 4).reshape(-1, config.lanes)
-    return InputLayout(source, planes.digits, np.zeros(planes.count, np.uint8))
+    words = lanes.transpose(0, 3, 1, 2, 4).reshape(planes.count, -1, config.lanes)
+    gap = ((0, 0), (0, layout.plane_step - layout.plane_words), (0, 0))
+    source = np.pad(words, gap, constant_values=index.size).reshape(-1, config.lanes)
+    return InputLayout(source[: layout.words], planes.digits, np.zeros(planes.count, np.uint8))
 
 
 def patch_input(

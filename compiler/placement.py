@@ -54,10 +54,16 @@ def sizes(
     network: IntegerNetwork, planes: dict[str, Planes], patched: Layer | None, config: ArrayConfig
 ) -> dict[str, int]:
     """Return the words of every tensor; the input is packed for ``patched``, or plain (None)."""
-    shapes = {name: tensor.shape for name, tensor in network.tensors.items()}
+    source = network.input
+    words = {
+        name: map_layout(tensor, 0, planes[name].count, config).words
+        for name, tensor in network.tensors.items()
+    }
     if patched is not None:
-        shapes[network.input.name] = patch_shape(patched, network.input)
-    return {name: words_of(shape, planes[name].count, config) for name, shape in shapes.items()}
+        words[source.name] = patch_layout(
+            patched, source, 0, planes[source.name].count, config
+        ).words
+    return words
 
 
 def place_as(
@@ -68,39 +74,32 @@ def place_as(
     words = sizes(network, planes, patched, config)
     bases = allocate(lives(network, words), config)
     layouts = {
-        name: TensorLayout(
-            bases[name],
-            tensor.shape[0],
-            tensor.shape[1],
-            -(-tensor.shape[2] // config.lanes),
-            planes[name].count,
-        )
+        name: map_layout(tensor, bases[name], planes[name].count, config)
         for name, tensor in tensors.items()
     }
     patches = None
     if patched is not None:
-        height, width, operands = patch_shape(patched, source)
-        patches = PatchLayout(
-            bases[source.name],
-            height * width,
-            -(-operands // config.lanes),
-            planes[source.name].count,
-            config.acc_depth,
-        )
+        base, count = bases[source.name], planes[source.name].count
+        patches = patch_layout(patched, source, base, count, config)
     used = max(bases[name] + words[name] for name in tensors)
     return Placement(planes, layouts, patched, patches, used)
 
 
-def words_of(shape: tuple[int, int, int], planes: int, config: ArrayConfig) -> int:
-    """Return the activation memory words of a tensor."""
-    return shape[0] * shape[1] * planes * -(-shape[2] // config.lanes)
+def map_layout(tensor: Tensor, base: int, planes: int, config: ArrayConfig) -> TensorLayout:
+    """Return the layout of a tensor as a map from ``base`` on."""
+    height, width, channels = tensor.shape
+    return TensorLayout(base, height, width, -(-channels // config.lanes), planes)
 
 
-def patch_shape(layer: Layer, source: Tensor) -> tuple[int, int, int]:
-    """Return the packed input's (h, w) and operands per pixel."""
+def patch_layout(
+    layer: Layer, source: Tensor, base: int, planes: int, config: ArrayConfig
+) -> PatchLayout:
+    """Return the layout of the input packed for a convolution, from ``base`` on."""
     assert isinstance(layer.op, Conv)
     height, width, _ = output_shape(layer.op, source.shape)
-    return height, width, layer.op.kernel[0] * layer.op.kernel[1] * source.shape[2]
+    operands = layer.op.kernel[0] * layer.op.kernel[1] * source.shape[2]
+    words = -(-operands // config.lanes)
+    return PatchLayout(base, height * width, words, planes, config.acc_depth)
 
 
 def patch_reader(network: IntegerNetwork, planes: Planes, config: ArrayConfig) -> Layer | None:

@@ -26,7 +26,7 @@ from nupes.model.errors import CapacityError, UnsupportedError
 from nupes.model.network import IntegerNetwork, Layer
 from nupes.model.operators import AveragePool, Conv, MaxPool, Operator, Select, output_shape
 from nupes.rtl.config import ArrayConfig
-from nupes.rtl.isa import LAG_FREE, Destination, Opcode
+from nupes.rtl.isa import LAG_FREE, Destination, Opcode, plane_cycles
 
 __all__ = ["schedule"]
 
@@ -213,7 +213,7 @@ class Scheduler:
                 "out_step": 1,
                 "out_plane_step": target.plane_step,
                 "out_planes": target.planes,
-                "pace": target.planes,
+                "pace": plane_cycles(target.planes),
             }
         if layer.residual is not None:
             skip = self.place.layouts[layer.residual.tensor]
@@ -221,7 +221,7 @@ class Scheduler:
                 "residual_step": 1,
                 "residual_plane_step": skip.plane_step,
                 "residual_planes": skip.planes,
-                "pace": max(values["pace"], skip.planes),
+                "pace": max(values["pace"], plane_cycles(skip.planes)),
             }
         return values
 

@@ -15,7 +15,7 @@ import numpy as np
 from nupes.compiler.steps import Schedule, Step
 from nupes.model.errors import SimulationError
 from nupes.rtl.config import ArrayConfig
-from nupes.rtl.isa import LAG_FREE, Destination, Opcode
+from nupes.rtl.isa import BANKS, LAG_FREE, Destination, Opcode, plane_cycles
 
 __all__ = ["Timeline", "predict"]
 
@@ -94,7 +94,8 @@ class Stream:
         self.retired: list[int] = []
         self.next_issue = 0  # earliest cycle for the next word
         self.written = np.full(config.act_depth, -1, np.int64)  # when each input word was written
-        self.busy: list[int] = []  # cycles in which results are written, increasing
+        # Cycles in which results are written to each bank, increasing.
+        self.busy: list[list[int]] = [[] for _ in range(BANKS)]
         self.chased: list[int] = []  # issues of the tile that chases the input, so far
 
     def dispatch(self, step: Step, cycle: int) -> None:
@@ -127,11 +128,11 @@ class Stream:
         distance = step.per_pixel + step.pace - 1
         start = self.next_issue
         self.first.append(start)
-        lasts = start + step.per_pixel - 1 + distance * np.arange(step.count)
-        self.finish(step, int(lasts[-1]))
+        last = start + step.per_pixel - 1
         if step.writes and not step.to_host:
-            delay = self.delay(step)
-            self.busy += (lasts[:, None] + delay + np.arange(step.writes)).reshape(-1).tolist()
+            for pixel in range(step.count):
+                self.write(step, pixel, last + distance * pixel)
+        self.finish(step, last + distance * (step.count - 1))
 
     def follow(self, step: Step) -> bool:
         """Issue the words of a tile that chases the input, as far as it is known to be written.
@@ -145,14 +146,22 @@ class Stream:
             cycle = max(self.next_issue, written + 1)
             if not self.chased:
                 self.first.append(cycle)
-            self.chased.append(cycle)
             if step.writes and not step.to_host:
-                base = cycle + self.config.issue_to_write
-                self.busy += range(base, base + step.writes)
+                self.write(step, len(self.chased), cycle)
+            self.chased.append(cycle)
             self.next_issue = cycle + step.pace
         self.finish(step, self.chased[-1])
         self.chased = []
         return True
+
+    def write(self, step: Step, pixel: int, issue: int) -> None:
+        """Note when the result of a pixel, whose last word is issued in ``issue``, is written."""
+        cycle = issue + self.delay(step)
+        pairs, single = divmod(step.writes, BANKS)
+        for busy in self.busy:
+            busy += range(cycle, cycle + pairs)
+        if single:
+            self.busy[(step.fields["out_address"] + pixel) % BANKS].append(cycle + pairs)
 
     def delay(self, step: Step) -> int:
         """Return the cycles from the issue of a pixel's last word to its first write."""
@@ -163,13 +172,16 @@ class Stream:
     def finish(self, step: Step, final: int) -> None:
         """Note the final word of a tile."""
         self.final.append(final)
-        self.retired.append(final + self.delay(step) + max(step.writes, 1) - 1)
+        self.retired.append(final + self.delay(step) + plane_cycles(step.writes) - 1)
         self.next_issue = final + step.pace
 
-    def free_cycle(self, cycle: int) -> int:
-        """Return the first cycle from ``cycle`` on in which no result is written."""
-        position = bisect_left(self.busy, cycle)
-        while position < len(self.busy) and self.busy[position] == cycle:
+    def free_cycle(self, address: int, cycle: int) -> int:
+        """Return the first cycle from ``cycle`` on in which no result is written to the bank of
+        ``address``.
+        """
+        busy = self.busy[address % BANKS]
+        position = bisect_left(busy, cycle)
+        while position < len(busy) and busy[position] == cycle:
             cycle += 1
             position += 1
         return cycle
@@ -221,16 +233,18 @@ def predict(plan: Schedule, config: ArrayConfig, latency: int = 20) -> Timeline:
 
 
 def load(step: Step, fetch: Fetch, stream: Stream, decode: int) -> int:
-    """Consume a LOAD's payload, results first; return the cycle of its last word."""
+    """Consume a LOAD's payload; return the cycle of its last word.
+
+    A bank that takes a result in a cycle does not take a word of the LOAD.
+    """
     if step.fields["destination"] != Destination.ACTIVATION:
         return fetch.consume(step.words, decode + 1)
     cycle = decode
     for address in range(step.fields["address"], step.fields["address"] + step.words):
-        # The cycle in which the word could be taken, then the first one in which the write port is
-        # free.
+        # The cycle in which the word could be taken, then the first one in which its bank is free.
         index, offset = divmod(fetch.word, fetch.burst)
         cycle = max(cycle + 1, fetch.cycle + 1, fetch.burst_arrival(index) + offset + 1)
-        cycle = stream.free_cycle(cycle)
+        cycle = stream.free_cycle(address, cycle)
         fetch.consume(1, cycle)
         stream.written[address] = cycle
         stream.advance()

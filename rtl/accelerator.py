@@ -112,11 +112,13 @@ class Accelerator(wiring.Component):
             datapath.residual.eq(reader.joined),
         ]
         connect(m, engine.residuals, reader.requests)
-        connect(m, reader.memory, memory.residual)
+        for port, memory_port in zip(reader.memory, memory.residual, strict=True):
+            connect(m, port, memory_port)
 
         # The results: write-back, activation memory, host.
         connect(m, engine.outputs, writeback.outputs)
-        connect(m, writeback.write, memory.write)
+        for port, memory_port in zip(writeback.write, memory.write, strict=True):
+            connect(m, port, memory_port)
         connect(m, writeback.result, flipped(self.result))
         m.d.comb += [
             writeback.control.eq(datapath.result_control),
@@ -127,7 +129,7 @@ class Accelerator(wiring.Component):
             sequencer.retire.eq(writeback.retire),
             engine.retire.eq(writeback.retire),
             engine.result_taken.eq(writeback.result_taken),
-            sequencer.write_busy.eq(writeback.write.valid),
+            sequencer.write_busy.eq(memory.write_busy),
             sequencer.results_empty.eq(writeback.results_empty),
         ]
         return m

@@ -1,13 +1,16 @@
-"""The activation memory: words of ``lanes`` codes, two read ports and one write port."""
+"""The activation memory: words of ``lanes`` codes in two banks, the even and the odd addresses."""
 
-from amaranth.hdl import Module, Signal
+from collections.abc import Sequence
+from typing import Any
+
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from nupes.rtl.config import ArrayConfig
 from nupes.rtl.interface import LoadBus
-from nupes.rtl.isa import Destination
+from nupes.rtl.isa import BANKS, Destination
 
 __all__ = ["ActivationMemory", "ReadPort", "WritePort"]
 
@@ -38,15 +41,20 @@ class WritePort(wiring.Signature):
 
 
 class ActivationMemory(wiring.Component):
-    """Serve the stream, the residual reader and the write-back; LOAD when the write-back is silent.
+    """Serve the stream, the residual reader, the write-back and LOAD, each in every cycle.
 
-    A read in the cycle of a write to the same word returns the old word. The sequencer never loads
-    in a cycle of ``write.valid``.
+    The residual reader and the write-back have a pair of ports, which never address the same bank
+    in a cycle: of two planes of a word, one address is even and the other odd. LOAD must leave a
+    bank alone while the write-back writes there, which ``write_busy`` says. Consecutive addresses
+    alternate between the banks, so two sequences of them collide once and never again.
+
+    A read in the cycle of a write to the same word returns the old word.
     """
 
     stream: wiring.PureInterface
-    residual: wiring.PureInterface
-    write: wiring.PureInterface
+    residual: Sequence[Any]
+    write: Sequence[Any]
+    write_busy: Signal
     load: wiring.PureInterface
 
     def __init__(self, config: ArrayConfig) -> None:
@@ -54,8 +62,10 @@ class ActivationMemory(wiring.Component):
         super().__init__(
             {
                 "stream": In(ReadPort(config)),
-                "residual": In(ReadPort(config)),
-                "write": In(WritePort(config)),
+                "residual": In(ReadPort(config)).array(BANKS),
+                "write": In(WritePort(config)).array(BANKS),
+                # One bit per bank.
+                "write_busy": Out(BANKS),
                 "load": In(LoadBus(config)),
             }
         )
@@ -63,26 +73,45 @@ class ActivationMemory(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
-        m.submodules.memory = memory = Memory(
-            shape=config.word_bits, depth=config.act_depth, init=[]
-        )
-        for port in (self.stream, self.residual):
-            read = memory.read_port()
-            m.d.comb += [read.addr.eq(port.address), port.data.eq(read.data)]
+        banks = [
+            Memory(shape=config.word_bits, depth=-(-config.act_depth // BANKS), init=[])
+            for _ in range(BANKS)
+        ]
+        m.submodules.even, m.submodules.odd = banks
+        self._read(m, banks, [self.stream], "stream")
+        self._read(m, banks, self.residual, "residual")
 
-        write = memory.write_port(granularity=config.cols * config.code_bits)
-        loading = Signal()
-        m.d.comb += loading.eq(self.load.valid & (self.load.destination == Destination.ACTIVATION))
-        with m.If(self.write.valid):
-            m.d.comb += [
-                write.addr.eq(self.write.address),
-                write.data.eq(self.write.data),
-                write.en.eq(self.write.mask),
-            ]
-        with m.Else():
-            m.d.comb += [
-                write.addr.eq(self.load.address),
-                write.data.eq(self.load.data),
-                write.en.eq(loading.replicate(len(write.en))),
-            ]
+        load = self.load
+        loading = load.valid & (load.destination == Destination.ACTIVATION)
+        first, second = self.write
+        for number, bank in enumerate(banks):
+            port = bank.write_port(granularity=config.cols * config.code_bits)
+            crossed = first.address[0] ^ number  # the second port's word lies in this bank
+            m.d.comb += self.write_busy[number].eq(Mux(crossed, second.valid, first.valid))
+            with m.If(self.write_busy[number]):
+                m.d.comb += [
+                    port.addr.eq(Mux(crossed, second.address, first.address) >> 1),
+                    port.data.eq(Mux(crossed, second.data.as_value(), first.data.as_value())),
+                    port.en.eq(Mux(crossed, second.mask, first.mask)),
+                ]
+            with m.Else():
+                here = loading & (load.address[0] == number)
+                m.d.comb += [
+                    port.addr.eq(load.address >> 1),
+                    port.data.eq(load.data),
+                    port.en.eq(here.replicate(len(port.en))),
+                ]
         return m
+
+    def _read(self, m: Module, banks: list[Memory], ports: Sequence[Any], name: str) -> None:
+        """Let one port, or a pair of them, read both banks; the first one's address decides."""
+        odd = ports[0].address[0]
+        was_odd = Signal(name=f"{name}_was_odd")
+        m.d.sync += was_odd.eq(odd)
+        reads = [bank.read_port() for bank in banks]
+        for number, read in enumerate(reads):
+            address = Mux(odd ^ number, ports[-1].address, ports[0].address)
+            m.d.comb += read.addr.eq(address >> 1)
+        even, other = (read.data for read in reads)
+        for number, port in enumerate(ports):
+            m.d.comb += port.data.eq(Mux(was_odd ^ number, other, even))

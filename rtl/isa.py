@@ -13,6 +13,7 @@ from nupes.model.errors import InputError
 from nupes.rtl.config import INSTRUCTION_BITS
 
 __all__ = [
+    "BANKS",
     "CHECKSUM_BITS",
     "DESCRIPTOR",
     "DESCRIPTOR_WORDS",
@@ -25,10 +26,16 @@ __all__ = [
     "checksum",
     "pack",
     "pack_instruction",
+    "plane_cycles",
     "unpack",
 ]
 
 ADDRESS_BITS = 20
+
+BANKS = 2
+"""Banks of the activation memory: even and odd addresses. So many planes of a word are read or
+written in a cycle; therefore the steps between planes are odd."""
+
 CHECKSUM_BITS = 16
 CHECKSUM_SEED = 0xACE1
 DESCRIPTOR_WORDS = 5
@@ -153,7 +160,8 @@ DESCRIPTOR: tuple[Field, ...] = (
     Field(
         "pace",
         3,
-        "cycles that a pixel's last word holds the stream: max(1, output planes, residual planes)",
+        "cycles that a pixel's last word holds the stream: half its output or residual planes, "
+        "whichever are more, rounded up",
     ),
     Field("out_step", ADDRESS_BITS, "address step to the next output pixel"),
     Field(
@@ -169,6 +177,11 @@ DESCRIPTOR: tuple[Field, ...] = (
     Field("encoder_depth", 4, "comparisons of the search; 0: emit y to the host instead of a code"),
 )
 """Fields of a layer descriptor, least significant first, in DESCRIPTOR_WORDS words of 64 bits."""
+
+
+def plane_cycles(planes: int) -> int:
+    """Return the cycles that reading or writing the planes of a word takes, at least 1."""
+    return max(1, -(-planes // BANKS))
 
 
 def width_of(layout: tuple[Field, ...]) -> int:

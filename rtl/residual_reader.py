@@ -1,36 +1,42 @@
 """The residual reader: fetches the skip tensor's digits just in time for the lanes."""
 
-from amaranth.hdl import Module, Mux, Signal
+from collections.abc import Sequence
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 from nupes.rtl.activation import ReadPort
 from nupes.rtl.config import ArrayConfig
+from nupes.rtl.isa import BANKS, plane_cycles
 from nupes.rtl.layout import PlaneRun
 
 __all__ = ["ResidualReader"]
 
 
 class Tag(data.StructLayout):
-    """What is known of a word that was read: ``valid``, its ``plane`` and the ``slice`` wanted."""
+    """What is known of the words that were read: ``valid`` (one bit per port), which ``pair`` of
+    planes they are, and the ``slice`` wanted."""
 
     def __init__(self) -> None:
-        super().__init__({"valid": 1, "plane": 3, "slice": 4})
+        super().__init__({"valid": BANKS, "pair": 2, "slice": 4})
 
 
 class ResidualReader(wiring.Component):
     """Read the planes of a word and join their digits, one digit of ``code_bits`` bits per plane.
 
-    A request taken in cycle t reads plane i in cycle ``t + issue_to_psum + 1 - planes + i``, where
-    ``planes`` is the configuration's, so requests do not overtake one another; its digits, 0 for
-    planes that it does not have, are at ``joined`` in cycle ``t + issue_to_psum + 1``.
-    Throughput: a request of n planes holds the port for max(1, n) cycles; the stream engine's
-    ``pace`` keeps that distance. ``requests.ready`` is always high.
+    A request taken in cycle t reads the planes 2i and 2i + 1, one through each port, in cycle
+    ``t + issue_to_psum + 1 - pairs + i``, where ``pairs`` are those of the configuration's
+    ``planes``, so requests do not overtake one another; its digits, 0 for planes that it does not
+    have, are at ``joined`` in cycle ``t + issue_to_psum + 1``.
+    Throughput: a request of n planes holds the ports for max(1, ceil(n / 2)) cycles; the stream
+    engine's ``pace`` keeps that distance. ``requests.ready`` is always high.
     """
 
     requests: stream.Interface
-    memory: wiring.PureInterface
+    memory: Sequence[Any]
     joined: data.View
 
     def __init__(self, config: ArrayConfig) -> None:
@@ -38,7 +44,7 @@ class ResidualReader(wiring.Component):
         super().__init__(
             {
                 "requests": In(stream.Signature(PlaneRun(), always_ready=True)),
-                "memory": Out(ReadPort(config)),
+                "memory": Out(ReadPort(config)).array(BANKS),
                 "joined": Out(data.ArrayLayout(config.joined_bits, config.cols)),
             }
         )
@@ -46,66 +52,56 @@ class ResidualReader(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config, memory = self.config, self.memory
+        pairs = plane_cycles(config.planes)
         begin = Signal()
-        run = self._delay_requests(m, begin)
+        request = self._delay_requests(m, begin, config.issue_to_psum + 1 - pairs)
 
-        # Drive the port: plane 0 from the request, the others from registers.
-        present = Signal(PlaneRun())
-        plane = Signal.like(present.planes)
-        busy = Signal()
+        # The present request: its first pair of planes comes from the queue, the rest from here.
+        rest = Signal(PlaneRun())
+        rest_pair = Signal(range(pairs + 1))
+        run = Signal(PlaneRun())
+        pair = Signal.like(rest_pair)
+        m.d.comb += [
+            run.eq(Mux(begin, request.as_value(), rest.as_value())),
+            pair.eq(Mux(begin, 0, rest_pair)),
+            memory[0].address.eq(run.address),
+            memory[1].address.eq(run.address + run.plane_step),
+        ]
         tag = Signal(Tag())
-        tag_next = Signal(Tag())
-        with m.If(begin):
-            m.d.comb += [
-                memory.address.eq(run.address),
-                tag_next.valid.eq(run.planes != 0),
-                tag_next.slice.eq(run.slice),
-            ]
-            m.d.sync += [
-                present.eq(run),
-                present.address.eq(run.address + run.plane_step),
-                plane.eq(1),
-                busy.eq(run.planes > 1),
-            ]
-        with m.Else():
-            m.d.comb += [
-                memory.address.eq(present.address),
-                tag_next.valid.eq(busy),
-                tag_next.plane.eq(plane),
-                tag_next.slice.eq(present.slice),
-            ]
-            m.d.sync += [
-                present.address.eq(present.address + present.plane_step),
-                plane.eq(plane + 1),
-                busy.eq(busy & (plane + 1 < present.planes)),
-            ]
-        m.d.sync += tag.eq(tag_next)
+        m.d.sync += [
+            rest.eq(run),
+            rest.address.eq(run.address + (run.plane_step << 1)),
+            rest.planes.eq(Mux(run.planes > BANKS, run.planes - BANKS, 0)),
+            rest_pair.eq(pair + 1),
+            tag.valid.eq(Cat(run.planes > port for port in range(BANKS))),
+            tag.pair.eq(pair),
+            tag.slice.eq(run.slice),
+        ]
 
-        # Plane i has waited planes - 1 - i cycles when the last one arrives.
-        digits = memory.data.as_value().word_select(tag.slice, config.cols * config.code_bits)
-        for index in reversed(range(config.planes)):
-            joins = tag.valid & (tag.plane == index)
-            for lane in range(config.cols):
-                position = index * config.code_bits
-                m.d.comb += self.joined[lane][position : position + config.code_bits].eq(
-                    Mux(joins, digits.word_select(lane, config.code_bits), 0)
-                )
+        # Pair i has waited pairs - 1 - i cycles when the last one arrives.
+        bits = config.cols * config.code_bits
+        digits = Cat(port.data.as_value().word_select(tag.slice, bits) for port in memory)
+        for index in reversed(range(pairs)):
+            for port in range(min(BANKS, config.planes - BANKS * index)):
+                joins = tag.valid[port] & (tag.pair == index)
+                position = (BANKS * index + port) * config.code_bits
+                for lane in range(config.cols):
+                    digit = digits.word_select(port * config.cols + lane, config.code_bits)
+                    m.d.comb += self.joined[lane][position : position + config.code_bits].eq(
+                        Mux(joins, digit, 0)
+                    )
             if index:
                 later_tag = Signal(Tag(), name=f"tag_{index}")
-                later = Signal(config.cols * config.code_bits, name=f"digits_{index}")
+                later = Signal(BANKS * bits, name=f"digits_{index}")
                 m.d.sync += [later_tag.eq(tag), later.eq(digits)]
                 tag, digits = later_tag, later
         return m
 
-    def _delay_requests(self, m: Module, begin: Signal) -> data.View:
-        """Return the request that begins to read in this cycle, if ``begin`` is high."""
-        delay = self.config.issue_to_psum + 1 - self.config.planes
+    def _delay_requests(self, m: Module, begin: Signal, cycles: int) -> data.View:
+        """Return the request that was made ``cycles`` ago, if ``begin`` is high."""
         requests = self.requests
-        if delay == 0:
-            m.d.comb += begin.eq(requests.valid)
-            return requests.payload
-        waiting = Signal(delay)
-        m.submodules.queue = queue = SyncFIFO(width=PlaneRun().size, depth=delay + 1)
+        waiting = Signal(cycles)
+        m.submodules.queue = queue = SyncFIFO(width=PlaneRun().size, depth=cycles + 1)
         m.d.sync += waiting.eq(waiting << 1 | requests.valid)
         m.d.comb += [
             queue.w_en.eq(requests.valid),

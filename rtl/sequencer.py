@@ -11,6 +11,7 @@ from nupes.rtl.config import INSTRUCTION_BITS, ArrayConfig
 from nupes.rtl.interface import LoadBus, WeightBus
 from nupes.rtl.isa import (
     ADDRESS_BITS,
+    BANKS,
     CHECKSUM_BITS,
     CHECKSUM_SEED,
     LAG_FREE,
@@ -35,8 +36,8 @@ class Sequencer(wiring.Component):
 
     DECODE waits: LOAD until at most ``lag`` dispatched tiles have not retired; TILE and POOL until
     ``begun`` was high in an earlier cycle for the TILE or POOL before; END until all dispatched
-    tiles have retired and ``results_empty``. A payload word of LOAD ACTIVATION also waits while
-    ``write_busy``.
+    tiles have retired and ``results_empty``. A payload word of LOAD ACTIVATION also waits while the
+    bank of its address is ``write_busy``.
 
     ``finish`` is OK in END's last cycle of DECODE, BAD_INSTRUCTION in the first cycle of DECODE of
     an instruction whose checksum is wrong or that asks for something that does not exist, else
@@ -67,7 +68,7 @@ class Sequencer(wiring.Component):
                 "loaded": Out(ADDRESS_BITS),
                 "begun": In(1),
                 "retire": In(1),
-                "write_busy": In(1),
+                "write_busy": In(BANKS),
                 "results_empty": In(1),
                 "consume": Out(1),
                 "finish": Out(Status),
@@ -87,6 +88,8 @@ class Sequencer(wiring.Component):
         dispatch = Signal()
         unfinished = Signal(range(4 * config.issue_to_write))  # dispatched - retired
         remaining = Signal(instruction.count.shape().width)  # payload words
+        address = Signal(ADDRESS_BITS)  # of the next payload word of a LOAD
+        bank_busy = self.write_busy.bit_select(address[0], 1)
         m.d.comb += [
             is_load.eq(instruction.opcode == Opcode.LOAD),
             to_activation.eq(is_load & (instruction.destination == Destination.ACTIVATION)),
@@ -127,7 +130,7 @@ class Sequencer(wiring.Component):
                         m.d.comb += dispatch.eq(1)
                         m.next = "COLLECT"
             with m.State("PAYLOAD"):
-                m.d.comb += self.words.ready.eq(~(to_activation & self.write_busy))
+                m.d.comb += self.words.ready.eq(~(to_activation & bank_busy))
                 with m.If(self.consume):
                     m.d.sync += remaining.eq(remaining - 1)
                     with m.If(remaining == 1):
@@ -136,7 +139,7 @@ class Sequencer(wiring.Component):
 
         paying = self.consume & machine.ongoing("PAYLOAD")
         decode = machine.ongoing("DECODE")
-        self._drive_load(m, instruction, paying & is_load, to_activation, decode)
+        self._drive_load(m, instruction, address, paying & is_load, to_activation, decode)
         self._drive_weights(m, instruction, paying & ~is_load, decode)
         with m.If(dispatch):
             m.d.sync += [self.tile.valid.eq(1), self.tile.payload.eq(instruction)]
@@ -159,10 +162,10 @@ class Sequencer(wiring.Component):
         )
 
     def _drive_load(
-        self, m: Module, instruction: data.View, valid: Value, to_activation: Signal, decode: Value
-    ) -> None:
+        self, m: Module, instruction: data.View, address: Signal, valid: Value,
+        to_activation: Signal, decode: Value,
+    ) -> None:  # fmt: skip
         """Write payload words of LOAD to consecutive addresses."""
-        address = Signal(ADDRESS_BITS)
         m.d.comb += [
             self.load.valid.eq(valid),
             self.load.destination.eq(instruction.destination),

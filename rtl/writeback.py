@@ -1,5 +1,8 @@
 """The write-back: results of the array and of the max-pool unit go to memory or to the host."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
@@ -8,6 +11,7 @@ from amaranth.lib.wiring import In, Out
 from nupes.rtl.activation import WritePort
 from nupes.rtl.config import ArrayConfig
 from nupes.rtl.interface import RESULT_BITS, ResultControl
+from nupes.rtl.isa import BANKS
 from nupes.rtl.layout import PlaneRun
 
 __all__ = ["Writeback"]
@@ -17,13 +21,14 @@ class Writeback(wiring.Component):
     """Write each result where the stream engine said when it issued the result's last word.
 
     ``control`` and ``results`` (one value per lane: joined digits, or ``y`` if ``control.host``)
-    and ``pool_*`` (joined digits of a whole word) arrive in some cycle w - 1. In cycle w + i, plane
-    i is written: the tile's slice for results of the array, the whole word for the pool unit. Or,
-    in cycle w, ``y`` enters the result queue, which must have room (the stream engine counts it); a
-    word is at ``result`` one cycle later at the earliest. ``retire`` is high in the cycle of the
-    last of these writes of an ``end`` word; in cycle w if the word is not ``last``.
+    and ``pool_*`` (joined digits of a whole word) arrive in some cycle w - 1. In cycle w + i, the
+    planes 2i and 2i + 1 are written, one through each port: the tile's slice for results of the
+    array, the whole word for the pool unit. Or, in cycle w, ``y`` enters the result queue, which
+    must have room (the stream engine counts it); a word is at ``result`` one cycle later at the
+    earliest. ``retire`` is high in the cycle of the last of these writes of an ``end`` word; in
+    cycle w if the word is not ``last``.
 
-    Throughput: a result of n planes takes n cycles (0 counts as 1); results keep that distance.
+    Throughput: a result of n planes takes max(1, ceil(n / 2)) cycles; results keep that distance.
     ``outputs.ready`` is always high.
     """
 
@@ -33,7 +38,7 @@ class Writeback(wiring.Component):
     pool_valid: Signal
     pool_end: Signal
     pool_joined: data.View
-    write: wiring.PureInterface
+    write: Sequence[Any]
     result: stream.Interface
     results_empty: Signal
     result_taken: Signal
@@ -50,7 +55,7 @@ class Writeback(wiring.Component):
                 "pool_valid": In(1),
                 "pool_end": In(1),
                 "pool_joined": In(data.ArrayLayout(config.joined_bits, config.lanes)),
-                "write": Out(WritePort(config)),
+                "write": Out(WritePort(config)).array(BANKS),
                 "result": Out(stream.Signature(RESULT_BITS * config.cols)),
                 "results_empty": Out(1),
                 "result_taken": Out(1),
@@ -62,7 +67,7 @@ class Writeback(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        config, write, control = self.config, self.write, self.control
+        config, control = self.config, self.control
         slices = config.lanes // config.cols
         m.submodules.places = places = SyncFIFO(width=PlaneRun().size, depth=config.issue_to_write)
         m.submodules.queue = queue = SyncFIFO(
@@ -78,7 +83,7 @@ class Writeback(wiring.Component):
             places.r_en.eq(array_valid | self.pool_valid),
         ]
 
-        # What is being written: the present plane is in the low digit of every value.
+        # What is being written: the present planes are in the low digits of every value.
         values = Signal(data.ArrayLayout(RESULT_BITS, config.lanes))
         run = Signal(PlaneRun())
         mask = Signal(slices)
@@ -87,15 +92,15 @@ class Writeback(wiring.Component):
         ending = Signal()  # retire with the last plane
         dry_end = Signal()  # the end of a tile without results
         final = Signal()
-        m.d.comb += final.eq(run.planes <= 1)
+        m.d.comb += final.eq(run.planes <= BANKS)
 
         m.d.sync += [
             sending.eq(array_valid & control.host),
             dry_end.eq(control.valid & control.end & ~control.last),
-            run.address.eq(run.address + run.plane_step),
-            run.planes.eq(run.planes - 1),
+            run.address.eq(run.address + (run.plane_step << 1)),
+            run.planes.eq(run.planes - BANKS),
         ]
-        m.d.sync += [value.eq(value >> config.code_bits) for value in values]
+        m.d.sync += [value.eq(value >> BANKS * config.code_bits) for value in values]
         with m.If(final):
             m.d.sync += [storing.eq(0), ending.eq(0)]
         with m.If(places.r_en):
@@ -115,11 +120,18 @@ class Writeback(wiring.Component):
             m.d.sync += [values[lane].eq(self.pool_joined[lane]) for lane in range(config.lanes)]
             m.d.sync += [mask.eq(~0), ending.eq(self.pool_end)]
 
+        second = config.code_bits
+        for port, valid, address, digit in (
+            (self.write[0], storing, run.address, 0),
+            (self.write[1], storing & (run.planes > 1), run.address + run.plane_step, second),
+        ):
+            m.d.comb += [
+                port.valid.eq(valid),
+                port.address.eq(address),
+                port.mask.eq(mask),
+                port.data.eq(Cat(value[digit : digit + config.code_bits] for value in values)),
+            ]
         m.d.comb += [
-            write.valid.eq(storing),
-            write.address.eq(run.address),
-            write.mask.eq(mask),
-            write.data.eq(Cat(value[: config.code_bits] for value in values)),
             queue.w_en.eq(sending),
             queue.w_data.eq(values.as_value()),
             self.result.valid.eq(queue.r_rdy),

@@ -18,6 +18,7 @@ from nupes.model.network import Tensor
 from nupes.model.operators import Conv, output_shape
 from nupes.model.planes import split_planes
 from nupes.rtl.config import ArrayConfig
+from nupes.rtl.isa import BANKS
 from tests.model.test_planes import full_tables
 from tests.networks import activation_codebooks
 
@@ -99,6 +100,20 @@ def test_plain_input_is_a_tensor_in_memory(
             word = words[layout.address(plane, c // config.lanes, y, x)]
             digit = digits_of(word, config)[c % config.lanes]
             assert digit == planes.digits[codes[y, x, c], plane]
+
+
+@given(st.builds(TensorLayout, *[st.integers(0, 9)], *[st.integers(1, 5)] * 4))
+def test_planes_do_not_overlap_and_alternate_between_the_banks(layout: TensorLayout) -> None:
+    words = [
+        [layout.address(plane, group, *yx) for yx in np.ndindex(layout.height, layout.width)]
+        for plane in range(layout.planes)
+        for group in range(layout.groups)
+    ]
+    everything = np.concatenate(words)
+    assert len(set(everything)) == len(everything)
+    assert (everything.min(), everything.max()) == (layout.base, layout.base + layout.words - 1)
+    if layout.planes > 1:
+        assert layout.plane_step % BANKS == 1
 
 
 @given(

@@ -3,7 +3,7 @@
 import random
 
 from nupes.rtl.config import ArrayConfig, clog2
-from nupes.rtl.isa import LAG_FREE, Destination
+from nupes.rtl.isa import LAG_FREE, Destination, plane_cycles
 from tests.rtl.interpreter import walk
 from tests.rtl.program import LAYER, Program
 
@@ -118,12 +118,12 @@ def add_layer(program: Program, chance: random.Random, slot: int) -> bool:
         "kernel_w": chance.randint(1, 3),
         "kernel_h": chance.randint(1, 2),
         "planes": planes if kind == "pool" else chance.randint(1, 2),
-        "pace": max(1, out_planes, residual_planes),
+        "pace": plane_cycles(max(out_planes, residual_planes)),
         "out_step": chance.randrange(0, 3),
-        "out_plane_step": chance.randrange(0, 9),
+        "out_plane_step": chance.randrange(1, 9, 2),
         "out_planes": out_planes,
         "residual_step": chance.randrange(-2, 3),
-        "residual_plane_step": chance.randrange(-8, 9),
+        "residual_plane_step": chance.randrange(-7, 9, 2),
         "residual_planes": residual_planes,
         "encoder_slot": chance.randrange(2),
         "encoder_depth": 0 if kind == "host" else chance.randint(1, config.encoder_stages),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from nupes.rtl.config import INSTRUCTION_BITS, ArrayConfig
 from nupes.rtl.isa import (
+    BANKS,
     INSTRUCTION,
     LAG_FREE,
     Destination,
@@ -48,7 +49,7 @@ class World:
     """Everything around the sequencer, decided in advance."""
 
     valid: list[bool]
-    write_busy: list[bool]
+    write_busy: list[int]  # one bit per bank
     accept_delay: list[int]  # per tile, from dispatch
     begin_delay: list[int]  # from accept + 1
     retire_delay: list[int]  # from the first word
@@ -62,9 +63,10 @@ def expected(
     begun = -1  # cycle in which the latest tile issued its first word
     retired: list[int] = []
 
-    def consume(blocked: bool = False) -> int:
+    def consume(banks: int = 0) -> int:
+        """Take a word that needs these banks (one bit each)."""
         nonlocal now
-        while not world.valid[now] or (blocked and world.write_busy[now]):
+        while not world.valid[now] or banks & world.write_busy[now]:
             now += 1
         times.consumed.append(now)
         now += 1
@@ -88,9 +90,10 @@ def expected(
         now += 1
         row = 0
         for index, word in enumerate(payload):
-            cycle = consume(loads and fields["destination"] == Destination.ACTIVATION)
+            place = fields.get("address", 0) + index
+            stores = loads and fields["destination"] == Destination.ACTIVATION
+            cycle = consume(1 << place % BANKS if stores else 0)
             if loads:
-                place = fields["address"] + index
                 times.loads.append((cycle, fields["destination"], place, word))
             elif not fields.get("masked") or index % 2:
                 times.weights.append((cycle, row, word))
@@ -196,7 +199,7 @@ def test_times(config: ArrayConfig, seed: int, supply: float, busy: float, slow:
     cycles = 5000
     world = World(
         [chance.random() < supply for _ in range(cycles)],
-        [chance.random() < busy for _ in range(cycles)],
+        [sum((chance.random() < busy) << bank for bank in range(BANKS)) for _ in range(cycles)],
         *([chance.randint(0, slow) for _ in program] for _ in range(2)),
         retire_delay=[200 for _ in program],  # equal: tiles retire in order, in different cycles
     )

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nupes.rtl.config import ArrayConfig
+from nupes.rtl.isa import plane_cycles
 from nupes.rtl.residual_reader import ResidualReader
 from nupes.rtl.writeback import Writeback
 from tests.rtl.bench import execute
@@ -31,7 +32,8 @@ def test_writes(config: ArrayConfig, seed: int, taking: float) -> None:
     slices, bits = config.lanes // config.cols, config.code_bits
     cycles = 60
     inputs: list[dict[str, Any]] = []
-    writes: dict[int, tuple[int, int, list[int]]] = {}  # cycle: address, mask, codes
+    # By cycle and port: address, mask, codes.
+    writes: dict[tuple[int, int], tuple[int, int, list[int]]] = {}
     retires: list[int] = []
     hosted: list[tuple[int, int]] = []  # cycle from which the result is there, value
     now = 1
@@ -48,7 +50,7 @@ def test_writes(config: ArrayConfig, seed: int, taking: float) -> None:
         row |= {"kind": kind, "values": values, "end": end}
         row |= {"planes": chance.randrange(8) if kind == "host" else planes}
         inputs.append(row)
-        hold = planes if kind in ("store", "pool") else 1
+        hold = plane_cycles(planes) if kind in ("store", "pool") else 1
         if kind == "host":
             value = sum(item << (16 * i) for i, item in enumerate(values[: config.cols]))
             hosted.append((now + 2, value))
@@ -57,7 +59,7 @@ def test_writes(config: ArrayConfig, seed: int, taking: float) -> None:
             mask = 2**slices - 1 if kind == "pool" else 1 << part
             for i in range(planes):
                 digits = [item >> (bits * i) & (2**bits - 1) for item in lanes]
-                writes[now + 1 + i] = (address + i * step) % 64, mask, digits
+                writes[now + 1 + i // 2, i % 2] = (address + i * step) % 64, mask, digits
         if end:
             retires.append(now + hold)
         now += hold
@@ -86,15 +88,15 @@ def test_writes(config: ArrayConfig, seed: int, taking: float) -> None:
                 context.set(writeback.pool_joined, row["values"])
             context.set(writeback.result.ready, chance.random() < taking)
 
-            write = writeback.write
-            assert context.get(write.valid) == (now in writes)
-            if now in writes:
-                seen = (
-                    context.get(write.address),
-                    context.get(write.mask),
-                    [*context.get(write.data)],
-                )
-                assert seen == writes[now]
+            for number, write in enumerate(writeback.write):
+                assert context.get(write.valid) == ((now, number) in writes)
+                if (now, number) in writes:
+                    seen = (
+                        context.get(write.address),
+                        context.get(write.mask),
+                        [*context.get(write.data)],
+                    )
+                    assert seen == writes[now, number]
             assert context.get(writeback.retire) == (now in retires)
             present = sum(cycle <= now for cycle, _ in hosted) - len(received)
             assert context.get(writeback.result.valid) == (present > 0)
@@ -131,16 +133,17 @@ def test_residuals(config: ArrayConfig, seed: int) -> None:
             )
             for lane in range(config.cols)
         ]
-        now += max(1, planes) + chance.choice([0, 0, 1, 5])
+        now += plane_cycles(planes) + chance.choice([0, 0, 1, 5])
 
     async def bench(context: Any, reset: Signal) -> None:
-        address = 0
+        addresses = [0] * len(reader.memory)
         for now in range(cycles + config.issue_to_psum + 8):
-            context.set(reader.memory.data.as_value(), memory[address])
+            for port, address in zip(reader.memory, addresses, strict=True):
+                context.set(port.data.as_value(), memory[address])
             context.set(reader.requests.valid, now in requests)
             for name, value in requests.get(now, {}).items():
                 context.set(getattr(reader.requests.payload, name), value)
-            address = context.get(reader.memory.address)
+            addresses = [context.get(port.address) for port in reader.memory]
             if now in joined:
                 assert [*context.get(reader.joined)] == joined[now]
             await context.tick()
