@@ -17,6 +17,7 @@ __all__ = [
     "Y_RANGE",
     "encode",
     "encode_table",
+    "exact_float",
     "exact_matmul",
     "requantize",
     "residual_term",
@@ -75,6 +76,14 @@ def encode_table(thresholds: np.ndarray, codes: np.ndarray) -> np.ndarray:
     return encode(y, thresholds, codes)
 
 
+def exact_float(bound: int) -> type[np.float32] | type[np.float64]:
+    """Return the floating-point type that holds every integer of magnitude up to ``bound``:
+    float32 below 2**24, float64 below 2**53; raise ``CapacityError`` beyond."""
+    if bound >= FLOAT64_EXACT:
+        raise CapacityError(f"exact product must stay below 2**53, not {bound}")
+    return np.float32 if bound < FLOAT32_EXACT else np.float64
+
+
 def exact_matmul(left: np.ndarray, right: np.ndarray, bound: int) -> np.ndarray:
     """Return the integer product ``left @ right`` through floating-point BLAS.
 
@@ -82,11 +91,9 @@ def exact_matmul(left: np.ndarray, right: np.ndarray, bound: int) -> np.ndarray:
 
     ``bound`` must be at least ``sum_k |left[m,k]| * |right[k,n]|`` for every output. Every partial
     sum, in whatever order BLAS forms it, is then an integer of magnitude at most ``bound``, which
-    float32 holds exactly below 2**24 and float64 below 2**53; no rounding ever happens. Operands
-    may already be floating-point integers.
+    ``exact_float(bound)`` holds; no rounding ever happens. Operands may already be floating-point
+    integers.
     """
-    if bound >= FLOAT64_EXACT:
-        raise CapacityError(f"exact product must stay below 2**53, not {bound}")
-    dtype = np.float32 if bound < FLOAT32_EXACT else np.float64
+    dtype = exact_float(bound)
     product = np.asarray(left, dtype) @ np.asarray(right, dtype)
     return product.astype(np.int32 if bound < 2**31 else np.int64)

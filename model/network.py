@@ -6,11 +6,15 @@ input and the scale of the last layer there are only integers.
 
 import os
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from nupes.model.arithmetic import (
     ACC_BITS,
@@ -36,8 +40,11 @@ from nupes.model.operators import (
 
 __all__ = ["Encoder", "InputEncoder", "IntegerNetwork", "Layer", "Requantize", "Residual", "Tensor"]
 
-CHUNK_PIXELS = 1 << 14
-"""Input pixels that run at a time: keeps patches near a cache, changes no value."""
+CHUNK_PIXELS = 1 << 13
+"""Input pixels that run at a time on one core: keeps patches in its cache, changes no value."""
+
+BLAS = Lock()
+"""Held while chunks run on all cores: the BLAS has one thread in each of them, process-wide."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +83,15 @@ class Encoder:
 
     thresholds: np.ndarray
     codes: np.ndarray
+
+    @cached_property
+    def table(self) -> np.ndarray:
+        """The code of every ``y``: uint8 (65536,), indexed by the 16 bits of ``y``, unsigned."""
+        return np.roll(encode_table(self.thresholds, self.codes), Y_RANGE[0])
+
+    def __call__(self, y: np.ndarray) -> np.ndarray:
+        """Return the codes, uint8, of int16 ``y`` of any shape."""
+        return self.table.take(y.view(np.uint16))
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,10 +175,13 @@ class IntegerNetwork:
         """Return the last layer's int16 ``y`` (b, *output_shape) for input codes (b, h, w, c)."""
         height, width, _ = self.input.shape
         step = max(1, CHUNK_PIXELS // (height * width))
-        parts = [self._run_chunk(codes[i : i + step]) for i in range(0, len(codes), step)]
-        if not parts:
+        chunks = [codes[i : i + step] for i in range(0, len(codes), step)]
+        if not chunks:
             return np.zeros((0, *self.output_shape), np.int16)
-        return np.concatenate(parts)
+        if len(chunks) == 1:
+            return self._run_chunk(chunks[0])
+        with BLAS, blas_threads().limit(limits=1), ThreadPoolExecutor(os.cpu_count()) as pool:
+            return np.concatenate(list(pool.map(self._run_chunk, chunks)))
 
     def trace(self, codes: np.ndarray) -> Iterator[tuple[Layer, np.ndarray]]:
         """Yield each layer with what it stores: codes (b, h, w, c), or ``y`` (b, h, w, n) for the
@@ -211,6 +230,12 @@ class IntegerNetwork:
         return counts
 
 
+@cache
+def blas_threads() -> ThreadpoolController:
+    """Return what sets the threads of NumPy's BLAS."""
+    return ThreadpoolController().select(user_api="blas")
+
+
 def execute(layer: Layer, stored: Mapping[str, tuple[Tensor, np.ndarray]]) -> np.ndarray:
     """Run one layer on stored codes; return codes, or int16 ``y`` when the layer has no encoder."""
     tensor, codes = stored[layer.input]
@@ -218,17 +243,14 @@ def execute(layer: Layer, stored: Mapping[str, tuple[Tensor, np.ndarray]]) -> np
         return max_pool(layer.op, codes)
     assert layer.requantize is not None
     levels = tensor.codebook.levels
-    acc = accumulate(layer.op, levels.astype(np.float32)[codes], int(np.abs(levels).max()))
+    acc = accumulate(layer.op, levels.astype(np.float32).take(codes), int(np.abs(levels).max()))
     extra: np.ndarray | int = 0
     if layer.residual is not None:
         skip, skip_codes = stored[layer.residual.tensor]
         term = residual_term(skip.codebook.levels, layer.residual.mult, layer.residual.shift)
-        extra = term[skip_codes]
+        extra = term.take(skip_codes)
     y = requantize(acc, layer.requantize.mult, layer.requantize.bias, layer.requantize.shift, extra)
-    if layer.encoder is None:
-        return y
-    table = encode_table(layer.encoder.thresholds, layer.encoder.codes)
-    return table[y.astype(np.int64) - Y_RANGE[0]]
+    return y if layer.encoder is None else layer.encoder(y)
 
 
 def accumulator_bound(op: Operator, codebook: Codebook) -> int:

@@ -7,11 +7,12 @@ stand for.
 """
 
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
-from nupes.model.arithmetic import exact_matmul
+from nupes.model.arithmetic import exact_float, exact_matmul
 from nupes.model.codebook import Codebook
 from nupes.model.errors import InputError
 
@@ -36,7 +37,8 @@ class Conv:
     """Convolution (also linear layers, as a convolution whose kernel is the whole map).
 
     ``codes`` (n, c // groups, kh, kw) uint8 index ``codebook``; ``scale`` (n,) float64 is metadata:
-    the real value of a weight is ``scale[n] * levels[code]``.
+    the real value of a weight is ``scale[n] * levels[code]``. The arrays must not change once the
+    operator has run: it keeps what it derives from them.
     """
 
     codes: np.ndarray
@@ -56,6 +58,21 @@ class Conv:
     def levels(self) -> np.ndarray:
         """Weight levels, int16 of the shape of ``codes``."""
         return self.codebook.levels[self.codes]
+
+    @cached_property
+    def matrices(self) -> np.ndarray:
+        """Weight levels as the product takes them: float32 (groups, kh * kw * c // groups, n //
+        groups)."""
+        levels = self.levels.astype(np.float32)
+        n = len(levels) // self.groups
+        rows = levels.reshape(self.groups, n, *levels.shape[1:]).transpose(0, 3, 4, 2, 1)
+        return np.ascontiguousarray(rows).reshape(self.groups, -1, n)
+
+    @cached_property
+    def gain(self) -> int:
+        """Largest sum of weight magnitudes of an output channel: what an accumulator can reach for
+        levels of magnitude 1."""
+        return int(np.abs(self.levels.astype(np.int64)).sum(axis=(1, 2, 3)).max())
 
 
 @dataclass(frozen=True)
@@ -134,7 +151,10 @@ def pad_levels(levels: np.ndarray, padding: Padding) -> np.ndarray:
     top, bottom, left, right = padding
     if not any(padding):
         return levels
-    return np.pad(levels, ((0, 0), (top, bottom), (left, right), (0, 0)))
+    batch, height, width, channels = levels.shape
+    padded = np.zeros((batch, top + height + bottom, left + width + right, channels), levels.dtype)
+    padded[:, top : top + height, left : left + width] = levels
+    return padded
 
 
 def accumulate(
@@ -170,36 +190,40 @@ def taps_of(op: Operator, oh: int, ow: int) -> list[tuple[slice, slice]]:
 
 def convolve(op: Conv, padded: np.ndarray, largest: int, oh: int, ow: int) -> np.ndarray:
     """Convolve padded levels: one exact product of gathered patches and weights per group."""
-    batch, groups = len(padded), op.groups
-    n, per_group, kh, kw = op.codes.shape
-    weights = op.levels
-    bound = int(np.abs(weights.astype(np.int64)).sum(axis=(1, 2, 3)).max()) * largest
-    if per_group == 1 and groups > 1:
-        return convolve_depthwise(op, padded, oh, ow)
-    taps = [padded[:, ys, xs] for ys, xs in taps_of(op, oh, ow)]
+    batch, (n, per_group, kh, kw) = len(padded), op.codes.shape
+    bound = op.gain * largest
+    if per_group == 1 and op.groups > 1:
+        return convolve_depthwise(op, padded, bound, oh, ow)
+    (sy, sx), (dy, dx) = op.stride, op.dilation
+    extent = (dy * (kh - 1) + 1, dx * (kw - 1) + 1)
+    windows = sliding_window_view(padded, extent, (1, 2))[:, ::sy, ::sx, :, ::dy, ::dx]
+    windows = windows.transpose(0, 1, 2, 4, 5, 3)  # b, oh, ow, kh, kw, c
     outputs = []
-    for group in range(groups):
-        channel = slice(group * per_group, (group + 1) * per_group)
-        patches = np.stack([tap[..., channel] for tap in taps], axis=3).reshape(
-            batch * oh * ow, kh * kw * per_group
-        )
-        rows = weights[group * (n // groups) : (group + 1) * (n // groups)]
-        matrix = rows.transpose(2, 3, 1, 0).reshape(kh * kw * per_group, n // groups)
-        outputs.append(exact_matmul(patches, matrix, bound))
-    return np.concatenate(outputs, axis=1).reshape(batch, oh, ow, n)
+    for group, matrix in enumerate(op.matrices):
+        patches = windows[..., group * per_group : (group + 1) * per_group]
+        # A window's columns and channels lie side by side in memory: one copy of long runs.
+        rows = np.ascontiguousarray(patches).reshape(batch * oh * ow, kh * kw * per_group)
+        outputs.append(exact_matmul(rows, matrix, bound))
+    out = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=1)
+    return out.reshape(batch, oh, ow, n)
 
 
-def convolve_depthwise(op: Conv, padded: np.ndarray, oh: int, ow: int) -> np.ndarray:
-    """Convolve with one input channel per group: multiply and add in int64, tap by tap."""
+def convolve_depthwise(
+    op: Conv, padded: np.ndarray, bound: int, oh: int, ow: int
+) -> np.ndarray:  # fmt: skip
+    """Convolve with one input channel per group: multiply and add, tap by tap; exact like
+    ``exact_matmul``."""
     multiplier = len(op.codes) // op.groups
-    weights = op.levels[:, 0].astype(np.int64)
-    out = np.zeros((len(padded), oh, ow, len(weights)), np.int64)
+    dtype = exact_float(bound)
+    weights = op.levels[:, 0].astype(dtype)
+    out = np.zeros((len(padded), oh, ow, len(weights)), dtype)
     for tap, (ys, xs) in enumerate(taps_of(op, oh, ow)):
         ky, kx = divmod(tap, op.kernel[1])
-        out += (
-            np.repeat(padded[:, ys, xs].astype(np.int64), multiplier, axis=3) * weights[:, ky, kx]
-        )
-    return out
+        level = padded[:, ys, xs].astype(dtype, copy=False)
+        if multiplier > 1:
+            level = np.repeat(level, multiplier, axis=3)
+        out += level * weights[:, ky, kx]
+    return out.astype(np.int32 if bound < 2**31 else np.int64)
 
 
 def max_pool(op: MaxPool, codes: np.ndarray) -> np.ndarray:

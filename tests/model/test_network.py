@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given, settings
 
 from nupes.model import network as module
+from nupes.model import operators
+from nupes.model.arithmetic import exact_matmul
 from nupes.model.codebook import make_codebook, table_codebook
 from nupes.model.errors import CapacityError, InputError
 from nupes.model.network import Encoder, InputEncoder, IntegerNetwork, Layer, Residual
@@ -31,8 +33,21 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     network = tiny_network()
     images = images_of(network, 7)
     whole = network(images)
-    monkeypatch.setattr(module, "CHUNK_PIXELS", 32)
+    monkeypatch.setattr(module, "CHUNK_PIXELS", 32)  # four chunks, on several threads
     np.testing.assert_array_equal(network(images), whole)
+
+
+@settings(max_examples=30)
+@given(networks())
+def test_every_product_stays_within_its_bound(network: IntegerNetwork) -> None:
+    def checked(left: np.ndarray, right: np.ndarray, bound: int) -> np.ndarray:
+        sums = np.abs(left).astype(np.int64) @ np.abs(right).astype(np.int64)
+        assert sums.max() <= bound
+        return exact_matmul(left, right, bound)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(operators, "exact_matmul", checked)
+        network(images_of(network, 2))
 
 
 def test_call_is_y_times_scale() -> None:
