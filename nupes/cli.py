@@ -17,6 +17,7 @@ from nupes.commands.demo import demo
 from nupes.commands.evaluate import evaluate
 from nupes.commands.quantize import quantize
 from nupes.commands.simulate import simulate
+from nupes.commands.sweep import sweep
 from nupes.commands.verilog import verilog
 from nupes.console import print_error
 from nupes.model.errors import NupesError
@@ -30,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (quantize, evaluate, compile, simulate, verilog, demo):
+for command in (quantize, evaluate, compile, sweep, simulate, verilog, demo):
     app.command()(command)
 
 

@@ -68,12 +68,12 @@ def test_help_fits_a_screen() -> None:
         [sys.executable, "-m", "nupes", "--help"], capture_output=True, text=True, check=True
     )
     assert result.stdout.count("\n") <= 30
-    for command in ("quantize", "evaluate", "compile", "simulate", "verilog", "demo"):
+    for command in ("quantize", "evaluate", "compile", "sweep", "simulate", "verilog", "demo"):
         assert command in result.stdout
 
 
 @pytest.mark.parametrize(
-    "command", ["quantize", "evaluate", "compile", "simulate", "verilog", "demo"]
+    "command", ["quantize", "evaluate", "compile", "sweep", "simulate", "verilog", "demo"]
 )
 def test_every_command_shows_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0

@@ -1,0 +1,116 @@
+"""``nupes sweep``: exact cycles of a network on many arrays, and the arrays worth building."""
+
+import os
+from collections.abc import Iterable
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from nupes.commands.options import Json, Network
+from nupes.compiler.sweep import Point, grid, pareto
+from nupes.compiler.sweep import sweep as sweep_network
+from nupes.console import Reporter, print_json
+from nupes.model.artifact import load
+from nupes.model.errors import InputError
+from nupes.rtl.config import ArrayConfig
+
+__all__ = ["sweep"]
+
+SIZES = "8,12,16,24,32,48,64"
+DEPTHS = "128,256,512,1024"
+
+
+def parse_sizes(text: str, name: str) -> list[int]:
+    """Return the integers of a comma-separated list, each once."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise InputError(f'{name} must be integers, such as "8,16,32", not {text!r}')
+    return list(dict.fromkeys(int(part) for part in parts))
+
+
+def point_table(points: Iterable[Point]) -> Table:
+    """Return one line per array."""
+    table = Table("array", box=None, pad_edge=False)
+    titles = ("cycles", "utilization", "cells", "memory KiB", "acc_depth", "act_depth")
+    for title in titles:
+        table.add_column(title, justify="right")
+    for point in points:
+        table.add_row(
+            str(point.array),
+            f"{point.cycles:,}",
+            f"{point.utilization:.1%}",
+            f"{point.cells:,}",
+            f"{point.memory_bits / 8192:,.1f}",
+            str(point.array.acc_depth),
+            str(point.array.act_depth),
+        )
+    return table
+
+
+def sweep(
+    network: Network,
+    rows: Annotated[str, typer.Option(metavar="LIST", help="Rows, 2 to 64.")] = SIZES,
+    cols: Annotated[str, typer.Option(metavar="LIST", help="Columns, 2 to 64.")] = SIZES,
+    acc_depth: Annotated[
+        str, typer.Option(metavar="LIST", help="Words of the accumulator memory, 4 to 4096.")
+    ] = DEPTHS,
+    code_bits: Annotated[
+        int, typer.Option(metavar="BITS", help="Bits of an operand on the array, 2 to 8.")
+    ] = 4,
+    latency: Annotated[
+        int, typer.Option(metavar="CYCLES", help="Latency of the external memory, in cycles.")
+    ] = 20,
+    every: Annotated[
+        bool, typer.Option("--every", help="Print every array, not only those worth building.")
+    ] = False,
+    jobs: Annotated[
+        int, typer.Option(metavar="N", help="Processes; 0: one per core of this machine.")
+    ] = 0,
+    json: Json = False,
+) -> None:
+    """Compare arrays: exact cycles of a network on each of them.
+
+    The table holds the arrays that no other one beats in cycles, cells and memory at once.
+    Sizes that do not divide each other are left out; the activation memory has the words that the
+    program uses.
+
+    [bold]Examples[/]
+
+    nupes sweep net.safetensors
+
+    nupes sweep net.safetensors --rows 4,8,16 --cols 16 --acc-depth 512 --every
+    """
+    if latency < 1:
+        raise InputError(f"latency must be at least 1 cycle, not {latency}")
+    if jobs < 0:
+        raise InputError(f"jobs must be at least 0, not {jobs}")
+    arrays = grid(
+        parse_sizes(rows, "rows"),
+        parse_sizes(cols, "cols"),
+        parse_sizes(acc_depth, "acc_depth"),
+        ArrayConfig(code_bits=code_bits, tensor_bits=max(8, code_bits)),
+    )
+    qnet = load(network)
+    with Reporter() as report:
+        report(f"compiling for {len(arrays)} arrays")
+        points = sweep_network(qnet, arrays, latency, jobs or os.cpu_count() or 1, report.count)
+    front = pareto(points)
+    if json:
+        print_json(
+            {
+                "latency": latency,
+                "points": [point.as_dict() | {"pareto": point in front} for point in points],
+            }
+        )
+        return
+    console = Console(soft_wrap=True, highlight=False)
+    fitting = [point for point in points if not point.refusal]
+    console.print(point_table(sorted(fitting, key=lambda p: p.costs) if every else front))
+    console.print(f"{len(front)} of {len(points)} arrays are beaten by no other")
+    refusals = {point.refusal: point.array for point in points if point.refusal}
+    if refusals:
+        reason, array = next(iter(refusals.items()))
+        count = len(points) - len(fitting)
+        console.print(f"{count} arrays cannot run the network; {array}: {reason}", markup=False)
