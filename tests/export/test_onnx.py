@@ -1,0 +1,171 @@
+"""The ONNX model against the integer network: ONNX Runtime, and the standard's own evaluator."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx.reference import ReferenceEvaluator
+
+import nupes
+from nupes.examples.pretrained.resnet8 import ResNet8
+from nupes.examples.pretrained.resnet20 import ResNet20
+from nupes.export.onnx import OPSET, InputKind, build_onnx, export_onnx
+from nupes.model.artifact import unpack_codes
+from nupes.model.network import InputEncoder, IntegerNetwork
+from nupes.model.operators import Conv
+from tests.export.cases import digits, edges, input_codes, largest_sum
+from tests.model.tiny import tiny_network
+from tests.networks import images_of, networks
+from tests.small import small_network
+
+
+def start(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    """Return an ONNX Runtime session with every optimization, as by default, on one thread."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def check(network: IntegerNetwork, images: np.ndarray, kind: InputKind = "float64") -> None:
+    """Compare both outputs of ONNX Runtime with the network's, to the last bit."""
+    results = start(build_onnx(network, kind)).run(["y", "output"], {"images": images})
+    y, output = map(np.asarray, results)
+    expected = network.run(network.encode(images))
+    assert (y.dtype, output.dtype) == (np.int16, np.float64)
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(output, network(images))
+
+
+@settings(max_examples=30)
+@given(networks())
+def test_random_networks(network: IntegerNetwork) -> None:
+    check(network, images_of(network, 3))
+
+
+@settings(max_examples=30)
+@given(edges())
+def test_every_field_at_its_limits(network: IntegerNetwork) -> None:
+    check(network, images_of(network, 3))
+
+
+@settings(max_examples=15)
+@given(networks(3))
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
+def test_standard_evaluator_agrees(network: IntegerNetwork) -> None:
+    """The evaluator that comes with the standard has no kernels to be clever about."""
+    codes = input_codes(network, 2)
+    evaluator = ReferenceEvaluator(build_onnx(network, "codes"))
+    (y,) = evaluator.run(["y"], {"codes": codes.transpose(0, 3, 1, 2).copy()})
+    np.testing.assert_array_equal(y, network.run(codes))
+
+
+@pytest.mark.parametrize("codebook", ["power", "uniform"])
+def test_digits(codebook: Literal["power", "uniform"]) -> None:
+    network, images = digits(codebook)
+    check(network, images, "float32")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", [ResNet8, ResNet20])
+@pytest.mark.parametrize("codebook", ["power", "uniform"])
+def test_residual_networks_with_random_weights(
+    module: type, codebook: Literal["power", "uniform"]
+) -> None:
+    import torch
+
+    torch.manual_seed(0)
+    images = np.random.default_rng(0).uniform(0, 1, (20, 3, 32, 32)).astype(np.float32)
+    network = nupes.quantize(module().eval(), "W4A4", calibration=images[:8], codebook=codebook)
+    check(network, images, "float32")
+
+
+@pytest.mark.parametrize(
+    ("level", "weight", "channels", "convolutions"),
+    [(255, 127, 66000, 2), (255, -128, 65700, 2), (-256, -128, 65535, 2), (127, 127, 130000, 1)],
+)
+def test_accumulators_at_the_end_of_32_bits(
+    level: int, weight: int, channels: int, convolutions: int
+) -> None:
+    network = largest_sum(level, weight, channels)
+    model = build_onnx(network, "codes")
+    assert sum(node.op_type == "ConvInteger" for node in model.graph.node) == convolutions
+    codes = np.stack([
+        np.full(network.input.shape, code, np.uint8) for code in range(len(network.input.codebook))
+    ])  # fmt: skip
+    (y,) = start(model).run(["y"], {"codes": codes.transpose(0, 3, 1, 2).copy()})
+    expected = network.run(codes)
+    assert np.abs(expected.astype(int)).max() > 30000
+    np.testing.assert_array_equal(y, expected)
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=20)
+def test_input_thresholds_are_compared_in_double_precision(seed: int) -> None:
+    """Values on, just under and just above thresholds, repeated thresholds, infinities."""
+    rng = np.random.default_rng(seed)
+    network = small_network()
+    thresholds = np.sort(rng.normal(0, 10, (1, 15)))
+    thresholds[0, 3] = thresholds[0, 4]
+    thresholds[0, 14] = rng.choice([np.inf, 20.0])
+    network = replace(network, encoder=InputEncoder(thresholds))
+    near = np.concatenate([
+        thresholds[0], np.nextafter(thresholds[0], np.inf), np.nextafter(thresholds[0], -np.inf),
+        [np.inf, -np.inf, 0.0],
+    ])  # fmt: skip
+    check(network, rng.choice(near, (20, 1, 4, 4)))
+
+
+def test_single_precision_images_and_any_batch() -> None:
+    network = small_network()
+    session = start(build_onnx(network))
+    for count in (0, 1, 7):
+        images = np.random.default_rng(count).uniform(0, 15, (count, 1, 4, 4)).astype(np.float32)
+        (output,) = session.run(["output"], {"images": images})
+        np.testing.assert_array_equal(output, network(images))
+
+
+def test_model_is_standard() -> None:
+    network = digits()[0]
+    model = build_onnx(network)
+    assert [(item.domain, item.version) for item in model.opset_import] == [("", OPSET)]
+    assert {node.domain for node in model.graph.node} == {""}
+    real = {item.name for item in model.graph.initializer if item.data_type in (1, 10, 11)}
+    assert real == {"input/thresholds", "scale"}
+
+
+def test_weights_are_stored_as_packed_codes() -> None:
+    network = digits()[0]
+    stored = {item.name: item for item in build_onnx(network).graph.initializer}
+    for layer in network.layers:
+        if isinstance(layer.op, Conv):
+            item = stored[f"layers/{layer.name}/weight_codes"]
+            bits = 4 if layer.op.codebook.bits <= 4 else 8
+            raw = np.frombuffer(item.raw_data, np.uint8)
+            codes = unpack_codes(raw, bits, layer.op.codes.shape)
+            np.testing.assert_array_equal(codes, layer.op.codes)
+
+
+def test_layer_names_cannot_collide_with_the_exports_own() -> None:
+    network = tiny_network()
+    names = ["input", "y", "scale", "layers/input"]
+    layers = [replace(layer, name=name) for layer, name in zip(network.layers, names, strict=True)]
+    check(replace(network, layers=tuple(layers)), images_of(network, 2))
+
+
+def test_file_is_the_same_every_time(tmp_path: Path) -> None:
+    one, two = (export_onnx(small_network(), tmp_path / name) for name in ("one", "two"))
+    assert one.read_bytes() == two.read_bytes()
+    assert onnx.load(one).producer_name == "nupes"
+
+
+def test_unknown_input_is_refused() -> None:
+    with pytest.raises(nupes.InputError, match="must be one of float32, float64, codes, not 'int'"):
+        build_onnx(small_network(), "int")  # type: ignore[arg-type]
