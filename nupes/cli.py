@@ -12,8 +12,10 @@ from typing import Annotated
 
 import typer
 
+from nupes.commands.check import check
 from nupes.commands.compile import compile
 from nupes.commands.demo import demo
+from nupes.commands.doctor import doctor
 from nupes.commands.evaluate import evaluate
 from nupes.commands.quantize import quantize
 from nupes.commands.simulate import simulate
@@ -31,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (quantize, evaluate, compile, sweep, simulate, verilog, demo):
+for command in (doctor, check, quantize, evaluate, compile, sweep, simulate, verilog, demo):
     app.command()(command)
 
 

@@ -9,8 +9,9 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
-__all__ = ["Reporter", "print_error", "print_json", "print_text"]
+__all__ = ["Reporter", "print_error", "print_json", "print_table", "print_text"]
 
 PERIOD = 5.0
 """Seconds between two counts of a long step where there is no terminal."""
@@ -19,6 +20,13 @@ PERIOD = 5.0
 def print_text(text: str) -> None:
     """Print lines of a result, with rich markup; never wrapped."""
     Console(soft_wrap=True, highlight=False).print(text)
+
+
+def print_table(table: Table) -> None:
+    """Print a table, every row on one line; beyond the terminal's width the terminal wraps."""
+    console = Console(highlight=False)
+    width = console.measure(table, options=console.options.update(max_width=1 << 16)).maximum
+    Console(highlight=False, width=max(console.width, width), soft_wrap=True).print(table)
 
 
 def print_json(data: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ Every operator is checked here, before any other work.
 import inspect
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,18 @@ from torch.fx.node import map_arg
 
 from nupes.model.errors import InputError, NupesError, UnsupportedError
 from nupes.quantizer.aten import HANDLERS, IGNORED, SUPPORTED, Context, base_name
-from nupes.quantizer.graph import Graph, Input, Node
+from nupes.quantizer.graph import Graph, Input, Node, Opaque
 
-__all__ = ["capture", "export_module"]
+__all__ = ["Problem", "capture", "export_module"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An operator that cannot run: the path of its module, its name and why."""
+
+    module: str
+    operator: str
+    reason: str
 
 
 def export_module(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
@@ -90,11 +100,15 @@ def functionalize(program: ExportedProgram) -> ExportedProgram:
         return program.run_decompositions({})
 
 
-def capture(program: ExportedProgram) -> Graph:
-    """Return the graph of an exported program with one input (batch, c, h, w) and one output."""
-    check_operators(program)
+def capture(program: ExportedProgram, problems: list[Problem] | None = None) -> Graph:
+    """Return the graph of an exported program with one input (batch, c, h, w) and one output.
+
+    The first operator that cannot run raises; with a list, each one is appended to it instead and
+    stands in the graph as ``Opaque``.
+    """
+    check_operators(program, problems)
     program = functionalize(program)
-    check_operators(program)
+    check_operators(program, problems)
     constants = constant_inputs(program)
     signature = program.graph_signature
     if len(signature.user_inputs) != 1 or len(signature.user_outputs) != 1:
@@ -110,14 +124,15 @@ def capture(program: ExportedProgram) -> Graph:
         elif node.op == "placeholder":
             context.values[node] = add_input(graph, node)
         elif node.op == "call_function" and base_name(node) not in IGNORED:
-            convert(context, node)
+            convert(context, node, problems)
         elif node.op == "output":
             finish(context, node.args[0][0])
     return graph
 
 
-def check_operators(program: ExportedProgram) -> None:
-    """Refuse the first operator that no handler knows, unless it computes a constant."""
+def check_operators(program: ExportedProgram, problems: list[Problem] | None = None) -> None:
+    """Refuse the first operator that no handler knows, unless it computes a constant; with a list
+    of problems, list them all."""
     signature = program.graph_signature
     dynamic = set()
     for node in program.graph.nodes:
@@ -128,7 +143,22 @@ def check_operators(program: ExportedProgram) -> None:
         elif node.op == "call_function" and any(arg in dynamic for arg in node.all_input_nodes):
             dynamic.add(node)
             if base_name(node) not in HANDLERS:
-                raise unsupported(node)
+                if problems is None:
+                    raise unsupported(node)
+                add_problem(problems, node, "is not supported")
+
+
+def add_problem(problems: list[Problem], node: fx.Node, reason: str) -> None:
+    """List a call that cannot run; a module whose call has an entry already gets no second one.
+
+    Functionalization gives the operators of a module other names.
+    """
+    path, is_layer = module_path(node)
+    operator = base_name(node)
+    if not any(
+        item.module == path and (is_layer or operator.endswith(item.operator)) for item in problems
+    ):
+        problems.append(Problem(path, operator, reason))
 
 
 def unsupported(node: fx.Node) -> UnsupportedError:
@@ -162,18 +192,49 @@ def add_input(graph: Graph, node: fx.Node) -> str:
     return "input"
 
 
-def convert(context: Context, node: fx.Node) -> None:
-    """Add one call to the graph: fold it if it is constant, else let its handler translate it."""
+def convert(context: Context, node: fx.Node, problems: list[Problem] | None = None) -> None:
+    """Add one call to the graph: fold it if it is constant, else let its handler translate it.
+
+    With a list of problems a refusal is listed. What reads a tensor without the shape of a map,
+    which only a refused call gives, is not judged.
+    """
     sources = node.all_input_nodes
     if all(source in context.constants for source in sources):
         args, kwargs = map_arg((node.args, node.kwargs), context.constants.__getitem__)
         assert callable(node.target)
         context.constants[node] = node.target(*args, **kwargs)
         return
-    handler: Callable[[Context, fx.Node], str] = HANDLERS[base_name(node)]
     context.path, context.is_layer = module_path(node)
     context.where = describe(node)
-    context.values[node] = handler(context, node)
+    handler: Callable[[Context, fx.Node], str] | None = HANDLERS.get(base_name(node))
+    if problems is None:
+        assert handler is not None
+        context.values[node] = handler(context, node)
+        return
+    try:
+        if handler is not None and all(map_like(source) for source in sources):
+            context.values[node] = handler(context, node)
+            return
+    except NupesError as error:
+        add_problem(problems, node, str(error).removeprefix(f"{context.where}: "))
+    inputs = tuple(context.values[source] for source in sources if source in context.values)
+    kind = base_name(node)
+    context.values[node] = context.add(Opaque(kind), inputs, opaque_shape(node), kind)
+
+
+def map_like(node: fx.Node) -> bool:
+    """Whether a value is constant data or a tensor (batch, c, h, w) or (batch, features)."""
+    value = node.meta.get("val")
+    return node.op == "placeholder" or (isinstance(value, torch.Tensor) and value.ndim in (2, 4))
+
+
+def opaque_shape(node: fx.Node) -> tuple[int, int, int]:
+    """Return the (h, w, c) that stands for the value of a refused call."""
+    value = node.meta.get("val")
+    sizes = [int(size) for size in value.shape[1:]] if isinstance(value, torch.Tensor) else []
+    if len(sizes) == 3:
+        return sizes[1], sizes[2], sizes[0]
+    return 1, 1, int(np.prod(sizes))
 
 
 def finish(context: Context, node: Any) -> None:

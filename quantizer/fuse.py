@@ -11,7 +11,18 @@ import numpy as np
 
 from nupes.model.errors import UnsupportedError
 from nupes.model.operators import MaxPool, Padding, Select
-from nupes.quantizer.graph import Add, Affine, Convolution, Graph, Input, Node, Pad, Pool, Shape
+from nupes.quantizer.graph import (
+    Add,
+    Affine,
+    Convolution,
+    Graph,
+    Input,
+    Node,
+    Opaque,
+    Pad,
+    Pool,
+    Shape,
+)
 from nupes.quantizer.pointwise import IDENTITY, Function, compose
 
 __all__ = ["FusedNetwork", "Stage", "fold_affine", "fuse"]
@@ -118,7 +129,9 @@ class Fuser:
         op = node.op
         if isinstance(op, Input):
             return
-        if isinstance(op, Pad):
+        if isinstance(op, Opaque):
+            self.visit_opaque(node)
+        elif isinstance(op, Pad):
             self.visit_pad(node, op)
         elif isinstance(op, Affine):
             self.visit_affine(node, op)
@@ -130,6 +143,13 @@ class Fuser:
             self.visit_select(node, op)
         else:
             self.visit_window(node, op)
+
+    def visit_opaque(self, node: Node) -> None:
+        """Close what a refused call reads, and let its value be a stored tensor."""
+        for name in node.inputs:
+            if name not in self.pads:
+                self.tensor(name)
+        self.stored[node.name], self.low[node.name] = node.name, -np.inf
 
     def visit_pad(self, node: Node, op: Pad) -> None:
         """Remember padding for the operator that reads it."""

@@ -11,7 +11,19 @@ import numpy as np
 from nupes.model.operators import AveragePool, MaxPool, Padding, Select
 from nupes.quantizer.pointwise import Function
 
-__all__ = ["Add", "Affine", "Convolution", "Graph", "Input", "Node", "Op", "Pad", "Pool", "Shape"]
+__all__ = [
+    "Add",
+    "Affine",
+    "Convolution",
+    "Graph",
+    "Input",
+    "Node",
+    "Op",
+    "Opaque",
+    "Pad",
+    "Pool",
+    "Shape",
+]
 
 Shape = tuple[int, int, int]
 """Height, width and channels of a map."""
@@ -68,7 +80,14 @@ class Pool:
     gain: float
 
 
-Op = Input | Convolution | Affine | Pad | Add | Pool | Select | MaxPool | Function
+@dataclass(frozen=True)
+class Opaque:
+    """A call that cannot run, in the graph of a survey."""
+
+    kind: str
+
+
+Op = Input | Convolution | Affine | Pad | Add | Pool | Select | MaxPool | Function | Opaque
 
 
 @dataclass(frozen=True, eq=False)

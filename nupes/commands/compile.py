@@ -7,13 +7,12 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from nupes.commands.options import Array, Json, Network
 from nupes.compiler.program import Program
 from nupes.compiler.program import compile as compile_network
-from nupes.console import print_json, print_text
+from nupes.console import print_json, print_table, print_text
 from nupes.inputs import check_output, parse_array
 from nupes.model.artifact import load
 from nupes.model.errors import InputError
@@ -133,10 +132,9 @@ def compile(
     if json:
         print_json(describe(program))
         return
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(layer_table(program))
+    print_table(layer_table(program))
     if losses:
-        console.print()
-        console.print(loss_table(program))
+        print_text("")
+        print_table(loss_table(program))
     if output is not None:
         print_text(f"program: {output} ({len(program.image):,} words of {config.port_bits} bits)")

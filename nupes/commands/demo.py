@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from nupes.commands.compile import layer_table
 from nupes.commands.options import Array, Json, SimulatorName
-from nupes.console import Reporter, print_json, print_text
+from nupes.console import Reporter, print_json, print_table, print_text
 from nupes.inputs import parse_array
 
 __all__ = ["demo"]
@@ -49,7 +48,7 @@ def demo(
     if json:
         print_json(result.as_dict())
     else:
-        Console(soft_wrap=True, highlight=False).print(layer_table(result.program))
+        print_table(layer_table(result.program))
         print_text("")
         print_text(
             f"accuracy on {result.test_images} test images: float {result.float_accuracy:.2%}, "

@@ -1,0 +1,166 @@
+"""``nupes check``: what of a model will run, before any work."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from nupes.commands.options import Array, Json, Model
+from nupes.compiler.program import Program, compile
+from nupes.console import Reporter, print_json, print_table, print_text
+from nupes.inputs import load_array, load_model, parse_array, parse_shape, quiet_torch
+from nupes.model.errors import CapacityError, InputError, UnsupportedError
+from nupes.rtl.config import ArrayConfig
+
+if TYPE_CHECKING:
+    from nupes.quantizer.survey import Survey
+
+__all__ = ["check"]
+
+
+def image_shape(input_shape: str | None, calibration: str | None) -> tuple[int, int, int]:
+    """Return the shape of one image, as given or as that of the data."""
+    if input_shape is not None:
+        return parse_shape(input_shape)
+    if calibration is None:
+        raise InputError("input shape must be given, such as --input-shape 3,32,32")
+    images = load_array(calibration)
+    if images.ndim != 4:
+        raise InputError(f"images must have shape (b, c, h, w), not {images.shape}")
+    channels, height, width = images.shape[1:]
+    return channels, height, width
+
+
+def fit(survey: "Survey", scheme: str, config: ArrayConfig) -> tuple[Program | None, str]:
+    """Return the program of the network to be on an array, or why there is none."""
+    from nupes.quantizer.survey import skeleton
+
+    if survey.network is None:
+        return None, ""
+    try:
+        return compile(skeleton(survey.network, scheme, {}), config), ""
+    except (CapacityError, UnsupportedError) as error:
+        return None, str(error)
+
+
+def describe(survey: "Survey", config: ArrayConfig, program: Program | None, reason: str) -> dict:
+    """Return the findings as JSON data."""
+    layers: list[dict[str, Any]] = [asdict(layer) for layer in survey.layers]
+    for layer, cost in zip(layers, () if program is None else program.layers, strict=False):
+        layer["cycles"] = cost.cycles
+    return {
+        "runs": survey.runs and program is not None,
+        "array": str(config),
+        "fits": program is not None,
+        "reason": reason,
+        "cycles": None if program is None else program.cycles,
+        "layers": layers,
+        "problems": [asdict(problem) for problem in survey.problems],
+    }
+
+
+def layer_table(survey: "Survey", program: Program | None) -> Table:
+    """Return the layers with their shapes and costs."""
+    table = Table("layer", "operator", box=None, show_footer=True, pad_edge=False)
+    table.columns[0].footer = f"{len(survey.layers)} layers"
+    macs = sum(layer.macs for layer in survey.layers)
+    parameters = sum(layer.parameters for layer in survey.layers)
+    for title, footer in (
+        ("input", ""),
+        ("output", ""),
+        ("MACs", f"{macs:,}"),
+        ("parameters", f"{parameters:,}"),
+    ):
+        table.add_column(title, footer=footer, justify="right")
+    if program is not None:
+        table.add_column("cycles", footer=f"{program.cycles:,}", justify="right")
+    for index, layer in enumerate(survey.layers):
+        row = [
+            layer.name,
+            layer.operator,
+            "x".join(map(str, layer.input_shape)),
+            "x".join(map(str, layer.output_shape)),
+            f"{layer.macs:,}" if layer.macs else "-",
+            f"{layer.parameters:,}" if layer.parameters else "-",
+        ]
+        table.add_row(*row, *([f"{program.layers[index].cycles:,}"] if program else []))
+    return table
+
+
+def print_problems(survey: "Survey") -> None:
+    """Print every operator that cannot run, where it is and what to do."""
+    console = Console(soft_wrap=True, highlight=False)
+    for problem in survey.problems:
+        place = f"module {problem.module!r}" if problem.module else "the top module"
+        subject = f"[bold red]{problem.operator}[/] in {place}: " if problem.operator else ""
+        console.print(f"{subject}{problem.reason}", markup=bool(subject))
+        if problem.advice:
+            console.print(f"  -> {problem.advice}", markup=False)
+
+
+def check(
+    model: Model,
+    input_shape: Annotated[
+        str | None,
+        typer.Option(
+            metavar="C,H,W", help="Shape of one image, e.g. 3,32,32; a .pt2 file has its own."
+        ),
+    ] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(metavar="DATA", help="Take the shape from this FILE.npz[:KEY] instead."),
+    ] = None,
+    scheme: Annotated[
+        str, typer.Option(metavar="WxAy", help="Bits for which the array is checked.")
+    ] = "W4A4",
+    array: Array = "16x16",
+    json: Json = False,
+) -> None:
+    """Tell what of a model will run, and why the rest will not.
+
+    Takes seconds and quantizes nothing. Lists the layers that the model becomes with their shapes
+    (h x w x c), MACs of one image, parameters and cycles on the array, which are an estimate
+    until the values are known. The exit status is 1 if anything will not run.
+
+    [bold]Examples[/]
+
+    nupes check model.py:load --input-shape 3,32,32
+
+    nupes check model.pt2 --array 8x8 --scheme W2A4 --json
+    """
+    config = parse_array(array)
+    with Reporter() as report:
+        exported = model.endswith(".pt2")
+        shape = None if exported else image_shape(input_shape, calibration)
+        report("loading PyTorch and the model")
+        from nupes.quantizer.scheme import parse_scheme
+        from nupes.quantizer.survey import survey
+
+        parse_scheme(scheme)
+        loaded = load_model(model)
+        report("capturing the model")
+        with quiet_torch():
+            found = survey(loaded, shape)
+        program, reason = fit(found, scheme, config)
+    if json:
+        print_json(describe(found, config, program, reason))
+    else:
+        if found.layers:
+            print_table(layer_table(found, program))
+            print_text("")
+        print_problems(found)
+        if found.problems:
+            count = len(found.problems)
+            print_text(f"will not run: {count} operator{'s' * (count > 1)} must be replaced")
+        elif program is None:
+            Console(soft_wrap=True, highlight=False).print(reason, markup=False)
+            print_text(f"will not run on the {config} array")
+        else:
+            print_text(
+                f"will run: about {program.cycles:,} cycles per image on the {config} array "
+                f"at {scheme}"
+            )
+    if found.problems or program is None:
+        raise typer.Exit(1)

@@ -1,0 +1,77 @@
+"""``nupes check``: what it says of models that run, and of ones that do not."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nupes.cli import main
+
+MODEL = """
+from torch import nn
+
+def good():
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)
+    )
+
+def bad():
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.Mish(), nn.Conv2d(4, 4, 1), nn.Flatten(), nn.Softmax(1)
+    )
+
+def large():
+    return nn.Sequential(nn.Conv2d(1, 64, 3), nn.ReLU(), nn.Conv2d(64, 4, 3))
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let commands work in a directory of their own that holds a model."""
+    monkeypatch.chdir(tmp_path)
+    Path("model.py").write_text(MODEL)
+
+
+def test_a_model_that_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["check", "model.py:good", "--input-shape", "1,4,4", "--array", "4x4"]
+    assert main(words) == 0
+    text = capsys.readouterr().out
+    assert "conv 3x3 + relu" in text
+    assert "will run: about " in text
+    assert main([*words, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["runs"] is True
+    assert [layer["name"] for layer in report["layers"]] == ["0", "4"]
+    assert [layer["macs"] for layer in report["layers"]] == [16 * 36, 64 * 3]
+    assert [layer["parameters"] for layer in report["layers"]] == [36 + 4, 64 * 3 + 3]
+    assert sum(layer["cycles"] for layer in report["layers"]) == report["cycles"]
+
+
+def test_every_operator_that_does_not_run(capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez("data.npz", x=np.zeros((3, 1, 8, 8)))
+    words = ["check", "model.py:bad", "--calibration", "data.npz"]
+    assert main(words) == 1
+    text = capsys.readouterr().out
+    assert "mish in module '1': is not supported\n  -> use SiLU, GELU or ReLU\n" in text
+    assert "will not run: 2 operators must be replaced" in text
+    assert main([*words, "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert [(item["module"], item["operator"]) for item in report["problems"]] == [
+        ("1", "mish"),
+        ("4", "softmax"),
+    ]
+    assert [layer["name"] for layer in report["layers"]] == ["0", "2"]
+
+
+def test_a_model_that_an_array_cannot_hold(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["check", "model.py:large", "--input-shape", "1,40,40", "--array", "4x4,act_depth=256"]
+    assert main(words) == 1
+    text = capsys.readouterr().out
+    assert "will not run on the 4x4 array" in text
+    assert "act_depth" in text
+
+
+def test_the_shape_must_be_given(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "model.py:good"]) == 2
+    assert "input shape must be given, such as --input-shape 3,32,32" in capsys.readouterr().err
