@@ -13,6 +13,7 @@ from nupes.compiler.schedule import schedule
 from nupes.compiler.steps import Schedule, Step
 from nupes.compiler.timing import Timeline, predict
 from nupes.model.network import IntegerNetwork
+from nupes.model.summary import html_table
 from nupes.rtl.config import INSTRUCTION_BITS, ArrayConfig
 from nupes.rtl.isa import pack_instruction
 
@@ -29,6 +30,21 @@ class Program:
     schedule: Schedule = field(repr=False)
     timeline: Timeline = field(repr=False)
     layers: tuple[LayerReport, ...]
+
+    def __repr__(self) -> str:
+        return (
+            f"Program({self.array} array, {self.cycles:,} cycles, "
+            f"{self.utilization:.1%} utilization, {len(self.layers)} layers)"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return the costs of every layer as a notebook shows them."""
+        titles = ("layer", "cycles", "tiles", "MACs", "utilization")
+        rows = [
+            (layer.name, layer.cycles, layer.tiles, layer.macs, f"{layer.utilization:.1%}")
+            for layer in self.layers
+        ]
+        return html_table(repr(self), titles, rows)
 
     @property
     def cycles(self) -> int:

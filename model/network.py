@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from nupes.model import summary
 from nupes.model.arithmetic import (
     ACC_BITS,
     BIAS_BITS,
@@ -145,6 +146,13 @@ class IntegerNetwork:
 
     def __post_init__(self) -> None:
         validate(self)
+
+    def __repr__(self) -> str:
+        return summary.network_line(self)
+
+    def _repr_html_(self) -> str:
+        """Return the layers as a notebook shows them."""
+        return summary.network_html(self)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Return float64 results (b, *output_shape) for real images (b, c, h, w); raise

@@ -25,6 +25,7 @@ from nupes.model.network import (
     Tensor,
 )
 from nupes.model.operators import AveragePool, Conv, MaxPool, Select
+from nupes.model.summary import describe_operator
 from nupes.quantizer.bits import plan_bits
 from nupes.quantizer.capture import Problem, capture, export_module, module_path
 from nupes.quantizer.fuse import FusedNetwork, Stage, fuse
@@ -176,37 +177,12 @@ def list_layers(network: FusedNetwork, graph: Graph) -> list[SurveyedLayer]:
 
 def describe_stage(stage: Stage, source: Shape) -> str:
     """Return a stage in words: operator, window, stride, what is added and the function."""
-    op = stage.op
-    words = []
-    if isinstance(op, Convolution):
-        kernel = op.weight.shape[2:]
-        if kernel == source[:2] and stage.shape[:2] == (1, 1) and not any(op.padding):
-            words.append("linear")
-        else:
-            depthwise = op.groups > 1 and op.weight.shape[1] == 1
-            words.append("depthwise" if depthwise else "conv")
-            words.append(f"{kernel[0]}x{kernel[1]}")
-            if op.groups > 1 and not depthwise:
-                words.append(f"groups {op.groups}")
-            if op.dilation != (1, 1):
-                words.append(f"dilation {max(op.dilation)}")
-        stride = op.stride
-    elif isinstance(op, Pool):
-        words += ["average pool", f"{op.op.kernel[0]}x{op.op.kernel[1]}"]
-        stride = op.op.stride
-    elif isinstance(op, MaxPool):
-        words += ["max pool", f"{op.kernel[0]}x{op.kernel[1]}"]
-        stride = op.stride
-    else:
-        words.append("copy")
-        stride = op.stride
-    if stride != (1, 1):
-        words.append(f"stride {max(stride)}")
+    words = [describe_operator(bare_operator(stage, 8, 0), source)]
     if stage.residual is not None:
-        words.append("+ add")
+        words.append("add")
     if stage.function is not IDENTITY:
-        words.append(f"+ {stage.function.name}")
-    return " ".join(words)
+        words.append(stage.function.name)
+    return " + ".join(words)
 
 
 def skeleton(network: FusedNetwork, scheme: str, overrides: Mapping[str, str]) -> IntegerNetwork:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nupes.model.errors import InputError, SimulationError
+from nupes.model.summary import html_table
 from nupes.rtl.config import ArrayConfig
 from nupes.rtl.isa import Status
 from nupes.sim import resident
@@ -31,6 +32,8 @@ DEFAULT_LATENCY = 20
 START_SECONDS = 60.0
 STOP_SECONDS = 5.0
 WAVE_FORMATS = ("vcd", "fst")
+SHOWN = 10
+"""Images, and values of each, that a notebook shows."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,18 @@ class SimulationResult:
     y: np.ndarray
     cycles: list[int]
     layer_cycles: np.ndarray
+
+    def __repr__(self) -> str:
+        spread = " to ".join(f"{value:,}" for value in sorted({min(self.cycles), max(self.cycles)}))
+        return f"SimulationResult({len(self.y)} images, {spread} cycles each)"
+
+    def _repr_html_(self) -> str:
+        """Return cycles and outputs per image as a notebook shows them; the first images only."""
+        rows = [
+            (image, cycles, np.array2string(y.reshape(-1)[:SHOWN], separator=" "))
+            for image, (cycles, y) in enumerate(zip(self.cycles, self.y, strict=True))
+        ]
+        return html_table(repr(self), ("image", "cycles", "first values of y"), rows[:SHOWN])
 
 
 class Simulator:
