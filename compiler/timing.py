@@ -23,8 +23,9 @@ __all__ = ["Timeline", "predict"]
 @dataclass(frozen=True)
 class Timeline:
     """When things happen: the run's cycles, each layer's first word, and for every tile the first
-    and final issue, the dispatch, and the cycles for which the sequencer waited for memory since
-    the dispatch before.
+    and final issue, the dispatch, the cycles for which the sequencer waited for memory since
+    the dispatch before, and the retirement. ``payload`` holds, for every step but the END, the last
+    cycle of DECODE and the cycle of its last payload word (the same without payload).
     """
 
     cycles: int
@@ -33,6 +34,8 @@ class Timeline:
     final_issue: tuple[int, ...]
     dispatch: tuple[int, ...]
     memory_wait: tuple[int, ...]
+    retired: tuple[int, ...]
+    payload: tuple[tuple[int, int], ...]
 
 
 class Fetch:
@@ -192,6 +195,7 @@ def predict(plan: Schedule, config: ArrayConfig, latency: int = 20) -> Timeline:
     fetch, stream = Fetch(config, latency), Stream(config)
     marked: list[int] = []
     waits = [0]
+    payload: list[tuple[int, int]] = []
     dispatched = 0
     decode = 0
     for step in plan.steps:
@@ -201,7 +205,8 @@ def predict(plan: Schedule, config: ArrayConfig, latency: int = 20) -> Timeline:
             lag = step.fields["lag"]
             if lag != LAG_FREE and dispatched - lag > 0:
                 decode = max(decode, stream.retired[dispatched - lag - 1] + 1)
-            decode = load(step, fetch, stream, decode)
+            payload.append((decode, load(step, fetch, stream, decode)))
+            decode = payload[-1][1]
             continue
         if opcode == Opcode.END:
             if dispatched:
@@ -214,8 +219,10 @@ def predict(plan: Schedule, config: ArrayConfig, latency: int = 20) -> Timeline:
             if len(stream.first) < dispatched:
                 raise SimulationError("schedule would wait forever: a tile precedes its input")
             decode = max(decode, stream.first[dispatched - 1] + 1)
+        decoded = decode
         if step.words:
             decode = fetch.consume(step.words, decode + 1)
+        payload.append((decoded, decode))
         stream.dispatch(step, decode + 1)
         waits.append(fetch.waited)
         if step.fields["mark"]:
@@ -229,6 +236,8 @@ def predict(plan: Schedule, config: ArrayConfig, latency: int = 20) -> Timeline:
         tuple(stream.final),
         tuple(seen for _, seen in stream.queue),
         tuple(after - before for before, after in pairwise(waits)),
+        tuple(stream.retired),
+        tuple(payload),
     )
 
 

@@ -9,16 +9,17 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from nupes.commands.options import Array, Json, Network
+from nupes.commands.options import Array, Json, Network, Trace
 from nupes.compiler.program import Program
 from nupes.compiler.program import compile as compile_network
+from nupes.compiler.trace import chrome_trace
 from nupes.console import print_json, print_table, print_text
 from nupes.inputs import check_output, parse_array
 from nupes.model.artifact import load
 from nupes.model.errors import InputError
 from nupes.model.files import write_atomically
 
-__all__ = ["compile", "describe", "layer_table", "loss_table"]
+__all__ = ["check_trace", "compile", "describe", "layer_table", "loss_table", "trace_bytes"]
 
 
 def describe(program: Program) -> dict[str, Any]:
@@ -87,6 +88,19 @@ def program_bytes(program: Program, suffix: str) -> bytes:
     return stream.getvalue()
 
 
+def check_trace(path: Path | None) -> None:
+    """Refuse a trace that could not be written at the end of the work."""
+    if path is not None:
+        if path.suffix != ".json":
+            raise InputError(f"trace must be saved as .json, not {str(path)!r}")
+        check_output(path)
+
+
+def trace_bytes(program: Program) -> bytes:
+    """Return the file of a program's trace."""
+    return json_format.dumps(chrome_trace(program)).encode()
+
+
 def compile(
     network: Network,
     array: Array = "16x16",
@@ -106,6 +120,7 @@ def compile(
     losses: Annotated[
         bool, typer.Option("--losses", help="Print each layer's bounds and losses, in cycles.")
     ] = False,
+    trace: Trace = None,
     json: Json = False,
 ) -> None:
     """Predict the exact cycles of a network, layer by layer.
@@ -126,9 +141,12 @@ def compile(
         if output.suffix not in (".npz", ".hex"):
             raise InputError(f"program must be saved as .npz or .hex, not {str(output)!r}")
         check_output(output)
+    check_trace(trace)
     program = compile_network(load(network), config, latency)
     if output is not None:
         write_atomically(output, program_bytes(program, output.suffix))
+    if trace is not None:
+        write_atomically(trace, trace_bytes(program))
     if json:
         print_json(describe(program))
         return

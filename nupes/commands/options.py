@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Array", "Data", "Json", "Model", "Network", "SimulatorName"]
+__all__ = ["Array", "Data", "Json", "Model", "Network", "SimulatorName", "Trace"]
 
 MODEL_HELP = (
     "FILE.py:CALLABLE that returns an nn.Module, or a FILE.pt2 from torch.export.save. "
@@ -41,3 +41,12 @@ SimulatorName = Annotated[
 ]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+Trace = Annotated[
+    Path | None,
+    typer.Option(
+        "--trace",
+        metavar="FILE",
+        help="Write what each engine does in every cycle: a .json for ui.perfetto.dev.",
+    ),
+]

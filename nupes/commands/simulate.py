@@ -5,11 +5,13 @@ from typing import Annotated
 
 import typer
 
-from nupes.commands.options import Array, Data, Json, Network, SimulatorName
+from nupes.commands.compile import check_trace, trace_bytes
+from nupes.commands.options import Array, Data, Json, Network, SimulatorName, Trace
 from nupes.console import Reporter, print_json, print_text
 from nupes.inputs import check_output, load_array, parse_array
 from nupes.model.artifact import load
 from nupes.model.errors import InputError
+from nupes.model.files import write_atomically
 
 __all__ = ["simulate"]
 
@@ -32,6 +34,7 @@ def simulate(
             metavar="FILE", help="Record every signal: .vcd or .fst. One image is plenty."
         ),
     ] = None,
+    trace: Trace = None,
     json: Json = False,
 ) -> None:
     """Run a network on the RTL and compare it with the model.
@@ -44,6 +47,8 @@ def simulate(
     nupes simulate net.safetensors test.npz --images 50
 
     nupes simulate net.safetensors test.npz --images 1 --array 8x8 --waves run.vcd
+
+    nupes simulate net.safetensors test.npz --images 1 --trace run.json
     """
     from nupes.check import check_layers, check_outputs, summary
     from nupes.compiler.program import compile
@@ -54,6 +59,7 @@ def simulate(
     config = parse_array(array)
     if waves is not None:
         check_output(waves)
+    check_trace(trace)
     qnet = load(network)
     inputs = load_array(data)[:images]
     qnet.encode(inputs)
@@ -64,6 +70,8 @@ def simulate(
         if layers:
             report(f"comparing what each of {len(program.layers)} layers stores")
             result = check_layers(hw, program, result, inputs, report.count)
+    if trace is not None and result.exact:
+        write_atomically(trace, trace_bytes(program))
     if json:
         print_json({"array": str(config), "simulator": simulator, **result.as_dict()})
     else:
