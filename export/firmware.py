@@ -169,8 +169,8 @@ def header(network: IntegerNetwork, places: MemoryMap) -> str:
             codes, bits = layer.op.codes, layer.op.codebook.bits
             size = -(-codes.size * bits // 8)
             rows.append(
-                f" *   0x{places.weights[layer.name]:06x}  {size:8d} bytes  {codes.size:8d} codes of"
-                f" {bits} bits  {comment(layer.name)}  {codes.shape}"
+                f" *   0x{places.weights[layer.name]:06x}  {size:8d} bytes  {codes.size:8d} codes"
+                f" of {bits} bits  {comment(layer.name)}  {codes.shape}"
             )
     weights = "\n".join(rows)
     maps = "\n".join(
@@ -183,14 +183,14 @@ def header(network: IntegerNetwork, places: MemoryMap) -> str:
  *   cc -std=c99 -O2 main.c nupes.c network.c -o network
  *   ./network weights.hex < codes.bin
  *
- * Weight image (weights.hex, Intel HEX): the codes of each layer in the order (output channel, input
- * channel of the group, row, column), one string of bits, each code and each byte from its least
- * significant bit; a layer begins at a whole byte.
+ * Weight image (weights.hex, Intel HEX): the codes of each layer in the order (output channel,
+ * input channel of the group, row, column), one string of bits, each code and each byte from its
+ * least significant bit; a layer begins at a whole byte.
  *
 {weights}
  *
- * Activation memory: maps (height, width, channels), one byte a code; maps that are never needed at
- * the same time share bytes.
+ * Activation memory: maps (height, width, channels), one byte a code; maps that are never needed
+ * at the same time share bytes.
  *
 {maps}
  *

@@ -31,7 +31,7 @@ static int read_hex(FILE *file)
             data = data << 8 | byte;
             if (kind == 0) {
                 uint32_t at = upper + address + i;
-                if (at >= NETWORK_WEIGHT_BYTES + UINT32_C(0))
+                if (at + 1 > NETWORK_WEIGHT_BYTES)
                     return 0;
                 weights[at] = (uint8_t)byte;
                 filled++;
@@ -61,7 +61,8 @@ int main(int argc, char **argv)
         if (got == 0)
             return 0;
         if (got != NETWORK_INPUT_BYTES) {
-            fprintf(stderr, "input must be whole images of %lu codes\n", (unsigned long)NETWORK_INPUT_BYTES);
+            fprintf(stderr, "input must be whole images of %ld codes\n",
+                    (long)NETWORK_INPUT_BYTES);
             return 2;
         }
         nupes_run(&network, weights, memory, y);
