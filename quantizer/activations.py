@@ -1,12 +1,13 @@
 """Codebook and scale of a stored tensor, from a sample of its values."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from nupes.model.codebook import Codebook, make_codebook, table_codebook
 
-__all__ = ["TensorCode", "choose_activations", "fixed_range"]
+__all__ = ["Cost", "TensorCode", "choose_activations", "fixed_range"]
 
 SAMPLE = 100_000
 """Values of a tensor that the search looks at."""
@@ -19,6 +20,9 @@ EXPONENTS = np.arange(0.3, 1.21, 0.1).round(4)
 
 REFINEMENT = (0.05, 0.025)
 """Steps of the finer searches around the best exponent."""
+
+MOVES = ((1.2, 0.1), (1.06, 0.05))
+"""Factors of the clipping point and steps of the exponent in the search for the least cost."""
 
 UNSIGNED_LMAX = 255
 SIGNED_LMAX = 127
@@ -95,11 +99,25 @@ def fixed_range(low: float, high: float, bits: int) -> TensorCode:
     return TensorCode(offset_uniform(bits, below), scale, None)
 
 
-def choose_activations(values: np.ndarray, bits: int, family: str, signed: bool) -> TensorCode:
-    """Return the codebook and scale with the least mean squared error on a sample of values.
+Cost = Callable[[TensorCode], float]
+"""What a codebook costs the outputs that depend on it."""
 
-    Eight bits, and the uniform family, take uniform levels. An unsigned tensor has levels from 0;
-    a signed one splits its codes between both sides of zero.
+
+def choose_activations(
+    values: np.ndarray,
+    bits: int,
+    family: str,
+    signed: bool,
+    cost: Cost | None = None,
+    exponent: float | None = None,
+) -> TensorCode:
+    """Return the codebook and scale of least cost; without a cost, of least mean squared error on a
+    sample of the values.
+
+    Eight bits, and the uniform family, take uniform levels; a power's exponent may be given. An
+    unsigned tensor has levels from 0; a signed one splits its codes between both sides of zero.
+    The search for the least cost starts at the least squared error of each exponent and then moves
+    exponent and clipping point in turn.
     """
     sample = Sample(values if signed else np.maximum(values, 0))
     largest = max(-sample.low, sample.high)
@@ -107,19 +125,70 @@ def choose_activations(values: np.ndarray, bits: int, family: str, signed: bool)
         return TensorCode(make_codebook("uniform", bits, signed=signed), 1.0 / 2**bits, None)
     splits = choose_splits(sample, bits) if signed else [0]
     power = family == "power" and bits < 8
-    best: TensorCode | None = None
-    coarse = EXPONENTS.tolist() if power else [None]
+    coarse: Sequence[float | None] = EXPONENTS.tolist() if power else [None]
+    free = power and exponent is None
+    if power and exponent is not None:
+        coarse = [exponent]
+    candidates = []
     for below in splits:
         tried = [best_clip(sample, largest, bits, signed, below, a) for a in coarse]
-        for step in REFINEMENT if power else ():
+        for step in REFINEMENT if free else ():
             center = min(tried, key=lambda item: item.error).exponent or 1.0
-            for exponent in (round(center - step, 4), round(center + step, 4)):
-                tried.append(best_clip(sample, largest, bits, signed, below, exponent))
-        candidate = min(tried, key=lambda item: item.error)
-        if best is None or candidate.error < best.error:
-            best = candidate
-    assert best is not None
-    return best
+            for near in (round(center - step, 4), round(center + step, 4)):
+                tried.append(best_clip(sample, largest, bits, signed, below, near))
+        candidates.extend((below, code) for code in tried)
+    below, best = min(candidates, key=lambda item: item[1].error)
+    if cost is None:
+        return best
+    search = CostSearch(cost, bits, signed, below)
+    for other, code in candidates:
+        if other == below:
+            search.attempt(code.exponent, code.scale * reach(code.codebook))
+    for factor, step in MOVES if free else [(factor, 0.0) for factor, _ in MOVES]:
+        search.move(factor, step)
+    return search.best
+
+
+class CostSearch:
+    """Candidates of one split by exponent and clipping point, and the best of them so far."""
+
+    def __init__(self, cost: Cost, bits: int, signed: bool, below: int) -> None:
+        self.cost, self.bits, self.signed, self.below = cost, bits, signed, below
+        self.tried: dict[tuple[float | None, float], float] = {}
+        self.codes: dict[tuple[float | None, float], TensorCode] = {}
+
+    @property
+    def best(self) -> TensorCode:
+        """The candidate of least cost."""
+        return self.codes[min(self.tried, key=lambda key: self.tried[key])]
+
+    def attempt(self, exponent: float | None, clip: float) -> None:
+        """Measure one candidate, unless it is known."""
+        key = (exponent, clip)
+        if key in self.tried or not (exponent is None or 0.2 <= exponent <= 1.5):
+            return
+        codebook = make_levels(self.bits, self.signed, self.below, exponent)
+        code = TensorCode(codebook, clip / reach(codebook), exponent)
+        self.tried[key] = self.cost(code)
+        self.codes[key] = code
+
+    def move(self, factor: float, step: float) -> None:
+        """Move the clipping point by a factor as long as that helps, then the exponent by a
+        step."""
+        while True:
+            exponent, clip = min(self.tried, key=lambda key: self.tried[key])
+            self.attempt(exponent, clip * factor)
+            self.attempt(exponent, clip / factor)
+            if exponent is not None and step > 0:
+                self.attempt(round(exponent + step, 4), clip)
+                self.attempt(round(exponent - step, 4), clip)
+            if min(self.tried, key=lambda key: self.tried[key]) == (exponent, clip):
+                return
+
+
+def reach(codebook: Codebook) -> float:
+    """Return the largest magnitude of the levels."""
+    return float(np.abs(codebook.levels).max())
 
 
 def choose_splits(sample: Sample, bits: int) -> list[int]:
@@ -153,9 +222,8 @@ def best_clip(
 ) -> TensorCode:
     """Return the best scale of one codebook."""
     codebook = make_levels(bits, signed, below, exponent)
-    reach = float(np.abs(codebook.levels).max())
     options = []
     for clip in CLIPS:
-        scale = clip * largest / reach
+        scale = clip * largest / reach(codebook)
         options.append(TensorCode(codebook, scale, exponent, sample.error(codebook, scale)))
     return min(options, key=lambda item: item.error)

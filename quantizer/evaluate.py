@@ -9,19 +9,7 @@ from nupes.model.operators import MaxPool, Padding, Select
 from nupes.quantizer.fuse import Stage
 from nupes.quantizer.graph import Convolution, Pool
 
-__all__ = ["apply_function", "apply_operator", "input_moments"]
-
-MOMENT_ROWS = 8192
-"""Least number of outputs from which the input moments of a layer are taken, or 4 per input."""
-
-MOMENT_IMAGES = 16
-"""Least number of images that they come from; a quarter of the pixels of each at most."""
-
-DAMPING = 1e-4
-"""Share of the mean moment that is added to each input's own."""
-
-FULL_MOMENTS = 1200
-"""Largest kernel (taps times channels) with full moments; above it, their diagonal."""
+__all__ = ["apply_function", "apply_operator", "column", "pad_map"]
 
 
 def pad_map(x: Tensor, padding: Padding, value: float = 0.0) -> Tensor:
@@ -62,38 +50,3 @@ def column(values: np.ndarray) -> Tensor:
 def apply_function(stage: Stage, y: Tensor) -> Tensor:
     """Return the stage's function of its pre-activation."""
     return stage.function.apply(y)
-
-
-def input_moments(op: Convolution, x: Tensor) -> np.ndarray:
-    """Return the mean outer product of what each output reads, (g, k, k) float64, or its diagonal
-    (g, k) for large kernels; k counts (channel, tap) as in the weights."""
-    _, per_group, kh, kw = op.weight.shape
-    # In units of the largest input: the choice of weights does not depend on the unit.
-    padded = pad_map(x / x.abs().max().clamp_min(torch.finfo(x.dtype).tiny), op.padding)
-    area = [
-        (padded.shape[2 + axis] - op.dilation[axis] * ((kh, kw)[axis] - 1) - 1) // op.stride[axis]
-        + 1
-        for axis in (0, 1)
-    ]
-    size = per_group * kh * kw
-    full = size <= FULL_MOMENTS
-    wanted = max(MOMENT_ROWS, 4 * size)
-    images = min(len(x), max(MOMENT_IMAGES, -(-4 * wanted // (area[0] * area[1]))))
-    picks = torch.linspace(0, len(x) - 1, images).long()
-    pixels = min(area[0] * area[1], -(-wanted // images))
-    total = torch.zeros((op.groups, size, size) if full else (op.groups, size), dtype=torch.float64)
-    generator, rows = torch.Generator().manual_seed(0), len(picks) * pixels
-    for chunk in picks.split(max(1, (1 << 23) // (area[0] * area[1] * size * op.groups))):
-        patches = F.unfold(padded[chunk], (kh, kw), op.dilation, 0, op.stride)
-        chosen = torch.randperm(area[0] * area[1], generator=generator)[:pixels]
-        columns = patches[:, :, chosen].reshape(len(chunk), op.groups, size, pixels)
-        columns = columns.permute(1, 2, 0, 3).reshape(op.groups, size, -1)
-        if full:
-            total += (columns @ columns.transpose(1, 2)).double()
-        else:
-            total += columns.double().square().sum(2)
-    moments = (total / rows).numpy()
-    diagonal = np.einsum("gkk->gk", moments) if full else moments
-    # Inputs that the calibration never moved still count a little.
-    diagonal += DAMPING * diagonal.mean() or 1.0
-    return moments

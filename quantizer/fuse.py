@@ -8,6 +8,8 @@ stage reads is stored.
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from nupes.model.errors import UnsupportedError
 from nupes.model.operators import MaxPool, Padding, Select
@@ -71,6 +73,15 @@ class FusedNetwork:
     input_shift: np.ndarray
     stages: tuple[Stage, ...]
     output_shape: tuple[int, ...]
+
+    def scale_input(self, inputs: Tensor) -> Tensor:
+        """Return inputs (b, c, h, w) with the input's affine applied."""
+        shape = (1, -1, 1, 1)
+        scale, shift = (
+            torch.from_numpy(values.astype(np.float32)).reshape(shape)
+            for values in (self.input_scale, self.input_shift)
+        )
+        return inputs * scale + shift
 
     def readers(self) -> dict[str, list[Stage]]:
         """Return the stages that read each stored tensor, as operand or as residual."""

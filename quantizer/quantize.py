@@ -1,6 +1,7 @@
 """The front of the quantizer: a PyTorch module to an integer network in one call."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from typing import Any, Literal
 
 import torch
@@ -12,10 +13,13 @@ from nupes.model.network import IntegerNetwork
 from nupes.quantizer.bits import plan_bits
 from nupes.quantizer.calibrate import check_range, gather_batches, synthesize_inputs
 from nupes.quantizer.capture import capture, export_module
+from nupes.quantizer.choose import choose
+from nupes.quantizer.describe import describe
+from nupes.quantizer.equalize import equalize
 from nupes.quantizer.fuse import fuse
 from nupes.quantizer.lower import lower
+from nupes.quantizer.recipe import Recipe, make_recipe
 from nupes.quantizer.scheme import parse_scheme
-from nupes.quantizer.weights import Solver, round_to_nearest
 
 __all__ = ["quantize"]
 
@@ -35,10 +39,10 @@ def quantize(
     input_range: tuple[float, float] | None = None,
     ends: int | None = 8,
     input_bits: int | None = None,
-    codebook: Literal["power", "uniform"] = "power",
+    method: str | Recipe | None = None,
+    codebook: Literal["power", "uniform"] | None = None,
     overrides: Mapping[str, str] | None = None,
     residual_bits: int | None = 8,
-    solver: Solver = round_to_nearest,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> IntegerNetwork:
     """Return the integer network of a trained module.
@@ -55,12 +59,14 @@ def quantize(
         ends: bits of the first and last layer's weights, of the network's input and of the last
             layer's input; ``None`` for those of the scheme.
         input_bits: bits of the network's input; ``None`` for those of the ends.
-        codebook: ``power`` (exponents searched per layer) or ``uniform``. Eight bits are uniform.
+        method: ``nupes``, ``search``, ``powerquant``, ``rtn`` or a ``Recipe`` of your own; ``None``
+            for ``nupes`` with calibration data and ``search`` without.
+        codebook: ``power`` (exponents per layer) or ``uniform``; ``None`` for the method's own.
+            Eight bits are uniform.
         overrides: schemes of the layers whose name matches a pattern (``fnmatch``), such as
             ``{"layer3.*": "W8A8"}``: their weights, and the tensor that they read.
         residual_bits: bits of tensors that are read only by an addition; ``None`` for those of the
             scheme.
-        solver: how weights become codes.
         progress: called as ``progress(layer, done, total)``.
 
     Raises:
@@ -68,9 +74,9 @@ def quantize(
         InputError: an argument breaks its rule.
     """
     parsed = parse_scheme(scheme)
-    check_options(
-        module, codebook, {"ends": ends, "input_bits": input_bits, "residual_bits": residual_bits}
-    )
+    default = "nupes" if calibration is not None else "search"
+    recipe = make_recipe(default if method is None else method, codebook)
+    check_options(module, {"ends": ends, "input_bits": input_bits, "residual_bits": residual_bits})
     inputs = None if calibration is None else gather_batches(calibration)
     if inputs is None:
         if input_shape is None or input_range is None:
@@ -96,27 +102,24 @@ def quantize(
             f"{tuple(inputs.shape[1:])}"
         )
     plan = plan_bits(network, parsed, ends, input_bits, residual_bits, overrides or {})
+    repair = calibration is None
+    inputs = limit_images(inputs, network)
+    if recipe.equalize:
+        network = equalize(network, inputs, recipe.equalize)
+    choices = choose(network, inputs, plan, recipe, repair=repair, progress=progress)
     metadata = {
         "scheme": str(parsed),
         "ends": ends,
-        "codebook": codebook,
         "input_bits": input_bits,
         "residual_bits": residual_bits,
-        "calibration": "data" if calibration is not None else "batch-norm statistics",
+        "calibration": "batch-norm statistics" if repair else "data",
+        "recipe": asdict(recipe),
+        "layers": describe(network, inputs, choices),
     }
-    return lower(
-        network,
-        limit_images(inputs, network),
-        plan,
-        codebook,
-        metadata,
-        repair=calibration is None,
-        solver=solver,
-        progress=progress,
-    )
+    return lower(network, choices, metadata)
 
 
-def check_options(module: Any, codebook: Any, bits: Mapping[str, Any]) -> None:
+def check_options(module: Any, bits: Mapping[str, Any]) -> None:
     """Refuse options of a wrong kind or range."""
     if not isinstance(module, (nn.Module, ExportedProgram)):
         raise InputError(
@@ -125,8 +128,6 @@ def check_options(module: Any, codebook: Any, bits: Mapping[str, Any]) -> None:
     for name, count in bits.items():
         if count is not None and (isinstance(count, bool) or count not in range(2, 9)):
             raise InputError(f"{name} must be 2 to 8 bits or None, not {count!r}")
-    if codebook not in ("power", "uniform"):
-        raise InputError(f"codebook must be 'power' or 'uniform', not {codebook!r}")
 
 
 def limit_images(inputs: Tensor, network: Any) -> Tensor:

@@ -1,18 +1,14 @@
-"""Weight codes: for a codebook, the code of every weight and the scale of every output channel.
+"""The codebook of a layer's weights: the power exponent that costs its outputs the least."""
 
-A solver is a function ``(weight, gram, codebook) -> Solution`` for one matrix product; every solver
-serves every codebook. ``round_to_nearest`` is the plain one. ``choose_weights`` searches the
-exponent around it.
-"""
-
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
-from nupes.model.codebook import Codebook, make_codebook
+from nupes.model.codebook import Codebook, Family, make_codebook
+from nupes.quantizer.recipe import Recipe
+from nupes.quantizer.solver import STEPS, Solution, compose
 
-__all__ = ["EXPONENTS", "Solution", "Solver", "choose_weights", "output_error", "round_to_nearest"]
+__all__ = ["EXPONENTS", "choose_weights", "network_exponent"]
 
 EXPONENTS = np.arange(0.2, 1.21, 0.1).round(4)
 """Coarse grid of power exponents. Heavy-tailed weights have several valleys, so the grid comes
@@ -21,98 +17,77 @@ first."""
 REFINEMENT = (0.05, 0.025)
 """Steps of the finer searches around the best exponent."""
 
-CLIPS = np.linspace(0.45, 1.0, 12)
-"""Clipping points tried for each channel, as fractions of its largest magnitude."""
+MIDRISE_BITS = 3
+"""Most bits at which levels without a zero are tried: at 2 bits a zero costs one level of four."""
 
 WEIGHT_LMAX = 127
 """Outermost level of power weights."""
-
-
-@dataclass(frozen=True, eq=False)
-class Solution:
-    """Codes (g, n, k) uint8, scale (g, n) and output error (g, n) float64 of weights (g, n, k)."""
-
-    codes: np.ndarray
-    scale: np.ndarray
-    error: np.ndarray
-
-
-Solver = Callable[[np.ndarray, np.ndarray, Codebook], Solution]
-"""Weights (g, n, k) of g groups, mean outer products of the inputs (g, k, k) or their diagonals (g,
-k), codebook."""
-
-
-def apply_moments(weight: np.ndarray, gram: np.ndarray) -> np.ndarray:
-    """Return weights (g, n, k) times the input moments (g, k, k), or their diagonal (g, k)."""
-    return weight * gram[:, None] if gram.ndim == 2 else weight @ gram
-
-
-def output_error(delta: np.ndarray, gram: np.ndarray) -> np.ndarray:
-    """Return the mean squared output error (g, n) of weight errors (g, n, k)."""
-    return np.einsum("gnk,gnk->gn", apply_moments(delta, gram), delta)
-
-
-def round_to_nearest(weight: np.ndarray, gram: np.ndarray, codebook: Codebook) -> Solution:
-    """Round each weight to its nearest level, for several clipping points of each channel.
-
-    The scale of rounded levels ``l`` is then the one with the least output error, ``w G l / l G
-    l``, which leaves the error ``w G w - (w G l)**2 / l G l``; the clipping point with the least
-    error stays.
-    """
-    levels = codebook.levels.astype(np.float64)
-    largest = np.abs(weight).max(axis=2)
-    dead = largest == 0
-    # Single precision is far below the rounding error of few bits, and twice as fast.
-    gram = gram.astype(np.float32 if codebook.bits < 6 else np.float64)
-    levels = levels.astype(gram.dtype)
-    target = apply_moments(weight, gram.astype(np.float64))
-    power = np.einsum("gnk,gnk->gn", target, weight)
-    codes = np.zeros(weight.shape, np.uint8)
-    scale = np.zeros(largest.shape)
-    error = np.full(largest.shape, np.inf)
-    for clip in CLIPS:
-        step = np.where(dead, 1.0, clip * largest / levels[-1])
-        tried = codebook.nearest(weight / step[..., None])
-        level = levels[tried]
-        square = np.einsum("gnk,gnk->gn", apply_moments(level, gram), level)
-        cross = np.einsum("gnk,gnk->gn", target, level)
-        fits = (square > 0) & (cross > 0)
-        fitted = np.where(fits, cross / np.where(fits, square, 1), step)
-        loss = np.maximum(power - 2 * fitted * cross + fitted**2 * square, 0)
-        better = loss < error
-        codes[better], scale[better], error[better] = tried[better], fitted[better], loss[better]
-    return Solution(codes, scale, error)
 
 
 def choose_weights(
     weight: np.ndarray,
     gram: np.ndarray,
     bits: int,
-    family: str,
-    solver: Solver = round_to_nearest,
+    recipe: Recipe,
+    exponent: float | None = None,
 ) -> tuple[Codebook, Solution]:
-    """Return the codebook of a layer and its codes.
+    """Return the codebook of a layer's weights (g, n, k), and their codes.
 
-    The exponent of a power codebook minimises the output error summed over channels: coarse grid,
-    then refined.
+    The exponent of a power codebook minimises the output error summed over channels, unless it is
+    given: coarse grid, then refined. At 2 and 3 bits mid-rise levels are tried too.
     """
-    if family == "uniform":
+    solver = compose(*(STEPS[name] for name in recipe.steps))
+    if recipe.metric == "weight":
+        gram = np.ones((gram.shape[0], gram.shape[-1]))
+    if recipe.family == "uniform" or bits == 8:
         codebook = make_codebook("uniform", bits, signed=True)
         return codebook, solver(weight, gram, codebook)
-    tried: dict[float, tuple[float, Codebook, Solution]] = {}
+    if exponent is not None:
+        codebook = make_codebook("power", bits, True, WEIGHT_LMAX, exponent)
+        return codebook, solver(weight, gram, codebook)
+    tried: dict[tuple[Family, float], tuple[float, Codebook, Solution]] = {}
 
-    def attempt(exponent: float) -> None:
-        key = round(exponent, 4)
-        if key not in tried and 0.2 <= key <= 1.2:
-            codebook = make_codebook("power", bits, True, WEIGHT_LMAX, key)
+    def attempt(kind: Family, exponent: float) -> None:
+        key = (kind, round(exponent, 4))
+        if key not in tried and 0.2 <= key[1] <= 1.2:
+            codebook = make_codebook(kind, bits, True, WEIGHT_LMAX, key[1])
             solution = solver(weight, gram, codebook)
             tried[key] = (float(solution.error.sum()), codebook, solution)
 
-    for exponent in EXPONENTS:
-        attempt(float(exponent))
+    kinds: list[Family] = ["power", "power-midrise"] if bits <= MIDRISE_BITS else ["power"]
+    for kind in kinds:
+        for coarse in EXPONENTS:
+            attempt(kind, float(coarse))
     for step in REFINEMENT:
-        best = min(tried, key=lambda key: tried[key][0])
-        attempt(best - step)
-        attempt(best + step)
+        kind, best = min(tried, key=lambda key: tried[key][0])
+        attempt(kind, best - step)
+        attempt(kind, best + step)
     _, codebook, solution = min(tried.values(), key=lambda item: item[0])
     return codebook, solution
+
+
+def network_exponent(weights: Sequence[np.ndarray], bits: Sequence[int], p: float = 2.0) -> float:
+    """Return the one exponent that reconstructs all weights (n, k) best at their bits, without
+    data: least ``sum |W - dequantize(quantize(W))|_p``, each channel scaled to its largest weight.
+
+    Source: PowerQuant (Yvinec et al., arXiv 2301.09858), whose Nelder-Mead search a grid and its
+    refinement replace, because the error of heavy-tailed weights has several valleys.
+    """
+
+    def error(exponent: float) -> float:
+        total = 0.0
+        for weight, count in zip(weights, bits, strict=True):
+            codebook = make_codebook("power", count, True, WEIGHT_LMAX, exponent)
+            scale = np.abs(weight).max(1, keepdims=True) / codebook.levels[-1]
+            scale = np.where(scale > 0, scale, 1.0)
+            delta = weight - scale * codebook.levels[codebook.nearest(weight / scale)]
+            total += float((np.abs(delta) ** p).sum() ** (1 / p))
+        return total
+
+    tried = {float(exponent): error(float(exponent)) for exponent in EXPONENTS}
+    for step in (*REFINEMENT, REFINEMENT[-1] / 2):
+        best = min(tried, key=lambda exponent: tried[exponent])
+        for exponent in (round(best - step, 4), round(best + step, 4)):
+            if EXPONENTS[0] <= exponent <= EXPONENTS[-1]:
+                tried.setdefault(exponent, error(exponent))
+    return min(tried, key=lambda exponent: tried[exponent])

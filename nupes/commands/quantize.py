@@ -48,8 +48,16 @@ def quantize(
         typer.Option(metavar="BITS", help="Bits of the first and last layer and of the input."),
     ] = 8,
     codebook: Annotated[
-        str, typer.Option(metavar="NAME", help="power (exponent searched per layer) or uniform.")
-    ] = "power",
+        str | None,
+        typer.Option(metavar="NAME", help="power (exponents per layer) or uniform."),
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="nupes (with data), search (without), powerquant, rtn.",
+        ),
+    ] = None,
     override: Annotated[
         list[str] | None,
         typer.Option(
@@ -87,6 +95,7 @@ def quantize(
                 input_shape=shape,  # pyright: ignore[reportArgumentType] - of three, see above
                 input_range=limits,
                 ends=ends,
+                method=method,
                 codebook=codebook,  # pyright: ignore[reportArgumentType] - checked by run
                 overrides=overrides,
                 progress=lambda _, done, total: report.count(done, total),

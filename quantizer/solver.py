@@ -1,0 +1,177 @@
+"""Solvers: for a codebook, the code of every weight and the scale of every output channel.
+
+The problem of one layer is ``min (V - W) G (V - W)'`` over ``V = scale * levels[codes]``: weights
+``W`` (g, n, k) of g groups and n channels each, and the moments ``G`` of the inputs, (g, k, k) or
+their diagonals (g, k). A *step* takes a solution to one that is no worse in any channel; steps
+compose, and every step serves every codebook, because it knows of one only its levels.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from nupes.model.codebook import Codebook
+
+__all__ = [
+    "STEPS",
+    "Solution",
+    "Solver",
+    "Step",
+    "compose",
+    "descend",
+    "gptq",
+    "output_error",
+    "refit",
+    "round_to_nearest",
+]
+
+CLIPS = np.linspace(0.45, 1.0, 12)
+"""Clipping points tried for each channel, as fractions of its largest magnitude."""
+
+SWEEPS = 3
+"""Most sweeps of coordinate descent over all weights."""
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """Codes (g, n, k) uint8, scale (g, n) and output error (g, n) float64."""
+
+    codes: np.ndarray
+    scale: np.ndarray
+    error: np.ndarray
+
+
+Solver = Callable[[np.ndarray, np.ndarray, Codebook], Solution]
+"""(weight, moments, codebook) to a solution."""
+
+Step = Callable[[np.ndarray, np.ndarray, Codebook, Solution], Solution]
+"""(weight, moments, codebook, start) to a solution that is no worse in any channel."""
+
+
+def apply_moments(weight: np.ndarray, gram: np.ndarray) -> np.ndarray:
+    """Return weights (g, n, k) times the input moments (g, k, k), or their diagonal (g, k)."""
+    return weight * gram[:, None] if gram.ndim == 2 else weight @ gram
+
+
+def output_error(delta: np.ndarray, gram: np.ndarray) -> np.ndarray:
+    """Return the mean squared output error (g, n) of weight errors (g, n, k)."""
+    return np.einsum("gnk,gnk->gn", apply_moments(delta, gram), delta)
+
+
+def solution_of(
+    weight: np.ndarray, gram: np.ndarray, codebook: Codebook, codes: np.ndarray, scale: np.ndarray
+) -> Solution:
+    """Return codes and scales with their output error."""
+    delta = codebook.levels[codes] * scale[..., None] - weight
+    return Solution(codes, scale, np.maximum(output_error(delta, gram), 0))
+
+
+def better(first: Solution, second: Solution) -> Solution:
+    """Return, channel by channel, the solution with less error; the first where they are equal."""
+    wins = second.error < first.error
+    return Solution(
+        np.where(wins[..., None], second.codes, first.codes),
+        np.where(wins, second.scale, first.scale),
+        np.where(wins, second.error, first.error),
+    )
+
+
+def compose(*steps: Step) -> Solver:
+    """Return the solver that rounds to nearest and then takes the steps in turn."""
+
+    def solve(weight: np.ndarray, gram: np.ndarray, codebook: Codebook) -> Solution:
+        solution = round_to_nearest(weight, gram, codebook)
+        for step in steps:
+            solution = step(weight, gram, codebook, solution)
+        return solution
+
+    return solve
+
+
+def round_to_nearest(weight: np.ndarray, gram: np.ndarray, codebook: Codebook) -> Solution:
+    """Round each weight to its nearest level, for several clipping points of each channel; of
+    those, and the scales fitted to their codes, the one with the least output error stays."""
+    levels = codebook.levels.astype(np.float64)
+    largest = np.abs(weight).max(axis=2)
+    best = None
+    for clip in CLIPS:
+        scale = np.where(largest == 0, 1.0, clip * largest / np.abs(levels).max())
+        codes = codebook.nearest(weight / scale[..., None])
+        tried = solution_of(weight, gram, codebook, codes, scale)
+        tried = refit(weight, gram, codebook, tried)
+        best = tried if best is None else better(best, tried)
+    assert best is not None
+    return best
+
+
+def refit(weight: np.ndarray, gram: np.ndarray, codebook: Codebook, start: Solution) -> Solution:
+    """Fit each channel's scale to its levels ``l``: ``w G l / l G l``, where that is positive."""
+    levels = codebook.levels[start.codes].astype(np.float64)
+    applied = apply_moments(levels, gram)
+    square = np.einsum("gnk,gnk->gn", applied, levels)
+    cross = np.einsum("gnk,gnk->gn", applied, weight)
+    fits = (square > 0) & (cross > 0)
+    scale = np.where(fits, cross / np.where(fits, square, 1), start.scale)
+    return better(start, solution_of(weight, gram, codebook, start.codes, scale))
+
+
+def gptq(weight: np.ndarray, gram: np.ndarray, codebook: Codebook, start: Solution) -> Solution:
+    """Round the weights in order of falling moment, each error spread over those that follow.
+
+    Source: Frantar et al., GPTQ, arXiv 2210.17323, equation 2 in its Cholesky form.
+    """
+    if gram.ndim == 2:
+        return start  # Without products of inputs there is nothing to spread.
+    diagonal = np.einsum("gkk->gk", gram)
+    order = np.argsort(-diagonal, axis=1)
+    ordered = np.take_along_axis(weight, order[:, None], 2)
+    matrix = np.take_along_axis(gram, order[:, :, None], 1)
+    matrix = np.take_along_axis(matrix, order[:, None], 2)
+    ridge = 1e-6 * diagonal.mean(1)[:, None, None] * np.eye(gram.shape[1])
+    upper = np.swapaxes(np.linalg.cholesky(np.linalg.inv(matrix + ridge)), 1, 2)
+    codes = np.zeros(weight.shape, np.uint8)
+    levels = codebook.levels.astype(np.float64)
+    for k in range(weight.shape[2]):
+        codes[:, :, k] = codebook.nearest(ordered[:, :, k] / start.scale)
+        error = ordered[:, :, k] - levels[codes[:, :, k]] * start.scale
+        error = error / upper[:, k, k][:, None]
+        ordered[:, :, k:] -= error[..., None] * upper[:, None, k, k:]
+    restored = np.zeros_like(codes)
+    np.put_along_axis(restored, np.broadcast_to(order[:, None], codes.shape), codes, 2)
+    return better(start, solution_of(weight, gram, codebook, restored, start.scale))
+
+
+def descend(weight: np.ndarray, gram: np.ndarray, codebook: Codebook, start: Solution) -> Solution:
+    """Move one weight at a time to its best code, all others fixed, until none moves.
+
+    Every code is open to every weight: with residual ``r = (V - W) G`` the best real value of
+    weight k is ``V_k - r_k / G_kk``, and its best code the nearest to that.
+    """
+    if gram.ndim == 2:
+        return start
+    levels = codebook.levels.astype(np.float64)
+    middle = (levels[1:] + levels[:-1]) / 2
+    diagonal = np.einsum("gkk->gk", gram)
+    scale = start.scale
+    codes = start.codes.copy()
+    values = levels[codes]
+    residual = (values * scale[..., None] - weight) @ gram / scale[..., None]
+    for _ in range(SWEEPS):
+        moved = False
+        for k in range(weight.shape[2]):
+            wish = values[:, :, k] - residual[:, :, k] / diagonal[:, None, k]
+            code = np.searchsorted(middle, wish, side="right")
+            step = levels[code] - values[:, :, k]
+            if not step.any():
+                continue
+            moved = True
+            codes[:, :, k], values[:, :, k] = code, levels[code]
+            residual += step[..., None] * gram[:, None, k]
+        if not moved:
+            break
+    return better(start, solution_of(weight, gram, codebook, codes, scale))
+
+
+STEPS: dict[str, Step] = {"refit": refit, "gptq": gptq, "cd": descend}
+"""Steps by name; ``rtn`` is where each composition starts."""

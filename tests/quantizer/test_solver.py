@@ -1,0 +1,111 @@
+"""The solver: consistent errors, steps that never lose, and optima that are known."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nupes.model.codebook import Codebook, make_codebook, table_codebook
+from nupes.quantizer.solver import (
+    STEPS,
+    Solution,
+    compose,
+    output_error,
+    refit,
+    round_to_nearest,
+)
+
+CODEBOOKS = [
+    make_codebook("uniform", 2, True),
+    make_codebook("uniform", 4, True),
+    make_codebook("power", 3, True, 127, 0.5),
+    make_codebook("power-midrise", 2, True, 127, 0.6),
+    table_codebook([-128, -64, -32, -1, 2, 40, 90, 127], 3),
+]
+
+
+def moments(groups: int, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Return the mean outer product of correlated inputs, (g, k, k)."""
+    inputs = rng.normal(size=(groups, 4 * size, size)) + rng.normal(size=(groups, 4 * size, 1))
+    return inputs.transpose(0, 2, 1) @ inputs / (4 * size)
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, Codebook]:
+    """Draw weights (g, n, k), moments or their diagonals, and a codebook."""
+    groups, rows, size = draw(st.integers(1, 3)), draw(st.integers(1, 4)), draw(st.integers(1, 10))
+    rng = np.random.default_rng(draw(st.integers(0, 2**31)))
+    weight = rng.laplace(size=(groups, rows, size))
+    gram = moments(groups, size, rng)
+    if draw(st.booleans()):
+        gram = np.einsum("gkk->gk", gram).copy()
+    if draw(st.booleans()):
+        weight[0, 0] = 0
+    return weight, gram, draw(st.sampled_from(CODEBOOKS))
+
+
+def check(weight: np.ndarray, gram: np.ndarray, codebook: Codebook, solution: Solution) -> None:
+    """Check that a solution's error is the error of its codes and scales."""
+    real = codebook.levels[solution.codes] * solution.scale[..., None]
+    error = output_error(weight - real, gram)
+    np.testing.assert_allclose(solution.error, error, atol=1e-9 * (1 + error.max()))
+    assert (solution.scale > 0).all()
+
+
+@given(problems())
+def test_rounding_is_consistent_and_fits_the_scale(problem) -> None:
+    weight, gram, codebook = problem
+    solution = round_to_nearest(*problem)
+    check(*problem, solution)
+    # Never worse than the whole range without clipping.
+    largest = np.abs(weight).max(axis=2, keepdims=True)
+    scale = np.where(largest > 0, largest / np.abs(codebook.levels).max(), 1.0)
+    plain = weight - scale * codebook.levels[codebook.nearest(weight / scale)]
+    assert (solution.error <= output_error(plain, gram) * (1 + 1e-9) + 1e-12).all()
+
+
+@pytest.mark.parametrize("name", STEPS)
+@given(problem=problems())
+def test_a_step_never_loses_in_any_channel(name: str, problem) -> None:
+    start = round_to_nearest(*problem)
+    solution = STEPS[name](*problem, start)
+    check(*problem, solution)
+    assert (solution.error <= start.error).all()
+
+
+@given(problems())
+def test_steps_compose(problem) -> None:
+    solution = compose(*STEPS.values(), refit)(*problem)
+    check(*problem, solution)
+    assert (solution.error <= round_to_nearest(*problem).error).all()
+
+
+@given(st.integers(0, 2**31))
+def test_descent_ends_where_no_single_code_can_be_better(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    weight, gram = rng.laplace(size=(1, 1, 3)), moments(1, 3, rng)
+    codebook = CODEBOOKS[2]
+    solution = STEPS["cd"](weight, gram, codebook, round_to_nearest(weight, gram, codebook))
+    for k, code in itertools.product(range(3), range(len(codebook))):
+        codes = solution.codes.copy()
+        codes[0, 0, k] = code
+        real = codebook.levels[codes] * solution.scale[..., None]
+        assert output_error(weight - real, gram) >= solution.error - 1e-9
+
+
+def test_descent_beats_rounding_on_correlated_inputs() -> None:
+    rng = np.random.default_rng(0)
+    weight, gram = rng.laplace(size=(1, 16, 64)), moments(1, 64, rng)
+    codebook = make_codebook("power", 4, True, 127, 0.6)
+    start = round_to_nearest(weight, gram, codebook)
+    for name in ("gptq", "cd"):
+        assert STEPS[name](weight, gram, codebook, start).error.sum() < 0.8 * start.error.sum()
+
+
+def test_a_dead_channel_has_the_levels_nearest_to_zero() -> None:
+    weight = np.ones((1, 2, 3))
+    weight[0, 1] = 0
+    solution = compose(*STEPS.values())(weight, np.eye(3)[None], CODEBOOKS[2])
+    assert (CODEBOOKS[2].levels[solution.codes[0, 1]] == 0).all()
