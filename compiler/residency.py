@@ -64,6 +64,7 @@ class Residency:
             Destination.SCALE: Slots(config.param_slots),
             Destination.THRESHOLD: Slots(ENCODER_SLOTS),
             Destination.DESCRIPTOR: Slots(DESCRIPTOR_SLOTS),
+            Destination.PRODUCT: Slots(1),
         }
         self.queued: list[tuple[Entries, int, int]] = []
         self.asked: list[tuple[Slots, int]] = []
@@ -95,11 +96,16 @@ class Residency:
         return slot
 
     def table(self, memory: Destination, table: np.ndarray) -> int:
-        """Return the slot of a decode table, int16 (2**code_bits,)."""
+        """Return the slot of a decode table, int16 (at most 2**code_bits,)."""
         shift = self.config.code_bits
         return self.ask(
             memory, table.tobytes(), lambda slot: [(memory, slot << shift, table.tolist())]
         )
+
+    def products(self, table: np.ndarray) -> None:
+        """Bring the product table of pair cells, int64, in the order of its addresses."""
+        memory = Destination.PRODUCT
+        self.ask(memory, table.tobytes(), lambda _: [(memory, 0, table.tolist())])
 
     def parameters(self, layer: Layer, column: int, skip: Planes | None) -> int:
         """Return the slot of a column tile's requantization parameters; ``skip`` are the skip

@@ -5,11 +5,12 @@ builds no images.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from nupes.compiler.layout import InputLayout, TensorLayout, patch_input, plain_input, zero_digits
+from nupes.compiler.operands import LayerOperands, layer_operands, pair_entries
 from nupes.compiler.placement import Placement, check_levels, place
 from nupes.compiler.prefetch import lag_after, prefetch
 from nupes.compiler.residency import Entries, Residency
@@ -48,7 +49,7 @@ class Work:
     layer: Layer
     op: Conv | AveragePool | Select
     matrix: Matrix
-    tables: np.ndarray
+    operands: LayerOperands
     descriptor: dict[str, int]
     passes: list[list[WeightTile]]
     packed: bool
@@ -266,25 +267,27 @@ class Scheduler:
 
     def work(self, layer: Layer, op: Conv | AveragePool | Select) -> Work:
         """Prepare a layer for the array; raise ``CapacityError`` if its accumulators could
-        overflow.
+        overflow, ``UnsupportedError`` for codebooks that the cells cannot hold.
         """
         config, planes = self.config, self.place.planes[layer.input]
-        tensor, tables = self.network.tensors[layer.input], planes.tables
+        tensor = self.network.tensors[layer.input]
         height, width, channels = output_shape(op, tensor.shape)
         packed = layer is self.place.patched
         if isinstance(op, Conv):
             where = f"layer {layer.name!r}"
             check_levels(where, op.codebook, "weight_level_bits", config)
-        if not isinstance(op, Conv):
-            matrix = identity_matrix(op, tensor.shape[2], config)
-        elif packed:
+        if packed:
             zero = zero_digits(planes, tensor.codebook.levels)
-            tables = tables if zero is None else zero[0]
-            matrix = patch_matrix(op, config)
+            planes = planes if zero is None else replace(planes, tables=zero[0])
+        operands = layer_operands(layer, tensor, planes, config)
+        if not isinstance(op, Conv):
+            matrix = identity_matrix(op, tensor.shape[2], operands)
+        elif packed:
+            matrix = patch_matrix(op, operands)
         else:
-            matrix = conv_matrix(op, tensor.shape[2], config)
+            matrix = conv_matrix(op, tensor.shape[2], operands)
         window = 1 if isinstance(op, Conv) else op.kernel[0] * op.kernel[1]
-        bound = partial_sum_bound(matrix, tables) * window
+        bound = partial_sum_bound(matrix, operands.activations.levels) * window
         if bound >= 1 << (config.acc_bits - 1):
             raise CapacityError(
                 f"layer {layer.name!r}: accumulator could reach {bound}, beyond acc_bits "
@@ -295,9 +298,10 @@ class Scheduler:
         if not packed:
             values |= self.walk(op, source, width)
         columns = range(-(-channels // config.cols))
-        passes = [matrix.column_tile(column, len(tables), config) for column in columns]
+        count = len(operands.activations.planes)
+        passes = [matrix.column_tile(column, count, config) for column in columns]
         return Work(
-            layer, op, matrix, tables, values, passes, packed, height * width, width
+            layer, op, matrix, operands, values, passes, packed, height * width, width
         )  # fmt: skip
 
     def emit_work(self, work: Work) -> None:
@@ -308,10 +312,10 @@ class Scheduler:
                     left = len(passes) - 1 - index
                     self.emit_tile(work, column, tile, index == 0, left, first, count)
                     if work.packed:
-                        self.load_patches(tile, first, count if column == 0 else 0)
-        self.load_patches(None, 0, 0)
+                        self.load_patches(work, tile, first, count if column == 0 else 0)
+        self.load_patches(work, None, 0, 0)
 
-    def load_patches(self, tile: WeightTile | None, first: int, count: int) -> None:
+    def load_patches(self, work: Work, tile: WeightTile | None, first: int, count: int) -> None:
         """Follow a tile with the transfer of the run of packed input that it is the first to read.
 
         Only the run's first word comes at once, the others after the next tile: so that one's
@@ -322,8 +326,11 @@ class Scheduler:
         self.late = (0, 0)
         if tile is not None and count and self.place.patches is not None:
             word, part = divmod(tile.slice_index * self.config.rows, self.config.lanes)
-            if part == 0 and tile.weight_plane == 0:
-                run = self.place.patches.address(tile.activation_plane, word, first)
+            planes = work.operands.activations.planes
+            plane = planes[tile.activation_plane]
+            fresh = plane not in planes[: tile.activation_plane]
+            if part == 0 and tile.weight_plane == 0 and fresh:
+                run = self.place.patches.address(plane, word, first)
                 self.late = (run + 1, count - 1)
                 # Runs follow one another, so the rest of the last one and this word are one LOAD.
                 address, words = (address, words + 1) if words else (run, 1)
@@ -337,24 +344,24 @@ class Scheduler:
         config, op, layer = self.config, work.op, work.layer
         group, part = divmod(tile.slice_index * config.rows, config.lanes)
         out_group, out_part = divmod(column * config.cols, config.lanes)
+        operands, i, j = work.operands, tile.weight_plane, tile.activation_plane
+        plane = operands.activations.planes[j]
         values = dict(work.descriptor)
         reads: list[tuple[int, int]] = []
         writes: list[tuple[int, int]] = []
         if work.packed:
             assert self.place.patches is not None
-            base = self.place.patches.address(tile.activation_plane, group, first)
+            base = self.place.patches.address(plane, group, first)
             values |= {"step_x": 1, "width": count, "height": 1, "stride_x": 1, "out_width": count}
             values |= {"kernel_w": 1, "kernel_h": 1, "planes": 1}
             fields = {"address": base, "row_address": base, "chase": 1}
         else:
             source = self.place.layouts[layer.input]
-            fields = self.start(
-                op, source, tile.activation_plane, group, tile.tap, first, work.out_width
-            )
+            fields = self.start(op, source, plane, group, tile.tap, first, work.out_width)
             rows = (first + count - 1) // work.out_width - first // work.out_width
             bottom = fields["y"] + rows * op.stride[0]
             bottom += (values["kernel_h"] - 1) * op.dilation[0] + 1
-            reads.append(rows_of(source, tile.activation_plane, group, fields["y"], bottom))
+            reads.append(rows_of(source, plane, group, fields["y"], bottom))
         fields |= {
             "opcode": Opcode.TILE,
             "first": int(first_pass),
@@ -364,13 +371,16 @@ class Scheduler:
             "slice": part // config.rows,
             "out_slice": out_part // config.cols,
             "count": count,
+            "shift": operands.weights.shifts[i] + operands.activations.shifts[j],
             "weight_slot": self.residency.table(
-                Destination.WEIGHT_TABLE, work.matrix.tables[tile.weight_plane]
+                Destination.WEIGHT_TABLE, operands.weight_entries(i, config)
             ),
             "activation_slot": self.residency.table(
-                Destination.ACTIVATION_TABLE, work.tables[tile.activation_plane]
+                Destination.ACTIVATION_TABLE, operands.activation_entries(j, config)
             ),
         }
+        if config.mac == "pair":
+            self.residency.products(pair_entries(operands, config))
         if layer.output is not None:
             slot, depth = self.residency.encoder(layer, self.place.planes[layer.output.name], left)
             values |= {"encoder_slot": slot, "encoder_depth": depth}

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from nupes.compiler.layout import pack_words
+from nupes.compiler.operands import LayerOperands
 from nupes.model.operators import AveragePool, Conv, Select
-from nupes.model.planes import split_planes
 from nupes.rtl.config import ArrayConfig
 
 __all__ = [
@@ -26,8 +26,8 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class WeightTile:
-    """One pass: input channels from ``slice_index * rows`` on, at one tap, of one weight and one
-    activation plane.
+    """One pass: input channels from ``slice_index * rows`` on, at one tap, for one pass of the
+    weights' operands and one of the activations'.
 
     ``payload`` counts port words; ``masked`` says whether mask words are among them.
     """
@@ -49,9 +49,9 @@ class WeightTile:
 class Matrix:
     """The weights of a layer as the array sees them.
 
-    ``digits`` (planes, taps, k, n) uint8; ``present`` (k, n) bool says where an operand exists at
-    all (None: everywhere); ``tables`` (planes, 2**code_bits) int16. ``zero`` (planes,) is a digit
-    of level 0 per plane, or -1 where none exists.
+    ``digits`` (passes, taps, k, n) uint8; ``present`` (k, n) bool says where an operand exists at
+    all (None: everywhere); ``tables`` (passes, 2**code_bits) are the levels of the digits. ``zero``
+    (passes,) is a digit of level 0 per pass, or -1 where none exists.
     """
 
     digits: np.ndarray
@@ -70,7 +70,7 @@ class Matrix:
         return self.digits.shape[3]
 
     def column_tile(self, column: int, planes: int, config: ArrayConfig) -> list[WeightTile]:
-        """Return the passes of one column tile for an input of ``planes`` planes, in execution
+        """Return the passes of one column tile for an input of ``planes`` passes, in execution
         order.
         """
         k = self.digits.shape[2]
@@ -117,11 +117,11 @@ def zeros_of(tables: np.ndarray) -> tuple[int, ...]:
     return tuple(int(index[0]) if len(index) else -1 for index in found)
 
 
-def conv_matrix(op: Conv, channels: int, config: ArrayConfig) -> Matrix:
+def conv_matrix(op: Conv, channels: int, layer: LayerOperands) -> Matrix:
     """Return the matrix of a convolution over ``channels`` input channels; groups become block-
     diagonal.
     """
-    planes = split_planes(op.codebook, config.code_bits)
+    assert layer.digits is not None
     n, per_group, kh, kw = op.codes.shape
     codes = op.codes.transpose(2, 3, 1, 0).reshape(kh * kw, per_group, n)
     present = None
@@ -134,32 +134,33 @@ def conv_matrix(op: Conv, channels: int, config: ArrayConfig) -> Matrix:
             dense[:, rows, columns] = codes[:, :, columns]
             present[rows, columns] = True
         codes = dense
-    digits = np.moveaxis(planes.digits[codes], -1, 0)
-    return Matrix(digits, planes.tables, present, zeros_of(planes.tables))
+    digits = np.moveaxis(layer.digits.digits[codes], -1, 0)[list(layer.weights.planes)]
+    tables = layer.weights.levels
+    return Matrix(digits, tables, present, zeros_of(tables))
 
 
-def patch_matrix(op: Conv, config: ArrayConfig) -> Matrix:
+def patch_matrix(op: Conv, layer: LayerOperands) -> Matrix:
     """Return the matrix of a convolution over packed patches: one tap, ``taps * channels`` rows."""
-    matrix = conv_matrix(op, op.codes.shape[1], config)
+    matrix = conv_matrix(op, op.codes.shape[1], layer)
     count, taps, k, n = matrix.digits.shape
     return Matrix(matrix.digits.reshape(count, 1, taps * k, n), matrix.tables, None, matrix.zero)
 
 
-def identity_matrix(op: Select | AveragePool, channels: int, config: ArrayConfig) -> Matrix:
+def identity_matrix(op: Select | AveragePool, channels: int, layer: LayerOperands) -> Matrix:
     """Return the matrix that copies input channel ``c - offset`` to output channel ``c``."""
     offset, outputs = (op.offset, op.channels) if isinstance(op, Select) else (0, channels)
     digits = np.eye(channels, outputs, k=offset, dtype=np.uint8)
-    table = np.ones((1, 1 << config.code_bits), np.int16)
-    table[0, 0] = 0  # code 1 copies, code 0 is zero
-    return Matrix(digits[None, None], table, digits.astype(bool), (0,))
+    tables = layer.weights.levels
+    copies = np.repeat(digits[None, None], len(tables), axis=0)
+    return Matrix(copies, tables, digits.astype(bool), (0,) * len(tables))
 
 
 def partial_sum_bound(matrix: Matrix, tables: np.ndarray) -> int:
     """Return the largest magnitude of any partial sum over all passes, in any order of summation.
 
-    ``tables`` are the activation planes' tables. Every product of a weight digit and an activation
-    digit is taken at its extremes (0 where there is no operand); positive and negative ones are
-    summed apart, per output channel.
+    ``tables`` are the levels of the activation passes. Every product of a weight digit and an
+    activation digit is taken at its extremes (0 where there is no operand); positive and negative
+    ones are summed apart, per output channel.
     """
     positive = np.zeros(matrix.channels, np.int64)
     negative = np.zeros(matrix.channels, np.int64)

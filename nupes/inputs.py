@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_output",
+    "has_labels",
     "load_array",
     "load_labels",
     "load_model",
@@ -48,16 +49,25 @@ def parse_array(text: str) -> ArrayConfig:
     match = re.fullmatch(r"\s*(\d+)\s*[xX]\s*(\d+)\s*", size)
     if match is None:
         raise InputError(f'array must be ROWSxCOLS, such as "16x16", not {text!r}')
-    values = {"rows": int(match[1]), "cols": int(match[2])}
+    values: dict[str, Any] = {"rows": int(match[1]), "cols": int(match[2])}
     known = [item.name for item in fields(ArrayConfig) if item.name not in values]
     for setting in settings:
         name, _, value = (part.strip() for part in setting.partition("="))
         if name not in known:
             raise InputError(f"array setting must be one of {', '.join(known)}, not {setting!r}")
-        if not value.isdecimal():
-            raise InputError(f"array setting {name} must be an integer, not {value!r}")
-        values[name] = int(value)
+        values[name] = parse_setting(name, value)
     return ArrayConfig(**values)
+
+
+def parse_setting(name: str, value: str) -> int | str | tuple[int, ...]:
+    """Return the value of a field of ``ArrayConfig``: an integer, a word (mac), or 1:4:9."""
+    if name == "mac":
+        return value
+    parts = value.split(":") if name.endswith("_magnitudes") else [value]
+    if not all(part.isdecimal() for part in parts):
+        what = "integers such as 1:4:9" if name.endswith("_magnitudes") else "an integer"
+        raise InputError(f"array setting {name} must be {what}, not {value!r}")
+    return tuple(map(int, parts)) if name.endswith("_magnitudes") else int(parts[0])
 
 
 def parse_shape(text: str) -> tuple[int, int, int]:
@@ -141,6 +151,12 @@ def load_array(spec: str, default: str = "x") -> np.ndarray:
             f"data {path}, key {key!r} must hold at least one image, not {values.shape}"
         )
     return values
+
+
+def has_labels(spec: str, key: str) -> bool:
+    """Whether the file of ``spec`` holds an array under a key."""
+    path, mark, _ = spec.rpartition(":")
+    return key in open_archive(Path(path if mark else spec))
 
 
 def load_labels(spec: str, key: str, count: int) -> np.ndarray:

@@ -5,12 +5,17 @@ No Amaranth here: the compiler shares this file with the hardware.
 """
 
 from dataclasses import dataclass, fields
+from math import prod
 
+from nupes.model.cells import CELLS, CellKind
 from nupes.model.errors import InputError
 
 __all__ = ["ArrayConfig"]
 
 INSTRUCTION_BITS = 256
+
+MOST_TABLE_BITS = 10
+"""A cell's products as a table: beyond 1,024 entries a multiplier is smaller."""
 
 
 def clog2(value: int) -> int:
@@ -33,6 +38,18 @@ class ArrayConfig:
     """Output channels per pass, 2 to 64."""
     code_bits: int = 4
     """Bits of an operand's code, 2 to 8; wider tensors run as planes."""
+    mac: str = "decode"
+    """What the cells multiply: decode, uniform, square, pair or product (docs/hardware.md)."""
+    weight_operand_bits: int = 0
+    """Bits of a weight in the cells, sign included: ``code_bits`` (0) or one more; not for decode
+    and product."""
+    activation_operand_bits: int = 0
+    """Bits of an activation in the cells, sign included: ``code_bits`` for signed codes, one more
+    (0) for unsigned ones too; not for decode and product."""
+    weight_magnitudes: tuple[int, ...] = ()
+    """Magnitudes of the weight levels of product cells, besides 0, rising."""
+    activation_magnitudes: tuple[int, ...] = ()
+    """Magnitudes of the activation levels of product cells, besides 0, rising."""
     weight_level_bits: int = 8
     """Bits of a decoded weight level (signed)."""
     activation_level_bits: int = 9
@@ -57,8 +74,9 @@ class ArrayConfig:
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
-            if not isinstance(value, int) or isinstance(value, bool):
+            if item.type is int and (not isinstance(value, int) or isinstance(value, bool)):
                 raise InputError(f"ArrayConfig.{item.name} must be an integer, not {value!r}")
+        self.check_cell()
         for name, low, high in (
             ("rows", 2, 64),
             ("cols", 2, 64),
@@ -96,8 +114,100 @@ class ArrayConfig:
                 f"not {self.tensor_bits}"
             )
 
+    def check_cell(self) -> None:
+        """Refuse a cell that does not exist, or fields that it does not have."""
+        if self.mac not in CELLS:
+            raise InputError(f"ArrayConfig.mac must be one of {', '.join(CELLS)}, not {self.mac!r}")
+        for side in ("weight", "activation"):
+            bits, name = getattr(self, f"{side}_operand_bits"), f"{side}_operand_bits"
+            codes = (self.code_bits, self.code_bits + 1)
+            if bits and self.mac in ("decode", "product"):
+                raise InputError(
+                    f"ArrayConfig.{name} must be 0 with mac={self.mac!r}, not {bits}: its operands "
+                    "have the bits of its levels"
+                )
+            if bits and bits not in codes:
+                raise InputError(
+                    f"ArrayConfig.{name} must be 0, {codes[0]} or {codes[1]}, not {bits}"
+                )
+            values, name = getattr(self, f"{side}_magnitudes"), f"{side}_magnitudes"
+            top = (1 << (getattr(self, f"{side}_level_bits") - 1)) - 1
+            if (self.mac == "product") != bool(values):
+                raise InputError(
+                    f"ArrayConfig.{name} must be {'given' if not values else 'empty'} with "
+                    f"mac={self.mac!r}, not {values!r}"
+                )
+            if not isinstance(values, tuple) or not all(type(value) is int for value in values):
+                raise InputError(f"ArrayConfig.{name} must be a tuple of integers, not {values!r}")
+            if any(b <= a for a, b in zip((0, *values), values, strict=False)) or (
+                values and values[-1] > top
+            ):
+                raise InputError(f"ArrayConfig.{name} must rise from 1 to {top}, not {values!r}")
+        if self.mac in ("square", "pair", "product") and self.table_bits > MOST_TABLE_BITS:
+            raise InputError(
+                f"ArrayConfig: the magnitudes of a {self.mac} cell's operands must have at most "
+                f"{MOST_TABLE_BITS} bits together, not {self.table_bits}; reduce code_bits "
+                f"({self.code_bits})"
+            )
+
     def __str__(self) -> str:
         return f"{self.rows}x{self.cols}"
+
+    @property
+    def cell(self) -> CellKind:
+        """The kind of the cells and their operands' bits."""
+        if self.mac == "decode":
+            return CellKind(self.mac, self.weight_level_bits, self.activation_level_bits)
+        if self.mac == "product":
+            weights, activations = (0, *self.weight_magnitudes), (0, *self.activation_magnitudes)
+            bits = (1 + clog2(len(weights)), 1 + clog2(len(activations)))
+            return CellKind(self.mac, *bits, weights, activations)
+        weight_bits = self.weight_operand_bits or self.code_bits
+        activation_bits = self.activation_operand_bits or self.code_bits + 1
+        return CellKind(
+            self.mac,
+            min(weight_bits, self.weight_level_bits),
+            min(activation_bits, self.activation_level_bits),
+        )
+
+    @property
+    def table_bits(self) -> int:
+        """Bits of both operands' magnitudes: the address of a cell's table of products."""
+        return self.cell.weight_bits + self.cell.activation_bits - 2
+
+    @property
+    def product_bits(self) -> int:
+        """Bits of the magnitude of an entry in a pair cell's table."""
+        return self.weight_level_bits + self.activation_level_bits - 2
+
+    @property
+    def linear_bit(self) -> int:
+        """1 if activation operands carry a bit that is 0 for products to be squared."""
+        return int(self.mac == "square")
+
+    @property
+    def level_entry_bits(self) -> int:
+        """Bits of an activation decoder's entry: an operand, and a square cell's linear bit."""
+        return self.cell.activation_bits + self.linear_bit
+
+    @property
+    def largest_product(self) -> int:
+        """Largest magnitude of a cell's product."""
+        cell = self.cell
+        if self.mac == "decode":
+            return 1 << (cell.weight_bits + cell.activation_bits - 2)
+        if self.mac == "product":
+            return cell.weight_magnitudes[-1] * cell.activation_magnitudes[-1]
+        if self.mac == "pair":
+            levels = self.weight_level_bits - 1, self.activation_level_bits - 1
+            return prod((1 << bits) - 1 for bits in levels)
+        product = cell.weight_limit * cell.activation_limit
+        return product**2 if self.mac == "square" else product
+
+    @property
+    def shift_bits(self) -> int:
+        """Bits of the left shift of partial sums: where operands are digits of levels."""
+        return 0 if self.mac in ("decode", "product") else 4
 
     @property
     def lanes(self) -> int:
@@ -132,13 +242,23 @@ class ArrayConfig:
     @property
     def table_slots(self) -> int:
         """Decode tables resident per operand: the planes of two layers, rounded up to a power of
-        two."""
-        return 1 << clog2(2 * self.planes)
+        two; at least the passes of one layer."""
+        return 1 << clog2(max(2 * self.planes, self.passes))
+
+    @property
+    def passes(self) -> int:
+        """Most digits of a weight or activation level in the cells, at most 16."""
+        if self.mac in ("decode", "product"):
+            return self.planes
+        weights = -(-self.weight_level_bits // (self.cell.weight_bits - 1))
+        narrow = -(-self.activation_level_bits // (self.cell.activation_bits - 1))
+        digits = -(-self.code_bits // (self.cell.activation_bits - 1))
+        return min(max(weights, narrow + digits * (self.planes - 1)), 16)
 
     @property
     def psum_bits(self) -> int:
         """Bits of a partial sum that leaves a column: ``rows`` products cannot overflow it."""
-        return self.weight_level_bits + self.activation_level_bits + clog2(self.rows)
+        return 1 + (self.rows * self.largest_product).bit_length()
 
     @property
     def act_address_bits(self) -> int:

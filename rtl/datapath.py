@@ -44,6 +44,7 @@ class Datapath(wiring.Component):
         m.submodules.deskew = deskew = Deskew(RESULT_BITS, config.cols)
         connect(m, flipped(self.load), row_feeder.load)
         connect(m, flipped(self.load), weight_feeder.load)
+        connect(m, flipped(self.load), array.load)
         connect(m, flipped(self.weights), weight_feeder.row)
         m.d.comb += [
             row_feeder.control.eq(self.feed),

@@ -17,14 +17,14 @@ __all__ = ["RowFeeder", "WeightFeeder"]
 class RowFeeder(wiring.Component):
     """Bring one activation word per cycle to the rows of the array, row ``r`` delayed by ``r``.
 
-    ``control`` arrives in cycle t, ``word`` in t + 1; ``levels[r]`` and bit ``r`` of ``swap``
-    belong to it in cycle t + 2 + r. A structural zero, and every row that the tile does not carry,
-    is level 0 whatever the tables hold. What is delayed are codes; the control moves from row to
-    row.
+    ``control`` arrives in cycle t, ``word`` in t + 1; ``levels[r]`` (operands of the cells) and bit
+    ``r`` of ``swap`` belong to it in cycle t + 2 + r. A structural zero, and every row that the
+    tile does not carry, is operand 0 whatever the tables hold. What is delayed are codes; the
+    control moves from row to row.
     """
 
     def __init__(self, config: ArrayConfig, library: Library | None = None) -> None:
-        level = signed(config.activation_level_bits)
+        level = signed(config.level_entry_bits)
         super().__init__(
             {
                 "load": In(LoadBus(config)),
@@ -64,7 +64,7 @@ class RowFeeder(wiring.Component):
                 Decoder,
                 config,
                 Destination.ACTIVATION_TABLE,
-                config.activation_level_bits,
+                config.level_entry_bits,
             )
             connect(m, flipped(self.load), decoder.load)
             following = Signal(FeedControl(config), name=f"control_{row + 1}")
@@ -88,7 +88,7 @@ class WeightFeeder(wiring.Component):
     """
 
     def __init__(self, config: ArrayConfig, library: Library | None = None) -> None:
-        weight = signed(config.weight_level_bits)
+        weight = signed(config.cell.weight_bits)
         super().__init__(
             {
                 "load": In(LoadBus(config)),
@@ -121,7 +121,7 @@ class WeightFeeder(wiring.Component):
                 Decoder,
                 config,
                 Destination.WEIGHT_TABLE,
-                config.weight_level_bits,
+                config.cell.weight_bits,
             )
             connect(m, flipped(self.load), decoder.load)
             m.d.comb += [

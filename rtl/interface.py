@@ -102,8 +102,8 @@ class WordControl(data.StructLayout):
 
     ``valid``: a word was issued; ``first``: start from 0; ``last``: the sum goes on to the
     write-back; ``end``: last word of its tile; ``acc_address``: the pixel's accumulator;
-    ``param_slot``: SCALE and SHIFT parameters; ``encoder_slot``, ``encoder_depth``: search tree and
-    its comparisons, depth 0 emits ``y``.
+    ``shift``: left shift of the partial sum; ``param_slot``: SCALE and SHIFT parameters;
+    ``encoder_slot``, ``encoder_depth``: search tree and its comparisons, depth 0 emits ``y``.
     """
 
     def __init__(self, config: ArrayConfig) -> None:
@@ -114,6 +114,7 @@ class WordControl(data.StructLayout):
                 "last": 1,
                 "end": 1,
                 "acc_address": clog2(config.acc_depth),
+                "shift": config.shift_bits,
                 "param_slot": clog2(config.param_slots),
                 "encoder_slot": 1,
                 "encoder_depth": 4,

@@ -65,11 +65,12 @@ class Destination(IntEnum):
     ACTIVATION = 0
     """Activation memory; entry: a word of codes."""
     WEIGHT_TABLE = 1
-    """Weight decoders; address ``slot << code_bits | code``; entry: level."""
+    """Weight decoders; address ``slot << code_bits | code``; entry: operand of the cells (decode:
+    the level)."""
     ACTIVATION_TABLE = 2
     """Activation decoders; the same."""
     RESIDUAL_TABLE = 3
-    """Residual decoders of the lanes; the same."""
+    """Residual decoders of the lanes; same address; entry: level."""
     SCALE = 4
     """Lane parameters; address ``slot << clog2(cols) | lane``; entry: mult 16, bias 48."""
     SHIFT = 5
@@ -84,6 +85,9 @@ class Destination(IntEnum):
     code."""
     DESCRIPTOR = 8
     """Layer descriptors; address ``slot << 3 | word``; entry: 64 bits of the descriptor."""
+    PRODUCT = 9
+    """Product tables of pair cells; address ``weight magnitude << activation bits | activation
+    magnitude``; entry: product of the levels that the magnitudes stand for."""
 
 
 class Status(IntEnum):
@@ -136,6 +140,7 @@ INSTRUCTION: tuple[Field, ...] = (
     Field("y", 14, "input row of the first word", signed=True),
     Field("out_address", ADDRESS_BITS, "address of the first output word"),
     Field("residual_address", ADDRESS_BITS, "address of the first residual word"),
+    Field("shift", 4, "left shift of the tile's partial sums"),
 )
 """Fields of an instruction, least significant first; the checksum fills the top 16 bits."""
 

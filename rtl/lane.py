@@ -66,6 +66,7 @@ class Lane(wiring.Component):
         m.d.comb += [
             accumulator.valid.eq(self.control.valid),
             accumulator.first.eq(self.control.first),
+            accumulator.shift.eq(self.control.shift),
             accumulator.address.eq(self.control.acc_address),
             accumulator.psum.eq(self.psum),
             residual_term.joined.eq(self.residual),

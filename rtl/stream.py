@@ -144,6 +144,7 @@ class StreamEngine(wiring.Component):
             self.control.last.eq(last),
             self.control.end.eq(position.end),
             self.control.acc_address.eq(position.pixel),
+            self.control.shift.eq(tile.shift),
             self.control.param_slot.eq(tile.param_slot),
             self.control.encoder_slot.eq(descriptor.encoder_slot),
             self.control.encoder_depth.eq(descriptor.encoder_depth),

@@ -28,7 +28,15 @@ from nupes.model.operators import (
 )
 from nupes.rtl.config import ArrayConfig
 
-__all__ = ["activation_codebooks", "arrays", "images_of", "networks", "weight_codebooks"]
+__all__ = [
+    "activation_codebooks",
+    "arrays",
+    "held_codebooks",
+    "images_of",
+    "networks",
+    "networks_for",
+    "weight_codebooks",
+]
 
 
 @st.composite
@@ -60,6 +68,31 @@ def activation_codebooks(draw: st.DrawFn) -> Codebook:
 
 
 @st.composite
+def held_codebooks(draw: st.DrawFn, config: ArrayConfig, weight: bool) -> Codebook:
+    """Draw a codebook that an array's cells hold in one pass, or one that is wider than its
+    codes."""
+    any_book = weight_codebooks() if weight else activation_codebooks()
+    kind, size = config.cell, 1 << config.code_bits
+    if config.mac != "product" and size < 256 and draw(st.booleans()):
+        return draw(any_book.filter(lambda book: len(book) > size))
+    limit = kind.weight_limit if weight else kind.activation_limit
+    top = 127 if weight else 255
+    found: list[int] = list(range(1, min(limit, top) + 1))
+    if kind.mac == "square" and draw(st.integers(0, 3)):
+        found = [k * k for k in found if k * k <= top]
+    elif kind.mac == "pair":
+        found = sorted(draw(st.sets(st.integers(1, top), min_size=1, max_size=min(limit, 12))))
+    elif kind.mac == "product":
+        fixed = kind.weight_magnitudes if weight else kind.activation_magnitudes
+        found = list(fixed[1:])
+    elif kind.mac == "decode":
+        return draw(any_book.filter(lambda book: len(book) <= size))
+    signed = sorted({0, *found, *(-level for level in found)})
+    levels = draw(st.sets(st.sampled_from(signed), min_size=1, max_size=min(size, 12)))
+    return table_codebook(sorted(levels), config.code_bits)
+
+
+@st.composite
 def arrays(draw: st.DrawFn, sizes: tuple[tuple[int, int], ...] = ((4, 4),)) -> ArrayConfig:
     """Draw an array configuration of the given sizes."""
     rows, cols = draw(st.sampled_from(sizes))
@@ -72,6 +105,8 @@ class Builder:
 
     draw: st.DrawFn
     rng: np.random.Generator
+    weight_books: st.SearchStrategy[Codebook]
+    activation_books: st.SearchStrategy[Codebook]
     tensors: list[Tensor] = field(default_factory=list)
     layers: list[Layer] = field(default_factory=list)
 
@@ -87,7 +122,7 @@ class Builder:
     def conv(self, source: Tensor) -> Conv:
         """Draw a convolution: dense, grouped, depthwise, or over the whole map."""
         height, width, channels = source.shape
-        book = self.draw(weight_codebooks())
+        book = self.draw(self.weight_books)
         kind = self.draw(st.sampled_from(["dense", "dense", "whole", "grouped"]))
         groups = 1
         if kind == "grouped":
@@ -188,18 +223,33 @@ class Builder:
             )
         output = encoder = None
         if not last:
-            book = self.draw(activation_codebooks())
+            book = self.draw(self.activation_books)
             output, encoder = Tensor(f"t{index}", shape, book, 1.0), self.encoder(book)
             self.tensors.append(output)
         tail = self.requantize(op, source)
         self.layers.append(Layer(name, op, source.name, output, tail, residual, encoder))
 
 
+def networks_for(config: ArrayConfig, most_layers: int = 4) -> st.SearchStrategy[IntegerNetwork]:
+    """Draw a network whose codebooks an array's cells hold."""
+    return networks(most_layers, held_codebooks(config, True), held_codebooks(config, False))
+
+
 @st.composite
-def networks(draw: st.DrawFn, most_layers: int = 4) -> IntegerNetwork:
-    """Draw a network of up to ``most_layers`` layers."""
-    builder = Builder(draw, np.random.default_rng(draw(st.integers(0, 2**32 - 1))))
-    book = draw(activation_codebooks())
+def networks(
+    draw: st.DrawFn,
+    most_layers: int = 4,
+    weight_books: st.SearchStrategy[Codebook] | None = None,
+    activation_books: st.SearchStrategy[Codebook] | None = None,
+) -> IntegerNetwork:
+    """Draw a network of up to ``most_layers`` layers, with any codebooks or the given ones."""
+    builder = Builder(
+        draw,
+        np.random.default_rng(draw(st.integers(0, 2**32 - 1))),
+        weight_codebooks() if weight_books is None else weight_books,
+        activation_codebooks() if activation_books is None else activation_books,
+    )
+    book = draw(builder.activation_books)
     shape = (draw(st.integers(1, 7)), draw(st.integers(1, 7)), draw(st.integers(1, 9)))
     source = Tensor("input", shape, book, 1.0)
     builder.tensors.append(source)

@@ -118,7 +118,7 @@ def test_the_suggested_level_bits_hold(weights: Codebook, book: Codebook, code_b
     fields: dict[str, int] = {"weight_level_bits": 2, "activation_level_bits": 2}
     for _ in range(3):
         try:
-            program = compile(network, ArrayConfig(4, 4, code_bits=code_bits, **fields))
+            program = compile(network, replace(ArrayConfig(4, 4, code_bits=code_bits), **fields))
             break
         except CapacityError as error:
             name, bits = str(error).rsplit("use ")[1].split("=")

@@ -135,6 +135,26 @@ class Machine:
         """Decode one code."""
         return signed(self.memory[table, slot << self.config.code_bits | code], bits)
 
+    def entry(self, table: Destination, slot: int, code: int) -> int:
+        """Return the operand of one code, as bits."""
+        return self.memory[table, slot << self.config.code_bits | code]
+
+    def product(self, weight: int, level: int) -> int:
+        """Return the product of two operands."""
+        kind = self.config.cell
+        tops = kind.weight_bits - 1, kind.activation_bits - 1
+        if kind.mac == "decode":
+            return signed(weight, tops[0] + 1) * signed(level, tops[1] + 1)
+        left, right = weight & (1 << tops[0]) - 1, level & (1 << tops[1]) - 1
+        product = left * right
+        if kind.mac == "square" and not level >> (tops[1] + 1) & 1:
+            product *= product
+        elif kind.mac == "pair":
+            product = self.memory.get((Destination.PRODUCT, left << tops[1] | right), 0)
+        elif kind.mac == "product":
+            product = kind.weight_magnitudes[left] * kind.activation_magnitudes[right]
+        return -product if (weight >> tops[0] ^ level >> tops[1]) & 1 else product
+
     def joined(self, address: int, step: int, planes: int, count: int, part: int) -> list[int]:
         """Return joined digits of ``count`` codes."""
         digits = [self.codes(address + i * step, count, part) for i in range(planes)]
@@ -152,35 +172,23 @@ class Machine:
                 row >> (config.code_bits * c) & (2**config.code_bits - 1)
                 for c in range(config.cols)
             ]
+            place, slot = Destination.WEIGHT_TABLE, tile["weight_slot"]
             weights.append(
                 [
-                    self.level(
-                        Destination.WEIGHT_TABLE,
-                        tile["weight_slot"],
-                        code,
-                        config.weight_level_bits,
-                    )
-                    * (mask >> c & 1)
+                    self.entry(place, slot, code) if mask >> c & 1 else 0
                     for c, code in enumerate(codes)
                 ]
             )
         for word in walk(tile, layer):
             part = tile["slice"] if config.rows < config.cols else 0
             codes = self.codes(word.address, config.rows, part)
-            levels = [
-                self.level(
-                    Destination.ACTIVATION_TABLE,
-                    tile["activation_slot"],
-                    code,
-                    config.activation_level_bits,
-                )
-                * word.inside
-                for code in codes[: tile["rows"]]
-            ]
+            place, slot = Destination.ACTIVATION_TABLE, tile["activation_slot"]
+            carried = codes[: tile["rows"]] if word.inside else []
+            levels = [self.entry(place, slot, code) for code in carried]
             for col in range(config.cols):
-                product = sum(level * weights[r][col] for r, level in enumerate(levels))
+                total = sum(self.product(weights[r][col], level) for r, level in enumerate(levels))
                 old = 0 if word.first and tile["first"] else self.sums[word.pixel, col]
-                self.sums[word.pixel, col] = old + product
+                self.sums[word.pixel, col] = old + (total << tile["shift"])
             if word.last and tile["last"]:
                 self.finish(tile, layer, word)
 

@@ -27,13 +27,15 @@ def unsigned_integers(bits: int) -> st.SearchStrategy[int]:
 
 @st.composite
 def configs(draw: st.DrawFn, shapes: tuple[tuple[int, int], ...] = SHAPES) -> ArrayConfig:
-    """Return small configurations with every code width."""
+    """Return small configurations with every code width and kind of cell."""
     rows, cols = draw(st.sampled_from(shapes))
-    code_bits = draw(st.integers(2, 8))
+    mac = draw(st.sampled_from(("decode", "decode", "uniform", "square", "pair")))
+    code_bits = draw(st.integers(2, 8 if mac in ("decode", "uniform") else 4))
     return ArrayConfig(
         rows=rows,
         cols=cols,
         code_bits=code_bits,
+        mac=mac,
         weight_level_bits=draw(st.integers(2, 8)),
         activation_level_bits=draw(st.integers(2, 9)),
         acc_depth=draw(st.sampled_from([4, 5, 16])),

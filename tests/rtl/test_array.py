@@ -4,10 +4,27 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nupes.model.arithmetic import exact_matmul
 from nupes.rtl.array import Array
+from nupes.rtl.config import ArrayConfig
+from nupes.rtl.isa import Destination
 from tests.rtl.strategies import configs
-from tests.rtl.testbench import signed, simulate
+from tests.rtl.test_cell import reference, tables
+from tests.rtl.testbench import load, signed, simulate
+
+
+def multiply(
+    config: ArrayConfig, left: np.ndarray, right: np.ndarray, table: np.ndarray
+) -> np.ndarray:
+    """Return the sums over k of the products of level operands (m, k) and weights (k, n)."""
+    product = np.vectorize(reference(config, table), otypes=[np.int64])
+    return product(right[None], left[..., None]).sum(axis=1)
+
+
+def table_loads(config: ArrayConfig, table: np.ndarray) -> list[dict[str, int]]:
+    """Return the cycles that load a product table into pair cells."""
+    if config.mac != "pair":
+        return []
+    return load(Destination.PRODUCT, dict(enumerate(table.reshape(-1).tolist())))
 
 
 def extremes(generator: np.random.Generator, bits: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -25,7 +42,8 @@ def test_tiles_back_to_back(data: st.DataObject) -> None:
     """Weights of the next tile load as early as the cycle table allows, while one streams."""
     config = data.draw(configs())
     rows, cols = config.rows, config.cols
-    generator = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    seed = data.draw(st.integers(0, 2**32 - 1))
+    generator, table = np.random.default_rng(seed), tables(config, seed)
     tiles = data.draw(
         st.lists(
             st.tuples(st.integers(1, 12), st.integers(0, 2), st.integers(0, 2)),
@@ -34,8 +52,9 @@ def test_tiles_back_to_back(data: st.DataObject) -> None:
         )
     )
     length = sum(count + early + late + rows + 1 for count, early, late in tiles) + rows + cols
-    levels = extremes(generator, config.activation_level_bits, (length, rows))
-    weight_bus = extremes(generator, config.weight_level_bits, (length, cols))
+    level_bits, weight_bits = config.level_entry_bits, config.cell.weight_bits
+    levels = extremes(generator, level_bits, (length, rows))
+    weight_bus = extremes(generator, weight_bits, (length, cols))
     row_load, swap = np.zeros(length, int), np.zeros(length, int)
     expected = []
     loaded = started = ended = 0
@@ -45,16 +64,15 @@ def test_tiles_back_to_back(data: st.DataObject) -> None:
         loaded = load_at + rows
         started = max(ended, load_at + 1) + late
         ended = started + count
-        weights = extremes(generator, config.weight_level_bits, (rows, cols))
-        vectors = extremes(generator, config.activation_level_bits, (count, rows))
+        weights = extremes(generator, weight_bits, (rows, cols))
+        vectors = extremes(generator, level_bits, (count, rows))
         for row in range(rows):
             row_load[load_at + row] |= 1 << row
             swap[started + row] |= 1 << row
             levels[started + row : ended + row, row] = vectors[:, row]
             for col in range(cols):
                 weight_bus[load_at + row + col, col] = weights[row, col]
-        bound = rows << (config.weight_level_bits + config.activation_level_bits - 2)
-        expected.append((started, exact_matmul(vectors, weights, bound)))
+        expected.append((started, multiply(config, vectors, weights, table)))
     cycles = [
         {
             "levels": levels[n].tolist(),
@@ -64,7 +82,8 @@ def test_tiles_back_to_back(data: st.DataObject) -> None:
         }
         for n in range(length)
     ]
-    psums = simulate(Array(config), cycles, ("psums",))["psums"]
+    setup = table_loads(config, table)
+    psums = simulate(Array(config), [*setup, *cycles], ("psums",))["psums"][len(setup) :]
     bits = config.psum_bits
     for started, product in expected:
         for n, line in enumerate(product.tolist()):

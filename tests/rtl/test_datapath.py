@@ -6,13 +6,14 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nupes.model.arithmetic import encode, exact_matmul, requantize, residual_term
+from nupes.model.arithmetic import encode, requantize, residual_term
 from nupes.rtl.config import ArrayConfig, clog2
 from nupes.rtl.datapath import Datapath
 from nupes.rtl.interface import RESULT_BITS, FeedControl, ScaleEntry, ShiftEntry, WordControl
 from nupes.rtl.isa import ENCODER_SLOTS, Destination
 from tests.rtl.strategies import configs
-from tests.rtl.test_array import extremes
+from tests.rtl.test_array import extremes, multiply, table_loads
+from tests.rtl.test_cell import tables
 from tests.rtl.test_encoder import tree_loads
 from tests.rtl.testbench import load, simulate
 
@@ -36,8 +37,10 @@ class Resident:
     def __post_init__(self) -> None:
         config, generator = self.config, self.generator
         level_bits = config.activation_level_bits
-        self.weights = self.table(Destination.WEIGHT_TABLE, config.weight_level_bits)
-        self.activations = self.table(Destination.ACTIVATION_TABLE, level_bits)
+        self.products = tables(config, int(generator.integers(2**32)))
+        self.cycles += table_loads(config, self.products)
+        self.weights = self.table(Destination.WEIGHT_TABLE, config.cell.weight_bits)
+        self.activations = self.table(Destination.ACTIVATION_TABLE, config.level_entry_bits)
         self.residuals = self.table(Destination.RESIDUAL_TABLE, level_bits)
         shape = (config.param_slots, config.cols)
         self.shift = generator.integers(1, 24, shape)
@@ -77,7 +80,7 @@ class Resident:
         """Return and load decode tables of every slot."""
         shape = (self.config.table_slots, 1 << self.config.code_bits)
         table = extremes(self.generator, bits, shape)
-        self.cycles += load(destination, dict(enumerate((table.reshape(-1) & 0x1FF).tolist())))
+        self.cycles += load(destination, dict(enumerate((table.reshape(-1) & 0x3FF).tolist())))
         return table
 
     def result(self, acc: np.ndarray, joined: np.ndarray, slot: int, tree: int | None) -> list[int]:
@@ -101,7 +104,6 @@ def test_blocks_of_tiles(data: st.DataObject) -> None:
     resident = Resident(config, generator, tuple(data.draw(depth) for _ in range(ENCODER_SLOTS)))
     rows, cols, radix = config.rows, config.cols, 1 << config.code_bits
     slices = config.lanes // rows
-    bound = rows << (config.weight_level_bits + config.activation_level_bits - 2)
 
     cycles: dict[int, dict] = {}
     expected: dict[int, tuple] = {}
@@ -142,7 +144,8 @@ def test_blocks_of_tiles(data: st.DataObject) -> None:
             pads = generator.random(pixels) < 0.2
             levels = resident.activations[slot, words.reshape(pixels, -1, rows)[:, part]]
             levels = levels * ~pads[:, None]
-            acc += exact_matmul(levels, weights, bound)
+            shift = int(generator.integers(0, 6)) if config.shift_bits else 0
+            acc += multiply(config, levels, weights, resident.products) << shift
             for pixel in range(pixels):
                 last, end = number == passes - 1, pixel == pixels - 1
                 tree_slot = tree or 0
@@ -154,6 +157,7 @@ def test_blocks_of_tiles(data: st.DataObject) -> None:
                             "last": int(last),
                             "end": int(end),
                             "acc_address": pixel,
+                            "shift": shift,
                             "param_slot": param_slot,
                             "encoder_slot": tree_slot,
                             "encoder_depth": 0 if tree is None else resident.depths[tree_slot],

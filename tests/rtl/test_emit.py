@@ -1,6 +1,7 @@
 """Verilog with shared modules."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from amaranth.hdl import Module
@@ -52,6 +53,7 @@ def test_the_same_configuration_gives_the_same_text(text: str) -> None:
 
 def test_other_arguments_are_another_module() -> None:
     library = Library()
+    narrow = replace(CONFIG, weight_level_bits=2, activation_level_bits=2)
 
     class Pair(wiring.Component):
         def __init__(self) -> None:
@@ -59,8 +61,8 @@ def test_other_arguments_are_another_module() -> None:
 
         def elaborate(self, platform: object) -> Module:
             m = Module()
-            small = place(m, library, "small", Cell, 2, 2, 8)
-            large = place(m, library, "large", Cell, 8, 9, 20)
+            small = place(m, library, "small", Cell, narrow)
+            large = place(m, library, "large", Cell, CONFIG)
             m.d.comb += [small.level.eq(1), large.level.eq(small.level_out)]
             return m
 
@@ -69,4 +71,4 @@ def test_other_arguments_are_another_module() -> None:
         "nupes_cell",
         "nupes_cell_1",
     ]
-    assert len(library.define(Cell, 2, 2, 8)[1].level) == 2
+    assert len(library.define(Cell, narrow)[1].level) == 2

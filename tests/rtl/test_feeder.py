@@ -26,7 +26,7 @@ def unpack(values: list[int], bits: int, count: int) -> np.ndarray:
 @given(st.data())
 def test_row_feeder(data: st.DataObject) -> None:
     config = data.draw(configs())
-    bits = config.activation_level_bits
+    bits = config.level_entry_bits
     generator = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     table = random_table(config, bits, generator)
     slices = config.lanes // config.rows
@@ -67,7 +67,7 @@ def test_row_feeder(data: st.DataObject) -> None:
 @given(st.data())
 def test_weight_feeder(data: st.DataObject) -> None:
     config = data.draw(configs())
-    bits = config.weight_level_bits
+    bits = config.cell.weight_bits
     generator = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     table = random_table(config, bits, generator)
     row = st.fixed_dictionaries(

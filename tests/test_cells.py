@@ -1,0 +1,62 @@
+"""Every kind of cell computes the integers of the model: random whole networks on the RTL."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nupes.compiler.program import compile
+from nupes.rtl.config import ArrayConfig
+from nupes.sim.simulator import Simulator
+from tests.networks import images_of, networks_for
+
+MAGNITUDES = {"weight_magnitudes": (3, 10, 23, 41), "activation_magnitudes": (1, 5, 14, 41, 255)}
+FAST = [ArrayConfig(2, 2, acc_depth=16, mac="square"), ArrayConfig(2, 2, acc_depth=16, mac="pair")]
+SLOW = [
+    ArrayConfig(4, 4, acc_depth=16, mac="uniform"),
+    ArrayConfig(4, 4, acc_depth=16, mac="product", **MAGNITUDES),
+    ArrayConfig(4, 8, code_bits=2, acc_depth=16, mac="uniform"),
+    ArrayConfig(2, 2, code_bits=8, acc_depth=16, mac="uniform"),
+    ArrayConfig(8, 4, code_bits=2, acc_depth=16, mac="square", activation_operand_bits=2),
+    ArrayConfig(4, 4, code_bits=3, acc_depth=16, mac="square", weight_operand_bits=4),
+    ArrayConfig(4, 4, code_bits=4, acc_depth=8, mac="square", activation_operand_bits=4,
+                param_slots=2, burst=4, fetch_depth=8),
+    ArrayConfig(2, 4, code_bits=2, acc_depth=16, mac="pair", burst=4, fetch_depth=8),
+    ArrayConfig(4, 2, code_bits=5, acc_depth=16, mac="pair"),
+    ArrayConfig(4, 4, code_bits=3, acc_depth=16, mac="product", **MAGNITUDES),
+]  # fmt: skip
+ARRAYS = [*FAST, *(pytest.param(config, marks=pytest.mark.slow) for config in SLOW)]
+IMAGES = 2
+
+
+@pytest.fixture(scope="module", params=ARRAYS, ids=lambda c: f"{c.mac}-{c}-{c.code_bits}bit")
+def hardware(request: pytest.FixtureRequest) -> Iterator[Simulator]:
+    """Return a running accelerator."""
+    with Simulator(request.param) as running:
+        yield running
+
+
+def check(hardware: Simulator, data: st.DataObject, latency: int) -> None:
+    """Compare every output integer with the model's, every layer's cycles with the prediction."""
+    network = data.draw(networks_for(hardware.config))
+    program = compile(network, hardware.config, latency)
+    images = images_of(network, IMAGES)
+    result = hardware.run(program, images)
+    np.testing.assert_array_equal(result.y, network.run(network.encode(images)))
+    predicted = [layer.cycles for layer in program.layers]
+    assert result.layer_cycles.tolist() == [predicted] * IMAGES
+
+
+@settings(max_examples=25)
+@given(st.data(), st.sampled_from([1, 20]))
+def test_random_networks(hardware: Simulator, data: st.DataObject, latency: int) -> None:
+    check(hardware, data, latency)
+
+
+@pytest.mark.slow
+@settings(max_examples=150)
+@given(st.data(), st.sampled_from([1, 5, 20, 100]))
+def test_many_random_networks(hardware: Simulator, data: st.DataObject, latency: int) -> None:
+    check(hardware, data, latency)
