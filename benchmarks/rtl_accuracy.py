@@ -80,6 +80,7 @@ def main(
     left = [first for first in range(0, count, JOB) if not all(
         image in done for image in range(first, min(first + JOB, count))
     )]  # fmt: skip
+    todo = sum(min(first + JOB, count) - first for first in left)
     started, fresh = time.monotonic(), 0
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with (
@@ -87,7 +88,7 @@ def main(
         ProcessPoolExecutor(workers) as pool,
         log.open("a") as stream,
     ):
-        bar = progress.add_task("images", total=count, completed=count - len(left) * JOB)
+        bar = progress.add_task("images", total=count, completed=count - todo)
         jobs = [
             pool.submit(
                 simulate, artifact, array, trained.images[first : min(first + JOB, count)], first
@@ -110,7 +111,10 @@ def main(
     print(f"accuracy on RTL    {(classes == trained.labels[:count]).mean():.1%}")
     print(f"mismatches         {mismatches} output integers, {unexpected} images with other cycles")
     if left:
-        print(f"speed of this run  {fresh / seconds:,.0f} cycles/s, {workers} simulators")
+        print(
+            f"speed of this run  {fresh / seconds:,.0f} cycles/s, {todo / seconds:.2f} images/s, "
+            f"{workers} simulators"
+        )
     raise typer.Exit(int(mismatches > 0 or unexpected > 0))
 
 
