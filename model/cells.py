@@ -48,13 +48,16 @@ PRODUCT_BITS = 5
 class CellKind:
     """A kind of cell and the bits of its operands, sign included.
 
-    ``weight_magnitudes`` and ``activation_magnitudes`` are the levels of a product cell: 0, then
-    rising.
+    ``weight_top`` and ``activation_top`` are the largest magnitudes of levels in a pair cell's
+    table. ``weight_magnitudes`` and ``activation_magnitudes`` are the levels of a product cell: 0,
+    then rising.
     """
 
     mac: str
     weight_bits: int
     activation_bits: int
+    weight_top: int = WEIGHT_LEVELS[1]
+    activation_top: int = ACTIVATION_LEVELS[1]
     weight_magnitudes: tuple[int, ...] = ()
     activation_magnitudes: tuple[int, ...] = ()
 
@@ -156,8 +159,8 @@ def holds(kind: CellKind, levels: np.ndarray, weight: bool) -> bool:
     if kind.mac == "decode" or len(found) == 0:
         return True
     if kind.mac == "pair":
-        largest = WEIGHT_LEVELS[1] if weight else ACTIVATION_LEVELS[1]
-        return len(found) <= limit and found[-1] <= largest
+        top = kind.weight_top if weight else kind.activation_top
+        return len(found) <= limit and bool(found[-1] <= top)
     if kind.mac == "product":
         fixed = kind.weight_magnitudes if weight else kind.activation_magnitudes
         return bool(np.isin(found, fixed).all())
@@ -179,7 +182,8 @@ def requirement(kind: CellKind, weight: bool) -> str:
         squares = f"squares +-k*k with k up to {limit} (exponent 0.5, lmax {limit**2})"
         return f"{squares} or integers from -{limit} to {limit}"
     if kind.mac == "pair":
-        return f"of at most {limit} magnitudes besides 0"
+        top = kind.weight_top if weight else kind.activation_top
+        return f"of at most {limit} magnitudes besides 0, up to {top}"
     if kind.mac == "product":
         fixed = kind.weight_magnitudes if weight else kind.activation_magnitudes
         return f"among +-{list(fixed)}"

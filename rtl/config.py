@@ -5,7 +5,6 @@ No Amaranth here: the compiler shares this file with the hardware.
 """
 
 from dataclasses import dataclass, fields
-from math import prod
 
 from nupes.model.cells import CELLS, CellKind
 from nupes.model.errors import InputError
@@ -161,13 +160,17 @@ class ArrayConfig:
         if self.mac == "product":
             weights, activations = (0, *self.weight_magnitudes), (0, *self.activation_magnitudes)
             bits = (1 + clog2(len(weights)), 1 + clog2(len(activations)))
-            return CellKind(self.mac, *bits, weights, activations)
+            return CellKind(
+                self.mac, *bits, weight_magnitudes=weights, activation_magnitudes=activations
+            )
         weight_bits = self.weight_operand_bits or self.code_bits
         activation_bits = self.activation_operand_bits or self.code_bits + 1
         return CellKind(
             self.mac,
             min(weight_bits, self.weight_level_bits),
             min(activation_bits, self.activation_level_bits),
+            weight_top=(1 << (self.weight_level_bits - 1)) - 1,
+            activation_top=(1 << (self.activation_level_bits - 1)) - 1,
         )
 
     @property
@@ -199,8 +202,7 @@ class ArrayConfig:
         if self.mac == "product":
             return cell.weight_magnitudes[-1] * cell.activation_magnitudes[-1]
         if self.mac == "pair":
-            levels = self.weight_level_bits - 1, self.activation_level_bits - 1
-            return prod((1 << bits) - 1 for bits in levels)
+            return cell.weight_top * cell.activation_top
         product = cell.weight_limit * cell.activation_limit
         return product**2 if self.mac == "square" else product
 

@@ -63,10 +63,20 @@ def test_magnitudes_beyond_a_pair_cell() -> None:
     with pytest.raises(UnsupportedError) as error:
         compile(network, ArrayConfig(4, 4, mac="pair"))
     assert str(error.value) == (
-        "layer 'only': levels of its weights must be of at most 7 magnitudes besides 0 for "
-        f"mac='pair', not {book.levels.tolist()}; mac that can: decode"
+        "layer 'only': levels of its weights must be of at most 7 magnitudes besides 0, up "
+        f"to 127 for mac='pair', not {book.levels.tolist()}; mac that can: decode"
     )
     compile(network, ArrayConfig(4, 4, mac="pair", weight_operand_bits=5))
+
+
+def test_the_most_negative_level_is_no_magnitude_of_a_pair_cell() -> None:
+    """Its product would not fit the table's entries."""
+    network = one_layer(conv(table_codebook([-64, 0], 2)), (1, 1, 1))
+    compile(network, ArrayConfig(4, 4, mac="pair"))
+    with pytest.raises(
+        UnsupportedError, match=r"besides 0, up to 63 for mac='pair', not \[-64, 0\]"
+    ):
+        compile(network, ArrayConfig(4, 4, mac="pair", weight_level_bits=7))
 
 
 PRODUCT = ArrayConfig(

@@ -135,7 +135,7 @@ def test_the_rules() -> None:
 
 
 def test_a_product_cell_refuses_other_levels() -> None:
-    kind = CellKind("product", 3, 3, (0, 1, 4), (0, 2, 3))
+    kind = CellKind("product", 3, 3, weight_magnitudes=(0, 1, 4), activation_magnitudes=(0, 2, 3))
     book = table_codebook([-4, 0, 1], 2)
     planes = split_planes(book, 2)
     other = Planes(2, planes.tables, planes.digits, 0)

@@ -44,8 +44,8 @@ def tables(config: ArrayConfig, seed: int = 0) -> np.ndarray:
     kind = config.cell
     shape = kind.weight_limit + 1, kind.activation_limit + 1
     if kind.mac != "product":
-        drawn = np.random.default_rng(seed).integers(0, 1 << config.product_bits, shape)
-        drawn[0], drawn[:, 0], drawn[-1, -1] = 0, 0, (1 << config.product_bits) - 1
+        drawn = np.random.default_rng(seed).integers(0, config.largest_product + 1, shape)
+        drawn[0], drawn[:, 0], drawn[-1, -1] = 0, 0, config.largest_product
         return drawn
     table = np.zeros(shape, np.int64)
     products = np.multiply.outer(kind.weight_magnitudes, kind.activation_magnitudes)
