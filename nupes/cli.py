@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from nupes.commands.area import area
 from nupes.commands.check import check
 from nupes.commands.compile import compile
 from nupes.commands.demo import demo
@@ -33,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (doctor, check, quantize, evaluate, compile, sweep, simulate, verilog, demo):
+for command in (doctor, check, quantize, evaluate, compile, sweep, area, simulate, verilog, demo):
     app.command()(command)
 
 
