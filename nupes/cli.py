@@ -19,6 +19,7 @@ from nupes.commands.demo import demo
 from nupes.commands.doctor import doctor
 from nupes.commands.evaluate import evaluate
 from nupes.commands.quantize import quantize
+from nupes.commands.report import report
 from nupes.commands.simulate import simulate
 from nupes.commands.sweep import sweep
 from nupes.commands.verilog import verilog
@@ -34,7 +35,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (doctor, check, quantize, evaluate, compile, sweep, area, simulate, verilog, demo):
+for command in (
+    doctor,
+    check,
+    quantize,
+    evaluate,
+    compile,
+    sweep,
+    area,
+    report,
+    simulate,
+    verilog,
+    demo,
+):
     app.command()(command)
 
 

@@ -1,0 +1,172 @@
+"""``nupes report``: what is known of a network, on one page."""
+
+import json as json_format
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from nupes.commands.evaluate import accuracy as measure
+from nupes.commands.options import MODEL_HELP, Array, Json, Network
+from nupes.compiler.cost import memory_bits
+from nupes.compiler.program import compile
+from nupes.compiler.sweep import grid, sweep
+from nupes.console import Reporter, print_json, print_text
+from nupes.inputs import (
+    check_output,
+    has_labels,
+    load_array,
+    load_labels,
+    load_model,
+    parse_array,
+    run_model,
+)
+from nupes.model.artifact import load
+from nupes.model.errors import InputError
+from nupes.model.files import write_atomically
+from nupes.model.network import IntegerNetwork
+from nupes.report.gather import Accuracy, Result, gather_layers, gather_size, observe_codes
+from nupes.report.gather import parse_accuracy as parse
+
+__all__ = ["report"]
+
+SIZES = (4, 8, 16, 32, 64)
+"""Rows and columns of the arrays that are compared."""
+
+OBSERVED = 64
+"""Images whose activations are counted."""
+
+
+def import_page() -> ModuleType:
+    """Return the module that draws pages; say how to get what it needs."""
+    try:
+        from nupes.report import page
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"the report needs {error.name}, which is not installed; "
+            'run: pip install "nupes[report]"'
+        ) from error
+    return page
+
+
+def load_results(path: Path | None) -> list[Result]:
+    """Return the accuracies of a JSON file."""
+    if path is None:
+        return []
+    try:
+        return parse(json_format.loads(path.read_text(encoding="utf-8")))
+    except (OSError, json_format.JSONDecodeError) as error:
+        raise InputError(f"accuracies {path} must be a JSON file: {error}") from error
+
+
+def measure_accuracy(
+    network: IntegerNetwork, data: str, labels: str, images: np.ndarray, model: str | None
+) -> Accuracy | None:
+    """Return the accuracies on data with labels, None if it has none."""
+    if not has_labels(data, labels):
+        if model is not None:
+            raise InputError(f"labels {labels!r} must be in the data to compare with a model")
+        return None
+    classes = load_labels(data, labels, len(images))
+    real = None
+    if model is not None:
+        real = measure(run_model(load_model(model), images), classes)
+    return Accuracy(len(images), measure(network(images), classes), real)
+
+
+def report(
+    network: Network,
+    array: Array = "16x16",
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write the page.")
+    ] = Path("report.html"),
+    images: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA",
+            help="FILE.npz[:KEY], images (b, c, h, w): counts activations and saturations, and "
+            "measures accuracy if the file has labels.",
+        ),
+    ] = None,
+    labels: Annotated[
+        str, typer.Option(metavar="KEY", help="Key of the classes: one integer per image.")
+    ] = "y",
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Float model to compare with: " + MODEL_HELP),
+    ] = None,
+    accuracy: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help='JSON list of {"bits", "accuracy", "series"}: accuracy against bits.',
+        ),
+    ] = None,
+    sizes: Annotated[
+        bool, typer.Option("--sweep/--no-sweep", help="Compare arrays from 4x4 to 64x64.")
+    ] = True,
+    json: Json = False,
+) -> None:
+    """Write all that is known of a network on one page of HTML.
+
+    The page needs no network access: size, accuracy, exact cycles, where they go, every layer's
+    codes.
+
+    [bold]Examples[/]
+
+    nupes report net.safetensors -o report.html
+
+    nupes report net.safetensors --array 8x8 --images test.npz --model model.py:load
+    """
+    config = parse_array(array)
+    check_output(output)
+    results = load_results(accuracy)
+    if model is not None and images is None:
+        raise InputError("images must be given to compare with a model: --images DATA")
+    qnet = load(network)
+    inputs = None if images is None else load_array(images)
+    with Reporter() as progress:
+        page = import_page()
+        progress(f"compiling for {config}")
+        program = compile(qnet, config)
+        observed, measured = None, None
+        if inputs is not None and images is not None:
+            progress(f"running {len(inputs)} images")
+            measured = measure_accuracy(qnet, images, labels, inputs, model)
+            observed = observe_codes(qnet, inputs[:OBSERVED])
+        points = []
+        if sizes:
+            progress("comparing arrays")
+            points = sweep(qnet, grid(SIZES, SIZES, (config.acc_depth,), config), program.latency)
+        progress("drawing")
+        facts = page.Facts(
+            title=network.stem,
+            network=qnet,
+            size=gather_size(qnet, network.stat().st_size),
+            layers=gather_layers(qnet, program, observed),
+            program=program,
+            memory_bits=memory_bits(config),
+            accuracy=measured,
+            images=0 if inputs is None else len(inputs[:OBSERVED]),
+            points=points,
+            results=results,
+        )
+        text = page.render(facts)
+        write_atomically(output, text.encode())
+    if json:
+        print_json(
+            {
+                "path": str(output),
+                "bytes": len(text.encode()),
+                "cycles": program.cycles,
+                "utilization": program.utilization,
+                "packed_bytes": facts.size.packed,
+                "float_bytes": facts.size.floats,
+                "accuracy": None if measured is None else measured.integer,
+                "float_accuracy": None if measured is None else measured.real,
+            }
+        )
+        return
+    print_text(f"{output}: {len(qnet.layers)} layers, {len(text.encode()) / 1024:,.0f} KiB")

@@ -1,0 +1,106 @@
+"""The page as text: what it holds, that it needs nothing else, and its drawings."""
+
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nupes.compiler.trace import spans
+from nupes.report import charts
+from nupes.report.diagram import choose_lanes, lay_out
+from nupes.report.gather import gather_layers
+from nupes.report.page import Facts, render
+from tests.report.facts import full_facts, plain_facts
+from tests.small import small_network
+
+
+@pytest.fixture(scope="module")
+def facts() -> Facts:
+    """Return all that a page can show."""
+    return full_facts()
+
+
+@pytest.fixture(scope="module")
+def page(facts: Facts) -> str:
+    """Return the full page."""
+    return render(facts)
+
+
+def test_the_page_says_what_is_known(facts: Facts, page: str) -> None:
+    assert facts.program is not None
+    for text in (f"{facts.program.cycles:,}", "98.00 %", "float 99.00 %", "W4A4", "18.5 dB"):
+        assert text in page
+    assert "small &amp; &lt;fine&gt;" in page
+    assert "<fine>" not in page
+
+
+def test_the_page_needs_nothing_else(page: str) -> None:
+    links = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert [link for link in links if not link.startswith(("#", "data:"))] == []
+    assert "@import" not in page
+    assert "url(http" not in page
+    assert len(page.encode()) < 1 << 20
+
+
+def test_the_same_facts_give_the_same_page(facts: Facts, page: str) -> None:
+    assert render(facts) == page
+
+
+def test_little_is_known() -> None:
+    page = render(plain_facts())
+    assert "Where the cycles go" not in page
+    assert "Choices" not in page
+    assert "Levels of stored values" in page
+
+
+def test_drawings_are_xml_in_the_pages_colours(facts: Facts) -> None:
+    assert facts.program is not None
+    conv = facts.layers[0]
+    assert conv.weights is not None
+    drawings = [
+        charts.draw_codes(conv.weights, 'a "title" & <more>'),
+        charts.draw_waterfall(facts.program),
+        charts.draw_timeline(facts.program),
+        charts.draw_pareto(list(facts.points), "4x4"),
+        charts.draw_accuracy(facts.results, 0.99),
+    ]
+    for text in drawings:
+        root = ET.fromstring(text)
+        assert root.get("aria-label")
+        assert "var(--" in text
+        assert not re.search(r"#0000[0-9a-f]{2}", text)
+        assert "<style" not in text
+    assert ET.fromstring(drawings[0]).get("aria-label") == 'a "title" & <more>'
+
+
+def test_engines_are_busy_as_long_as_their_spans(facts: Facts) -> None:
+    assert facts.program is not None
+    for engine, share in charts.busy_shares(facts.program).items():
+        busy = sum(
+            span.last + 1 - span.first for span in spans(facts.program) if span.engine == engine
+        )
+        assert share.mean() * facts.program.cycles == pytest.approx(busy, rel=1e-6)
+
+
+def test_an_array_that_is_beaten_is_no_step(facts: Facts) -> None:
+    point = facts.points[0]
+    slower = replace(point, cycles=point.cycles + 1)
+    assert charts.staircase([slower, point]) == [point]
+
+
+def test_arcs_that_overlap_lie_in_lanes_of_their_own() -> None:
+    lanes = choose_lanes([(0, 4), (1, 3), (4, 6), (2, 5)])
+    assert lanes[(1, 3)] == lanes[(4, 6)]
+    assert len({lanes[(0, 4)], lanes[(1, 3)], lanes[(2, 5)]}) == 3
+
+
+def test_every_layer_has_a_box_and_its_operands() -> None:
+    layers = gather_layers(small_network())
+    diagram = lay_out(layers, "x", "4x4x1")
+    assert [box.title for box in diagram.boxes] == ["input", "conv", "linear"]
+    assert len(diagram.arcs) == 2
+    added = [layers[0], replace(layers[1], reads=("hidden", "x"))]
+    assert [arc.skips for arc in lay_out(added, "x", "").arcs] == [False, False, True]
+    assert np.all([box.y + diagram.box_height <= diagram.height for box in diagram.boxes])
