@@ -1,9 +1,11 @@
 """Prefetch: move LOADs ahead in the program to where the sequencer would otherwise be idle.
 
 The sequencer prepares a tile while the one before streams. Where the LOADs of a tile make that take
-longer than the stream, they go before an earlier tile, but never before one that still uses what
-they overwrite.
+longer than the stream, they go before earlier tiles, in parts if need be, but never before one that
+still uses what they overwrite.
 """
+
+from collections.abc import Iterator
 
 from nupes.compiler.steps import Step
 from nupes.rtl.config import ArrayConfig
@@ -17,6 +19,9 @@ MARGIN = 3
 REACH = 64
 """Tiles that a LOAD may move ahead at most."""
 
+LEAST = 16
+"""Payload words of a part of a LOAD at least, so that its instruction pays."""
+
 
 def lag_after(user: int, tiles: int) -> int:
     """Return how many of ``tiles`` tiles may be unfinished once tile ``user`` has retired."""
@@ -26,9 +31,9 @@ def lag_after(user: int, tiles: int) -> int:
 def prefetch(steps: list[Step], config: ArrayConfig) -> list[Step]:
     """Return the steps with every LOAD before its ``due`` tile, or earlier where that hides it.
 
-    A LOAD moves only if its tile is late and the nearest tile with room for it, within ``REACH``,
-    is free to take it: where the sequencer is never idle, moving would only delay the start. All
-    other steps keep their order.
+    A LOAD moves only if its tile is late, and only to tiles within ``REACH`` that have room, the
+    nearest first: where the sequencer is never idle, moving would only delay the start. All other
+    steps keep their order.
     """
     fixed, loads, tiles = group(steps)
     spare = [0] * len(fixed)
@@ -38,13 +43,13 @@ def prefetch(steps: list[Step], config: ArrayConfig) -> list[Step]:
     moved: list[list[Step]] = [[] for _ in loads]
     for index in range(len(loads) - 1, -1, -1):
         for load in reversed(loads[index]):
-            place = index
-            if spare[index] < 0:
-                place = earlier_room(spare, index, load, preparation(load, config))
-            if place != index:
-                spare[index] += preparation(load, config)
-                spare[place] -= preparation(load, config)
-            moved[place].append(load)
+            if spare[index] >= 0:
+                moved[index].append(load)
+                continue
+            spare[index] += preparation(load, config)
+            for place, part in divide(load, index, spare, config):
+                spare[place] -= preparation(part, config)
+                moved[place].append(part)
     result: list[Step] = []
     for index, (before, late) in enumerate(zip(fixed, moved, strict=True)):
         for load in late:
@@ -53,13 +58,23 @@ def prefetch(steps: list[Step], config: ArrayConfig) -> list[Step]:
     return result
 
 
-def earlier_room(spare: list[int], index: int, load: Step, cost: int) -> int:
-    """Return the nearest tile before ``index`` with ``cost`` spare cycles, or ``index``."""
+def divide(
+    load: Step, index: int, spare: list[int], config: ArrayConfig
+) -> Iterator[tuple[int, Step]]:
+    """Yield parts of a LOAD of tile ``index``, the last words first, and the tiles to put them
+    before.
+
+    ``spare`` are each tile's idle cycles; what finds no room stays with its own tile.
+    """
+    left, overhead = load.words, config.instruction_words + 1
     first = max(1, index - REACH, load.user + MARGIN if load.user >= 0 else 0)
     for place in range(index - 1, first - 1, -1):
-        if spare[place] >= cost:
-            return place
-    return index
+        count = min(left, spare[place] - overhead)
+        if count and count >= min(left, LEAST):
+            left -= count
+            yield place, load.part(left, count)
+    if left:
+        yield index, load.part(0, left)
 
 
 def group(steps: list[Step]) -> tuple[list[list[Step]], list[list[Step]], list[Step]]:

@@ -1,7 +1,7 @@
 """Steps: what the schedule, the timing and the program image know of an instruction."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -33,6 +33,16 @@ class Step:
     chase: int = -1
     user: int = -1
     due: int = -1
+
+    def part(self, first: int, count: int) -> "Step":
+        """Return the LOAD of ``count`` of a LOAD's payload words, from word ``first`` on."""
+        whole = self.payload
+        return replace(
+            self,
+            fields=self.fields | {"count": count, "address": self.fields["address"] + first},
+            words=count,
+            payload=whole and (lambda: whole()[first : first + count]),
+        )
 
     @property
     def stream_cycles(self) -> int:
