@@ -90,14 +90,14 @@ class ActivationMemory(wiring.Component):
             m.d.comb += self.write_busy[number].eq(Mux(crossed, second.valid, first.valid))
             with m.If(self.write_busy[number]):
                 m.d.comb += [
-                    port.addr.eq(Mux(crossed, second.address, first.address) >> 1),
+                    port.addr.eq(Mux(crossed, second.address, first.address)[1:]),
                     port.data.eq(Mux(crossed, second.data.as_value(), first.data.as_value())),
                     port.en.eq(Mux(crossed, second.mask, first.mask)),
                 ]
             with m.Else():
                 here = loading & (load.address[0] == number)
                 m.d.comb += [
-                    port.addr.eq(load.address >> 1),
+                    port.addr.eq(load.address[1:]),
                     port.data.eq(load.data),
                     port.en.eq(here.replicate(len(port.en))),
                 ]
@@ -111,7 +111,7 @@ class ActivationMemory(wiring.Component):
         reads = [bank.read_port() for bank in banks]
         for number, read in enumerate(reads):
             address = Mux(odd ^ number, ports[-1].address, ports[0].address)
-            m.d.comb += read.addr.eq(address >> 1)
+            m.d.comb += read.addr.eq(address[1:])
         even, other = (read.data for read in reads)
         for number, port in enumerate(ports):
             m.d.comb += port.data.eq(Mux(was_odd ^ number, other, even))

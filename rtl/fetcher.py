@@ -62,7 +62,7 @@ class Fetcher(wiring.Component):
 
         taken = Signal(range(config.fetch_depth + 1))  # places: words present and words to come
         outstanding = Signal(range(BURSTS + 1))
-        arrived = Signal(range(config.burst))  # words of the present burst
+        arrived = Signal(range(max(2, config.burst)))  # words of the present burst
         address = Signal(32)
         offered = Signal()  # a request must stay until it is accepted
 

@@ -79,7 +79,7 @@ class Sequencer(wiring.Component):
         m = Module()
         config = self.config
 
-        collected = Signal(range(config.instruction_words))
+        collected = Signal(range(max(2, config.instruction_words)))
         buffer = Signal(config.instruction_words * config.port_bits)
         instruction = data.View(INSTRUCTION_LAYOUT, buffer[: INSTRUCTION_LAYOUT.size])
         is_load = Signal()
@@ -89,7 +89,7 @@ class Sequencer(wiring.Component):
         unfinished = Signal(range(4 * config.issue_to_write))  # dispatched - retired
         remaining = Signal(instruction.count.shape().width)  # payload words
         address = Signal(ADDRESS_BITS)  # of the next payload word of a LOAD
-        bank_busy = self.write_busy.bit_select(address[0], 1)
+        bank_busy = Mux(address[0], self.write_busy[1], self.write_busy[0])
         m.d.comb += [
             is_load.eq(instruction.opcode == Opcode.LOAD),
             to_activation.eq(is_load & (instruction.destination == Destination.ACTIVATION)),

@@ -145,7 +145,8 @@ class Walk(wiring.Component):
             self.position.address.eq(bases[0]),
         ]
         with m.If(self.step):
-            for index, base in enumerate(bases):
+            m.d.sync += bases[0].eq(following)
+            for index, base in enumerate(bases[1:], start=1):
                 with m.If(level >= index):
                     m.d.sync += base.eq(following)
         with m.If(self.accept):

