@@ -42,13 +42,14 @@ class Stalls:
     1/256.
 
     ``response`` = 1 is a memory that never answers. The same ``seed`` (1 to 2**32 - 1) gives the
-    same stalls.
+    same stalls. No port stalls before cycle ``since`` of a run.
     """
 
     request: float = 0.0
     response: float = 0.0
     result: float = 0.0
     seed: int = 1
+    since: int = 0
 
     def __post_init__(self) -> None:
         for name in ("request", "response", "result"):
@@ -57,6 +58,8 @@ class Stalls:
                 raise InputError(f"Stalls.{name} must be a probability from 0 to 1, not {value}")
         if not 1 <= self.seed < 1 << 32:
             raise InputError(f"Stalls.seed must be 1 to 2**32 - 1, not {self.seed}")
+        if not 0 <= self.since < 1 << 32:
+            raise InputError(f"Stalls.since must be 0 to 2**32 - 1, not {self.since}")
 
 
 NO_STALLS = Stalls()
@@ -257,6 +260,7 @@ class Simulator:
             *(round(256 * value) for value in (stalls.request, stalls.response, stalls.result)),
             reset_cycle,
             cycle_limit,
+            stalls.since,
         ]
         job += [0] * (16 - len(job))
         (self._directory / "job.hex").write_text("\n".join(f"{value:x}" for value in job) + "\n")

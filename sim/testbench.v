@@ -34,6 +34,7 @@ module testbench;
   localparam JOB_STALL_RESULT = 7;   // the same for result_ready
   localparam JOB_RESET = 8;          // reset in this cycle of a first run, then run again; 0: never
   localparam JOB_LIMIT = 9;          // cycles after which a run that has not ended is reset and reported
+  localparam JOB_STALL_SINCE = 10;   // the first cycle of a run that may stall
 
   localparam POWER_UP = 0, WAITING = 1, READY = 2, RUNNING = 3, RESETTING = 4, DRAINING = 5;
   localparam POWER_UP_CYCLES = 4;
@@ -90,10 +91,11 @@ module testbench;
   // Stalls: one draw per cycle of a run and port.
 
   reg [2:0] state = POWER_UP;
+  reg [31:0] cycle = 0;
   reg [31:0] random = 1;
   wire [31:0] random_1 = random ^ (random << 13);
   wire [31:0] random_2 = random_1 ^ (random_1 >> 17);
-  wire stalling = state == RUNNING;
+  wire stalling = state == RUNNING & cycle >= job[JOB_STALL_SINCE];
   wire stall_request = stalling & ({24'd0, random[7:0]} < job[JOB_STALL_REQUEST]);
   wire stall_response = stalling & ({24'd0, random[15:8]} < job[JOB_STALL_RESPONSE]);
   wire stall_result = stalling & ({24'd0, random[23:16]} < job[JOB_STALL_RESULT]);
@@ -152,7 +154,6 @@ module testbench;
   // Jobs, stamps and results.
 
   reg strobe_seen = 0;
-  reg [31:0] cycle = 0;
   reg [31:0] waited = 0;
   reg [31:0] mark_count = 0;
   reg [31:0] result_count = 0;
