@@ -16,6 +16,9 @@ __all__ = ["Library", "place", "verilog"]
 
 PREFIX = "nupes_"
 
+EMPTY = re.compile(r"^ *wire \[-1:0\] .*;\n", re.MULTILINE)
+"""A name without bits, which nothing refers to; Verilog would give it two."""
+
 
 class Library:
     """The shared modules of one design: one definition per class and arguments."""
@@ -75,4 +78,5 @@ def verilog(top: wiring.Component, library: Library | None, name: str = "nupes")
 
 def convert(component: wiring.Component, name: str) -> str:
     """Return the Verilog of one component, without source locations."""
-    return backend.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
+    text = backend.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
+    return EMPTY.sub("", text)
