@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from nupes.rtl import ArrayConfig, verilog
+from nupes.rtl.isa import BANKS
 from nupes.rtl.top import TOP
 
 CONFIG = ArrayConfig(rows=4, cols=2, act_depth=64, acc_depth=16)
@@ -57,7 +58,8 @@ def test_text_is_the_same_in_every_process_and_names_no_source_file(text: str) -
 
 
 def test_memories_are_cleared_in_a_loop(text: str) -> None:
-    assert f"for (i = 0; i < {CONFIG.act_depth}; i = i + 1) memory[i] = 0;" in text
+    loop = f"for (i = 0; i < {CONFIG.act_depth // BANKS}; i = i + 1) memory[i] = 0;"
+    assert text.count(loop) == BANKS
     assert not re.search(r"^ *\w+\[1\] = ", text, re.MULTILINE)
 
 
