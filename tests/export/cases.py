@@ -7,7 +7,6 @@ import numpy as np
 from hypothesis import strategies as st
 
 import nupes
-from nupes.examples.digits.network import load_network, load_split
 from nupes.model.codebook import table_codebook
 from nupes.model.network import (
     Encoder,
@@ -27,6 +26,8 @@ __all__ = ["digits", "edges", "input_codes", "largest_sum"]
 @cache
 def digits(codebook: Literal["power", "uniform"] = "power") -> tuple[IntegerNetwork, np.ndarray]:
     """Return the digits network at 4 bits and its 500 test images."""
+    from nupes.examples.digits.network import load_network, load_split  # torch: takes seconds
+
     split = load_split()
     calibration = split["calibration"][0][:64]
     return (
