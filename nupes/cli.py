@@ -18,6 +18,7 @@ from nupes.commands.compile import compile
 from nupes.commands.demo import demo
 from nupes.commands.doctor import doctor
 from nupes.commands.evaluate import evaluate
+from nupes.commands.export import export
 from nupes.commands.quantize import quantize
 from nupes.commands.report import report
 from nupes.commands.simulate import simulate
@@ -46,6 +47,7 @@ for command in (
     report,
     simulate,
     verilog,
+    export,
     demo,
 ):
     app.command()(command)
