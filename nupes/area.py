@@ -90,6 +90,12 @@ class ArrayArea:
 class Edged(wiring.Component):
     """An array with its edge decoders: where the longest paths of a cell begin and end."""
 
+    load: wiring.PureInterface
+    weights: wiring.PureInterface
+    control: data.View
+    word: data.View
+    psums: data.View
+
     def __init__(self, config: ArrayConfig, library: Library | None = None) -> None:
         self.config, self.library = config, library
         self.array = Array(config, library)

@@ -3,8 +3,7 @@
 Every kind computes the same sum; ``model.cells`` says what their operands are.
 """
 
-import numpy as np
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -177,28 +176,14 @@ class ProductCell(SignedCell):
 
     def magnitude(self, m: Module, weight: Value, level: Value, flag: Value) -> Value:
         kind = self.config.cell
-        table = np.zeros((1 << len(weight), 1 << len(level)), np.int64)
-        products = np.multiply.outer(kind.weight_magnitudes, kind.activation_magnitudes)
-        table[: products.shape[0], : products.shape[1]] = products
-        index, known = Cat(level, weight), {}
-        bits = (table.reshape(-1) >> bit & 1 for bit in range(int(table.max()).bit_length()))
-        return Cat(decide(tuple(column.tolist()), index, known) for column in bits)
-
-
-def decide(table: tuple[int, ...], index: Value, known: dict[tuple[int, ...], Value]) -> Value:
-    """Return ``table[index]``, bits all, as a reduced decision diagram: the form that synthesis
-    turns into the fewest gates. ``known`` collects the diagrams of sub-tables."""
-    if table not in known:
-        half = len(table) // 2
-        low, high = table[:half], table[half:]
-        if half == 0:
-            known[table] = Const(table[0], 1)
-        elif low == high:
-            known[table] = decide(low, index, known)
-        else:
-            select = index[half.bit_length() - 1]
-            known[table] = Mux(select, decide(high, index, known), decide(low, index, known))
-    return known[table]
+        product = Signal(unsigned(self.config.largest_product.bit_length()))
+        with m.Switch(Cat(level, weight)):
+            for i, left in enumerate(kind.weight_magnitudes):
+                for j, right in enumerate(kind.activation_magnitudes):
+                    if left * right:
+                        with m.Case(i << len(level) | j):
+                            m.d.comb += product.eq(left * right)
+        return product
 
 
 KINDS: dict[str, type[Cell]] = {
