@@ -7,6 +7,7 @@ Python and VPI. Both run the same program on the same image, in turns; a job of 
 whole, with the files that Python writes and reads.
 """
 
+import os
 import subprocess
 import tempfile
 import time
@@ -54,6 +55,12 @@ def build_bare(array: nupes.ArrayConfig, verilog: str, folder: Path) -> Path:
     return folder / "build" / "bare"
 
 
+def processor_seconds(process: int) -> float:
+    """Return the processor time that a process has used (Linux)."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def write_job(folder: Path, program: nupes.Program, codes: np.ndarray, load: bool) -> None:
     """Write the files of one job: the image (once) and the input, as ``Simulator`` does."""
     bits = program.array.port_bits
@@ -81,7 +88,7 @@ def main(
     program = nupes.compile(integer, config)
     codes = integer.encode(trained.images[:1])[0]
     verilog = generate(config, report_to_stderr)
-    ours, theirs = [], []
+    ours, theirs, used = [], [], np.zeros(2)
     with (
         tempfile.TemporaryDirectory() as directory,
         nupes.Simulator(config, verilog=verilog, memory_words=MEMORY_WORDS) as hw,
@@ -93,7 +100,10 @@ def main(
         ) as process:
             assert process.stdin is not None
             assert process.stdout is not None
+            assert hw._process is not None
+            simulators = (hw._process.pid, process.pid)
             for index in range(rounds + 1):
+                before = np.array([processor_seconds(item) for item in simulators])
                 started = time.perf_counter()
                 result = hw.execute(program.image, program.input_patches(codes))
                 seconds = time.perf_counter() - started
@@ -106,12 +116,14 @@ def main(
                 if index:  # the first job loads the program
                     ours.append(result.cycles / seconds)
                     theirs.append(result.cycles / other)
+                    used += [processor_seconds(item) for item in simulators] - before
             process.stdin.close()
     ratio = median(a / b for a, b in zip(ours, theirs, strict=True))
     print(f"{network} on {array}: {program.cycles:,} cycles an image, {rounds} images each")
     print(f"under cocotb  {median(ours):>10,.0f} cycles/s (best {max(ours):,.0f})")
     print(f"bare loop     {median(theirs):>10,.0f} cycles/s (best {max(theirs):,.0f})")
     print(f"ratio         {ratio:>10.2f} (median of the rounds)")
+    print(f"ratio         {used[1] / used[0]:>10.2f} (processor time of the simulators)")
 
 
 if __name__ == "__main__":
