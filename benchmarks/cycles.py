@@ -17,8 +17,12 @@ import nupes
 from benchmarks.pretrained import load_pretrained
 from nupes.commands.compile import loss_table
 from nupes.inputs import parse_array
+from nupes.model.operators import Conv
 
 CALIBRATION = 16
+WIDE = 16
+"""Input channels from which a layer counts as wide."""
+
 ENDS = {"8-bit ends": 8, "4-bit ends": None}
 
 
@@ -64,6 +68,35 @@ def summary(rows: list[tuple[str, str, str, nupes.Program]]) -> Table:
     return table
 
 
+def busy(rows: list[tuple[str, str, str, nupes.Program]]) -> Table:
+    """Return how busy 3x3 convolutions of at least 16 channels keep the array, by stride.
+
+    The layer that does worst counts, in MACs per cell and cycle (``busy``) and in cycles over its
+    tile bound (``beyond``).
+    """
+    table = Table("network", "ends", "array", box=None, pad_edge=False)
+    for column in ("stride", "layers", "busy", "beyond tile bound"):
+        table.add_column(column, justify="right")
+    for name, ends, size, program in rows:
+        for stride in (1, 2):
+            pairs = zip(program.network.layers, program.layers, strict=True)
+            found = [
+                report
+                for layer, report in pairs
+                if isinstance(layer.op, Conv)
+                and (layer.op.kernel, layer.op.stride) == ((3, 3), (stride, stride))
+                and layer.op.groups == 1
+                and program.network.tensors[layer.input].shape[2] >= WIDE
+            ]
+            if found:
+                worst = max(layer.cycles / layer.tile_bound - 1 for layer in found)
+                least = min(layer.utilization for layer in found)
+                table.add_row(
+                    name, ends, size, str(stride), str(len(found)), f"{least:.1%}", f"{worst:.1%}"
+                )
+    return table
+
+
 def main(
     data: Annotated[Path, typer.Option(help="Directory with the weights and data.")],
     networks: Annotated[
@@ -79,6 +112,9 @@ def main(
     for name in networks.split(","):
         rows += measure(name, data, arrays.split(","), residual_bits)
     console.print(summary(rows))
+    console.print()
+    console.print(f"3x3 convolutions of at least {WIDE} channels, the worst layer")
+    console.print(busy(rows))
     if layers:
         for name, ends, size, program in rows:
             console.print()
