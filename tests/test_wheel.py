@@ -88,7 +88,11 @@ def test_wheel_holds_every_file_and_no_other(wheel: Path) -> None:
     assert {
         "nupes/py.typed",
         "nupes/sim/lint.vlt",
+        "nupes/sim/main.cpp",
         "nupes/sim/testbench.v",
+        "nupes/export/main.c",
+        "nupes/export/nupes.c",
+        "nupes/export/nupes.h",
         "nupes/examples/digits/digits.safetensors",
     } <= names
     assert all(name.startswith(("nupes/", "nupes-")) for name in names)
