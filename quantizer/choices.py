@@ -43,6 +43,10 @@ class Choices:
     bias: dict[str, np.ndarray] = field(default_factory=dict)
     reach: dict[str, float] = field(default_factory=dict)
 
+    def copy(self) -> "Choices":
+        """Return a copy that can be changed; codes and arrays are shared."""
+        return Choices(dict(self.tensors), dict(self.weights), dict(self.bias), dict(self.reach))
+
 
 def round_values(values: Tensor, code: TensorCode) -> Tensor:
     """Return values rounded to the nearest levels of a code."""

@@ -31,7 +31,8 @@ DAMPING = 1e-4
 """Share of the mean moment that is added to each input's own."""
 
 RIDGE = 0.02
-"""Share of the mean moment that holds compensated weights near the float ones."""
+"""Least share of the mean moment that holds compensated weights near the float ones; it is the
+inputs over the samples where these are few, so that noise is not compensated."""
 
 FULL = 1200
 """Largest kernel (taps times channels) with full moments; above it, their diagonal."""
@@ -41,10 +42,11 @@ FULL = 1200
 class Moments:
     """``gram`` (g, k, k) float64 of the quantized inputs of g groups, ``cross`` (g, k, k) of float
     and quantized ones; for large kernels both are diagonals (g, k). k counts (channel, tap) as in
-    the weights."""
+    the weights. ``samples`` is the number of outputs that they come from."""
 
     gram: np.ndarray
     cross: np.ndarray
+    samples: int
 
 
 def input_moments(op: Convolution, exact: Tensor, rounded: Tensor) -> Moments:
@@ -91,7 +93,7 @@ def input_moments(op: Convolution, exact: Tensor, rounded: Tensor) -> Moments:
         cross = cross / rows - means[0, :, :, None] * means[1, :, None, :]
     else:
         gram, cross = gram / rows - means[1].square(), cross / rows - means[0] * means[1]
-    moments = Moments(gram.numpy(), cross.numpy())
+    moments = Moments(gram.numpy(), cross.numpy(), rows)
     diagonal = np.einsum("gkk->gk", moments.gram) if full else moments.gram
     np.maximum(diagonal, 0, out=diagonal)
     # Inputs that the calibration never moved still count a little.
@@ -108,10 +110,11 @@ def compensate(weight: np.ndarray, moments: Moments) -> np.ndarray:
     """Return the real weights (g, n, k) that best reproduce the float outputs from quantized
     inputs: ``W (C + r I) (G + r I)^-1``, r a share of the mean moment."""
     gram, cross = moments.gram, moments.cross
+    share = max(RIDGE, gram.shape[-1] / moments.samples)
     if gram.ndim == 2:
-        ridge = RIDGE * gram.mean()
+        ridge = share * gram.mean()
         return weight * ((cross + ridge) / (gram + ridge))[:, None]
     size = gram.shape[-1]
-    ridge = RIDGE * np.einsum("gkk->g", gram)[:, None, None] / size * np.eye(size)
+    ridge = share * np.einsum("gkk->g", gram)[:, None, None] / size * np.eye(size)
     solved = np.linalg.solve(gram + ridge, np.swapaxes(cross + ridge, 1, 2))
     return weight @ np.swapaxes(solved, 1, 2)

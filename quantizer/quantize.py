@@ -17,6 +17,7 @@ from nupes.quantizer.choose import choose
 from nupes.quantizer.describe import describe
 from nupes.quantizer.equalize import equalize
 from nupes.quantizer.fuse import fuse
+from nupes.quantizer.learn import learn, measure_reach
 from nupes.quantizer.lower import lower
 from nupes.quantizer.recipe import Recipe, make_recipe
 from nupes.quantizer.scheme import parse_scheme
@@ -107,6 +108,10 @@ def quantize(
     if recipe.equalize:
         network = equalize(network, inputs, recipe.equalize)
     choices = choose(network, inputs, plan, recipe, repair=repair, progress=progress)
+    for phase in recipe.phases:
+        choices = learn(network, inputs, choices, phase, recipe.seed, progress)
+    if recipe.phases:
+        choices = measure_reach(network, inputs, choices)
     metadata = {
         "scheme": str(parsed),
         "ends": ends,

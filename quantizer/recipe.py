@@ -5,7 +5,40 @@ from typing import Literal
 
 from nupes.model.errors import InputError
 
-__all__ = ["METHODS", "Recipe", "make_recipe"]
+__all__ = ["METHODS", "Phase", "Recipe", "make_recipe"]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One pass of learning over the network, unit after unit.
+
+    A unit's target is what it gives in the float network; its loss the squared error relative to
+    the target's variance, summed over the tensors that leave it. What was learned stays only if
+    that loss, with hard codes and on images that were held out, has become less.
+    """
+
+    unit: Literal["layer", "block", "network"] = "block"
+    """What is reconstructed at a time. A block lies between two points where a single tensor is
+    alive, such as a residual block."""
+    rounding: Literal["soft", "straight", "adaround"] = "soft"
+    """Codes move in the whole code space, by differentiable soft quantization (``soft``) or
+    straight-through (``straight``); or between floor and ceil (``adaround``)."""
+    codes: float = 3e-2
+    """Learning rate of positions, in codes."""
+    scales: float = 1e-3
+    """Learning rate of scales and ranges, relative; 0 holds them."""
+    exponents: float = 1e-3
+    """Learning rate of exponents; 0 holds them."""
+    activations: bool = True
+    """Whether ranges and exponents of tensors are learned too."""
+    biases: float = 1e-3
+    """Learning rate of biases; 0 holds them."""
+    drop: float = 0.0
+    """Share of activations that stay unrounded while learning (QDrop)."""
+    steps: int = 200
+    """Steps of gradient descent for each unit."""
+    batch: int = 32
+    """Images of one step."""
 
 
 @dataclass(frozen=True)
@@ -29,43 +62,34 @@ class Recipe:
     """Whether mean output errors go in the biases."""
     output_cost: bool = True
     """Whether activation codes are chosen by output error; else by the error of the tensor."""
-    unit: Literal["layer", "block", "network"] | None = None
-    """What learning reconstructs at a time; ``None`` for no learning."""
-    rounding: Literal["soft", "adaround"] = "soft"
-    """Weights move in the whole code space (NUPES), or between floor and ceil (AdaRound)."""
-    learn_exponents: bool = True
-    """Whether learning moves the exponents of weights."""
-    learn_activations: bool = True
-    """Whether learning moves the ranges and exponents of tensors."""
-    drop: float = 0.0
-    """Share of activations that stay in float while learning (QDrop)."""
-    steps_per_unit: int = 400
-    """Steps of gradient descent for each unit."""
-    batch: int = 32
-    """Images of one step."""
+    phases: tuple[Phase, ...] = ()
+    """Learning by gradient after the search, phase after phase."""
     seed: int = 0
     """Seed of everything random."""
 
 
+PLAIN = Recipe(
+    family="uniform",
+    metric="weight",
+    steps=(),
+    compensate=False,
+    correct_bias=False,
+    output_cost=False,
+)
+"""Round to nearest, clipping points by the error of each tensor."""
+
+ADAROUND = Phase("block", "adaround", codes=3e-2, exponents=0, biases=0)
+
 METHODS: dict[str, Recipe] = {
-    "rtn": Recipe(
-        family="uniform",
-        metric="weight",
-        steps=(),
-        compensate=False,
-        correct_bias=False,
-        output_cost=False,
-    ),
-    "powerquant": Recipe(
-        exponent="network",
-        metric="weight",
-        steps=(),
-        compensate=False,
-        correct_bias=False,
-        output_cost=False,
-    ),
+    "rtn": PLAIN,
+    "powerquant": replace(PLAIN, family="power", exponent="network"),
     "search": Recipe(),
-    "nupes": Recipe(unit="network"),
+    "nupes": Recipe(
+        phases=(Phase("block", "soft"), Phase("network", "straight", codes=2e-3, steps=300))
+    ),
+    "adaround": replace(PLAIN, phases=(replace(ADAROUND, unit="layer", activations=False),)),
+    "brecq": replace(PLAIN, phases=(ADAROUND,)),
+    "qdrop": replace(PLAIN, phases=(replace(ADAROUND, drop=0.5),)),
 }
 """Methods by name."""
 

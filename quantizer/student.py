@@ -11,7 +11,8 @@ ends at codes. A position may walk over the whole code space.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,12 +23,12 @@ from torch.nn import functional as F
 from nupes.model.codebook import Codebook, make_codebook
 from nupes.model.operators import MaxPool
 from nupes.quantizer.activations import TensorCode, make_levels
-from nupes.quantizer.choices import Choices
+from nupes.quantizer.choices import Choices, WeightCode
 from nupes.quantizer.evaluate import apply_function, apply_operator, column, pad_map
 from nupes.quantizer.fuse import FusedNetwork, Stage
 from nupes.quantizer.graph import Convolution
 
-__all__ = ["SoftActivation", "SoftWeight", "Student", "soft_quantize"]
+__all__ = ["AdaRoundWeight", "SoftActivation", "SoftWeight", "Student", "soft_quantize"]
 
 EXPONENT_RANGE = (0.3, 1.5)
 """Bounds of learned exponents: below, levels near zero merge; above, nothing is gained."""
@@ -41,6 +42,11 @@ def soft_quantize(position: Tensor, beta: float) -> Tensor:
     below = position.detach().floor()
     fraction = position - below - 0.5
     return torch.tanh(beta * fraction) / (2 * math.tanh(beta / 2)) + below + 0.5
+
+
+def straight_through(position: Tensor) -> Tensor:
+    """Return whole positions; gradients pass as if they had not been rounded."""
+    return position + (position.round() - position).detach()
 
 
 class UnitLevels(nn.Module):
@@ -117,54 +123,84 @@ class SoftWeight(nn.Module):
     so that rounding the start gives these codes.
     """
 
-    def __init__(
-        self,
-        weight: np.ndarray,
-        codebook: Codebook,
-        codes: np.ndarray,
-        scale: np.ndarray,
-        learn_exponent: bool,
-    ) -> None:
+    def __init__(self, weight: np.ndarray, code: WeightCode, learn_exponent: bool) -> None:
         super().__init__()
-        self.levels = UnitLevels(codebook, learn_exponent)
-        scale = np.where(scale > 0, scale, 1.0) * self.levels.top
+        self.levels = UnitLevels(code.codebook, learn_exponent)
+        self.alive = code.scale > 0
+        scale = np.where(self.alive, code.scale, 1.0) * self.levels.top
         self.log_scale = nn.Parameter(
             torch.tensor(np.log(scale), dtype=torch.float32).reshape(-1, 1, 1, 1)
         )
         levels = self.levels().detach().numpy().astype(np.float64)
-        target = codebook.levels[codes] / self.levels.top
-        code = np.abs(target[..., None] - levels).argmin(-1)
+        target = code.codebook.levels[code.codes] / self.levels.top
+        near = np.abs(target[..., None] - levels).argmin(-1)
         real = np.interp(weight / scale.reshape(-1, 1, 1, 1), levels, np.arange(len(levels)))
-        start = np.clip(real, code - EDGE, code + EDGE).clip(0, len(levels) - 1)
+        start = np.clip(real, near - EDGE, near + EDGE).clip(0, len(levels) - 1)
         self.position = nn.Parameter(torch.tensor(start, dtype=torch.float32))
-        self.nearest = torch.from_numpy(np.rint(real))
+
+    def codes(self, beta: float | None) -> Tensor:
+        """Return positions softly rounded; with ``beta=None`` whole ones, straight through."""
+        position = self.position.clamp(0, len(self.levels) - 1)
+        return straight_through(position) if beta is None else soft_quantize(position, beta)
+
+    def penalty(self, sharpness: float) -> Tensor:
+        """Return what is added to the loss; here nothing."""
+        return torch.zeros(())
 
     def forward(self, beta: float | None) -> Tensor:
-        """Return the soft weights; with ``beta=None`` those of the rounded positions."""
-        levels = self.levels()
-        with torch.no_grad():
-            self.position.clamp_(0, len(levels) - 1)
-        if beta is None:
-            hard = torch.round(levels * self.levels.top) / self.levels.top
-            value = hard[self.position.round().long()]
-        else:
-            if beta < 0:
-                soft = self.position + (self.position.round() - self.position).detach()
-            else:
-                soft = soft_quantize(self.position, beta)
-            below = self.position.detach().floor().clamp(max=len(levels) - 2)
-            index = below.long()
-            value = torch.lerp(levels[index], levels[index + 1], soft - below)
+        """Return the weights of rounded positions."""
+        levels, codes = self.levels(), self.codes(beta)
+        below = codes.detach().floor().clamp(max=len(levels) - 2)
+        index = below.long()
+        value = torch.lerp(levels[index], levels[index + 1], codes - below)
         return value * self.log_scale.exp()
+
+    @torch.no_grad()
+    def harden(self) -> WeightCode:
+        """Return the codes of the rounded positions, and the codebook of the exponent learned."""
+        index = self.codes(None).round().long()
+        codebook = self.levels.harden()
+        top = np.abs(codebook.levels).max()
+        values = self.levels()[index].double().numpy() * top
+        scale = self.log_scale.exp().double().flatten().numpy() / top
+        return WeightCode(codebook, codebook.nearest(values), np.where(self.alive, scale, 0.0))
+
+
+class AdaRoundWeight(SoftWeight):
+    """Weights between the codes below and above their start: ``floor + clip(1.2 sigmoid(v) - 0.1,
+    0, 1)``, drawn to either by a penalty.
+
+    Source: Nagel et al., Up or Down?, arXiv 2004.10568, equations 23 and 24.
+    """
+
+    def __init__(self, weight: np.ndarray, code: WeightCode, learn_exponent: bool) -> None:
+        super().__init__(weight, code, learn_exponent)
+        with torch.no_grad():
+            self.below = self.position.floor().clamp(max=len(self.levels) - 2)
+            share = (self.position - self.below + 0.1) / 1.2
+            self.position.copy_(torch.logit(share))
+
+    def share(self) -> Tensor:
+        """Return the soft choice between both codes, 0..1."""
+        return (1.2 * torch.sigmoid(self.position) - 0.1).clamp(0, 1)
+
+    def codes(self, beta: float | None) -> Tensor:
+        """Return the codes below plus the share, or plus the rounded share."""
+        share = self.share()
+        return self.below + (share.round() if beta is None else share)
+
+    def penalty(self, sharpness: float) -> Tensor:
+        """Return ``sum(1 - |2 share - 1| ** sharpness)``."""
+        return (1 - (2 * self.share() - 1).abs() ** sharpness).sum()
 
 
 class RoundToLevels(torch.autograd.Function):
     """Round to the nearest level; gradients pass straight through inside the range.
 
     With ``q`` the rounded value: ``dq/dx = 1`` inside the range and 0 beyond; ``dq/ds = (q - x) /
-    s`` inside and ``q / s`` beyond (LSQ, Esser et al., arXiv 1902.08153). Levels that move with the
-    exponent at the rates ``r`` carry what lies between two of them along in proportion, so that
-    ``dq/da = (q - x) (r[k+1] - r[k]) / (L[k+1] - L[k])``: unbiased wherever x is evenly spread.
+    s`` inside and ``q / s`` beyond (LSQ, Esser et al., arXiv 1902.08153); ``dq/da = -(q / a) ln |q
+    / s|``, the move of the level itself, as for weights. For the squared error against x the last
+    is exact, because x rounds to its nearest level.
     """
 
     @staticmethod
@@ -186,9 +222,7 @@ class RoundToLevels(torch.autograd.Function):
         bend = None
         if exponent is not None:
             rate = -torch.xlogy(levels, (levels.abs() / scale).clamp_min(1e-9)) / exponent
-            ratio = rate.diff() / levels.diff()
-            segment = (code - (x < rounded).int()).clamp(0, len(ratio) - 1)
-            bend = (passed * (rounded - x) * ratio[segment]).sum()
+            bend = (grad * rate[code]).sum()
         return passed, slope, bend, None
 
 
@@ -215,36 +249,62 @@ class SoftActivation(nn.Module):
 
 
 class Student(nn.Module):
-    """Stages with everything that can be learned about them; what is learned is asked for by
-    ``requires_grad``."""
+    """Some stages of a network, with everything about them that can be learned.
+
+    A tensor is rounded where it is read: its code belongs to the first unit of stages that reads
+    it.
+    """
 
     def __init__(
-        self, network: FusedNetwork, choices: Choices, learn_exponents: bool = True
+        self,
+        network: FusedNetwork,
+        stages: Sequence[Stage],
+        choices: Choices,
+        *,
+        exponents: bool,
+        kind: type[SoftWeight] = SoftWeight,
     ) -> None:
         super().__init__()
-        self.network = network
-        self.weights, self.tensors = nn.ModuleDict(), nn.ModuleDict()
+        self.stages = stages
+        # Any, because a module dictionary forgets of which kind its modules are.
+        self.weights: Any = nn.ModuleDict()
+        self.tensors: Any = nn.ModuleDict()
         self.bias = nn.ParameterDict()
-        for stage in network.stages:
+        copied = {stage.name for stage in network.stages if stage.copies_codes}
+        for stage in stages:
             name = key(stage.name)
             if isinstance(stage.op, Convolution):
                 code = choices.weights[stage.name]
-                self.weights[name] = SoftWeight(
-                    stage.op.weight, code.codebook, code.codes, code.scale, learn_exponents
-                )
+                self.weights[name] = kind(stage.op.weight, code, exponents)
             if stage.name in choices.bias:
                 self.bias[name] = nn.Parameter(column(choices.bias[stage.name]).flatten())
-            if stage.name in choices.tensors and not copies(stage):
-                self.tensors[name] = SoftActivation(choices.tensors[stage.name], learn_exponents)
+            for read in {stage.source, stage.residual} - {None} - copied:
+                self.tensors[key(read)] = SoftActivation(choices.tensors[read], exponents)
 
-    def run(
-        self, stages: Sequence[Stage], live: dict[str, Tensor], beta: float | None
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Run stages on quantized maps by name; return all maps, and what each stage gives before
-        it is rounded."""
-        live, real = dict(live), {}
-        for stage in stages:
-            name, x = key(stage.name), live[stage.source]
+    def forward(
+        self,
+        inputs: Mapping[str, Tensor],
+        beta: float | None,
+        drop: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Tensor]:
+        """Return what each stage gives before it is rounded, from such tensors of stages before.
+
+        A share ``drop`` of the values read stays unrounded (QDrop, Wei et al., arXiv 2203.05740).
+        """
+        real, rounded = dict(inputs), {}
+
+        def read(name: str) -> Tensor:
+            if name not in rounded:
+                x = real[name]
+                rounded[name] = self.tensors[key(name)](x) if key(name) in self.tensors else x
+                if drop > 0 and key(name) in self.tensors:
+                    dropped = torch.rand(x.shape, generator=generator) < drop
+                    rounded[name] = torch.where(dropped, x, rounded[name])
+            return rounded[name]
+
+        for stage in self.stages:
+            name, x = key(stage.name), read(stage.source)
             if isinstance(stage.op, Convolution):
                 op, weight = stage.op, self.weights[name](beta)
                 x = pad_map(x, op.padding)
@@ -254,18 +314,29 @@ class Student(nn.Module):
                 if name in self.bias:
                     y = y + self.bias[name].reshape(1, -1, 1, 1)
             if stage.residual is not None:
-                y = y + live[stage.residual]
-            z = y if isinstance(stage.op, MaxPool) else apply_function(stage, y)
-            real[stage.name] = z
-            live[stage.name] = self.tensors[name](z) if name in self.tensors else z
-        return live, real
+                y = y + read(stage.residual)
+            real[stage.name] = y if isinstance(stage.op, MaxPool) else apply_function(stage, y)
+        return real
+
+    def penalty(self, sharpness: float) -> Tensor:
+        """Return the penalties of all weights."""
+        return torch.stack([weight.penalty(sharpness) for weight in self.weights.values()]).sum()
+
+    @torch.no_grad()
+    def harden(self, choices: Choices) -> Choices:
+        """Return the choices with what has been learned in place of theirs."""
+        learned = choices.copy()
+        for stage in self.stages:
+            name = key(stage.name)
+            if name in self.weights:
+                learned.weights[stage.name] = self.weights[name].harden()
+            if name in self.bias:
+                learned.bias[stage.name] = self.bias[name].double().numpy()
+        for name, module in self.tensors.items():
+            learned.tensors[name.replace("/", ".")] = module.harden()
+        return learned
 
 
 def key(name: str) -> str:
     """Return a stage's name as torch allows it in a path."""
     return name.replace(".", "/")
-
-
-def copies(stage: Stage) -> bool:
-    """Whether a stage stores codes of its source."""
-    return stage.copies_codes

@@ -1,0 +1,243 @@
+"""Learning: choices improved by gradient, one unit of the network after another.
+
+Source: NUPES (Yvinec et al., arXiv 2308.05600): codes over the whole space and exponents, learned
+jointly against the float network, from inputs as the quantized network gives them.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nupes.model.operators import MaxPool
+from nupes.quantizer.choices import Choices, round_values
+from nupes.quantizer.evaluate import apply_function, apply_operator, column
+from nupes.quantizer.fuse import FusedNetwork, Stage
+from nupes.quantizer.graph import Convolution
+from nupes.quantizer.recipe import Phase
+from nupes.quantizer.student import AdaRoundWeight, SoftWeight, Student
+
+__all__ = ["divide", "in_chunks", "learn", "measure_reach", "run_float", "run_quantized"]
+
+CHUNK = 128
+"""Images that run at a time where no gradient is needed."""
+
+JUDGED = 512
+"""Most images on which what was learned is judged."""
+
+HELD_OUT = 5
+"""One image of so many is kept from learning, to judge it; all are used where images are few."""
+
+FEW = 50
+"""Images that are few."""
+
+BETAS = (1.0, 50.0)
+"""First and last sharpness of soft rounding, growing exponentially."""
+
+SHARPNESS = (20.0, 2.0)
+"""First and last exponent of AdaRound's penalty, falling linearly after a fifth of the steps."""
+
+PENALTY = 0.01
+"""Weight of AdaRound's penalty, beside a loss that is summed over output channels."""
+
+Maps = dict[str, Tensor]
+Progress = Callable[[str, int, int], None]
+
+
+def divide(network: FusedNetwork, unit: str) -> list[list[Stage]]:
+    """Return the stages as units: layers, blocks, or the network."""
+    stages = list(network.stages)
+    if unit == "network":
+        return [stages]
+    if unit == "layer":
+        return [[stage] for stage in stages]
+    blocks: list[list[Stage]] = [[]]
+    for index, stage in enumerate(stages):
+        blocks[-1].append(stage)
+        read = {name for later in stages[index + 1 :] for name in (later.source, later.residual)}
+        alive = read & {network.input.name, *(done.name for done in stages[: index + 1])}
+        if alive == {stage.name}:
+            blocks.append([])
+    return blocks if blocks[-1] else blocks[:-1]
+
+
+def leaving(network: FusedNetwork, unit: Sequence[Stage]) -> list[str]:
+    """Return the tensors of a unit that later stages read; the network's output if it is there."""
+    names = {stage.name for stage in unit}
+    readers = network.readers()
+    outside = [name for name in names if any(stage not in unit for stage in readers[name])]
+    last = network.stages[-1].name
+    return sorted([*outside, last] if last in names else outside)
+
+
+@torch.no_grad()
+def run_float(stages: Sequence[Stage], inputs: Maps) -> Maps:
+    """Return what stages of the float network give, from such tensors of stages before."""
+    real = dict(inputs)
+    for stage in stages:
+        y = apply_operator(stage, real[stage.source])
+        if not isinstance(stage.op, MaxPool):
+            y = y + column(stage.bias)
+            if stage.residual is not None:
+                y = y + real[stage.residual]
+            y = apply_function(stage, y)
+        real[stage.name] = y
+    return real
+
+
+@torch.no_grad()
+def run_quantized(
+    stages: Sequence[Stage], choices: Choices, inputs: Maps, reach: dict[str, float] | None = None
+) -> Maps:
+    """Return what stages of the quantized network give before it is rounded, from such tensors of
+    stages before; keep the largest pre-activations in ``reach``."""
+    real, rounded = dict(inputs), {}
+
+    def read(name: str) -> Tensor:
+        if name not in rounded:
+            rounded[name] = round_values(real[name], choices.tensors[name])
+        return rounded[name]
+
+    for stage in stages:
+        code = choices.weights.get(stage.name)
+        y = apply_operator(stage, read(stage.source), code.real if code else None)
+        if not isinstance(stage.op, MaxPool):
+            y = y + column(choices.bias[stage.name])
+            if stage.residual is not None:
+                y = y + read(stage.residual)
+            if reach is not None:
+                reach[stage.name] = max(reach.get(stage.name, 0.0), float(y.abs().max()))
+            y = apply_function(stage, y)
+        real[stage.name] = y
+    return real
+
+
+def measure_reach(network: FusedNetwork, inputs: Tensor, choices: Choices) -> Choices:
+    """Return the choices with the largest pre-activations of the quantized network on inputs."""
+    measured = choices.copy()
+    measured.reach = {}
+    for chunk in network.scale_input(inputs).split(CHUNK):
+        run_quantized(network.stages, choices, {network.input.name: chunk}, measured.reach)
+    return measured
+
+
+def in_chunks(run: Callable[[Maps], Maps], inputs: Maps, keep: Sequence[str]) -> Maps:
+    """Return the named maps of a function of maps, computed for some images at a time."""
+    count = len(next(iter(inputs.values())))
+    parts = []
+    for start in range(0, count, CHUNK):
+        real = run({name: values[start : start + CHUNK] for name, values in inputs.items()})
+        parts.append({name: real[name] for name in keep})
+    return {name: torch.cat([part[name] for part in parts]) for name in keep}
+
+
+def loss_of(real: Maps, target: Maps, power: dict[str, float], picks: Tensor) -> Tensor:
+    """Return the squared errors of maps of the picked images, relative to the targets' variances
+    ``power``, summed over tensors."""
+    terms = [(real[name] - target[name][picks]).square().mean() / power[name] for name in target]
+    return torch.stack(terms).sum()
+
+
+def learn(
+    network: FusedNetwork,
+    inputs: Tensor,
+    choices: Choices,
+    phase: Phase,
+    seed: int,
+    progress: Progress | None = None,
+) -> Choices:
+    """Return choices that reproduce the float network better, from inputs (n, c, h, w).
+
+    ``progress`` is called with the unit's last layer, steps done and steps in all.
+    """
+    exact: Maps = {network.input.name: network.scale_input(inputs)}
+    real = dict(exact)
+    units = divide(network, phase.unit)
+    for index, unit in enumerate(units):
+        later = {name for rest in units[index + 1 :] for stage in rest for name in reads(stage)}
+        measured = leaving(network, unit)
+        target = in_chunks(partial(run_float, unit), exact, measured)
+
+        def report(step: int, label: str = unit[-1].name, done: int = index * phase.steps) -> None:
+            if progress is not None:
+                progress(label, done + step, len(units) * phase.steps)
+
+        choices = learn_unit(network, unit, choices, phase, real, target, seed, report)
+        found = in_chunks(partial(run_quantized, unit, choices), real, measured)
+        exact = {name: maps for name, maps in {**exact, **target}.items() if name in later}
+        real = {name: maps for name, maps in {**real, **found}.items() if name in later}
+    return choices
+
+
+def reads(stage: Stage) -> list[str]:
+    """Return the tensors that a stage reads."""
+    return [stage.source] if stage.residual is None else [stage.source, stage.residual]
+
+
+def learn_unit(
+    network: FusedNetwork,
+    unit: Sequence[Stage],
+    choices: Choices,
+    phase: Phase,
+    inputs: Maps,
+    target: Maps,
+    seed: int,
+    report: Callable[[int], None],
+) -> Choices:
+    """Return the choices with those of one unit learned, or as they were if these are better on
+    images that were not learned from."""
+    if not any(isinstance(stage.op, Convolution) for stage in unit):
+        return choices
+    needed = {name for stage in unit for name in reads(stage)} & set(inputs)
+    count = len(next(iter(inputs.values())))
+    held = torch.zeros(count, dtype=torch.bool)
+    held[::HELD_OUT] = count >= FEW
+    seen = torch.nonzero(~held).flatten()
+    judged = (torch.nonzero(held).flatten() if held.any() else seen)[:JUDGED]
+    power = {name: float(values.var()) or 1.0 for name, values in target.items()}
+
+    kind = AdaRoundWeight if phase.rounding == "adaround" else SoftWeight
+    student = Student(network, unit, choices, exponents=phase.exponents > 0, kind=kind)
+    optimizer = torch.optim.Adam(parameter_groups(network, student, phase))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, phase.steps)
+    generator = torch.Generator().manual_seed(seed)
+    for step in range(phase.steps):
+        done = step / phase.steps
+        picks = seen[torch.randint(len(seen), (phase.batch,), generator=generator)]
+        beta = None if phase.rounding == "straight" else BETAS[0] * (BETAS[1] / BETAS[0]) ** done
+        real = student({name: inputs[name][picks] for name in needed}, beta, phase.drop, generator)
+        loss = loss_of(real, target, power, picks)
+        if phase.rounding == "adaround" and done > 0.2:
+            sharpness = SHARPNESS[0] + (SHARPNESS[1] - SHARPNESS[0]) * (done - 0.2) / 0.8
+            loss = loss + PENALTY / unit[-1].shape[2] * student.penalty(sharpness)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        report(step + 1)
+
+    def judge(choices: Choices) -> float:
+        maps = {name: inputs[name][judged] for name in needed}
+        found = in_chunks(partial(run_quantized, unit, choices), maps, list(target))
+        return float(loss_of(found, target, power, judged))
+
+    learned = student.harden(choices)
+    return learned if judge(learned) < judge(choices) else choices
+
+
+def parameter_groups(network: FusedNetwork, student: Student, phase: Phase) -> list[dict]:
+    """Return what a phase learns, with its learning rates; the network's input keeps its code."""
+    fixed = network.input.name.replace(".", "/")
+    weights: list[Any] = list(student.weights.values())
+    tensors = [module for name, module in student.tensors.items() if name != fixed]
+    learned = weights + (tensors if phase.activations else [])
+    exponents = [module.levels.exponent for module in learned]
+    groups = [
+        {"params": [weight.position for weight in weights], "lr": phase.codes},
+        {"params": [module.log_scale for module in learned], "lr": phase.scales},
+        {"params": [a for a in exponents if a is not None], "lr": phase.exponents},
+        {"params": list(student.bias.values()), "lr": phase.biases},
+    ]
+    return [group for group in groups if group["params"] and group["lr"] > 0]

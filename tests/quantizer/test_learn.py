@@ -1,0 +1,136 @@
+"""Learning: units, targets, and that it never loses."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from examples.pretrained.resnet20 import ResNet20
+from nupes.quantizer import quantize
+from nupes.quantizer.bits import plan_bits
+from nupes.quantizer.capture import capture, export_module
+from nupes.quantizer.choices import Choices
+from nupes.quantizer.choose import choose
+from nupes.quantizer.fuse import FusedNetwork, fuse
+from nupes.quantizer.learn import divide, learn, leaving, run_float, run_quantized
+from nupes.quantizer.recipe import METHODS, Phase
+from nupes.quantizer.scheme import parse_scheme
+from tests.quantizer.close import images, module_output, randomize_norms
+
+
+class Block(nn.Module):
+    """Two convolutions and a skip."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the block's output."""
+        return torch.relu(self.conv2(torch.relu(self.conv1(x))) + x)
+
+
+def module() -> nn.Module:
+    """Return a network of a stem, a residual block, a pool and a head."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        Block(6),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(96, 5),
+    ).eval()
+
+
+def network_of(part: nn.Module, size: int) -> FusedNetwork:
+    """Return the fused network of a module for inputs (3, size, size)."""
+    return fuse(capture(export_module(part, (2, 3, size, size))))
+
+
+@pytest.fixture(scope="module")
+def searched() -> tuple[FusedNetwork, torch.Tensor, Choices]:
+    """Return a network, inputs, and the choices of rounding to nearest at 3 bits."""
+    network = network_of(randomize_norms(module()), 8)
+    inputs = torch.from_numpy(images(200, 3, 8, 8))
+    plan = plan_bits(network, parse_scheme("W3A3"), None, 8, 8, {})
+    return network, inputs, choose(network, inputs, plan, METHODS["rtn"])
+
+
+def output_loss(network: FusedNetwork, inputs: torch.Tensor, choices: Choices) -> float:
+    """Return the mean squared error of the output."""
+    maps = {network.input.name: network.scale_input(inputs)}
+    last = network.stages[-1].name
+    float_output = run_float(network.stages, maps)[last]
+    return float(
+        (run_quantized(network.stages, choices, maps)[last] - float_output).square().mean()
+    )
+
+
+def test_units_cover_the_network_in_order() -> None:
+    network = network_of(ResNet20().eval(), 32)
+    for unit in ("layer", "block", "network"):
+        stages = [stage for part in divide(network, unit) for stage in part]
+        assert stages == list(network.stages)
+    blocks = divide(network, "block")
+    # The stem, nine residual blocks, the pool and the head.
+    assert len(blocks) == 12
+    assert [len(block) for block in blocks][1:10] == [2, 2, 2, 3, 2, 2, 3, 2, 2]
+    assert [leaving(network, block) for block in blocks] == [[block[-1].name] for block in blocks]
+
+
+def test_float_stages_are_the_module() -> None:
+    part = randomize_norms(module())
+    network, x = network_of(part, 8), images(4, 3, 8, 8)
+    maps = {network.input.name: network.scale_input(torch.from_numpy(x))}
+    found = run_float(network.stages, maps)[network.stages[-1].name].flatten(1).numpy()
+    np.testing.assert_allclose(found, module_output(part, x), atol=1e-4)
+
+
+@pytest.mark.parametrize("unit", ["layer", "block", "network"])
+@pytest.mark.parametrize("rounding", ["soft", "straight", "adaround"])
+def test_learning_brings_the_output_nearer(searched, unit: str, rounding: str) -> None:
+    network, inputs, choices = searched
+    before = output_loss(network, inputs, choices)
+    phase = Phase(unit, rounding, codes=1e-2, steps=60)  # type: ignore[arg-type]
+    learned = learn(network, inputs, choices, phase, seed=0)
+    after = output_loss(network, inputs, learned)
+    assert after <= before if unit == "network" else after < 1.05 * before
+    if (unit, rounding) == ("network", "straight"):
+        assert after < 0.9 * before
+    assert output_loss(network, inputs, choices) == before  # the start is left as it was
+
+
+def test_what_does_not_help_is_not_kept(searched) -> None:
+    network, inputs, choices = searched
+    wild = Phase("network", "straight", codes=100.0, scales=3.0, steps=3)
+    learned = learn(network, inputs, choices, wild, seed=0)
+    assert output_loss(network, inputs, learned) == output_loss(network, inputs, choices)
+
+
+def test_a_phase_moves_only_what_it_should(searched) -> None:
+    network, inputs, choices = searched
+    still = Phase("network", "straight", codes=0, scales=0, exponents=0, biases=1e-2, steps=20)
+    learned = learn(network, inputs, choices, still, seed=0)
+    moved = 0
+    for name, code in choices.weights.items():
+        np.testing.assert_array_equal(learned.weights[name].codes, code.codes)
+        np.testing.assert_allclose(learned.weights[name].scale, code.scale, rtol=1e-5)
+        moved += not np.allclose(learned.bias[name], choices.bias[name])
+    assert moved
+    frozen = Phase("network", "straight", activations=False, steps=20)
+    learned = learn(network, inputs, choices, frozen, seed=0)
+    for name, code in choices.tensors.items():
+        assert learned.tensors[name].scale == pytest.approx(code.scale, rel=1e-5)
+
+
+def test_the_same_seed_gives_the_same_network() -> None:
+    recipe = replace(METHODS["nupes"], phases=(Phase(steps=5, drop=0.5),))
+    part, x = randomize_norms(module()), images(16, 3, 8, 8)
+    first, second = (quantize(part, "W3A3", x, method=recipe) for _ in range(2))
+    np.testing.assert_array_equal(first(x), second(x))
+    assert first.metadata["layers"][1]["weights"]["moved"] >= 0
