@@ -2,11 +2,13 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from nupes.model.errors import ArtifactError
 
-__all__ = ["write_atomically"]
+__all__ = ["complete_file", "write_atomically"]
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> Path:
@@ -32,3 +34,24 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> Path:
             ) from error
         raise
     return target
+
+
+@contextmanager
+def complete_file(path: Path) -> Iterator[Path]:
+    """Yield a path beside ``path``, with its suffix, for another program to write to; it becomes
+    ``path`` at the end.
+
+    An interrupt removes it. An error keeps it: what was recorded until then shows why.
+    """
+    partial = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
+    try:
+        yield partial
+    except Exception:
+        if partial.exists():
+            os.replace(partial, path)
+        raise
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    if partial.exists():
+        os.replace(partial, path)

@@ -8,9 +8,10 @@ import sys
 import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from nupes.commands.area import area
 from nupes.commands.check import check
@@ -29,8 +30,28 @@ from nupes.model.errors import NupesError
 
 __all__ = ["app", "main"]
 
+COMPLETION = {
+    "install_completion": "Install completion for this shell.",
+    "show_completion": "Print the completion of this shell.",
+}
+"""Shorter helps of two options that typer adds."""
+
+
+class Commands(TyperGroup):
+    """The commands, with a help that fits a screen."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the options of ``nupes`` itself."""
+        parameters = super().get_params(ctx)
+        for parameter in parameters:
+            if parameter.name in COMPLETION:
+                parameter.help = COMPLETION[parameter.name]  # pyright: ignore[reportAttributeAccessIssue]
+        return parameters
+
+
 app = typer.Typer(
     name="nupes",
+    cls=Commands,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -71,7 +92,7 @@ def common(
         typer.Option("--version", callback=show_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """From a trained PyTorch network to low-bit silicon, equal to the last bit at every stage."""
+    """From a trained PyTorch network to low-bit silicon, equal to the last bit."""
     context.ensure_object(dict)["verbose"] = verbose
 
 

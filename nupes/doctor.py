@@ -33,7 +33,11 @@ PURPOSES = {
 }
 """What a dependency is for; the others serve the command line."""
 
-EXTRAS = {"demo": "the digits of `nupes demo`", "report": "`nupes report`"}
+EXTRAS = {
+    "demo": "the digits of `nupes demo`",
+    "report": "`nupes report`",
+    "onnx": "`nupes export`",
+}
 """Optional parts of the package, and what they are for."""
 
 PROGRAMS = ("g++", "make", "perl")

@@ -1,6 +1,7 @@
 """The command line: what each command prints, writes and refuses."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,11 @@ import pytest
 
 import nupes
 from nupes import inputs
-from nupes.cli import main
+from nupes.cli import app, main
 from nupes.commands import simulate
 from tests.small import ARRAY, small_network
 
+COMMANDS = [item.callback.__name__ for item in app.registered_commands if item.callback]
 ARRAY_TEXT = f"{ARRAY},acc_depth={ARRAY.acc_depth}"
 
 MODEL = """
@@ -68,19 +70,29 @@ def test_help_fits_a_screen() -> None:
         [sys.executable, "-m", "nupes", "--help"], capture_output=True, text=True, check=True
     )
     assert result.stdout.count("\n") <= 30
-    for command in ("quantize", "evaluate", "compile", "sweep", "simulate", "verilog", "demo"):
+    for command in COMMANDS:
         assert command in result.stdout
 
 
-@pytest.mark.parametrize(
-    "command", ["quantize", "evaluate", "compile", "sweep", "simulate", "verilog", "demo"]
-)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_shows_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
     text = capsys.readouterr().out
     assert "Examples" in text
     assert f"nupes {command}" in text.partition("Examples")[2]
     assert "--json" in text
+
+
+def test_the_shell_completes_commands() -> None:
+    words = {"_NUPES_COMPLETE": "complete_bash", "COMP_WORDS": "nupes si", "COMP_CWORD": "1"}
+    result = subprocess.run(
+        [sys.executable, "-m", "nupes"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **words},
+    )
+    assert result.stdout.split() == ["simulate"]
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -155,6 +167,24 @@ def test_simulate_records_waves(folder: Path) -> None:
     words = ["simulate", "net.safetensors", "data.npz", "--array", ARRAY_TEXT, "--images", "1"]
     assert main([*words, "--waves", "run.vcd"]) == 0
     assert Path("run.vcd").read_text().startswith(("$version", "$date"))
+
+
+@pytest.mark.parametrize(
+    ("error", "left"), [(KeyboardInterrupt, False), (nupes.SimulationError, True)]
+)
+def test_an_interrupt_leaves_no_waves(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException], left: bool
+) -> None:
+    def stop(hw: nupes.Simulator, *_: object) -> None:
+        raise error("here")
+
+    monkeypatch.setattr("nupes.check.check_outputs", stop)
+    words = ["simulate", "net.safetensors", "data.npz", "--array", ARRAY_TEXT, "--images", "1"]
+    before = set(folder.iterdir())
+    assert main([*words, "--waves", "run.vcd"]) in (2, 130)
+    assert {path.name for path in set(folder.iterdir()) - before} == (
+        {"run.vcd"} if left else set()
+    )
 
 
 def test_a_mismatch_ends_with_status_1(

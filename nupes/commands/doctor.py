@@ -15,7 +15,7 @@ MARKS = {"ok": "[green]ok[/]", "missing": "[bold red]missing[/]", "optional": "[
 
 
 def doctor(json: Json = False) -> None:
-    """Tell what is installed, what is missing, and the command that gets it.
+    """Tell what is installed, what is missing and how to get it.
 
     Changes nothing. The exit status is 1 if something that the flow needs is missing; what is
     marked optional does not count.

@@ -1,6 +1,7 @@
 """``nupes report``: what is known of a network, on one page."""
 
 import json as json_format
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated
@@ -42,13 +43,12 @@ OBSERVED = 64
 def import_page() -> ModuleType:
     """Return the module that draws pages; say how to get what it needs."""
     try:
-        from nupes.report import page
+        return import_module("nupes.report.page")
     except ModuleNotFoundError as error:
         raise InputError(
             f"the report needs {error.name}, which is not installed; "
             'run: pip install "nupes[report]"'
         ) from error
-    return page
 
 
 def load_results(path: Path | None) -> list[Result]:
@@ -57,7 +57,7 @@ def load_results(path: Path | None) -> list[Result]:
         return []
     try:
         return parse(json_format.loads(path.read_text(encoding="utf-8")))
-    except (OSError, json_format.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json_format.JSONDecodeError) as error:
         raise InputError(f"accuracies {path} must be a JSON file: {error}") from error
 
 

@@ -1,5 +1,6 @@
 """``nupes simulate``: a network on the generated RTL, compared with the model value by value."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from nupes.console import Reporter, print_json, print_text
 from nupes.inputs import check_output, load_array, parse_array
 from nupes.model.artifact import load
 from nupes.model.errors import InputError
-from nupes.model.files import write_atomically
+from nupes.model.files import complete_file, write_atomically
 
 __all__ = ["simulate"]
 
@@ -64,7 +65,10 @@ def simulate(
     inputs = load_array(data)[:images]
     qnet.encode(inputs)
     program = compile(qnet, config)
-    with Reporter() as report, Simulator(config, simulator, waves=waves, progress=report) as hw:
+    with ExitStack() as stack:
+        report = stack.enter_context(Reporter())
+        recording = None if waves is None else stack.enter_context(complete_file(waves))
+        hw = stack.enter_context(Simulator(config, simulator, waves=recording, progress=report))
         report(f"simulating {len(inputs)} images")
         result = check_outputs(hw, program, inputs, report.count)
         if layers:

@@ -71,7 +71,7 @@ def test_observed_codes_are_those_that_are_stored() -> None:
 
 def test_pareto_marks_what_nothing_beats() -> None:
     points = sweep(
-        small_network(), [nupes.ArrayConfig(4, 4), nupes.ArrayConfig(4, 4, acc_depth=512)]
+        small_network(), [nupes.ArrayConfig(4, 4), nupes.ArrayConfig(4, 4, acc_depth=2048)]
     )
     marked = mark_pareto(points)
     assert [best for _, best in marked] == [True, False]
