@@ -37,7 +37,7 @@ def measure(
             network.module,
             "W4A4",
             calibration=network.calibration[:CALIBRATION],
-            codebook="uniform",
+            method="rtn",
             ends=ends,
             input_bits=8,
             residual_bits=residual_bits,

@@ -65,7 +65,7 @@ def main(
     torch.set_num_threads(os.cpu_count() or 1)
     inputs = trained.images[:images]
     integer = nupes.quantize(
-        module, "W4A4", calibration=trained.calibration[:CALIBRATION], codebook="uniform"
+        module, "W4A4", calibration=trained.calibration[:CALIBRATION], method="rtn"
     )
 
     def run_float(part: np.ndarray) -> torch.Tensor:

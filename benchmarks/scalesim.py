@@ -120,7 +120,7 @@ def compare(name: str, data: Path, array: nupes.ArrayConfig) -> Table:
         trained.module,
         "W4A4",
         calibration=trained.calibration[:CALIBRATION],
-        codebook="uniform",
+        method="rtn",
         ends=None,
         input_bits=8,
     )

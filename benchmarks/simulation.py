@@ -83,7 +83,7 @@ def main(
     """Compare the speed of the simulator with that of a bare loop."""
     trained = load_pretrained(network, data)
     calibration = trained.calibration[:CALIBRATION]
-    integer = nupes.quantize(trained.module, "W4A4", calibration=calibration, codebook="uniform")
+    integer = nupes.quantize(trained.module, "W4A4", calibration=calibration, method="rtn")
     config = parse_array(array)
     program = nupes.compile(integer, config)
     codes = integer.encode(trained.images[:1])[0]

@@ -112,7 +112,7 @@ def test_wheel_quantizes_its_example(installed: Path, tmp_path: Path) -> None:
     script = (
         "import nupes; from nupes.examples.digits.network import load_network, load_split;"
         "images, labels = load_split()['calibration'];"
-        "qnet = nupes.quantize(load_network(), 'W8A8', calibration=images, codebook='uniform');"
+        "qnet = nupes.quantize(load_network(), 'W8A8', calibration=images, method='rtn');"
         "print((qnet(images).argmax(axis=1) == labels).mean())"
     )
     result = python(installed, tmp_path, "-c", script)

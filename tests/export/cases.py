@@ -31,7 +31,9 @@ def digits(codebook: Literal["power", "uniform"] = "power") -> tuple[IntegerNetw
     split = load_split()
     calibration = split["calibration"][0][:64]
     return (
-        nupes.quantize(load_network(), "W4A4", calibration=calibration, codebook=codebook),
+        nupes.quantize(
+            load_network(), "W4A4", calibration=calibration, codebook=codebook, method="search"
+        ),
         split["test"][0],
     )
 

@@ -83,7 +83,9 @@ def test_residual_networks_with_random_weights(
     torch.manual_seed(0)
     module = getattr(import_module(f"nupes.examples.pretrained.{name.lower()}"), name)
     images = np.random.default_rng(0).uniform(0, 1, (20, 3, 32, 32)).astype(np.float32)
-    network = nupes.quantize(module().eval(), "W4A4", calibration=images[:8], codebook=codebook)
+    network = nupes.quantize(
+        module().eval(), "W4A4", calibration=images[:8], codebook=codebook, method="search"
+    )
     check(network, images, "float32")
 
 

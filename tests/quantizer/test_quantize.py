@@ -1,5 +1,6 @@
 """The front verb: options, data-free quantization, random networks, and the digits example."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from torch import nn
 from examples.digits.network import load_network, load_split
 from nupes.model.artifact import load
 from nupes.model.errors import InputError
+from nupes.model.operators import Conv
 from nupes.quantizer import quantize
+from nupes.quantizer.recipe import METHODS, Phase, Recipe
 from tests.quantizer.close import (
     images,
     module_output,
@@ -31,6 +34,8 @@ from tests.quantizer.test_operators import conv
         ({"ends": True}, "ends must be 2 to 8 bits or None, not True"),
         ({"residual_bits": 1}, "residual_bits must be 2 to 8 bits or None, not 1"),
         ({"codebook": "log"}, "codebook must be 'power' or 'uniform', not 'log'"),
+        ({"method": "magic"}, "method must be one of rtn, powerquant, .* not 'magic'"),
+        ({"method": 3}, "method must be a name or a Recipe, not int"),
         ({"overrides": {"x*": "W2A2"}}, r"must match a layer, not 'x\*'; layers: conv2d"),
         ({"input_shape": (3, 4, 4)}, r"must have the shape \(3, 4, 4\) of input_shape, not"),
         ({"module": 3}, "module must be a torch.nn.Module or an ExportedProgram, not int"),
@@ -53,8 +58,13 @@ def test_calibration_must_fit_an_exported_program() -> None:
 def test_progress_names_every_layer() -> None:
     calls = []
     module = nn.Sequential(conv(), nn.ReLU(), conv(4, 6))
-    quantize(module, calibration=images(4, 3, 8, 8), progress=lambda *call: calls.append(call))
+    options = {"calibration": images(4, 3, 8, 8), "progress": lambda *call: calls.append(call)}
+    quantize(module, method="search", **options)
     assert calls == [("0", 0, 2), ("2", 1, 2), ("", 2, 2)]
+    calls.clear()
+    quantize(module, method=Recipe(phases=(Phase("layer", steps=2),)), **options)
+    learned = [("0", 1, 4), ("0", 2, 4), ("2", 3, 4), ("2", 4, 4)]
+    assert calls == [("0", 0, 2), ("2", 1, 2), ("", 2, 2), *learned]
 
 
 def test_same_arguments_same_network(tmp_path) -> None:
@@ -82,12 +92,13 @@ def test_extreme_values_still_lower(spoil, magnitude: float) -> None:
     first = conv()
     spoil(first)
     module = nn.Sequential(first, nn.ReLU(), conv(4, 6))
-    network = quantize(module, "W4A4", magnitude * images(8, 3, 6, 6))
+    network = quantize(module, "W4A4", magnitude * images(8, 3, 6, 6), method="search")
     assert np.isfinite(network(magnitude * images(2, 3, 6, 6))).all()
 
 
 def test_a_single_image_and_a_single_pixel() -> None:
     network = quantize(nn.Sequential(conv(k=1), nn.ReLU()), "W4A4", images(1, 3, 1, 1))
+    assert network.metadata["recipe"]["phases"]
     assert network(images(2, 3, 1, 1)).shape == (2, 6, 1, 1)
 
 
@@ -109,6 +120,7 @@ def test_without_data() -> None:
 def accuracy(network: Any, scheme: str, **options: Any) -> float:
     """Return the test accuracy of the digits network under a scheme."""
     split = load_split()
+    options = {"method": "search", **options}
     integer = quantize(network, scheme, split["calibration"][0], **options)
     x, labels = split["test"]
     return float((integer(x).argmax(1) == labels).mean())
@@ -122,6 +134,33 @@ def test_digits_keep_their_accuracy() -> None:
     assert accuracy(network, "W8A8") >= expected - 0.004
     assert accuracy(network, "W4A4") >= expected - 0.012
     assert accuracy(network, "W4A4", codebook="uniform") >= expected - 0.012
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_quantizes_and_reports(method: str) -> None:
+    recipe = METHODS[method]
+    quick = replace(recipe, phases=tuple(replace(phase, steps=3) for phase in recipe.phases))
+    torch.manual_seed(0)
+    module = nn.Sequential(conv(), nn.ReLU(), conv(4, 6), nn.ReLU(), conv(4, 4))
+    x = images(60, 3, 12, 12)
+    network = quantize(module, "W4A4", x, method=quick)
+    assert signal_to_noise(module_output(module, x), network(x)) > 8
+    entries = network.metadata["layers"]
+    assert [entry["name"] for entry in entries] == ["input", "0", "2", "4"]
+    exponents = [entry["weights"]["exponent"] for entry in entries[2:3]]
+    assert (exponents == [None]) == (recipe.family == "uniform")
+    for entry in entries[1:]:
+        assert entry["sqnr"] > 5
+        assert 0 <= entry["weights"]["beyond"] <= entry["weights"]["moved"] <= 1
+
+
+def test_powerquant_has_one_exponent() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(conv(), nn.ReLU(), conv(4, 6), nn.ReLU(), conv(4, 4))
+    network = quantize(module, "W4A4", images(20, 3, 12, 12), method="powerquant", ends=None)
+    books = [layer.op.codebook for layer in network.layers if isinstance(layer.op, Conv)]
+    books += [layer.output.codebook for layer in network.layers if layer.output is not None]
+    assert len({book.exponent for book in books}) == 1
 
 
 ACTIVATIONS = [nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.Identity]

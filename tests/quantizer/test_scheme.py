@@ -40,7 +40,7 @@ def bits_of(network: IntegerNetwork) -> tuple[dict[str, int], dict[str, int]]:
 
 def make(scheme: str, **options: object) -> IntegerNetwork:
     """Return the block as an integer network."""
-    return quantize(Block(), scheme, images(16, 3, 8, 8), **options)  # type: ignore[arg-type]
+    return quantize(Block(), scheme, images(16, 3, 8, 8), method="search", **options)  # type: ignore[arg-type]
 
 
 def test_ends_and_residuals_have_eight_bits_by_default() -> None:
