@@ -19,7 +19,7 @@ from nupes.quantizer.graph import Convolution
 from nupes.quantizer.recipe import Phase
 from nupes.quantizer.student import AdaRoundWeight, SoftWeight, Student
 
-__all__ = ["divide", "in_chunks", "learn", "measure_reach", "run_float", "run_quantized"]
+__all__ = ["divide", "learn", "measure_reach", "run_float", "run_quantized"]
 
 CHUNK = 128
 """Images that run at a time where no gradient is needed."""
@@ -115,9 +115,9 @@ def run_quantized(
 
 
 def measure_reach(network: FusedNetwork, inputs: Tensor, choices: Choices) -> Choices:
-    """Return the choices with the largest pre-activations of the quantized network on inputs."""
+    """Return the choices with the largest pre-activations of the quantized network on inputs, or
+    the search's where these are larger."""
     measured = choices.copy()
-    measured.reach = {}
     for chunk in network.scale_input(inputs).split(CHUNK):
         run_quantized(network.stages, choices, {network.input.name: chunk}, measured.reach)
     return measured

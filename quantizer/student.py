@@ -30,8 +30,8 @@ from nupes.quantizer.graph import Convolution
 
 __all__ = ["AdaRoundWeight", "SoftActivation", "SoftWeight", "Student", "soft_quantize"]
 
-EXPONENT_RANGE = (0.3, 1.5)
-"""Bounds of learned exponents: below, levels near zero merge; above, nothing is gained."""
+EXPONENT_RANGE = (0.2, 1.5)
+"""Bounds of learned exponents, as of those that are searched."""
 
 EDGE = 0.45
 """How far from its code a position may start, at most."""
@@ -104,14 +104,22 @@ def code_index(codebook: Codebook) -> np.ndarray | None:
     if codebook.family == "power-midrise":
         half = np.arange(2 ** (bits - 1)) + 0.5
         return np.concatenate([-half[::-1], half])
-    below = int(np.searchsorted(codebook.levels, 0))
-    return np.arange(-below, 2**bits - below)
+    below = codes_below_zero(codebook)
+    return None if below is None else np.arange(-below, 2**bits - below)
+
+
+def codes_below_zero(codebook: Codebook) -> int | None:
+    """Return how many codes a two-sided power table has below zero, those included that merge."""
+    for below in range(1, 2**codebook.bits - 1):
+        if make_levels(codebook.bits, True, below, codebook.exponent) == codebook:
+            return below
+    return None
 
 
 def with_exponent(codebook: Codebook, exponent: float) -> Codebook:
     """Return the codebook of the same kind with another exponent."""
-    if codebook.family == "table":
-        below = int(np.searchsorted(codebook.levels, 0))
+    below = codes_below_zero(codebook) if codebook.family == "table" else None
+    if below is not None:
         return make_levels(codebook.bits, True, below, exponent)
     return make_codebook(codebook.family, codebook.bits, codebook.signed, codebook.lmax, exponent)
 

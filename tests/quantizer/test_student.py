@@ -23,6 +23,7 @@ CODEBOOKS = [
     make_codebook("power-midrise", 2, True, 127, 0.6),
     make_codebook("power", 4, False, 255, 0.5),
     make_levels(4, True, 3, 0.7),
+    make_levels(4, True, 6, 0.25),  # levels merge
     table_codebook([-100, -3, 0, 50, 120], 3),
 ]
 
