@@ -241,7 +241,9 @@ def test_what_does_not_exist_is_refused() -> None:
     config = CONFIGS[0]
     tile = {"opcode": Opcode.TILE, "rows": 2, "count": 1}
     bad = [{"opcode": opcode} for opcode in (0, 5, 6, 7)]
-    bad += [{"opcode": Opcode.LOAD, "destination": place} for place in range(9, 16)]
+    bad += [
+        {"opcode": Opcode.LOAD, "destination": place} for place in range(max(Destination) + 1, 16)
+    ]
     bad += [tile | {"count": 0}, tile | {"rows": 3}, {"opcode": Opcode.POOL}]
     good = [tile, {"opcode": Opcode.POOL, "count": 1}]
     good += [{"opcode": Opcode.LOAD, "destination": place} for place in Destination]
