@@ -132,8 +132,8 @@ class Simulator:
             check_latency(latency)
         self.latency = latency
         self.waves = None if waves is None else Path(waves).absolute()
-        if self.waves is not None and self.waves.suffix[1:] not in WAVE_FORMATS:
-            raise InputError(f"waves must be a .vcd or .fst file, not {str(waves)!r}")
+        if waves is not None:
+            check_waves(Path(waves))
         self.memory_words = memory_words
         self.timeout = timeout
         self.progress = progress
@@ -442,6 +442,12 @@ def check_latency(latency: int) -> None:
     """Raise ``InputError`` if no memory has this latency (cycles)."""
     if not isinstance(latency, int) or not 1 <= latency < 1 << 24:
         raise InputError(f"latency must be an integer from 1 to 2**24 - 1 cycles, not {latency!r}")
+
+
+def check_waves(path: Path) -> None:
+    """Raise ``InputError`` if no simulator writes waveforms of this kind."""
+    if path.suffix[1:] not in WAVE_FORMATS:
+        raise InputError(f"waves must be a .vcd or .fst file, not {str(path)!r}")
 
 
 def check_writable(path: Path) -> None:

@@ -54,11 +54,13 @@ def simulate(
     from nupes.check import check_layers, check_outputs, summary
     from nupes.compiler.program import compile
     from nupes.sim import Simulator
+    from nupes.sim.simulator import check_waves
 
     if images < 1:
         raise InputError(f"images must be at least 1, not {images}")
     config = parse_array(array)
     if waves is not None:
+        check_waves(waves)
         check_output(waves)
     check_trace(trace)
     qnet = load(network)

@@ -168,7 +168,7 @@ def number(entry: Mapping[str, Any], *path: str) -> float | None:
 def gather_layers(
     network: IntegerNetwork,
     program: Program | None = None,
-    observed: Mapping[str, tuple[Codes | None, int, int]] | None = None,
+    observed: Mapping[str, tuple[Codes | None, int | None, int]] | None = None,
 ) -> list[LayerFacts]:
     """Return the facts of every layer; costs are those of ``program``, activations those of
     ``observe_codes``."""

@@ -7,6 +7,7 @@ dark. Text stays text.
 import io
 import re
 from contextlib import AbstractContextManager
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -23,7 +24,7 @@ COLORS = {
 }
 """Stand-in colour of each of the page's variables."""
 
-SETTINGS = {
+SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "nupes",
     "font.family": "sans-serif",
