@@ -29,3 +29,13 @@ def test_verilog_is_generated_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     generate(small, lines.append)
     assert len(texts) == 3
     assert {path.suffix for path in tmp_path.iterdir()} == {".v"}
+
+
+def test_an_edit_of_the_sources_keeps_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUPES_CACHE", str(tmp_path))
+    monkeypatch.setattr("nupes.rtl.verilog", lambda config: "module of the code loaded before")
+    monkeypatch.setattr(module, "hash_sources", lambda: "edited")
+    assert generate(ArrayConfig(4, 4), lambda _: None) == "module of the code loaded before"
+    assert list(tmp_path.iterdir()) == []
