@@ -101,12 +101,14 @@ class CodebookRule:
     ``family``: "uniform" (without ``lmax``), "power", or None for any. ``exponents``: the power
     exponents allowed, None for any. ``squares``: ``lmax`` must be ``lmax_of(steps)``. ``shared``:
     one codebook for all weights and one for all activations of the network, input included.
+    ``midrise``: levels without a zero fit too, which have one magnitude more.
     """
 
     family: str | None = None
     exponents: tuple[float, ...] | None = None
     squares: bool = False
     shared: bool = False
+    midrise: bool = False
 
     def lmax_of(self, steps: int) -> int | None:
         """Return the outermost level of a codebook with ``steps`` levels beyond 0 on its longer
@@ -137,7 +139,7 @@ def codebook_rule(mac: str, bits: int, signed: bool, weight: bool = False) -> Co
                 "use fewer bits for the ends too"
             )
         return CodebookRule(shared=True)
-    return CodebookRule()
+    return CodebookRule(midrise=mac == "decode")
 
 
 def check_name(mac: str) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nupes.model.cells import codebook_rule
 from nupes.model.codebook import Codebook, make_codebook, table_codebook
 
 __all__ = ["Cost", "TensorCode", "choose_activations", "fixed_range"]
@@ -64,18 +65,19 @@ class Sample:
         return max(float(total), 0.0) / max(len(self.values), 1)
 
 
-def two_sided_power(bits: int, below: int, exponent: float) -> Codebook:
+def two_sided_power(bits: int, below: int, exponent: float, lmax: int | None = None) -> Codebook:
     """Return power levels with ``below`` steps under zero and the rest above.
 
     ``L[k] = sign(k) * round(lmax * (|k| / q) ** (1 / a))`` for k in ``-below..q``, ``q = 2**bits -
     1 - below``: the power codebook for a bell with one long side (SiLU, GELU), zero included.
     """
     steps = 2**bits - 1 - below
-    lmax = UNSIGNED_LMAX if below <= steps else SIGNED_LMAX
+    if lmax is None:
+        lmax = UNSIGNED_LMAX if below <= steps else SIGNED_LMAX
     index = np.arange(-below, steps + 1)
     ratio = (np.abs(index) / max(steps, 1)) ** (1 / exponent)
     levels = np.unique(np.sign(index) * np.floor(lmax * ratio + 0.5)).astype(np.int64)
-    return Codebook(levels[levels >= -256], bits, "table", True, lmax, exponent)
+    return Codebook(levels[levels >= -UNSIGNED_LMAX], bits, "table", True, lmax, exponent)
 
 
 def offset_uniform(bits: int, below: int) -> Codebook:
@@ -110,28 +112,35 @@ def choose_activations(
     signed: bool,
     cost: Cost | None = None,
     exponent: float | None = None,
+    cell: str = "decode",
 ) -> TensorCode:
     """Return the codebook and scale of least cost; without a cost, of least mean squared error on a
     sample of the values.
 
-    Eight bits, and the uniform family, take uniform levels; a power's exponent may be given. An
-    unsigned tensor has levels from 0; a signed one splits its codes between both sides of zero.
-    The search for the least cost starts at the least squared error of each exponent and then moves
-    exponent and clipping point in turn.
+    Eight bits, and the uniform family, take uniform levels; a power's exponent may be given, or be
+    fixed by the cells that must hold the levels. An unsigned tensor has levels from 0; a signed one
+    splits its codes between both sides of zero. The search for the least cost starts at the least
+    squared error of each exponent and then moves exponent and clipping point in turn.
     """
     sample = Sample(values if signed else np.maximum(values, 0))
     largest = max(-sample.low, sample.high)
     if largest < np.finfo(np.float32).tiny:
         return TensorCode(make_codebook("uniform", bits, signed=signed), 1.0 / 2**bits, None)
+    rule = codebook_rule(cell, bits, signed)
+    if rule.exponents is not None:
+        (exponent,) = rule.exponents
     splits = choose_splits(sample, bits) if signed else [0]
     power = family == "power" and bits < 8
+    if power and signed and rule.squares:
+        half = 2 ** (bits - 1) - 1
+        splits = [below for below in splits if fits_squares(bits, below)] or [half]
     coarse: Sequence[float | None] = EXPONENTS.tolist() if power else [None]
     free = power and exponent is None
     if power and exponent is not None:
         coarse = [exponent]
     candidates = []
     for below in splits:
-        tried = [best_clip(sample, largest, bits, signed, below, a) for a in coarse]
+        tried = [best_clip(sample, largest, bits, signed, below, a, rule.squares) for a in coarse]
         for step in REFINEMENT if free else ():
             center = min(tried, key=lambda item: item.error).exponent or 1.0
             for near in (round(center - step, 4), round(center + step, 4)):
@@ -140,7 +149,7 @@ def choose_activations(
     below, best = min(candidates, key=lambda item: item[1].error)
     if cost is None:
         return best
-    search = CostSearch(cost, bits, signed, below)
+    search = CostSearch(cost, bits, signed, below, rule.squares)
     for other, code in candidates:
         if other == below:
             search.attempt(code.exponent, code.scale * reach(code.codebook))
@@ -152,8 +161,9 @@ def choose_activations(
 class CostSearch:
     """Candidates of one split by exponent and clipping point, and the best of them so far."""
 
-    def __init__(self, cost: Cost, bits: int, signed: bool, below: int) -> None:
+    def __init__(self, cost: Cost, bits: int, signed: bool, below: int, squares: bool) -> None:
         self.cost, self.bits, self.signed, self.below = cost, bits, signed, below
+        self.squares = squares
         self.tried: dict[tuple[float | None, float], float] = {}
         self.codes: dict[tuple[float | None, float], TensorCode] = {}
 
@@ -167,7 +177,7 @@ class CostSearch:
         key = (exponent, clip)
         if key in self.tried or not (exponent is None or 0.2 <= exponent <= 1.5):
             return
-        codebook = make_levels(self.bits, self.signed, self.below, exponent)
+        codebook = make_levels(self.bits, self.signed, self.below, exponent, self.squares)
         code = TensorCode(codebook, clip / reach(codebook), exponent)
         self.tried[key] = self.cost(code)
         self.codes[key] = code
@@ -202,26 +212,42 @@ def choose_splits(sample: Sample, bits: int) -> list[int]:
     return sorted(value for value in around if 1 <= value <= 2**bits - 2)
 
 
-def make_levels(bits: int, signed: bool, below: int, exponent: float | None) -> Codebook:
-    """Return the codebook of one candidate."""
+def fits_squares(bits: int, below: int) -> bool:
+    """Return whether the squares of all steps on both sides of zero are levels."""
+    above = 2**bits - 1 - below
+    return below == above - 1 or max(below, above) ** 2 <= UNSIGNED_LMAX
+
+
+def make_levels(
+    bits: int, signed: bool, below: int, exponent: float | None, squares: bool = False
+) -> Codebook:
+    """Return the codebook of one candidate; with ``squares`` each side ends at its number of steps
+    squared."""
     if exponent is None:
         if not signed:
             return make_codebook("uniform", bits, signed=False)
         if below == 2 ** (bits - 1) - 1 and bits < 8:
             return make_codebook("uniform", bits, signed=True)
         return offset_uniform(bits, below)
+    above = 2**bits - 1 - below
     if not signed:
-        return make_codebook("power", bits, False, UNSIGNED_LMAX, exponent)
-    if below == 2 ** (bits - 1) - 1:
-        return make_codebook("power", bits, True, SIGNED_LMAX, exponent)
-    return two_sided_power(bits, below, exponent)
+        return make_codebook("power", bits, False, above**2 if squares else UNSIGNED_LMAX, exponent)
+    if below == above - 1:
+        return make_codebook("power", bits, True, below**2 if squares else SIGNED_LMAX, exponent)
+    return two_sided_power(bits, below, exponent, above**2 if squares else None)
 
 
 def best_clip(
-    sample: Sample, largest: float, bits: int, signed: bool, below: int, exponent: float | None
+    sample: Sample,
+    largest: float,
+    bits: int,
+    signed: bool,
+    below: int,
+    exponent: float | None,
+    squares: bool = False,
 ) -> TensorCode:
     """Return the best scale of one codebook."""
-    codebook = make_levels(bits, signed, below, exponent)
+    codebook = make_levels(bits, signed, below, exponent, squares)
     options = []
     for clip in CLIPS:
         scale = clip * largest / reach(codebook)

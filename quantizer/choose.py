@@ -102,7 +102,13 @@ def choose_input(search: Search, inputs: Tensor) -> None:
         cost = output_cost(network, name, values) if search.recipe.output_cost else None
         signed = bool(values.min() < 0)
         code = choose_activations(
-            values.numpy(), bits, search.recipe.family, signed, cost, search.exponent
+            values.numpy(),
+            bits,
+            search.recipe.family,
+            signed,
+            cost,
+            search.exponent,
+            search.recipe.cell,
         )
     search.store(name, code, values, values)
 
@@ -180,7 +186,7 @@ def choose_output(search: Search, stage: Stage, exact: Tensor, rounded: Tensor) 
     if recipe.output_cost and bits < 8:
         cost = output_cost(search.network, stage.name, rounded)
     return choose_activations(
-        exact.numpy(), bits, recipe.family, stage.low < 0, cost, search.exponent
+        exact.numpy(), bits, recipe.family, stage.low < 0, cost, search.exponent, recipe.cell
     )
 
 

@@ -42,6 +42,7 @@ def quantize(
     input_bits: int | None = None,
     method: str | Recipe | None = None,
     codebook: Literal["power", "uniform"] | None = None,
+    cell: str | None = None,
     overrides: Mapping[str, str] | None = None,
     residual_bits: int | None = 8,
     progress: Callable[[str, int, int], None] | None = None,
@@ -64,6 +65,8 @@ def quantize(
             for ``nupes`` with calibration data and ``search`` without.
         codebook: ``power`` (exponents per layer) or ``uniform``; ``None`` for the method's own.
             Eight bits are uniform.
+        cell: kind of cells (``mac`` of ``ArrayConfig``) that must hold the codebooks: ``decode``,
+            ``uniform``, ``square`` or ``pair``; ``None`` for the method's own, ``decode``.
         overrides: schemes of the layers whose name matches a pattern (``fnmatch``), such as
             ``{"layer3.*": "W8A8"}``: their weights, and the tensor that they read.
         residual_bits: bits of tensors that are read only by an addition; ``None`` for those of the
@@ -76,7 +79,7 @@ def quantize(
     """
     parsed = parse_scheme(scheme)
     default = "nupes" if calibration is not None else "search"
-    recipe = make_recipe(default if method is None else method, codebook)
+    recipe = make_recipe(default if method is None else method, codebook, cell)
     check_options(module, {"ends": ends, "input_bits": input_bits, "residual_bits": residual_bits})
     inputs = None if calibration is None else gather_batches(calibration)
     if inputs is None:

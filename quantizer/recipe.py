@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from nupes.model.cells import codebook_rule
 from nupes.model.errors import InputError
 
 __all__ = ["METHODS", "Phase", "Recipe", "make_recipe"]
@@ -47,6 +48,8 @@ class Recipe:
 
     family: Literal["power", "uniform"] = "power"
     """Codebooks of fewer than 8 bits."""
+    cell: str = "decode"
+    """Cells that must hold the codebooks: a ``mac`` of ``ArrayConfig``."""
     exponent: Literal["layer", "network"] = "layer"
     """One exponent for each layer and tensor, by output error, or one for the network, by the
     error of its weights alone (PowerQuant)."""
@@ -94,17 +97,46 @@ METHODS: dict[str, Recipe] = {
 """Methods by name."""
 
 
-def make_recipe(method: str | Recipe, codebook: str | None = None) -> Recipe:
+def make_recipe(
+    method: str | Recipe, codebook: str | None = None, cell: str | None = None
+) -> Recipe:
     """Return the recipe of a method, its codebooks replaced by another family's where one is
-    named."""
+    named, and restricted to what a kind of cells holds."""
     if isinstance(method, str):
         if method not in METHODS:
             raise InputError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
         method = METHODS[method]
     if not isinstance(method, Recipe):
         raise InputError(f"method must be a name or a Recipe, not {type(method).__name__}")
-    if codebook is None:
-        return method
-    if codebook not in ("power", "uniform"):
+    if codebook not in (None, "power", "uniform"):
         raise InputError(f"codebook must be 'power' or 'uniform', not {codebook!r}")
-    return replace(method, family=codebook)
+    recipe = method if codebook is None else replace(method, family=codebook)
+    return restrict(recipe if cell is None else replace(recipe, cell=cell), codebook == "power")
+
+
+def restrict(recipe: Recipe, power: bool) -> Recipe:
+    """Return the recipe with what its cells fix; refuse what they cannot hold.
+
+    ``power`` says that power codebooks were asked for by name.
+    """
+    rule = codebook_rule(recipe.cell, 4, signed=True)
+    if rule.shared:
+        raise InputError(
+            f"cell must not be {recipe.cell!r}: its cells have one codebook for the whole network, "
+            "which no method finds; use cell 'pair', whose tables are loaded"
+        )
+    if rule.exponents is None or recipe.family == "uniform":
+        return recipe
+    if recipe.exponent == "network":
+        raise InputError(
+            f"exponent must be 'layer' on the cell {recipe.cell!r}, not 'network': it fixes them; "
+            "use the method search, or the cell pair"
+        )
+    if rule.family == "uniform" and power:
+        raise InputError(
+            f"codebook must be 'uniform' on the cell {recipe.cell!r}, not 'power'; "
+            "or use the cell square or pair"
+        )
+    family = "uniform" if rule.family == "uniform" else recipe.family
+    held = tuple(replace(phase, exponents=0) for phase in recipe.phases)
+    return replace(recipe, family=family, phases=held)

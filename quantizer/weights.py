@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nupes.model.cells import codebook_rule
 from nupes.model.codebook import Codebook, Family, make_codebook
 from nupes.quantizer.recipe import Recipe
 from nupes.quantizer.solver import STEPS, Solution, compose
@@ -34,7 +35,8 @@ def choose_weights(
     """Return the codebook of a layer's weights (g, n, k), and their codes.
 
     The exponent of a power codebook minimises the output error summed over channels, unless it is
-    given: coarse grid, then refined. At 2 and 3 bits mid-rise levels are tried too.
+    given, by the caller or by the cells: coarse grid, then refined. At 2 and 3 bits mid-rise levels
+    are tried too, where cells hold them.
     """
     solver = compose(*(STEPS[name] for name in recipe.steps))
     if recipe.metric == "weight":
@@ -42,8 +44,12 @@ def choose_weights(
     if recipe.family == "uniform" or bits == 8:
         codebook = make_codebook("uniform", bits, signed=True)
         return codebook, solver(weight, gram, codebook)
+    rule = codebook_rule(recipe.cell, bits, signed=True, weight=True)
+    if rule.exponents is not None:
+        (exponent,) = rule.exponents
     if exponent is not None:
-        codebook = make_codebook("power", bits, True, WEIGHT_LMAX, exponent)
+        lmax = rule.lmax_of(2 ** (bits - 1) - 1) or WEIGHT_LMAX
+        codebook = make_codebook("power", bits, True, lmax, exponent)
         return codebook, solver(weight, gram, codebook)
     tried: dict[tuple[Family, float], tuple[float, Codebook, Solution]] = {}
 
@@ -54,7 +60,8 @@ def choose_weights(
             solution = solver(weight, gram, codebook)
             tried[key] = (float(solution.error.sum()), codebook, solution)
 
-    kinds: list[Family] = ["power", "power-midrise"] if bits <= MIDRISE_BITS else ["power"]
+    midrise = bits <= MIDRISE_BITS and rule.midrise
+    kinds: list[Family] = ["power", "power-midrise"] if midrise else ["power"]
     for kind in kinds:
         for coarse in EXPONENTS:
             attempt(kind, float(coarse))

@@ -4,10 +4,12 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nupes.compiler.program import compile
+from nupes.quantizer import quantize
 from nupes.rtl.config import ArrayConfig
 from nupes.sim.simulator import Simulator
 from tests.networks import images_of, networks_for
@@ -53,6 +55,19 @@ def check(hardware: Simulator, data: st.DataObject, latency: int) -> None:
 @given(st.data(), st.sampled_from([1, 20]))
 def test_random_networks(hardware: Simulator, data: st.DataObject, latency: int) -> None:
     check(hardware, data, latency)
+
+
+@pytest.mark.parametrize("hardware", FAST, indirect=True, ids=lambda c: c.mac)
+def test_a_network_quantized_for_the_cells(hardware: Simulator) -> None:
+    torch.manual_seed(0)
+    layers = torch.nn.Conv2d(2, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 3, 1)
+    images = np.random.default_rng(0).normal(size=(8, 2, 4, 4)).astype(np.float32)
+    network = quantize(
+        torch.nn.Sequential(*layers), "W4A4", images, ends=None, method="search",
+        cell=hardware.config.mac,
+    )  # fmt: skip
+    result = hardware.run(compile(network, hardware.config), images[:IMAGES])
+    np.testing.assert_array_equal(result.y, network.run(network.encode(images[:IMAGES])))
 
 
 @pytest.mark.slow

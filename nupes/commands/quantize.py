@@ -51,6 +51,12 @@ def quantize(
         str | None,
         typer.Option(metavar="NAME", help="power (exponents per layer) or uniform."),
     ] = None,
+    cell: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Cells that must hold the codes: decode, uniform, square, pair."
+        ),
+    ] = None,
     method: Annotated[
         str | None,
         typer.Option(
@@ -97,6 +103,7 @@ def quantize(
                 ends=ends,
                 method=method,
                 codebook=codebook,  # pyright: ignore[reportArgumentType] - checked by run
+                cell=cell,
                 overrides=overrides,
                 progress=lambda _, done, total: report.count(done, total),
             )

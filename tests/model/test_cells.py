@@ -114,7 +114,7 @@ def test_what_the_rule_allows_is_held(mac: str, bits: int, signed: bool, weight:
 
 
 def test_the_rules() -> None:
-    assert codebook_rule("decode", 4, True) == CodebookRule()
+    assert codebook_rule("decode", 4, True) == CodebookRule(midrise=True)
     assert codebook_rule("pair", 4, True) == CodebookRule()
     assert codebook_rule("uniform", 4, True) == CodebookRule("uniform", (1.0,))
     assert codebook_rule("square", 4, False) == CodebookRule("power", (0.5,), squares=True)

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 from examples.digits.network import load_network, load_split
+from nupes.compiler.program import compile
 from nupes.model.artifact import load
 from nupes.model.errors import InputError
 from nupes.model.operators import Conv
 from nupes.quantizer import quantize
 from nupes.quantizer.recipe import METHODS, Phase, Recipe
+from nupes.rtl.config import ArrayConfig
 from tests.quantizer.close import (
     images,
     module_output,
@@ -34,6 +36,16 @@ from tests.quantizer.test_operators import conv
         ({"ends": True}, "ends must be 2 to 8 bits or None, not True"),
         ({"residual_bits": 1}, "residual_bits must be 2 to 8 bits or None, not 1"),
         ({"codebook": "log"}, "codebook must be 'power' or 'uniform', not 'log'"),
+        ({"cell": "cube"}, "cell must be one of decode, .* not 'cube'"),
+        ({"cell": "product"}, "cell must not be 'product': .* use cell 'pair'"),
+        (
+            {"cell": "uniform", "codebook": "power"},
+            "codebook must be 'uniform' on the cell 'uniform', not 'power'; or use the cell square",
+        ),
+        (
+            {"cell": "square", "method": "powerquant"},
+            "exponent must be 'layer' on the cell 'square', not 'network': .* method search",
+        ),
         ({"method": "magic"}, "method must be one of rtn, powerquant, .* not 'magic'"),
         ({"method": 3}, "method must be a name or a Recipe, not int"),
         ({"overrides": {"x*": "W2A2"}}, r"must match a layer, not 'x\*'; layers: conv2d"),
@@ -46,6 +58,26 @@ def test_bad_options(options: dict[str, Any], message: str) -> None:
     arguments = {"module": conv(), "calibration": images(4, 3, 8, 8), **options}
     with pytest.raises(InputError, match=message):
         quantize(**arguments)
+
+
+@pytest.mark.parametrize("cell", ["uniform", "square", "pair"])
+@pytest.mark.parametrize(
+    "bits", [3, 4, pytest.param(2, marks=pytest.mark.slow), pytest.param(5, marks=pytest.mark.slow)]
+)
+def test_an_array_of_the_cells_takes_the_network(cell: str, bits: int) -> None:
+    module = nn.Sequential(conv(4, 2), nn.SiLU(), conv(4, 4, 1), nn.ReLU(), conv(3, 4, 1))
+    scheme = f"W{bits}A{bits}"
+    network = quantize(module, scheme, images(4, 2, 6, 6), ends=None, method="search", cell=cell)
+    # Refused if a cell does not hold a codebook. 5-bit codes enter as planes, with any levels.
+    assert compile(network, ArrayConfig(4, 4, code_bits=min(bits, 4), mac=cell)).layers
+
+
+def test_learning_keeps_what_the_cells_fix() -> None:
+    recipe = Recipe(phases=(Phase("layer", steps=2, exponents=1.0),), cell="square")
+    module = nn.Sequential(conv(), nn.ReLU(), conv(4, 6))
+    network = quantize(module, "W4A4", images(8, 3, 8, 8), ends=None, method=recipe)
+    books = [layer.op.codebook for layer in network.layers if isinstance(layer.op, Conv)]
+    assert [book.levels[-4:].tolist() for book in books] == [[16, 25, 36, 49]] * 2
 
 
 def test_calibration_must_fit_an_exported_program() -> None:
