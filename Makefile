@@ -13,6 +13,9 @@ INSTALL = $(BIN)/python -m pip install --disable-pip-version-check -c constraint
 demo: $(VENV)/demo.installed
 	$(BIN)/nupes demo
 
+# One thread for each worker: more of them than cores wait for one another.
+test slow: export OMP_NUM_THREADS = 1
+
 test: $(VENV)/dev.installed
 	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS)
 

@@ -83,7 +83,7 @@ def scalesim_cycles(
     sizes: dict[str, tuple[int, int, int]], array: nupes.ArrayConfig, dataflow: str
 ) -> dict[str, int]:
     """Return the cycles that SCALE-Sim gives each product."""
-    from scalesim.scale_sim import scalesim
+    from scalesim.scale_sim import scalesim  # pyright: ignore[reportMissingImports] - an extra
 
     # Version 3.0.0 takes maxima of vectors with one element as integers, which NumPy refuses since
     # 2.4.
