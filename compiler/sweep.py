@@ -6,12 +6,14 @@ can be compared.
 """
 
 import gc
-from collections.abc import Callable, Iterable, Sequence
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
 from multiprocessing import get_context
+from threading import current_thread, main_thread
 from typing import Any
 
 from nupes.compiler.cost import memory_bits
@@ -123,7 +125,8 @@ def sweep(
                     workers, get_context("forkserver"), begin_worker, (network, latency)
                 )
             )
-            results = pool.map(work, [arrays[index] for index in order])
+            with ignored_interrupts():
+                results = pool.map(work, [arrays[index] for index in order])
         else:
             results = (evaluate(network, arrays[index], latency) for index in order)
         for index, point in zip(order, results, strict=True):
@@ -131,6 +134,20 @@ def sweep(
             if progress is not None:
                 progress(len(points), len(arrays))
     return [points[index] for index in range(len(arrays))]
+
+
+@contextmanager
+def ignored_interrupts() -> Iterator[None]:
+    """Ignore interrupts, for good in a process that begins here: a terminal sends its Ctrl-C to
+    every process, and the caller ends the others. Only a main thread can."""
+    if current_thread() is not main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def pareto(points: Iterable[Point]) -> list[Point]:

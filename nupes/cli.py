@@ -1,11 +1,13 @@
 """The command line ``nupes``: its commands, and how errors end it.
 
 Exit status: 0; 1 when the hardware and the model differ; 2 for an error, on one line of stderr; 3
-for a defect of nupes itself, with its traceback; 130 for an interrupt.
+for a defect of nupes itself, with its traceback; 130 for an interrupt, 143 for a kill.
 """
 
+import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -35,6 +37,8 @@ COMPLETION = {
     "show_completion": "Print the completion of this shell.",
 }
 """Shorter helps of two options that typer adds."""
+
+VERBOSE = ("--verbose", "-v")
 
 
 class Commands(TyperGroup):
@@ -85,7 +89,7 @@ def show_version(wanted: bool) -> None:
 def common(
     context: typer.Context,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.")
+        bool, typer.Option(*VERBOSE, help="Show the traceback of an error.")
     ] = False,
     _: Annotated[
         bool,
@@ -98,19 +102,33 @@ def common(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
+    if arguments is None:  # A kill cleans up, as an interrupt does.
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     words = list(sys.argv[1:] if arguments is None else arguments)
+    # Wherever it stands: each command has it.
+    words.sort(key=lambda word: word not in VERBOSE)
     state: dict[str, bool] = {}
     try:
         app(words, prog_name="nupes", obj=state)
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
-    except NupesError as error:
-        if state.get("verbose"):
-            traceback.print_exc()
-        print_error(str(error))
-        return 2
-    except Exception as error:
-        traceback.print_exc()
-        print_error(f"{type(error).__name__}: this is a defect of nupes; please report it")
-        return 3
+    except BaseException as end:
+        status = explain(end, state.get("verbose", False))
+        if status:
+            warnings.simplefilter("ignore")  # of what was left half done, as Amaranth has
+        return status
     return 0
+
+
+def explain(end: BaseException, verbose: bool) -> int:
+    """Print why a command ended; return its exit status."""
+    if isinstance(end, SystemExit):
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    if isinstance(end, KeyboardInterrupt):
+        return 130
+    if isinstance(end, NupesError):
+        if verbose:
+            traceback.print_exception(end)
+        print_error(str(end))
+        return 2
+    traceback.print_exception(end)
+    print_error(f"{type(end).__name__}: this is a defect of nupes; please report it")
+    return 3

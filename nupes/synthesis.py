@@ -6,6 +6,7 @@ Results are cached by content: Verilog, script and the tools' versions.
 import hashlib
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -103,6 +104,8 @@ def run_tool(package: str, entry: str, arguments: list[str], directory: Path) ->
     result = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         cwd=directory, capture_output=True, text=True, check=False,
+        # What the tool unpacks goes with the directory, even if the tool is killed.
+        env={**os.environ, "TMPDIR": str(directory)},
     )  # fmt: skip
     if result.returncode:
         lines = (result.stdout + result.stderr).splitlines()

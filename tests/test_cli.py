@@ -2,8 +2,12 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +73,7 @@ def test_help_fits_a_screen() -> None:
     result = subprocess.run(
         [sys.executable, "-m", "nupes", "--help"], capture_output=True, text=True, check=True
     )
-    assert result.stdout.count("\n") <= 30
+    assert result.stdout.count("\n") <= 27
     for command in COMMANDS:
         assert command in result.stdout
 
@@ -267,6 +271,47 @@ def test_an_interrupt_leaves_no_file(
     assert sorted(folder.iterdir()) == before
 
 
+LONG = {
+    "simulating": "simulate net.safetensors many.npz --images 9999 --waves w.vcd --array "
+    + ARRAY_TEXT,
+    "compiling": "sweep net.safetensors --jobs 2",
+    # A size that is in no cache.
+    "synthesizing": f"area --array 2x2,acc_depth={4 + os.getpid() % 4000}",
+}
+"""Commands that take long, by what they say when they begin to."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("begins", LONG)
+@pytest.mark.parametrize(
+    ("send", "number"), [(os.killpg, signal.SIGINT), (os.kill, signal.SIGTERM)]
+)
+def test_ctrl_c_and_a_kill_leave_nothing(
+    folder: Path, begins: str, send: Callable[[int, int], None], number: int
+) -> None:
+    """A terminal interrupts every process of the command, a kill ends one."""
+    np.savez("many.npz", x=np.zeros((9999, 1, 4, 4)))
+    before = set(folder.iterdir())
+    with tempfile.TemporaryDirectory() as scratch:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "nupes", *LONG[begins].split()],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "TMPDIR": scratch},
+            start_new_session=True,
+        )
+        assert process.stderr is not None
+        while not process.stderr.readline().startswith(begins):
+            assert process.poll() is None
+        time.sleep(1)
+        send(process.pid, number)
+        assert process.communicate(timeout=60) == ("", "")
+        assert process.returncode == 128 + number
+        assert os.listdir(scratch) == []
+    assert set(folder.iterdir()) == before
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -388,8 +433,13 @@ def test_bad_input_of_quantize(
     assert refused(capsys, "quantize", *words).startswith(message)
 
 
-def test_verbose_shows_the_traceback(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["-v", "compile", "none.safetensors"]) == 2
+@pytest.mark.parametrize(
+    "words", [["-v", "compile", "none.safetensors"], ["compile", "none.safetensors", "--verbose"]]
+)
+def test_verbose_shows_the_traceback(
+    folder: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    assert main(words) == 2
     assert "Traceback" in capsys.readouterr().err
 
 

@@ -11,6 +11,7 @@ from nupes.console import print_json, print_text
 from nupes.inputs import check_output
 from nupes.model.artifact import load
 from nupes.model.errors import InputError
+from nupes.model.files import write_atomically
 from nupes.model.network import IntegerNetwork
 
 __all__ = ["export"]
@@ -28,20 +29,26 @@ def need_onnx(option: str) -> None:
         )
 
 
-def write_onnx(network: IntegerNetwork, path: Path, input: str) -> Outputs:
-    """Write a standard ONNX model."""
-    from nupes.export.onnx import OPSET, export_onnx
+def build_models(
+    network: IntegerNetwork, onnx: Path | None, qonnx: Path | None, input: str
+) -> tuple[dict[Path, bytes], dict[str, Outputs]]:
+    """Return the contents of the ONNX files, and what to say of them; nothing is written yet."""
+    contents: dict[Path, bytes] = {}
+    outputs: dict[str, Outputs] = {}
+    if onnx is not None:
+        from nupes.export.onnx import OPSET, build_onnx
 
-    export_onnx(network, path, input)  # type: ignore[arg-type]  # refused there if it is none
-    return {"path": str(path), "opset": OPSET, "input": input, "bytes": path.stat().st_size}
+        model = build_onnx(network, input)  # type: ignore[arg-type]  # refused there if it is none
+        contents[onnx] = model.SerializeToString(deterministic=True)
+        outputs["onnx"] = {"path": str(onnx), "opset": OPSET, "input": input}
+    if qonnx is not None:
+        from nupes.export.qonnx import OPSET, build_qonnx
 
-
-def write_qonnx(network: IntegerNetwork, path: Path) -> Outputs:
-    """Write a QONNX model."""
-    from nupes.export.qonnx import OPSET, export_qonnx
-
-    export_qonnx(network, path)
-    return {"path": str(path), "opset": OPSET, "bytes": path.stat().st_size}
+        contents[qonnx] = build_qonnx(network).SerializeToString(deterministic=True)
+        outputs["qonnx"] = {"path": str(qonnx), "opset": OPSET}
+    for data, output in zip(contents.values(), outputs.values(), strict=True):
+        output["bytes"] = len(data)
+    return contents, outputs
 
 
 def write_firmware(network: IntegerNetwork, folder: Path) -> Outputs:
@@ -92,9 +99,9 @@ def export(
     ] = "float32",
     json: Json = False,
 ) -> None:
-    """Write a network for other tools; each export computes the same integers.
+    """Write a network for other tools: ONNX, QONNX or C firmware.
 
-    What each one is, and its limits: docs/interchange.md.
+    Each of them computes the same integers. What each one is, and its limits: docs/interchange.md.
 
     [bold]Examples[/]
 
@@ -104,18 +111,18 @@ def export(
     """
     if onnx is None and qonnx is None and firmware is None:
         raise InputError("export must have at least one of --onnx, --qonnx, --firmware")
+    if onnx is not None and onnx == qonnx:
+        raise InputError(f"--onnx and --qonnx must be two files, not both {str(onnx)!r}")
     for option, path in (("--onnx", onnx), ("--qonnx", qonnx)):
         if path is not None:
             need_onnx(option)
             check_output(path)
     loaded = load(network)
-    written: dict[str, Outputs] = {}
-    if onnx is not None:
-        written["onnx"] = write_onnx(loaded, onnx, input)
-    if qonnx is not None:
-        written["qonnx"] = write_qonnx(loaded, qonnx)
+    contents, written = build_models(loaded, onnx, qonnx, input)
     if firmware is not None:
         written["firmware"] = write_firmware(loaded, firmware)
+    for path, data in contents.items():
+        write_atomically(path, data)
     if json:
         print_json(written)
         return

@@ -104,6 +104,13 @@ def report(
             help='JSON list of {"bits", "accuracy", "series"}: accuracy against bits.',
         ),
     ] = None,
+    area: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TARGET",
+            help="Synthesize the array as well: xilinx, ecp5 or asic, see `nupes area`.",
+        ),
+    ] = None,
     sizes: Annotated[
         bool, typer.Option("--sweep/--no-sweep", help="Compare arrays from 4x4 to 64x64.")
     ] = True,
@@ -119,12 +126,19 @@ def report(
     nupes report net.safetensors -o report.html
 
     nupes report net.safetensors --array 8x8 --images test.npz --model model.py:load
+
+    nupes report net.safetensors --area xilinx --accuracy bits.json
     """
     config = parse_array(array)
     check_output(output)
     results = load_results(accuracy)
     if model is not None and images is None:
         raise InputError("images must be given to compare with a model: --images DATA")
+    if area is not None:
+        from nupes.area import array_area
+        from nupes.synthesis import check_target
+
+        check_target(area)
     qnet = load(network)
     inputs = None if images is None else load_array(images)
     with Reporter() as progress:
@@ -140,6 +154,7 @@ def report(
         if sizes:
             progress("comparing arrays")
             points = sweep(qnet, grid(SIZES, SIZES, (config.acc_depth,), config), program.latency)
+        parts = None if area is None else array_area(config, area, progress=progress)
         progress("drawing")
         facts = page.Facts(
             title=network.stem,
@@ -148,6 +163,7 @@ def report(
             layers=gather_layers(qnet, program, observed),
             program=program,
             memory_bits=memory_bits(config),
+            area=parts,
             accuracy=measured,
             images=0 if inputs is None else len(inputs[:OBSERVED]),
             points=points,
@@ -164,6 +180,7 @@ def report(
                 "utilization": program.utilization,
                 "packed_bytes": facts.size.packed,
                 "float_bytes": facts.size.floats,
+                "area": None if parts is None else parts.total.as_dict(),
                 "accuracy": None if measured is None else measured.integer,
                 "float_accuracy": None if measured is None else measured.real,
             }

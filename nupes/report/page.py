@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
@@ -14,6 +15,9 @@ from nupes.model.network import IntegerNetwork
 from nupes.report import charts
 from nupes.report.diagram import lay_out
 from nupes.report.gather import Accuracy, LayerFacts, Result, Size, mark_pareto
+
+if TYPE_CHECKING:
+    from nupes.area import ArrayArea
 
 __all__ = ["Facts", "render"]
 
@@ -31,6 +35,7 @@ class Facts:
     layers: Sequence[LayerFacts]
     program: Program | None = None
     memory_bits: int | None = None
+    area: "ArrayArea | None" = None
     accuracy: Accuracy | None = None
     images: int = 0
     points: Sequence[Point] = ()

@@ -52,6 +52,7 @@ def test_arrays_are_compared_unless_told_otherwise(capsys: pytest.CaptureFixture
         (["--accuracy", "data.npz"], "accuracies data.npz must be a JSON file"),
         (["--model", "m.py:f"], "images must be given to compare with a model"),
         (["--model", "m.py:f", "--images", "bare.npz"], "labels 'y' must be in the data to"),
+        (["--area", "xc7"], "target must be one of xilinx, "),
         (["-o", "none/report.html"], "output path none/report.html must be writable"),
     ],
 )

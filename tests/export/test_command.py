@@ -64,6 +64,16 @@ def test_what_qonnx_cannot_say(capsys: pytest.CaptureFixture[str]) -> None:
     assert line.startswith("layer 'one': weight codebook must have equally spaced levels in QONNX")
 
 
+def test_one_format_that_is_refused_stops_all(capsys: pytest.CaptureFixture[str]) -> None:
+    line = refused(capsys, "--onnx", "a.onnx", "--qonnx", "b.onnx", "--firmware", "device")
+    assert line.startswith("layer 'one': weight codebook must have equally spaced levels in QONNX")
+    Path("device").write_text("")
+    line = refused(capsys, "--onnx", "a.onnx", "--firmware", "device")
+    assert line == "output folder device must be writable: File exists"
+    line = refused(capsys, "--onnx", "a.onnx", "--qonnx", "a.onnx")
+    assert line == "--onnx and --qonnx must be two files, not both 'a.onnx'"
+
+
 def test_missing_package(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,12 +3,16 @@
 import numpy as np
 
 import nupes
+from nupes.area import PARTS, ArrayArea
 from nupes.compiler.sweep import sweep
 from nupes.report.gather import Accuracy, gather_layers, gather_size, observe_codes, parse_accuracy
 from nupes.report.page import Facts
+from nupes.synthesis import Area
 from tests.small import ARRAY, small_network
 
-__all__ = ["full_facts", "plain_facts"]
+__all__ = ["AREA", "full_facts", "plain_facts"]
+
+AREA = ArrayArea(ARRAY, "xilinx", {name: Area(luts=100, flops=20) for name in PARTS})
 
 RESULTS = [
     {"bits": bits, "accuracy": value, "series": series}
@@ -32,6 +36,7 @@ def full_facts() -> Facts:
         layers=gather_layers(network, program, observe_codes(network, images)),
         program=program,
         memory_bits=80_000,
+        area=AREA,
         accuracy=Accuracy(6, 0.98, 0.99),
         images=6,
         points=sweep(network, arrays),

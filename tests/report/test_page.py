@@ -12,7 +12,8 @@ from nupes.report import charts
 from nupes.report.diagram import choose_lanes, lay_out
 from nupes.report.gather import gather_layers
 from nupes.report.page import Facts, render
-from tests.report.facts import full_facts, plain_facts
+from nupes.synthesis import Area
+from tests.report.facts import AREA, full_facts, plain_facts
 from tests.small import small_network
 
 
@@ -34,6 +35,13 @@ def test_the_page_says_what_is_known(facts: Facts, page: str) -> None:
         assert text in page
     assert "small &amp; &lt;fine&gt;" in page
     assert "<fine>" not in page
+
+
+def test_the_area_of_an_fpga_or_of_gates(facts: Facts, page: str) -> None:
+    assert f"{AREA.total.luts:,} LUTs" in page
+    assert f"{AREA.total.flops:,} flip-flops" in page
+    gates = replace(AREA, target="asic", parts=dict.fromkeys(AREA.parts, Area(transistors=7)))
+    assert f"{gates.total.transistors:,} transistors" in render(replace(facts, area=gates))
 
 
 def test_the_page_needs_nothing_else(page: str) -> None:
