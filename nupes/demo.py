@@ -69,6 +69,10 @@ def run_demo(
 
     check_tools(simulator)  # Before anything that takes time.
     report("loading PyTorch, the digits and the float network")
+    from nupes.quantizer import quantize
+    from nupes.quantizer.scheme import parse_scheme
+
+    parse_scheme(scheme)
     module, split = load_digits_example()
     test, labels = split["test"]
     if not 1 <= images <= len(test):
@@ -81,8 +85,6 @@ def run_demo(
     float_accuracy = accuracy(run_model(module, test), labels)
 
     report(f"quantizing to {scheme} with {len(split['calibration'][0])} calibration images")
-    from nupes.quantizer import quantize
-
     quantize(
         module,
         scheme,

@@ -233,7 +233,7 @@ def call_factory(path: Path, name: str) -> "nn.Module":
         raise InputError(f"model {path}:{name} must be callable, not {type(factory).__name__}")
     try:
         model = factory()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"model {path}:{name}() raised {type(error).__name__}: {error}") from error
     if not isinstance(model, nn.Module):
         raise InputError(
@@ -254,14 +254,17 @@ def import_file(path: Path) -> Any:
         sys.path.insert(0, directory)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[spec.name]
         raise InputError(f"model {path} raised {type(error).__name__}: {error}") from error
     return module
 
 
 def run_model(model: "nn.Module | ExportedProgram", images: np.ndarray) -> np.ndarray:
-    """Return the float results (b, ...) of a model for images (b, c, h, w)."""
+    """Return the float results (b, ...) of a model for images (b, c, h, w).
+
+    Raise ``InputError`` if it does not take them or returns anything but one result for each.
+    """
     import torch
     from torch.export import ExportedProgram
 
@@ -279,17 +282,23 @@ def run_model(model: "nn.Module | ExportedProgram", images: np.ndarray) -> np.nd
         module = model.eval()
     dtype = next((p.dtype for p in module.parameters()), torch.float32)
     parts = []
-    with torch.no_grad():
-        for start in range(0, len(images), batch):
-            part = torch.from_numpy(np.asarray(images[start : start + batch])).to(dtype)
-            # A program that was exported for a fixed batch takes no other: repeat the last image.
-            spare = batch - len(part) if fixed else 0
-            full = torch.cat([part, part[-1:].expand(spare, *part.shape[1:])])
-            try:
-                parts.append(module(full)[: len(part)].double().numpy())
-            except (RuntimeError, AssertionError, ValueError) as error:
-                line = next(iter(str(error).splitlines()), type(error).__name__)
-                raise InputError(
-                    f"model does not take images {tuple(part.shape)}: {line}"
-                ) from error
+    for start in range(0, len(images), batch):
+        part = torch.from_numpy(images[start : start + batch].astype(np.float64)).to(dtype)
+        # A program that was exported for a fixed batch takes no other: repeat the last image.
+        spare = batch - len(part) if fixed else 0
+        full = torch.cat([part, part[-1:].expand(spare, *part.shape[1:])])
+        try:
+            with torch.no_grad():
+                result = module(full)
+        except Exception as error:
+            line = next(iter(str(error).splitlines()), type(error).__name__)
+            raise InputError(f"model does not take images {tuple(part.shape)}: {line}") from error
+        if not isinstance(result, torch.Tensor) or result.shape[:1] != full.shape[:1]:
+            found = (
+                tuple(result.shape) if isinstance(result, torch.Tensor) else type(result).__name__
+            )
+            raise InputError(
+                f"model must return one result for each of {len(full)} images, not {found}"
+            )
+        parts.append(result[: len(part)].double().numpy())
     return np.concatenate(parts)

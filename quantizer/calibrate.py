@@ -1,5 +1,6 @@
 """Calibration data: what the user gives, checked, or inputs made up in a stated range."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +15,12 @@ __all__ = ["check_range", "gather_batches", "synthesize_inputs"]
 
 SYNTHETIC_IMAGES = 256
 """Number of inputs that are made up where there are no data."""
+
+MOST_VALUES = 1 << 26
+"""Largest number of values that are made up in all."""
+
+LARGEST = 1e30
+"""Largest magnitude of an input: sums of squares remain finite."""
 
 
 def gather_batches(calibration: Any) -> Tensor:
@@ -66,13 +73,19 @@ def check_batch(batch: Any) -> Tensor:
 def synthesize_inputs(
     shape: tuple[int, ...], bounds: tuple[float, float], images: int = SYNTHETIC_IMAGES
 ) -> Tensor:
-    """Return float32 inputs (images, c, h, w) that fill a range: noise of several spatial scales.
+    """Return float32 inputs (images, c, h, w) that fill a range: noise of several spatial scales;
+    fewer images if they would have over ``MOST_VALUES`` values.
 
     Both ends of the range occur, so that the input's scale covers it.
     """
     low, high = check_range(bounds)
     if len(shape) != 3 or any(not isinstance(size, int) or size < 1 for size in shape):
         raise InputError(f"input_shape must be (channels, height, width), not {tuple(shape)}")
+    images = min(images, MOST_VALUES // math.prod(shape))
+    if not images:
+        raise InputError(
+            f"input_shape must have at most {MOST_VALUES:,} values, not {math.prod(shape):,}"
+        )
     generator = torch.Generator().manual_seed(0)
     channels, height, width = shape
     total = torch.zeros(images, channels, height, width)
@@ -93,6 +106,8 @@ def check_range(bounds: tuple[float, float]) -> tuple[float, float]:
         low, high = (float(value) for value in bounds)
     except (TypeError, ValueError) as error:
         raise InputError(f"input_range must be (low, high), not {bounds!r}") from error
-    if not (np.isfinite(low) and np.isfinite(high) and low < high):
-        raise InputError(f"input_range must be (low, high) with low < high, not {bounds!r}")
+    if not -LARGEST <= low < high <= LARGEST:
+        raise InputError(
+            f"input_range must be (low, high) with low < high, within {LARGEST:g}, not {bounds!r}"
+        )
     return low, high

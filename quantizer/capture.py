@@ -177,6 +177,9 @@ def constant_inputs(program: ExportedProgram) -> dict[str, torch.Tensor]:
         **signature.inputs_to_buffers,
         **signature.inputs_to_lifted_tensor_constants,
     }
+    for name in names.values():
+        if stores[name].is_meta:
+            raise InputError(f"parameter {name!r} must have values, not be on the meta device")
     return {placeholder: stores[name].detach().cpu() for placeholder, name in names.items()}
 
 

@@ -39,6 +39,25 @@ def broken():
 
 def number():
     return 3
+
+def leave():
+    raise SystemExit("no GPU here")
+
+class Two(nn.Module):
+    def forward(self, x):
+        return x, x
+
+class Few(nn.Module):
+    def forward(self, x):
+        return x[:1]
+
+class Pair(nn.Module):
+    def forward(self, x, y):
+        return x + y
+
+def empty():
+    with torch.device("meta"):
+        return build()
 """
 
 
@@ -387,6 +406,7 @@ def test_ctrl_c_and_a_kill_leave_nothing(
             "waves must be a .vcd or .fst file, not 'run.txt'",
         ),
         (["demo", "--images", "0"], "images must be 1 to"),
+        (["demo", "--scheme", "W1A4"], "scheme must be WxAy"),
         (
             ["demo", "--simulator", "modelsim"],
             "simulator must be one of verilator, icarus, not 'modelsim'",
@@ -406,11 +426,17 @@ def test_bad_input(
         (["none.py:build"], "model none.py must be an existing file"),
         (["none.pt2"], "model none.pt2 must be an existing file"),
         (["fake.pt2"], "model fake.pt2 must be a file from torch.export.save"),
-        (["model.py:load"], "model model.py must define 'load'; it defines build, broken, number"),
+        (
+            ["model.py:load"],
+            "model model.py must define 'load'; it defines build, broken, number, ",
+        ),
         (["model.py:WEIGHTS"], "model model.py:WEIGHTS must be callable, not list"),
         (["model.py:broken"], "model model.py:broken() raised OSError: no checkpoint here"),
         (["model.py:number"], "model model.py:number() must return a torch.nn.Module, not int"),
+        (["model.py:leave"], "model model.py:leave() raised SystemExit: no GPU here"),
+        (["model.py:empty"], "parameter '0.weight' must have values, not be on the meta device"),
         (["syntax.py:build"], "model syntax.py raised SyntaxError"),
+        (["exits.py:build"], "model exits.py raised SystemExit: 0"),
         (["model.py:build", "--scheme", "W4"], "scheme must"),
         (["model.py:build", "--scheme", "W1A4"], "scheme"),
         (["model.py:build", "--ends", "1"], "ends must"),
@@ -428,9 +454,25 @@ def test_bad_input_of_quantize(
 ) -> None:
     Path("fake.pt2").write_bytes(b"PK")
     Path("syntax.py").write_text("def build(:")
+    Path("exits.py").write_text("raise SystemExit(0)")
     if "--calibration" not in words and words != ["model.py:build"]:
         words = [*words, "--calibration", "data.npz"]
     assert refused(capsys, "quantize", *words).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("Two", "model must return one result for each of 6 images, not tuple"),
+        ("Few", "model must return one result for each of 6 images, not (1, 1, 4, 4)"),
+        ("Pair", "model does not take images (6, 1, 4, 4): "),
+    ],
+)
+def test_models_that_cannot_be_compared_with(
+    folder: Path, capsys: pytest.CaptureFixture[str], model: str, message: str
+) -> None:
+    words = ["evaluate", "net.safetensors", "data.npz", "--model", f"model.py:{model}"]
+    assert refused(capsys, *words).startswith(message)
 
 
 @pytest.mark.parametrize(

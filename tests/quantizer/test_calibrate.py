@@ -67,7 +67,15 @@ def test_made_up_inputs_fill_the_range() -> None:
     assert torch.equal(found, synthesize_inputs((3, 9, 7), (-2.0, 3.0), 16))
 
 
-@pytest.mark.parametrize("bounds", [(1, 0), (0, 0), (0, np.inf), (np.nan, 1), 5, (1,), "ab"])
+def test_large_inputs_are_fewer() -> None:
+    assert len(synthesize_inputs((1, 1024, 1024), (0, 1), 256)) == 64
+    with pytest.raises(InputError, match="input_shape must have at most 67,108,864 values, not 1"):
+        synthesize_inputs((1, 100_000, 100_000), (0, 1))
+
+
+@pytest.mark.parametrize(
+    "bounds", [(1, 0), (0, 0), (0, np.inf), (0, 1e39), (np.nan, 1), 5, (1,), "ab"]
+)
 def test_bad_ranges(bounds: object) -> None:
     with pytest.raises(InputError, match=r"input_range must be \(low, high\)"):
         synthesize_inputs((3, 4, 4), bounds)  # type: ignore[arg-type]
