@@ -60,7 +60,7 @@ class Accelerator(wiring.Component):
         fetcher = Fetcher(config)
         sequencer = Sequencer(config)
         engine = StreamEngine(config)
-        memory = ActivationMemory(config)
+        memory = ActivationMemory(config, self.library)
         reader = ResidualReader(config)
         writeback = Writeback(config)
         datapath = Datapath(config, self.library)

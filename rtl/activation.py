@@ -9,10 +9,11 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from nupes.rtl.config import ArrayConfig
+from nupes.rtl.emit import Library, place
 from nupes.rtl.interface import LoadBus
 from nupes.rtl.isa import BANKS, Destination
 
-__all__ = ["ActivationMemory", "ReadPort", "WritePort"]
+__all__ = ["ActivationMemory", "Bank", "ReadPort", "WritePort"]
 
 
 class ReadPort(wiring.Signature):
@@ -40,6 +41,48 @@ class WritePort(wiring.Signature):
         )
 
 
+class Bank(wiring.Component):
+    """Half of the words, of the even or of the odd addresses: two reads and one write a cycle.
+
+    Addresses are those of the whole memory without their lowest bit. ``mask`` is that of
+    ``WritePort``.
+    """
+
+    reads: Sequence[Any]
+    address: Signal
+    mask: Signal
+    data: Signal
+
+    def __init__(self, config: ArrayConfig) -> None:
+        self.config = config
+        address = config.act_address_bits - 1
+        read = wiring.Signature({"address": Out(address), "data": In(config.word_bits)})
+        super().__init__(
+            {
+                "reads": In(read).array(2),
+                "address": In(address),
+                "mask": In(config.lanes // config.cols),
+                "data": In(config.word_bits),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self.config
+        words = Memory(shape=config.word_bits, depth=-(-config.act_depth // BANKS), init=[])
+        m.submodules.words = words
+        for port in self.reads:
+            read = words.read_port()
+            m.d.comb += [read.addr.eq(port.address), port.data.eq(read.data)]
+        write = words.write_port(granularity=config.cols * config.code_bits)
+        m.d.comb += [
+            write.addr.eq(self.address),
+            write.en.eq(self.mask),
+            write.data.eq(self.data),
+        ]
+        return m
+
+
 class ActivationMemory(wiring.Component):
     """Serve the stream, the residual reader, the write-back and LOAD, each in every cycle.
 
@@ -57,8 +100,9 @@ class ActivationMemory(wiring.Component):
     write_busy: Signal
     load: wiring.PureInterface
 
-    def __init__(self, config: ArrayConfig) -> None:
+    def __init__(self, config: ArrayConfig, library: Library | None = None) -> None:
         self.config = config
+        self.library = library
         super().__init__(
             {
                 "stream": In(ReadPort(config)),
@@ -73,45 +117,39 @@ class ActivationMemory(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
-        banks = [
-            Memory(shape=config.word_bits, depth=-(-config.act_depth // BANKS), init=[])
-            for _ in range(BANKS)
-        ]
-        m.submodules.even, m.submodules.odd = banks
-        self._read(m, banks, [self.stream], "stream")
-        self._read(m, banks, self.residual, "residual")
+        banks = [place(m, self.library, name, Bank, config) for name in ("even", "odd")]
+        self._read(m, [bank.reads[0] for bank in banks], [self.stream], "stream")
+        self._read(m, [bank.reads[1] for bank in banks], self.residual, "residual")
 
         load = self.load
         loading = load.valid & (load.destination == Destination.ACTIVATION)
         first, second = self.write
         for number, bank in enumerate(banks):
-            port = bank.write_port(granularity=config.cols * config.code_bits)
             crossed = first.address[0] ^ number  # the second port's word lies in this bank
             m.d.comb += self.write_busy[number].eq(Mux(crossed, second.valid, first.valid))
             with m.If(self.write_busy[number]):
                 m.d.comb += [
-                    port.addr.eq(Mux(crossed, second.address, first.address)[1:]),
-                    port.data.eq(Mux(crossed, second.data.as_value(), first.data.as_value())),
-                    port.en.eq(Mux(crossed, second.mask, first.mask)),
+                    bank.address.eq(Mux(crossed, second.address, first.address)[1:]),
+                    bank.data.eq(Mux(crossed, second.data.as_value(), first.data.as_value())),
+                    bank.mask.eq(Mux(crossed, second.mask, first.mask)),
                 ]
             with m.Else():
                 here = loading & (load.address[0] == number)
                 m.d.comb += [
-                    port.addr.eq(load.address[1:]),
-                    port.data.eq(load.data),
-                    port.en.eq(here.replicate(len(port.en))),
+                    bank.address.eq(load.address[1:]),
+                    bank.data.eq(load.data),
+                    bank.mask.eq(here.replicate(len(bank.mask))),
                 ]
         return m
 
-    def _read(self, m: Module, banks: list[Memory], ports: Sequence[Any], name: str) -> None:
+    def _read(self, m: Module, reads: list[Any], ports: Sequence[Any], name: str) -> None:
         """Let one port, or a pair of them, read both banks; the first one's address decides."""
         odd = ports[0].address[0]
         was_odd = Signal(name=f"{name}_was_odd")
         m.d.sync += was_odd.eq(odd)
-        reads = [bank.read_port() for bank in banks]
         for number, read in enumerate(reads):
             address = Mux(odd ^ number, ports[-1].address, ports[0].address)
-            m.d.comb += read.addr.eq(address[1:])
+            m.d.comb += read.address.eq(address[1:])
         even, other = (read.data for read in reads)
         for number, port in enumerate(ports):
             m.d.comb += port.data.eq(Mux(was_odd ^ number, other, even))

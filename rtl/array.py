@@ -1,8 +1,8 @@
-"""The systolic array: rows x cols cells, wired to their neighbours."""
+"""The systolic array: rows of cells, wired to their neighbours."""
 
-from amaranth.hdl import Module, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Signal, signed
 from amaranth.lib import data, wiring
-from amaranth.lib.wiring import In, Out, connect
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from nupes.rtl.cell import ProductWrite, cell_of
 from nupes.rtl.config import ArrayConfig
@@ -10,16 +10,68 @@ from nupes.rtl.emit import Library, place
 from nupes.rtl.interface import LoadBus
 from nupes.rtl.isa import Destination
 
-__all__ = ["Array"]
+__all__ = ["Array", "Row"]
+
+
+class Row(wiring.Component):
+    """Add a row's products to the partial sums from above: ``psums_out`` one cycle later.
+
+    ``level``, ``swap`` and ``load`` are those of column 0 and move on by one column a cycle;
+    ``weights``, ``psums`` and ``psums_out`` are the bits of all columns side by side, column 0
+    lowest: as vectors without structure, whose Verilog is short.
+    """
+
+    def __init__(self, config: ArrayConfig, library: Library | None = None) -> None:
+        table = {"table": In(ProductWrite(config))} if config.mac == "pair" else {}
+        super().__init__(
+            {
+                "level": In(signed(config.level_entry_bits)),
+                "swap": In(1),
+                "load": In(1),
+                "weights": In(config.cols * config.cell.weight_bits),
+                "psums": In(config.cols * config.psum_bits),
+                "psums_out": Out(config.cols * config.psum_bits),
+                **table,
+            }
+        )
+        self.level: Signal
+        self.swap: Signal
+        self.load: Signal
+        self.weights: Signal
+        self.psums: Signal
+        self.psums_out: Signal
+        self.config = config
+        self.library = library
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        level, swap, load = self.level, self.swap, self.load
+        psums = []
+        for col in range(self.config.cols):
+            cell = place(m, self.library, f"cell_{col}", cell_of(self.config), self.config)
+            m.d.comb += [
+                cell.level.eq(level),
+                cell.swap.eq(swap),
+                cell.load.eq(load),
+                cell.weight.eq(self.weights.word_select(col, len(cell.weight))),
+                cell.psum.eq(self.psums.word_select(col, len(cell.psum))),
+            ]
+            if self.config.mac == "pair":
+                connect(m, flipped(self.table), cell.table)
+            level, swap, load = cell.level_out, cell.swap_out, cell.load_out
+            psums.append(cell.psum_out)
+        m.d.comb += self.psums_out.eq(Cat(psums))
+        return m
 
 
 class Array(wiring.Component):
     """Multiply a vector of levels by the resident weights: one vector per cycle.
 
-    A level that reaches row ``r`` in cycle s + r is in ``psums[c]`` in cycle s + rows + c. ``swap``
-    moves with the levels. A weight is written to cell (r, c) when bit ``r`` of ``row_load`` was set
-    c cycles ago and ``weights[c]`` carries it now. Levels and weights are operands of the cells.
-    The product tables of pair cells are written by LOADs, one cycle late.
+    A level that reaches row ``r`` in cycle s + r is in ``psums[c]`` in cycle s + rows + c. Bit
+    ``r`` of ``swap`` in cycle s + r - 1 makes the weights of row ``r`` those of that level. A
+    weight is written to cell (r, c) when bit ``r`` of ``row_load`` was set c cycles ago and
+    ``weights[c]`` carries it now. Levels and weights are operands of the cells. The product tables
+    of pair cells are written by LOADs, one cycle late.
     """
 
     def __init__(self, config: ArrayConfig, library: Library | None = None) -> None:
@@ -52,21 +104,18 @@ class Array(wiring.Component):
                 table.address.eq(self.load.address),
                 table.data.eq(self.load.data),
             ]
-        psums: list[Value] = [Signal(signed(config.psum_bits), name="zero")] * config.cols
-        for row in range(config.rows):
-            level, swap, load = self.levels[row], self.swap[row], self.row_load[row]
-            for col in range(config.cols):
-                cell = place(m, self.library, f"cell_r{row}_c{col}", cell_of(config), config)
-                m.d.comb += [
-                    cell.level.eq(level),
-                    cell.swap.eq(swap),
-                    cell.load.eq(load),
-                    cell.weight.eq(self.weights[col]),
-                    cell.psum.eq(psums[col]),
-                ]
-                if table is not None:
-                    connect(m, table, cell.table)
-                level, swap, load = cell.level_out, cell.swap_out, cell.load_out
-                psums[col] = cell.psum_out
-        m.d.comb += [self.psums[col].eq(psum) for col, psum in enumerate(psums)]
+        psums = Const(0, len(self.psums.as_value()))
+        for index in range(config.rows):
+            row = place(m, self.library, f"row_{index}", Row, config, self.library)
+            m.d.comb += [
+                row.level.eq(self.levels[index]),
+                row.swap.eq(self.swap[index]),
+                row.load.eq(self.row_load[index]),
+                row.weights.eq(self.weights.as_value()),
+                row.psums.eq(psums),
+            ]
+            if table is not None:
+                connect(m, table, row.table)
+            psums = row.psums_out
+        m.d.comb += self.psums.as_value().eq(psums)
         return m

@@ -27,8 +27,8 @@ class Cell(wiring.Component):
 
     ``level`` and ``swap`` move right through one register, partial sums move down through one.
     ``load`` writes ``weight`` to the shadow register and moves right as well; the column's weight
-    bus must carry the weight in the cycle in which ``load`` is at the cell. With ``swap`` the
-    shadow weight is used in the same cycle and becomes the active one.
+    bus must carry the weight in the cycle in which ``load`` is at the cell. ``swap`` makes the
+    shadow weight, as it was in that cycle, the one that is used from the next cycle on.
 
     Operands are opaque bits to everything but ``add``: another kind of cell overrides that.
     """
@@ -75,21 +75,17 @@ class Cell(wiring.Component):
         active = Signal.like(self.weight, reset_less=True)
         level = Signal.like(self.level, reset_less=True)
         psum = Signal.like(self.psum, reset_less=True)
-        weight = Signal.like(self.weight)
-        m.d.comb += [
-            weight.eq(Mux(self.swap, shadow, active)),
-            self.level_out.eq(level),
-            self.psum_out.eq(psum),
-        ]
+        m.d.comb += [self.level_out.eq(level), self.psum_out.eq(psum)]
         m.d.sync += [
-            active.eq(weight),
             level.eq(self.level),
-            psum.eq(self.add(m, self.psum, weight, self.level)),
+            psum.eq(self.add(m, self.psum, active, self.level)),
             self.swap_out.eq(self.swap),
             self.load_out.eq(self.load),
         ]
         with m.If(self.load):
             m.d.sync += shadow.eq(self.weight)
+        with m.If(self.swap):
+            m.d.sync += active.eq(shadow)
         return m
 
 

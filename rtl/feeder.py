@@ -17,10 +17,10 @@ __all__ = ["RowFeeder", "WeightFeeder"]
 class RowFeeder(wiring.Component):
     """Bring one activation word per cycle to the rows of the array, row ``r`` delayed by ``r``.
 
-    ``control`` arrives in cycle t, ``word`` in t + 1; ``levels[r]`` (operands of the cells) and bit
-    ``r`` of ``swap`` belong to it in cycle t + 2 + r. A structural zero, and every row that the
-    tile does not carry, is operand 0 whatever the tables hold. What is delayed are codes; the
-    control moves from row to row.
+    ``control`` arrives in cycle t, ``word`` in t + 1; ``levels[r]`` (operands of the cells) belongs
+    to it in cycle t + 2 + r, and bit ``r`` of ``swap`` one cycle before. A structural zero, and
+    every row that the tile does not carry, is operand 0 whatever the tables hold. What is delayed
+    are codes; the control moves from row to row.
     """
 
     def __init__(self, config: ArrayConfig, library: Library | None = None) -> None:
@@ -74,7 +74,7 @@ class RowFeeder(wiring.Component):
                 decoder.slot.eq(control.slot),
                 decoder.zero.eq(control.pad | (control.rows <= row)),
                 self.levels[row].eq(decoder.level),
-                self.swap[row].eq(following.swap),
+                self.swap[row].eq(control.swap),
             ]
             control = following
         return m

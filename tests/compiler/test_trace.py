@@ -70,7 +70,7 @@ def test_spans_are_the_signals_of_the_rtl(tmp_path: Path, simulator: str) -> Non
         result = hw.run(program, images_of(network, 1))
     assert result.cycles == [program.cycles]
     table = signals(waves)
-    assert f"{TOP}.datapath.array.cell_r1_c2.weight" in table
+    assert f"{TOP}.datapath.array.row_1.cell_2.weight" in table
     assert f"{TOP}.datapath.lane_3.encoder.y" in table
     events = ("issue", "consume", "write__0__valid", "write__1__valid")
     names = ["testbench.state", "testbench.cycle", *(f"{TOP}.{name}" for name in events)]

@@ -59,16 +59,17 @@ def test_tiles_back_to_back(data: st.DataObject) -> None:
     expected = []
     loaded = started = ended = 0
     for count, early, late in tiles:
-        # A weight may be overwritten from the cycle on in which its cell takes the one before.
-        load_at = max(loaded, started) + early
+        # A weight may be overwritten from the cycle on in which its cell takes the one before,
+        # which is the one before its first product.
+        load_at = max(loaded, started - 1) + early
         loaded = load_at + rows
-        started = max(ended, load_at + 1) + late
+        started = max(ended, load_at + 2) + late
         ended = started + count
         weights = extremes(generator, weight_bits, (rows, cols))
         vectors = extremes(generator, level_bits, (count, rows))
         for row in range(rows):
             row_load[load_at + row] |= 1 << row
-            swap[started + row] |= 1 << row
+            swap[started + row - 1] |= 1 << row
             levels[started + row : ended + row, row] = vectors[:, row]
             for col in range(cols):
                 weight_bus[load_at + row + col, col] = weights[row, col]

@@ -88,19 +88,17 @@ def test_every_pair_of_operands(config: ArrayConfig) -> None:
     cycles, expected = [*setup], [0] * (len(setup) + 1)
     for weight in weights:
         cycles.append(IDLE | {"load": 1, "weight": signed(weight, config.cell.weight_bits)})
-        expected.append(expected[-1] if weight else 0)
+        cycles.append(IDLE | {"swap": 1})
+        expected += [0, 0]
         for level in levels:
             start = -2 if level % 2 else 3
-            cycles.append(
-                IDLE
-                | {"level": signed(level, config.level_entry_bits)}
-                | {"swap": int(level == 0), "psum": start}
-            )
+            level_bits = signed(level, config.level_entry_bits)
+            cycles.append(IDLE | {"level": level_bits, "psum": start})
             expected.append(start + product(weight, level))
     seen = simulate(cell_of(config)(config), cycles, ("psum_out",), idle=1)["psum_out"]
-    skip = 1 + len(levels)
+    skip = 2 + len(levels)
     for index in range(len(weights)):
-        first = len(setup) + index * skip + 2
+        first = len(setup) + index * skip + 3
         assert seen[first : first + len(levels)] == expected[first : first + len(levels)]
 
 
@@ -108,7 +106,7 @@ def test_shadow_weight_waits_for_swap() -> None:
     idle = IDLE | {"level": 3, "psum": 100}
     cycles = [idle | {"load": 1, "weight": 5}, idle, idle | {"swap": 1}, idle, idle]
     seen = simulate(cell_of(DECODE)(DECODE), cycles, ("psum_out",))
-    assert seen["psum_out"] == [0, 100, 100, 115, 115]
+    assert seen["psum_out"] == [0, 100, 100, 100, 115]
 
 
 def test_swap_takes_the_weight_before_a_load_in_the_same_cycle() -> None:
@@ -118,8 +116,9 @@ def test_swap_takes_the_weight_before_a_load_in_the_same_cycle() -> None:
         idle | {"swap": 1, "load": 1, "weight": 7},
         idle | {"swap": 1},
         idle,
+        idle,
     ]
-    assert simulate(cell_of(DECODE)(DECODE), cycles, ("psum_out",))["psum_out"] == [0, 0, 5, 7]
+    assert simulate(cell_of(DECODE)(DECODE), cycles, ("psum_out",))["psum_out"] == [0, 0, 0, 5, 7]
 
 
 @settings(max_examples=25, deadline=None)
@@ -142,9 +141,9 @@ def test_any_sequence(data: st.DataObject, seed: int) -> None:
     shadow = active = 0
     outputs: dict[str, list[int]] = {name: [0] for name in OUTPUTS}
     for row in [IDLE] * len(setup) + cycles:
-        active = shadow if row["swap"] else active
         total = row["psum"] + product(active, row["level"])
         outputs["psum_out"].append(signed(total, config.psum_bits))
+        active = shadow if row["swap"] else active
         shadow = row["weight"] if row["load"] else shadow
         for name in ("level", "swap", "load"):
             outputs[f"{name}_out"].append(row[name])

@@ -31,14 +31,19 @@ def ports_of(text: str, module: str) -> set[str]:
 
 def test_repeated_blocks_are_defined_once(text: str) -> None:
     defined = re.findall(r"^module (nupes_\w+)\(", text, re.MULTILINE)
-    assert sorted(defined) == ["nupes_cell", "nupes_decoder", "nupes_decoder_1", "nupes_lane"]
+    parts = ["nupes_cell", "nupes_decoder", "nupes_decoder_1", "nupes_lane", "nupes_row"]
+    assert sorted(defined) == parts
     placed = re.findall(r"^  (nupes_\w+) (\w+) \(", text, re.MULTILINE)
-    assert sum(module == "nupes_cell" for module, _ in placed) == CONFIG.rows * CONFIG.cols
-    assert {f"cell_r{r}_c{c}" for r in range(2) for c in range(4)} <= {name for _, name in placed}
-    assert sum(module == "nupes_lane" for module, _ in placed) == CONFIG.cols
+    for module, name, number in (
+        ("nupes_row", "row", CONFIG.rows),
+        ("nupes_cell", "cell", CONFIG.cols),
+        ("nupes_lane", "lane", CONFIG.cols),
+    ):
+        found = [place for kind, place in placed if kind == module]
+        assert sorted(found) == [f"{name}_{index}" for index in range(number)]
 
 
-@pytest.mark.parametrize("module", ["nupes_cell", "nupes_decoder", "nupes_lane"])
+@pytest.mark.parametrize("module", ["nupes_cell", "nupes_decoder", "nupes_lane", "nupes_row"])
 def test_instances_connect_every_port(text: str, module: str) -> None:
     instances = re.findall(rf"^  {module} \w+ \((.*?)\);", text, re.MULTILINE | re.DOTALL)
     assert instances

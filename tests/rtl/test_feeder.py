@@ -60,7 +60,7 @@ def test_row_feeder(data: st.DataObject) -> None:
         for row, code in enumerate(chosen):
             zero = control["pad"] or row >= control["rows"]
             assert levels[n + 2 + row, row] == (0 if zero else table[control["slot"], code])
-            assert swaps[n + 2 + row] >> row & 1 == control["swap"]
+            assert swaps[n + 1 + row] >> row & 1 == control["swap"]
 
 
 @settings(max_examples=20, deadline=None)
