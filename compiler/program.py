@@ -12,12 +12,13 @@ from nupes.compiler.layout import InputLayout
 from nupes.compiler.schedule import schedule
 from nupes.compiler.steps import Schedule, Step
 from nupes.compiler.timing import Timeline, predict
+from nupes.model.errors import InputError
 from nupes.model.network import IntegerNetwork
 from nupes.model.summary import html_table
 from nupes.rtl.config import INSTRUCTION_BITS, ArrayConfig
 from nupes.rtl.isa import pack_instruction
 
-__all__ = ["Program", "compile"]
+__all__ = ["Program", "check_latency", "compile"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,10 +125,17 @@ def compile(network: IntegerNetwork, array: ArrayConfig, latency: int = 20) -> P
     """Compile a network for an array; raise ``CapacityError`` or ``UnsupportedError`` with the
     layer if it cannot run.
 
-    ``latency`` is that of the external memory in cycles, for the prediction; values never depend on
-    it.
+    ``latency`` is that of the external memory in cycles, 1 to 2**24 - 1, for the prediction; values
+    never depend on it.
     """
+    check_latency(latency)
     plan = schedule(network, array)
     timeline = predict(plan, array, latency)
     layers = report(network, plan, timeline, array)
     return Program(network, array, latency, plan, timeline, layers)
+
+
+def check_latency(latency: int) -> None:
+    """Raise ``InputError`` if no memory has this latency (cycles)."""
+    if not isinstance(latency, int) or not 1 <= latency < 1 << 24:
+        raise InputError(f"latency must be an integer from 1 to 2**24 - 1 cycles, not {latency!r}")

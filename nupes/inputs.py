@@ -107,10 +107,10 @@ def parse_overrides(texts: list[str]) -> dict[str, str]:
 
 def check_output(path: Path) -> None:
     """Raise ``ArtifactError`` now if ``path`` could not be written at the end of the work."""
-    if path.is_dir():
-        raise ArtifactError(f"output path {path} must be a file, not a directory")
     try:
-        tempfile.TemporaryFile(dir=path.parent).close()
+        if path.is_dir():
+            raise ArtifactError(f"output path {path} must be a file, not a directory")
+        tempfile.NamedTemporaryFile(prefix=f".{path.name}.", dir=path.parent).close()
     except OSError as error:
         raise ArtifactError(f"output path {path} must be writable: {error.strerror}") from error
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nupes.compiler.program import check_latency
 from nupes.model.errors import InputError, SimulationError
 from nupes.model.summary import html_table
 from nupes.rtl.config import ArrayConfig
@@ -436,12 +437,6 @@ ADVICE = {
     Status.TIMEOUT: "nothing moved for ArrayConfig.watchdog cycles: does the memory answer, "
     "does the host take results?",
 }
-
-
-def check_latency(latency: int) -> None:
-    """Raise ``InputError`` if no memory has this latency (cycles)."""
-    if not isinstance(latency, int) or not 1 <= latency < 1 << 24:
-        raise InputError(f"latency must be an integer from 1 to 2**24 - 1 cycles, not {latency!r}")
 
 
 def check_waves(path: Path) -> None:

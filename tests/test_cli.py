@@ -382,12 +382,13 @@ def test_ctrl_c_and_a_kill_leave_nothing(
         ),
         (
             ["compile", "net.safetensors", "--latency", "0"],
-            "latency must be at least 1 cycle, not 0",
+            "latency must be an integer from 1 to 2**24 - 1 cycles, not 0",
         ),
         (
             ["verilog", "-o", "none/a.v"],
             "output path none/a.v must be writable: No such file or directory",
         ),
+        (["verilog", "-o", "x" * 300], f"output path {'x' * 300} must be writable: File name too"),
         (["verilog", "-o", "."], "output path . must be a file, not a directory"),
         (
             ["simulate", "net.safetensors", "data.npz:narrow"],

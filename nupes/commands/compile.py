@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from nupes.commands.options import Array, Json, Network, Trace
-from nupes.compiler.program import Program
+from nupes.compiler.program import Program, check_latency
 from nupes.compiler.program import compile as compile_network
 from nupes.compiler.trace import chrome_trace
 from nupes.console import print_json, print_table, print_text
@@ -135,8 +135,7 @@ def compile(
     nupes compile net.safetensors --array 8x16,act_depth=16384 -o program.npz
     """
     config = parse_array(array)
-    if latency < 1:
-        raise InputError(f"latency must be at least 1 cycle, not {latency}")
+    check_latency(latency)
     if output is not None:
         if output.suffix not in (".npz", ".hex"):
             raise InputError(f"program must be saved as .npz or .hex, not {str(output)!r}")

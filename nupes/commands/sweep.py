@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nupes.commands.options import Json, Network
+from nupes.compiler.program import check_latency
 from nupes.compiler.sweep import Point, grid, pareto
 from nupes.compiler.sweep import sweep as sweep_network
 from nupes.console import Reporter, print_json
@@ -82,8 +83,7 @@ def sweep(
 
     nupes sweep net.safetensors --rows 4,8,16 --cols 16 --acc-depth 512 --every
     """
-    if latency < 1:
-        raise InputError(f"latency must be at least 1 cycle, not {latency}")
+    check_latency(latency)
     if jobs < 0:
         raise InputError(f"jobs must be at least 0, not {jobs}")
     arrays = grid(

@@ -263,6 +263,8 @@ def parse_accuracy(data: Any) -> list[Result]:
             raise InputError(
                 f'accuracy {number} must have numbers "bits" and "accuracy", not {entry!r}'
             )
+        if not 1 <= bits <= 32:
+            raise InputError(f"accuracy {number} must have bits from 1 to 32, not {bits}")
         if not 0 <= value <= 1:
             raise InputError(f"accuracy {number} must be a fraction from 0 to 1, not {value}")
         results.append(Result(float(bits), float(value), str(entry.get("series", ""))))

@@ -44,6 +44,8 @@ SETTINGS: dict[Any, Any] = {
     "xtick.labelcolor": COLORS["muted"],
     "ytick.labelcolor": COLORS["muted"],
     "text.color": COLORS["ink"],
+    # Names are the user's: a dollar is a dollar.
+    "text.parse_math": False,
     "figure.facecolor": "none",
     "legend.frameon": False,
     "legend.labelcolor": COLORS["muted"],

@@ -45,7 +45,7 @@ def test_arrays_that_cannot_run(capsys: pytest.CaptureFixture[str]) -> None:
     for extra, message in (
         (["--acc-depth", "3"], "ArrayConfig.acc_depth must be 4 to 4096, not 3"),
         (["--rows", "4,x"], "rows must be integers, such as \"8,16,32\", not '4,x'"),
-        (["--latency", "0"], "latency must be at least 1 cycle, not 0"),
+        (["--latency", "0"], "latency must be an integer from 1 to 2**24 - 1 cycles, not 0"),
     ):
         assert main([*words, *extra]) == 2
         assert message in capsys.readouterr().err

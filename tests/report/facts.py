@@ -16,7 +16,7 @@ AREA = ArrayArea(ARRAY, "xilinx", {name: Area(luts=100, flops=20) for name in PA
 
 RESULTS = [
     {"bits": bits, "accuracy": value, "series": series}
-    for series, values in (("power", (0.9, 0.97, 0.98)), ("uniform", (0.6, 0.95, 0.98)))
+    for series, values in (("power", (0.9, 0.97, 0.98)), ("$_{", (0.6, 0.95, 0.98)))
     for bits, value in zip((2, 3, 4), values, strict=True)
 ]
 

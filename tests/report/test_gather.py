@@ -83,6 +83,7 @@ def test_pareto_marks_what_nothing_beats() -> None:
     [
         ({"bits": 4}, "accuracies must be a JSON list of objects, not dict"),
         ([{"bits": 4}], 'accuracy 0 must have numbers "bits" and "accuracy", not '),
+        ([{"bits": 0, "accuracy": 0.9}], "accuracy 0 must have bits from 1 to 32, not 0"),
         ([{"bits": 4, "accuracy": 98}], "accuracy 0 must be a fraction from 0 to 1, not 98"),
     ],
 )
