@@ -50,6 +50,7 @@ class Choices:
 
 def round_values(values: Tensor, code: TensorCode) -> Tensor:
     """Return values rounded to the nearest levels of a code."""
-    levels = torch.from_numpy(code.codebook.levels.astype(np.float32) * np.float32(code.scale))
+    levels = code.codebook.levels.astype(np.float32) * np.float32(code.scale)
+    levels = torch.from_numpy(levels).to(values.device)
     middle = (levels[1:] + levels[:-1]) / 2
     return levels[torch.bucketize(values.contiguous(), middle, right=True)]

@@ -59,13 +59,19 @@ def choose(
     *,
     repair: bool = False,
     progress: Progress | None = None,
+    start: Choices | None = None,
+    keep: Callable[[int, Choices], None] | None = None,
 ) -> Choices:
     """Return choices for a fused network, from inputs (n, c, h, w).
+
+    What ``start`` holds has been chosen already. ``keep`` is called after each stage with the
+    stages done and the choices.
 
     With ``repair`` each batch-normalised value is shifted and scaled to the statistics that its
     batch norm promises, so that made-up inputs give the ranges of real ones.
     """
     search = Search(network, plan, recipe, repair)
+    search.choices = Choices() if start is None else start.copy()
     if recipe.family == "power" and recipe.exponent == "network":
         weights = {
             stage.name: stage.op.weight.reshape(len(stage.op.weight), -1)
@@ -82,6 +88,8 @@ def choose(
         if progress is not None:
             progress(stage.name, index, len(network.stages))
         choose_stage(search, stage, last=index == len(network.stages) - 1)
+        if keep is not None:
+            keep(index + 1, search.choices)
         done = network.stages[: index + 1]
         for name in {stage.source, stage.residual} - {None}:
             if all(reader in done for reader in readers[name]):
@@ -96,7 +104,9 @@ def choose_input(search: Search, inputs: Tensor) -> None:
     network, name = search.network, search.network.input.name
     values = network.scale_input(inputs)
     bits = search.plan.tensors[name]
-    if bits == 8 or search.recipe.family == "uniform":
+    if name in search.choices.tensors:
+        code = search.choices.tensors[name]
+    elif bits == 8 or search.recipe.family == "uniform":
         code = fixed_range(float(values.min()), float(values.max()), bits)
     else:
         cost = output_cost(network, name, values) if search.recipe.output_cost else None
@@ -122,23 +132,27 @@ def choose_stage(search: Search, stage: Stage, last: bool) -> None:
         pooled = (apply_operator(stage, values) for values in (exact, rounded))
         search.store(stage.name, code, *pooled)
         return
-    weight, bias = None, stage.bias.copy()
+    weight = None
     if isinstance(stage.op, Convolution):
-        choices.weights[stage.name] = choose_codes(search, stage, stage.op, exact, rounded)
+        if stage.name not in choices.weights:
+            choices.weights[stage.name] = choose_codes(search, stage, stage.op, exact, rounded)
         weight = choices.weights[stage.name].real
     y_exact = apply_operator(stage, exact)
     y_rounded = apply_operator(stage, rounded, weight)
-    if search.recipe.correct_bias and isinstance(stage.op, Convolution):
-        # The mean output error over the calibration inputs goes in the bias.
-        bias += (y_exact - y_rounded).double().mean((0, 2, 3)).numpy()
-    y_exact, y_rounded = y_exact + column(stage.bias), y_rounded + column(bias)
+    if stage.name not in choices.bias:
+        bias = stage.bias.copy()
+        if search.recipe.correct_bias and isinstance(stage.op, Convolution):
+            # The mean output error over the calibration inputs goes in the bias.
+            bias += (y_exact - y_rounded).double().mean((0, 2, 3)).numpy()
+        choices.bias[stage.name] = bias
+    y_exact = y_exact + column(stage.bias)
+    y_rounded = y_rounded + column(choices.bias[stage.name])
     if search.repair and stage.mean is not None:
         gain, shift = repair_statistics(y_exact, stage)
         y_exact, y_rounded = y_exact * gain + shift, y_rounded * gain + shift
     if stage.residual is not None:
         y_exact = y_exact + search.exact[stage.residual]
         y_rounded = y_rounded + search.rounded[stage.residual]
-    choices.bias[stage.name] = bias
     choices.reach[stage.name] = max(float(y_exact.abs().max()), float(y_rounded.abs().max()))
     if not last:
         z_exact, z_rounded = apply_function(stage, y_exact), apply_function(stage, y_rounded)
@@ -181,6 +195,8 @@ def choose_output(search: Search, stage: Stage, exact: Tensor, rounded: Tensor) 
     """Return the code of the tensor that a stage stores; copied codes keep their source's."""
     if stage.copies_codes:
         return search.choices.tensors[stage.source]
+    if stage.name in search.choices.tensors:
+        return search.choices.tensors[stage.name]
     recipe, bits = search.recipe, search.plan.tensors[stage.name]
     cost = None
     if recipe.output_cost and bits < 8:

@@ -22,13 +22,14 @@ def apply_operator(stage: Stage, x: Tensor, weight: np.ndarray | None = None) ->
     """Return ``gain * op(x)`` in float32, without the bias; ``weight`` may be a replacement."""
     op = stage.op
     if isinstance(op, Convolution):
-        kernel = torch.from_numpy(np.asarray(op.weight if weight is None else weight, np.float32))
+        real = op.weight if weight is None else weight
+        kernel = torch.from_numpy(np.asarray(real, np.float32)).to(x.device)
         padded = pad_map(x, op.padding)
         return F.conv2d(padded, kernel, None, op.stride, 0, op.dilation, op.groups)
     if isinstance(op, MaxPool):
         padded = pad_map(x, op.padding, -torch.inf)
         return F.max_pool2d(padded, op.kernel, op.stride, 0, op.dilation)
-    gain = column(stage.gain)
+    gain = column(stage.gain, x.device)
     if isinstance(op, Pool):
         padded = pad_map(x, op.op.padding)
         return F.avg_pool2d(padded, op.op.kernel, op.op.stride, divisor_override=1) * gain
@@ -42,9 +43,9 @@ def select(op: Select, x: Tensor) -> Tensor:
     return F.pad(x, (0, 0, 0, 0, op.offset, behind))
 
 
-def column(values: np.ndarray) -> Tensor:
+def column(values: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
     """Return per-channel values as a float32 tensor that broadcasts over maps."""
-    return torch.from_numpy(np.asarray(values, np.float32)).reshape(1, -1, 1, 1)
+    return torch.from_numpy(np.asarray(values, np.float32)).reshape(1, -1, 1, 1).to(device)
 
 
 def apply_function(stage: Stage, y: Tensor) -> Tensor:

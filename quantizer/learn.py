@@ -17,7 +17,7 @@ from nupes.quantizer.evaluate import apply_function, apply_operator, column
 from nupes.quantizer.fuse import FusedNetwork, Stage
 from nupes.quantizer.graph import Convolution
 from nupes.quantizer.recipe import Phase
-from nupes.quantizer.student import AdaRoundWeight, SoftWeight, Student
+from nupes.quantizer.student import AdaRoundWeight, SoftWeight, Student, key
 
 __all__ = ["divide", "learn", "measure_reach", "run_float", "run_quantized"]
 
@@ -79,7 +79,7 @@ def run_float(stages: Sequence[Stage], inputs: Maps) -> Maps:
     for stage in stages:
         y = apply_operator(stage, real[stage.source])
         if not isinstance(stage.op, MaxPool):
-            y = y + column(stage.bias)
+            y = y + column(stage.bias, y.device)
             if stage.residual is not None:
                 y = y + real[stage.residual]
             y = apply_function(stage, y)
@@ -104,7 +104,7 @@ def run_quantized(
         code = choices.weights.get(stage.name)
         y = apply_operator(stage, read(stage.source), code.real if code else None)
         if not isinstance(stage.op, MaxPool):
-            y = y + column(choices.bias[stage.name])
+            y = y + column(choices.bias[stage.name], y.device)
             if stage.residual is not None:
                 y = y + read(stage.residual)
             if reach is not None:
@@ -147,12 +147,18 @@ def learn(
     phase: Phase,
     seed: int,
     progress: Progress | None = None,
+    *,
+    first: int = 0,
+    keep: Callable[[int, Choices], None] | None = None,
+    device: torch.device | str = "cpu",
 ) -> Choices:
     """Return choices that reproduce the float network better, from inputs (n, c, h, w).
 
-    ``progress`` is called with the unit's last layer, steps done and steps in all.
+    ``progress`` is called with the unit's last layer, steps done and steps in all. ``keep`` is
+    called after each unit with the units done and the choices; given as ``first`` and ``choices``,
+    learning goes on there.
     """
-    exact: Maps = {network.input.name: network.scale_input(inputs)}
+    exact: Maps = {network.input.name: network.scale_input(inputs).to(device)}
     real = dict(exact)
     units = divide(network, phase.unit)
     for index, unit in enumerate(units):
@@ -164,7 +170,10 @@ def learn(
             if progress is not None:
                 progress(label, done + step, len(units) * phase.steps)
 
-        choices = learn_unit(network, unit, choices, phase, real, target, seed, report)
+        if index >= first:
+            choices = learn_unit(network, unit, choices, phase, real, target, seed, report)
+            if keep is not None:
+                keep(index + 1, choices)
         found = in_chunks(partial(run_quantized, unit, choices), real, measured)
         exact = {name: maps for name, maps in {**exact, **target}.items() if name in later}
         real = {name: maps for name, maps in {**real, **found}.items() if name in later}
@@ -200,7 +209,8 @@ def learn_unit(
 
     kind = AdaRoundWeight if phase.rounding == "adaround" else SoftWeight
     student = Student(network, unit, choices, exponents=phase.exponents > 0, kind=kind)
-    optimizer = torch.optim.Adam(parameter_groups(network, student, phase))
+    student.to(inputs[unit[0].source].device)
+    optimizer = torch.optim.Adam(parameter_groups(network, unit, student, phase))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, phase.steps)
     generator = torch.Generator().manual_seed(seed)
     for step in range(phase.steps):
@@ -223,15 +233,21 @@ def learn_unit(
         found = in_chunks(partial(run_quantized, unit, choices), maps, list(target))
         return float(loss_of(found, target, power, judged))
 
-    learned = student.harden(choices)
+    learned = student.cpu().harden(choices)
     return learned if judge(learned) < judge(choices) else choices
 
 
-def parameter_groups(network: FusedNetwork, student: Student, phase: Phase) -> list[dict]:
-    """Return what a phase learns, with its learning rates; the network's input keeps its code."""
-    fixed = network.input.name.replace(".", "/")
+def parameter_groups(
+    network: FusedNetwork, unit: Sequence[Stage], student: Student, phase: Phase
+) -> list[dict]:
+    """Return what a phase learns, with its learning rates.
+
+    The network's input and tensors that units before read keep their codes.
+    """
+    before = network.stages[: network.stages.index(unit[0])]
+    fixed = {key(network.input.name), *(key(name) for stage in before for name in reads(stage))}
     weights: list[Any] = list(student.weights.values())
-    tensors = [module for name, module in student.tensors.items() if name != fixed]
+    tensors = [module for name, module in student.tensors.items() if name not in fixed]
     learned = weights + (tensors if phase.activations else [])
     exponents = [module.levels.exponent for module in learned]
     groups = [

@@ -1,7 +1,11 @@
 """The front of the quantizer: a PyTorch module to an integer network in one call."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -10,13 +14,15 @@ from torch.export import ExportedProgram
 
 from nupes.model.errors import InputError
 from nupes.model.network import IntegerNetwork
-from nupes.quantizer.bits import plan_bits
+from nupes.quantizer.bits import BitPlan, plan_bits
 from nupes.quantizer.calibrate import check_range, gather_batches, synthesize_inputs
 from nupes.quantizer.capture import capture, export_module
+from nupes.quantizer.checkpoint import Checkpoint, State, fingerprint
+from nupes.quantizer.choices import Choices
 from nupes.quantizer.choose import choose
 from nupes.quantizer.describe import describe
 from nupes.quantizer.equalize import equalize
-from nupes.quantizer.fuse import fuse
+from nupes.quantizer.fuse import FusedNetwork, fuse
 from nupes.quantizer.learn import learn, measure_reach
 from nupes.quantizer.lower import lower
 from nupes.quantizer.recipe import Recipe, make_recipe
@@ -45,6 +51,8 @@ def quantize(
     cell: str | None = None,
     overrides: Mapping[str, str] | None = None,
     residual_bits: int | None = 8,
+    device: torch.device | str | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> IntegerNetwork:
     """Return the integer network of a trained module.
@@ -71,6 +79,10 @@ def quantize(
             ``{"layer3.*": "W8A8"}``: their weights, and the tensor that they read.
         residual_bits: bits of tensors that are read only by an addition; ``None`` for those of the
             scheme.
+        device: where to learn, such as ``cuda``; ``None`` for CUDA where there is one and the CPU
+            elsewhere. The search runs on the CPU.
+        checkpoint: a file that keeps what is done, layer by layer. An interrupted call that is made
+            again goes on from it; at the end it is removed.
         progress: called as ``progress(layer, done, total)``.
 
     Raises:
@@ -110,11 +122,9 @@ def quantize(
     inputs = limit_images(inputs, network)
     if recipe.equalize:
         network = equalize(network, inputs, recipe.equalize)
-    choices = choose(network, inputs, plan, recipe, repair=repair, progress=progress)
-    for phase in recipe.phases:
-        choices = learn(network, inputs, choices, phase, recipe.seed, progress)
-    if recipe.phases:
-        choices = measure_reach(network, inputs, choices)
+    owner = fingerprint(version("nupes"), network, plan, recipe, repair, inputs.numpy())
+    kept = Checkpoint(None if checkpoint is None else Path(checkpoint), owner)
+    choices = run(network, inputs, plan, recipe, repair, find_device(device), kept, progress)
     metadata = {
         "scheme": str(parsed),
         "ends": ends,
@@ -124,7 +134,66 @@ def quantize(
         "recipe": asdict(recipe),
         "layers": describe(network, inputs, choices),
     }
-    return lower(network, choices, metadata)
+    integer = lower(network, choices, metadata)
+    kept.remove()
+    return integer
+
+
+def run(
+    network: FusedNetwork,
+    inputs: Tensor,
+    plan: BitPlan,
+    recipe: Recipe,
+    repair: bool,
+    device: torch.device,
+    kept: Checkpoint,
+    progress: Callable[[str, int, int], None] | None,
+) -> Choices:
+    """Return the choices of a recipe: search, then learning, phase after phase."""
+    start = kept.load()
+    choices = start.choices
+
+    def keep(step: int, done: int, choices: Choices) -> None:
+        kept.save(State(step, done, choices))
+
+    if start.step == 0:
+        choices = choose(
+            network,
+            inputs,
+            plan,
+            recipe,
+            repair=repair,
+            progress=progress,
+            start=choices,
+            keep=partial(keep, 0),
+        )
+    for step, phase in enumerate(recipe.phases, 1):
+        if step >= start.step:
+            choices = learn(
+                network,
+                inputs,
+                choices,
+                phase,
+                recipe.seed,
+                progress,
+                first=start.done if step == start.step else 0,
+                keep=partial(keep, step),
+                device=device,
+            )
+    return measure_reach(network, inputs, choices) if recipe.phases else choices
+
+
+def find_device(device: torch.device | str | None) -> torch.device:
+    """Return a device by name; refuse one that is not there."""
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, TypeError, ValueError) as error:
+        reason = str(error).split("\n")[0]
+        raise InputError(
+            f"device must be one that PyTorch has here, not {device!r}: {reason}"
+        ) from error
 
 
 def check_options(module: Any, bits: Mapping[str, Any]) -> None:

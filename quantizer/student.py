@@ -56,6 +56,9 @@ class UnitLevels(nn.Module):
     |index / largest index| ** (1 / a)``. Other codebooks are constant tables.
     """
 
+    index: Tensor
+    constant: Tensor
+
     def __init__(self, codebook: Codebook, learn: bool) -> None:
         super().__init__()
         levels = codebook.levels.astype(np.float64)
@@ -66,9 +69,9 @@ class UnitLevels(nn.Module):
         index = code_index(codebook)
         if exponent is not None and learn and index is not None:
             self.exponent = nn.Parameter(torch.tensor(exponent, dtype=torch.float32))
-            self.index = torch.tensor(index, dtype=torch.float32)
+            self.register_buffer("index", torch.tensor(index, dtype=torch.float32))
         else:
-            self.constant = torch.tensor(levels / self.top, dtype=torch.float32)
+            self.register_buffer("constant", torch.tensor(levels / self.top).float())
 
     def __len__(self) -> int:
         return len(self.constant if self.exponent is None else self.index)
@@ -153,7 +156,7 @@ class SoftWeight(nn.Module):
 
     def penalty(self, sharpness: float) -> Tensor:
         """Return what is added to the loss; here nothing."""
-        return torch.zeros(())
+        return self.position.new_zeros(())
 
     def forward(self, beta: float | None) -> Tensor:
         """Return the weights of rounded positions."""
@@ -181,10 +184,13 @@ class AdaRoundWeight(SoftWeight):
     Source: Nagel et al., Up or Down?, arXiv 2004.10568, equations 23 and 24.
     """
 
+    below: Tensor
+
     def __init__(self, weight: np.ndarray, code: WeightCode, learn_exponent: bool) -> None:
         super().__init__(weight, code, learn_exponent)
         with torch.no_grad():
-            self.below = self.position.floor().clamp(max=len(self.levels) - 2)
+            below = self.position.floor().clamp(max=len(self.levels) - 2)
+            self.register_buffer("below", below)
             share = (self.position - self.below + 0.1) / 1.2
             self.position.copy_(torch.logit(share))
 
@@ -259,8 +265,7 @@ class SoftActivation(nn.Module):
 class Student(nn.Module):
     """Some stages of a network, with everything about them that can be learned.
 
-    A tensor is rounded where it is read: its code belongs to the first unit of stages that reads
-    it.
+    A tensor is rounded where it is read.
     """
 
     def __init__(
@@ -278,7 +283,8 @@ class Student(nn.Module):
         self.weights: Any = nn.ModuleDict()
         self.tensors: Any = nn.ModuleDict()
         self.bias = nn.ParameterDict()
-        copied = {stage.name for stage in network.stages if stage.copies_codes}
+        self.copies = [(stage.name, stage.source) for stage in network.stages if stage.copies_codes]
+        copied = {name for name, _ in self.copies}
         for stage in stages:
             name = key(stage.name)
             if isinstance(stage.op, Convolution):
@@ -307,7 +313,7 @@ class Student(nn.Module):
                 x = real[name]
                 rounded[name] = self.tensors[key(name)](x) if key(name) in self.tensors else x
                 if drop > 0 and key(name) in self.tensors:
-                    dropped = torch.rand(x.shape, generator=generator) < drop
+                    dropped = torch.rand(x.shape, generator=generator).to(x.device) < drop
                     rounded[name] = torch.where(dropped, x, rounded[name])
             return rounded[name]
 
@@ -342,6 +348,8 @@ class Student(nn.Module):
                 learned.bias[stage.name] = self.bias[name].double().numpy()
         for name, module in self.tensors.items():
             learned.tensors[name.replace("/", ".")] = module.harden()
+        for name, source in self.copies:
+            learned.tensors[name] = learned.tensors[source]
         return learned
 
 

@@ -70,6 +70,16 @@ def quantize(
             metavar="PATTERN=WxAy", help="Bits of the layers whose name matches; may be repeated."
         ),
     ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Keep finished layers here; the same command goes on from them."
+        ),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Where to learn: cpu, cuda; cuda where there is one."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Turn a PyTorch model into an integer network of a few bits.
@@ -105,6 +115,8 @@ def quantize(
                 codebook=codebook,  # pyright: ignore[reportArgumentType] - checked by run
                 cell=cell,
                 overrides=overrides,
+                device=device,
+                checkpoint=checkpoint,
                 progress=lambda _, done, total: report.count(done, total),
             )
         path = network.save(output)

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from examples.pretrained.resnet20 import ResNet20
 from nupes.quantizer import quantize
@@ -14,9 +16,17 @@ from nupes.quantizer.capture import capture, export_module
 from nupes.quantizer.choices import Choices
 from nupes.quantizer.choose import choose
 from nupes.quantizer.fuse import FusedNetwork, fuse
-from nupes.quantizer.learn import divide, learn, leaving, run_float, run_quantized
+from nupes.quantizer.learn import (
+    divide,
+    learn,
+    leaving,
+    parameter_groups,
+    run_float,
+    run_quantized,
+)
 from nupes.quantizer.recipe import METHODS, Phase
 from nupes.quantizer.scheme import parse_scheme
+from nupes.quantizer.student import AdaRoundWeight, SoftWeight, Student, key
 from tests.quantizer.close import images, module_output, randomize_norms
 
 
@@ -134,3 +144,54 @@ def test_the_same_seed_gives_the_same_network() -> None:
     first, second = (quantize(part, "W3A3", x, method=recipe) for _ in range(2))
     np.testing.assert_array_equal(first(x), second(x))
     assert first.metadata["layers"][1]["weights"]["moved"] >= 0
+
+
+class OneDevice(TorchDispatchMode):
+    """Refuses operators that mix devices; indices, numbers and copies may lie elsewhere."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = str(func)
+        if not name.startswith(("aten.index", "aten._to_copy", "aten.copy_")):
+            tensors = [a for a in tree_leaves((args, kwargs)) if isinstance(a, torch.Tensor)]
+            devices = {tensor.device.type for tensor in tensors if tensor.ndim}
+            assert len(devices) <= 1, f"{name} on {devices}"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kind", [SoftWeight, AdaRoundWeight])
+@pytest.mark.parametrize("beta", [None, 4.0])
+def test_learning_stays_on_its_device(searched, kind: type[SoftWeight], beta: float | None) -> None:
+    # A device without values stands in for an accelerator: whatever is left on the CPU shows.
+    network, inputs, choices = searched
+    maps = {network.input.name: inputs[:4].to("meta")}
+    student = Student(network, network.stages, choices, exponents=True, kind=kind).to("meta")
+    with OneDevice():
+        found = student(maps, beta, 0.5, torch.Generator())
+        sum(y.square().mean() for y in found.values()).backward()
+        found |= run_float(network.stages, maps) | run_quantized(network.stages, choices, maps)
+    assert {y.device.type for y in found.values()} == {"meta"}
+    assert {p.grad.device.type for p in student.parameters() if p.grad is not None} == {"meta"}
+
+
+def test_codes_that_are_copied_follow_their_source(searched) -> None:
+    network, _, choices = searched
+    student = Student(network, network.stages, choices, exponents=True)
+    for tensor in student.tensors.values():
+        tensor.log_scale.data += 0.1
+    learned = student.harden(choices)
+    pool = next(stage for stage in network.stages if stage.copies_codes)
+    assert learned.tensors[pool.name] is learned.tensors[pool.source]
+    assert learned.tensors[pool.name].scale > choices.tensors[pool.name].scale
+
+
+def test_a_tensor_keeps_the_code_that_an_earlier_unit_learned(searched) -> None:
+    network, _, choices = searched
+    units = divide(network, "layer")
+    second = next(unit for unit in units if unit[0].residual is not None)
+    student = Student(network, second, choices, exponents=True)
+    groups = parameter_groups(network, second, student, Phase())
+    learned = {id(p) for group in groups for p in group["params"]}
+    shared = student.tensors[key(second[0].residual)]
+    own = student.tensors[key(second[0].source)]
+    assert id(shared.log_scale) not in learned
+    assert id(own.log_scale) in learned
