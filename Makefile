@@ -8,7 +8,7 @@ WORKERS ?= 2
 
 INSTALL = $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test slow lint clean
+.PHONY: demo test slow lint docs clean
 
 demo: $(VENV)/demo.installed
 	$(BIN)/nupes demo
@@ -27,8 +27,13 @@ lint: $(VENV)/dev.installed
 	$(BIN)/ruff format --check
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+# Material for MkDocs says on every build that MkDocs 2 is not for it; pyproject.toml keeps it away.
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: $(VENV)/dev.installed
+	$(BIN)/mkdocs build --strict --quiet
+
 clean:
-	rm -rf $(VENV) build dist out
+	rm -rf $(VENV) build dist out site
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'

@@ -1,0 +1,51 @@
+"""The catalogue of errors: every message of the source, and no other."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from nupes.model import errors
+
+ROOT = Path(__file__).parents[2]
+STAGES = ("compiler", "export", "model", "nupes", "quantizer", "rtl", "sim")
+RAISING = {*errors.__all__, "refuse"}
+
+
+def text_of(node: ast.expr) -> str:
+    """Return a message as the catalogue writes it: one ``…`` for each value."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(map(text_of, node.values))
+    if isinstance(node, ast.BinOp):
+        return text_of(node.left) + text_of(node.right)
+    return "…"
+
+
+def plain(message: str) -> str:
+    """Return a message on one line, without the place that begins it and the value that ends it."""
+    return re.sub(r"^(…|layer …): ", "", " ".join(message.split())).rstrip("… ")
+
+
+def messages() -> Iterator[str]:
+    """Yield the message of every error that the stages raise."""
+    for path in (path for stage in STAGES for path in (ROOT / stage).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and node.args:
+                name = node.func.attr if isinstance(node.func, ast.Attribute) else None
+                name = node.func.id if isinstance(node.func, ast.Name) else name
+                message = plain(text_of(node.args[0]))
+                if name in RAISING and re.search("[a-z]", message):
+                    yield message
+
+
+def test_the_catalogue_has_every_message() -> None:
+    page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    cells = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
+    spans = [span for cell in cells for span in re.findall(r"(`+)(.+?)\1(?!`)", cell)]
+    shown = [plain(text) for _, text in spans if text not in errors.__all__]
+    raised = set(messages())
+    assert sorted(raised - set(shown)) == []
+    assert sorted(set(shown) - raised - {"ValueError", "NotImplementedError"}) == []
+    assert len(shown) == len(set(shown))
