@@ -108,7 +108,7 @@ def report(
         str | None,
         typer.Option(
             metavar="TARGET",
-            help="Synthesize the array as well: xilinx, ecp5 or asic, see `nupes area`.",
+            help="Synthesize the array as well, a minute or more: xilinx, ecp5; see `nupes area`.",
         ),
     ] = None,
     sizes: Annotated[

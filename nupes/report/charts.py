@@ -166,11 +166,15 @@ def draw_pareto(points: Sequence[Point], current: str) -> str:
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
         axes.xaxis.set_major_locator(LogLocator(4))
-        for point in front:
+        axes.yaxis.set_major_locator(LogLocator(10, (1, 2, 5)))
+        for index, point in enumerate(front):
+            # Alternately above and below the falling line, so that neighbours do not overlap.
+            below = index % 2 == 1
             axes.annotate(
                 str(point.array),
                 (point.cells, point.cycles),
-                xytext=(4, 4),
+                xytext=(-3, -11) if below else (4, 4),
+                ha="right" if below else "left",
                 textcoords="offset points",
                 fontsize=8.5,
             )
