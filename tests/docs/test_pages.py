@@ -51,3 +51,13 @@ def test_the_instruction_tables_are_those_of_the_code() -> None:
     assert shown == rows(INSTRUCTION) + rows(DESCRIPTOR)
     for item in [*Opcode, *Destination]:
         assert f"{item.name} {int(item)}" in text
+
+
+def test_the_report_page_explains_every_part_of_the_report() -> None:
+    template = (ROOT / "nupes" / "report" / "page.html.j2").read_text(encoding="utf-8")
+    patterns = (r'heading\("(.+?)"', r'call fact\("(.+?)"', r"<(?:dt|h2|h3)>([^<{]+?) ?<")
+    names = {name for pattern in patterns for name in re.findall(pattern, template)}
+    page = (ROOT / "docs" / "report.md").read_text(encoding="utf-8")
+    shown = set(re.findall(r"^## (.+)$|\*\*(.+?)\*\*", page, re.MULTILINE))
+    assert len(names) > 30
+    assert sorted(names - {name for pair in shown for name in pair}) == []
