@@ -1,6 +1,6 @@
 """Accuracy of integer networks: methods against schemes, on published networks.
 
-    python -m benchmarks.accuracy --data DIR [--networks resnet8] [--methods nupes,rtn]
+    python -m benchmarks.accuracy --data DIR [--networks resnet8 dscnn] [--methods nupes rtn]
 
 Every cell is the *integer* network: top-1 on all test samples, the number of predictions that
 differ from the float network's, the difference in correct predictions with its paired standard
@@ -11,6 +11,7 @@ done, and an interrupted run goes on where it stopped; ``accuracy.md`` is the ta
 import argparse
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -19,9 +20,11 @@ import torch
 from rich.progress import Progress
 
 import nupes
+from benchmarks.peer import quantize_brevitas
 from benchmarks.pretrained import NETWORKS, Pretrained, load_pretrained
 from nupes.model.files import write_atomically
 from nupes.quantizer.recipe import METHODS, Phase, Recipe
+from nupes.quantizer.scheme import parse_scheme
 
 SCHEMES = {
     "W8A8": ("W8A8", {}),
@@ -36,6 +39,17 @@ SCHEMES = {
 input has."""
 
 DATA_FREE = {"data-free W4A4"}
+
+PEER = "brevitas"
+"""The method that is not ours, for the columns whose ends have 8 bits."""
+
+AUGMENTED = "nupes, augmented"
+"""NUPES that learns longer, from more images: the calibration images, moved at random."""
+
+LONGER = replace(
+    METHODS["nupes"],
+    phases=(Phase("block", "soft"), Phase("network", "straight", codes=1e-2, steps=1500)),
+)
 
 SEARCH = METHODS["search"]
 PLAIN = METHODS["rtn"]
@@ -89,22 +103,36 @@ def predictions_of(network: Pretrained) -> np.ndarray:
         return torch.cat([network.module(batch) for batch in batches]).argmax(1).numpy()
 
 
-def measure(network: Pretrained, expected: np.ndarray, method: str, column: str) -> Cell:
-    """Return one cell."""
+def quantize(network: Pretrained, method: str, column: str) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function from images to the classes of an integer network."""
     scheme, options = SCHEMES[column]
-    recipe = {**METHODS, **ABLATION}[method]
     if column in DATA_FREE:
         data, shape = None, tuple(network.calibration.shape[1:])
         limits = float(network.calibration.min()), float(network.calibration.max())
         options = {**options, "input_shape": shape, "input_range": limits}
     else:
         data = network.calibration
-    started = time.monotonic()
+    if method == AUGMENTED:
+        options = {**options, "augment": network.augment}
+    recipe = {**METHODS, **ABLATION, AUGMENTED: LONGER}[method]
     integer = nupes.quantize(
         network.module, scheme, data, **{"input_bits": 8, **options}, method=recipe
     )
+    return lambda images: integer(images).reshape(len(images), -1).argmax(1)
+
+
+def measure(network: Pretrained, expected: np.ndarray, method: str, column: str) -> Cell:
+    """Return one cell."""
+    started = time.monotonic()
+    if method == PEER:
+        scheme = parse_scheme(column)
+        predict = quantize_brevitas(
+            network.module, scheme.weights, scheme.activations, network.calibration, ends=8
+        )
+    else:
+        predict = quantize(network, method, column)
     seconds = time.monotonic() - started
-    found = integer(network.images).reshape(len(network.images), -1).argmax(1)
+    found = predict(network.images)
     difference = (expected == network.labels).astype(float) - (found == network.labels)
     return Cell(
         network.name,
@@ -116,6 +144,13 @@ def measure(network: Pretrained, expected: np.ndarray, method: str, column: str)
         changed=int((found != expected).sum()),
         seconds=round(seconds, 1),
     )
+
+
+def possible(method: str, column: str) -> bool:
+    """Return whether a method serves a column: some need data, Brevitas also ends of 8 bits."""
+    if method in (PEER, AUGMENTED) and column in DATA_FREE:
+        return False
+    return method != PEER or not SCHEMES[column][1]
 
 
 def table(cells: list[Cell], network: str, floating: float, methods: list[str]) -> str:
@@ -150,9 +185,9 @@ def main() -> None:
     """Run what is missing and print the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy")
     parser.add_argument("--data", type=Path, required=True, help="see benchmarks/pretrained.py")
-    parser.add_argument("--networks", default=",".join(NETWORKS))
-    parser.add_argument("--methods", default=",".join(METHODS))
-    parser.add_argument("--schemes", default=",".join(SCHEMES))
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS))
+    parser.add_argument("--methods", nargs="+", default=[*METHODS, AUGMENTED, PEER])
+    parser.add_argument("--schemes", nargs="+", default=list(SCHEMES))
     parser.add_argument("--ablation", action="store_true", help="the ablation's rows instead")
     parser.add_argument("--output", type=Path, default=Path("out/accuracy"))
     parser.add_argument("--again", action="store_true", help="forget what an earlier run measured")
@@ -162,11 +197,11 @@ def main() -> None:
     stored = json.loads(path.read_text()) if path.exists() and not arguments.again else {}
     cells = [Cell(**cell) for cell in stored.get("cells", [])]
     floating = stored.get("float", {})
-    methods = list(ABLATION) if arguments.ablation else arguments.methods.split(",")
-    schemes = arguments.schemes.split(",")
+    methods = list(ABLATION) if arguments.ablation else arguments.methods
+    schemes = arguments.schemes
     done = {(cell.network, cell.method, cell.scheme) for cell in cells}
     with Progress(transient=True) as bar:
-        networks = arguments.networks.split(",")
+        networks = arguments.networks
         task = bar.add_task("quantizing", total=len(networks) * len(methods) * len(schemes))
         for name in networks:
             network = load_pretrained(name, arguments.data)
@@ -175,7 +210,7 @@ def main() -> None:
             for column in schemes:
                 for method in methods:
                     bar.update(task, description=f"{name} {column} {method}")
-                    if (name, method, column) not in done:
+                    if (name, method, column) not in done and possible(method, column):
                         cells.append(measure(network, expected, method, column))
                         report = {"float": floating, "cells": [asdict(cell) for cell in cells]}
                         save(path, json.dumps(report, indent=1))

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
 
 from nupes.examples.pretrained.dscnn import load_dscnn
 from nupes.examples.pretrained.resnet8 import load_resnet8
@@ -22,16 +24,24 @@ __all__ = ["NETWORKS", "Pretrained", "load_pretrained"]
 KEYWORD_CALIBRATION = 200
 """Keyword samples for calibration; the others are the test set."""
 
+SHIFT = 3
+"""Most pixels by which an image is shifted."""
+
+DELAY = 2
+"""Most frames by which a keyword is shifted, of 49."""
+
 
 @dataclass(frozen=True, eq=False)
 class Pretrained:
-    """A trained module, images to calibrate it with, and labelled images to test it on."""
+    """A trained module, images to calibrate it with, and labelled images to test it on; ``augment``
+    makes more of the former."""
 
     name: str
     module: nn.Module
     calibration: np.ndarray
     images: np.ndarray
     labels: np.ndarray
+    augment: Callable[[Tensor, Generator], Tensor]
 
 
 def load_pretrained(name: str, data: Path) -> Pretrained:
@@ -62,16 +72,35 @@ def cifar(data: Path, scale: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     )
 
 
+def mirror_and_shift(images: Tensor, generator: Generator) -> Tensor:
+    """Return images mirrored at random and shifted by up to ``SHIFT`` pixels, black moving in."""
+    chosen = torch.rand(len(images), generator=generator) < 0.5
+    images = torch.where(chosen.reshape(-1, 1, 1, 1), images.flip(-1), images)
+    padded = F.pad(images, (SHIFT, SHIFT, SHIFT, SHIFT))
+    height, width = images.shape[2:]
+    corners = torch.randint(0, 2 * SHIFT + 1, (len(images), 2), generator=generator).tolist()
+    pairs = zip(padded, corners, strict=True)
+    return torch.stack([image[:, y : y + height, x : x + width] for image, (y, x) in pairs])
+
+
+def delay(samples: Tensor, generator: Generator) -> Tensor:
+    """Return keywords that come up to ``DELAY`` frames sooner or later; what leaves at one end
+    enters at the other."""
+    frames = torch.randint(-DELAY, DELAY + 1, (len(samples),), generator=generator).tolist()
+    pairs = zip(samples, frames, strict=True)
+    return torch.stack([sample.roll(count, 1) for sample, count in pairs])
+
+
 def resnet20(data: Path) -> Pretrained:
     """Return ResNet-20 for CIFAR-10, images in 0..1."""
     module = load_resnet20(need(data / "cifar10" / "resnet20-12fca82f.th"))
-    return Pretrained("resnet20", module, *cifar(data, 1 / 255))
+    return Pretrained("resnet20", module, *cifar(data, 1 / 255), mirror_and_shift)
 
 
 def resnet8(data: Path) -> Pretrained:
     """Return ResNet-8 of MLPerf Tiny, images in 0..255."""
     module = load_resnet8(need(data / "mlperf_tiny" / "resnet8_float.npz"))
-    return Pretrained("resnet8", module, *cifar(data, 1.0))
+    return Pretrained("resnet8", module, *cifar(data, 1.0), mirror_and_shift)
 
 
 def dscnn(data: Path) -> Pretrained:
@@ -82,7 +111,7 @@ def dscnn(data: Path) -> Pretrained:
         samples = values.astype(np.float32).transpose(0, 3, 1, 2)
         labels = archive["y"]
     cut = KEYWORD_CALIBRATION
-    return Pretrained("dscnn", module, samples[:cut], samples[cut:], labels[cut:])
+    return Pretrained("dscnn", module, samples[:cut], samples[cut:], labels[cut:], delay)
 
 
 NETWORKS: dict[str, Callable[[Path], Pretrained]] = {

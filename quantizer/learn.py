@@ -4,20 +4,21 @@ Source: NUPES (Yvinec et al., arXiv 2308.05600): codes over the whole space and 
 jointly against the float network, from inputs as the quantized network gives them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from nupes.model.errors import InputError
 from nupes.model.operators import MaxPool
 from nupes.quantizer.choices import Choices, round_values
 from nupes.quantizer.evaluate import apply_function, apply_operator, column
 from nupes.quantizer.fuse import FusedNetwork, Stage
 from nupes.quantizer.graph import Convolution
 from nupes.quantizer.recipe import Phase
-from nupes.quantizer.student import AdaRoundWeight, SoftWeight, Student, key
+from nupes.quantizer.student import AdaRoundWeight, SoftWeight, StraightWeight, Student, key
 
 __all__ = ["divide", "learn", "measure_reach", "run_float", "run_quantized"]
 
@@ -42,8 +43,14 @@ SHARPNESS = (20.0, 2.0)
 PENALTY = 0.01
 """Weight of AdaRound's penalty, beside a loss that is summed over output channels."""
 
+KINDS = {"soft": SoftWeight, "straight": StraightWeight, "adaround": AdaRoundWeight}
+"""Weights by how they are rounded while learning."""
+
 Maps = dict[str, Tensor]
 Progress = Callable[[str, int, int], None]
+
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+"""Other images (b, c, h, w) from images, at random."""
 
 
 def divide(network: FusedNetwork, unit: str) -> list[list[Stage]]:
@@ -133,10 +140,25 @@ def in_chunks(run: Callable[[Maps], Maps], inputs: Maps, keep: Sequence[str]) ->
     return {name: torch.cat([part[name] for part in parts]) for name in keep}
 
 
-def loss_of(real: Maps, target: Maps, power: dict[str, float], picks: Tensor) -> Tensor:
-    """Return the squared errors of maps of the picked images, relative to the targets' variances
-    ``power``, summed over tensors."""
-    terms = [(real[name] - target[name][picks]).square().mean() / power[name] for name in target]
+def pick(maps: Maps, names: Iterable[str], images: Tensor | None = None) -> Maps:
+    """Return some of the maps, of some images or all."""
+    return {name: maps[name] if images is None else maps[name][images] for name in names}
+
+
+def check_augmented(images: Any, start: Tensor) -> Tensor:
+    """Return images that ``augment`` made, checked."""
+    if not isinstance(images, Tensor) or images.shape != start.shape:
+        found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise InputError(f"augment must return images {tuple(start.shape)}, not {found}")
+    if not bool(torch.isfinite(images).all()):
+        raise InputError("augment must return finite images, not NaN or infinity")
+    return images.to("cpu", torch.float32)
+
+
+def loss_of(real: Maps, target: Maps, power: dict[str, float]) -> Tensor:
+    """Return the squared errors of maps, relative to the targets' variances ``power``, summed over
+    tensors."""
+    terms = [(real[name] - target[name]).square().mean() / power[name] for name in target]
     return torch.stack(terms).sum()
 
 
@@ -150,16 +172,25 @@ def learn(
     *,
     first: int = 0,
     keep: Callable[[int, Choices], None] | None = None,
+    augment: Augment | None = None,
     device: torch.device | str = "cpu",
 ) -> Choices:
     """Return choices that reproduce the float network better, from inputs (n, c, h, w).
 
     ``progress`` is called with the unit's last layer, steps done and steps in all. ``keep`` is
     called after each unit with the units done and the choices; given as ``first`` and ``choices``,
-    learning goes on there.
+    learning goes on there. ``augment`` makes other images from those of each step; units that are
+    not the whole network do without.
     """
     exact: Maps = {network.input.name: network.scale_input(inputs).to(device)}
     real = dict(exact)
+
+    def others(picks: Tensor, generator: torch.Generator) -> Maps:
+        assert augment is not None
+        images = check_augmented(augment(inputs[picks], generator), inputs[picks])
+        return {network.input.name: network.scale_input(images).to(device)}
+
+    fresh = others if augment is not None and phase.unit == "network" else None
     units = divide(network, phase.unit)
     for index, unit in enumerate(units):
         later = {name for rest in units[index + 1 :] for stage in rest for name in reads(stage)}
@@ -171,7 +202,7 @@ def learn(
                 progress(label, done + step, len(units) * phase.steps)
 
         if index >= first:
-            choices = learn_unit(network, unit, choices, phase, real, target, seed, report)
+            choices = learn_unit(network, unit, choices, phase, real, target, seed, report, fresh)
             if keep is not None:
                 keep(index + 1, choices)
         found = in_chunks(partial(run_quantized, unit, choices), real, measured)
@@ -194,9 +225,13 @@ def learn_unit(
     target: Maps,
     seed: int,
     report: Callable[[int], None],
+    fresh: Callable[[Tensor, torch.Generator], Maps] | None = None,
 ) -> Choices:
     """Return the choices with those of one unit learned, or as they were if these are better on
-    images that were not learned from."""
+    images that were not learned from.
+
+    ``fresh`` makes what the unit reads from the numbers of images, instead of ``inputs``.
+    """
     if not any(isinstance(stage.op, Convolution) for stage in unit):
         return choices
     needed = {name for stage in unit for name in reads(stage)} & set(inputs)
@@ -207,7 +242,7 @@ def learn_unit(
     judged = (torch.nonzero(held).flatten() if held.any() else seen)[:JUDGED]
     power = {name: float(values.var()) or 1.0 for name, values in target.items()}
 
-    kind = AdaRoundWeight if phase.rounding == "adaround" else SoftWeight
+    kind = KINDS[phase.rounding]
     student = Student(network, unit, choices, exponents=phase.exponents > 0, kind=kind)
     student.to(inputs[unit[0].source].device)
     optimizer = torch.optim.Adam(parameter_groups(network, unit, student, phase))
@@ -216,9 +251,13 @@ def learn_unit(
     for step in range(phase.steps):
         done = step / phase.steps
         picks = seen[torch.randint(len(seen), (phase.batch,), generator=generator)]
-        beta = None if phase.rounding == "straight" else BETAS[0] * (BETAS[1] / BETAS[0]) ** done
-        real = student({name: inputs[name][picks] for name in needed}, beta, phase.drop, generator)
-        loss = loss_of(real, target, power, picks)
+        beta = BETAS[0] * (BETAS[1] / BETAS[0]) ** done
+        if fresh is None:
+            maps, aims = pick(inputs, needed, picks), pick(target, target, picks)
+        else:
+            maps = fresh(picks, generator)
+            aims = pick(run_float(unit, maps), target)
+        loss = loss_of(student(maps, beta, phase.drop, generator), aims, power)
         if phase.rounding == "adaround" and done > 0.2:
             sharpness = SHARPNESS[0] + (SHARPNESS[1] - SHARPNESS[0]) * (done - 0.2) / 0.8
             loss = loss + PENALTY / unit[-1].shape[2] * student.penalty(sharpness)
@@ -229,9 +268,9 @@ def learn_unit(
         report(step + 1)
 
     def judge(choices: Choices) -> float:
-        maps = {name: inputs[name][judged] for name in needed}
+        maps = pick(inputs, needed, judged)
         found = in_chunks(partial(run_quantized, unit, choices), maps, list(target))
-        return float(loss_of(found, target, power, judged))
+        return float(loss_of(found, pick(target, target, judged), power))
 
     learned = student.cpu().harden(choices)
     return learned if judge(learned) < judge(choices) else choices

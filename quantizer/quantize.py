@@ -21,9 +21,10 @@ from nupes.quantizer.checkpoint import Checkpoint, State, fingerprint
 from nupes.quantizer.choices import Choices
 from nupes.quantizer.choose import choose
 from nupes.quantizer.describe import describe
+from nupes.quantizer.distill import distill
 from nupes.quantizer.equalize import equalize
 from nupes.quantizer.fuse import FusedNetwork, fuse
-from nupes.quantizer.learn import learn, measure_reach
+from nupes.quantizer.learn import Augment, learn, measure_reach
 from nupes.quantizer.lower import lower
 from nupes.quantizer.recipe import Recipe, make_recipe
 from nupes.quantizer.scheme import parse_scheme
@@ -51,6 +52,7 @@ def quantize(
     cell: str | None = None,
     overrides: Mapping[str, str] | None = None,
     residual_bits: int | None = 8,
+    augment: Augment | None = None,
     device: torch.device | str | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
@@ -62,8 +64,8 @@ def quantize(
             made of it. It is captured in evaluation mode; its training flags stay as they are.
         scheme: ``WxAy``, x bits for every weight and y bits for every tensor, each 2 to 8.
         calibration: images (n, c, h, w), or an iterable of such batches. Without it, inputs are
-            made up from ``input_shape`` and ``input_range``, and every batch norm's statistics
-            repair what they lead to.
+            made up from ``input_shape`` and ``input_range``, drawn to what the batch norms
+            remember, and every batch norm's statistics repair what they lead to.
         input_shape: (channels, height, width) of one input.
         input_range: (low, high) of the input's values.
         ends: bits of the first and last layer's weights, of the network's input and of the last
@@ -79,6 +81,9 @@ def quantize(
             ``{"layer3.*": "W8A8"}``: their weights, and the tensor that they read.
         residual_bits: bits of tensors that are read only by an addition; ``None`` for those of the
             scheme.
+        augment: a function ``(images (b, c, h, w), generator)`` to other plausible images of the
+            same shape, such as mirrored or shifted ones, for each step of learning on the whole
+            network. Labels are not used, so they need not stay what they were.
         device: where to learn, such as ``cuda``; ``None`` for CUDA where there is one and the CPU
             elsewhere. The search runs on the CPU.
         checkpoint: a file that keeps what is done, layer by layer. An interrupted call that is made
@@ -120,11 +125,16 @@ def quantize(
     plan = plan_bits(network, parsed, ends, input_bits, residual_bits, overrides or {})
     repair = calibration is None
     inputs = limit_images(inputs, network)
+    if input_range is not None and repair and recipe.distill:
+        inputs = distill(network, inputs, input_range, progress)
     if recipe.equalize:
         network = equalize(network, inputs, recipe.equalize)
-    owner = fingerprint(version("nupes"), network, plan, recipe, repair, inputs.numpy())
+    name = getattr(augment, "__qualname__", augment)
+    owner = fingerprint(version("nupes"), network, plan, recipe, repair, inputs.numpy(), name)
     kept = Checkpoint(None if checkpoint is None else Path(checkpoint), owner)
-    choices = run(network, inputs, plan, recipe, repair, find_device(device), kept, progress)
+    choices = run(
+        network, inputs, plan, recipe, repair, augment, find_device(device), kept, progress
+    )
     metadata = {
         "scheme": str(parsed),
         "ends": ends,
@@ -145,6 +155,7 @@ def run(
     plan: BitPlan,
     recipe: Recipe,
     repair: bool,
+    augment: Augment | None,
     device: torch.device,
     kept: Checkpoint,
     progress: Callable[[str, int, int], None] | None,
@@ -178,6 +189,7 @@ def run(
                 progress,
                 first=start.done if step == start.step else 0,
                 keep=partial(keep, step),
+                augment=augment,
                 device=device,
             )
     return measure_reach(network, inputs, choices) if recipe.phases else choices

@@ -65,6 +65,8 @@ class Recipe:
     """Whether mean output errors go in the biases."""
     output_cost: bool = True
     """Whether activation codes are chosen by output error; else by the error of the tensor."""
+    distill: bool = True
+    """Whether inputs that are made up are drawn to the statistics of the batch norms."""
     phases: tuple[Phase, ...] = ()
     """Learning by gradient after the search, phase after phase."""
     seed: int = 0
@@ -78,6 +80,7 @@ PLAIN = Recipe(
     compensate=False,
     correct_bias=False,
     output_cost=False,
+    distill=False,
 )
 """Round to nearest, clipping points by the error of each tensor."""
 

@@ -28,13 +28,17 @@ from nupes.quantizer.evaluate import apply_function, apply_operator, column, pad
 from nupes.quantizer.fuse import FusedNetwork, Stage
 from nupes.quantizer.graph import Convolution
 
-__all__ = ["AdaRoundWeight", "SoftActivation", "SoftWeight", "Student", "soft_quantize"]
+__all__ = [
+    "AdaRoundWeight",
+    "SoftActivation",
+    "SoftWeight",
+    "StraightWeight",
+    "Student",
+    "soft_quantize",
+]
 
 EXPONENT_RANGE = (0.2, 1.5)
 """Bounds of learned exponents, as of those that are searched."""
-
-EDGE = 0.45
-"""How far from its code a position may start, at most."""
 
 
 def soft_quantize(position: Tensor, beta: float) -> Tensor:
@@ -134,6 +138,9 @@ class SoftWeight(nn.Module):
     so that rounding the start gives these codes.
     """
 
+    edge = 0.45
+    """How far from its code a position may start."""
+
     def __init__(self, weight: np.ndarray, code: WeightCode, learn_exponent: bool) -> None:
         super().__init__()
         self.levels = UnitLevels(code.codebook, learn_exponent)
@@ -146,7 +153,7 @@ class SoftWeight(nn.Module):
         target = code.codebook.levels[code.codes] / self.levels.top
         near = np.abs(target[..., None] - levels).argmin(-1)
         real = np.interp(weight / scale.reshape(-1, 1, 1, 1), levels, np.arange(len(levels)))
-        start = np.clip(real, near - EDGE, near + EDGE).clip(0, len(levels) - 1)
+        start = np.clip(real, near - self.edge, near + self.edge).clip(0, len(levels) - 1)
         self.position = nn.Parameter(torch.tensor(start, dtype=torch.float32))
 
     def codes(self, beta: float | None) -> Tensor:
@@ -175,6 +182,19 @@ class SoftWeight(nn.Module):
         values = self.levels()[index].double().numpy() * top
         scale = self.log_scale.exp().double().flatten().numpy() / top
         return WeightCode(codebook, codebook.nearest(values), np.where(self.alive, scale, 0.0))
+
+
+class StraightWeight(SoftWeight):
+    """Weights that are rounded in every step: ``beta`` is not looked at.
+
+    They start nearer to their codes, because those on an edge would flip to and fro.
+    """
+
+    edge = 0.2
+
+    def codes(self, beta: float | None) -> Tensor:
+        """Return whole positions, straight through."""
+        return super().codes(None)
 
 
 class AdaRoundWeight(SoftWeight):

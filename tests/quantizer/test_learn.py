@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from examples.pretrained.resnet20 import ResNet20
+from nupes.model.errors import InputError
 from nupes.quantizer import quantize
 from nupes.quantizer.bits import plan_bits
 from nupes.quantizer.capture import capture, export_module
@@ -144,6 +145,39 @@ def test_the_same_seed_gives_the_same_network() -> None:
     first, second = (quantize(part, "W3A3", x, method=recipe) for _ in range(2))
     np.testing.assert_array_equal(first(x), second(x))
     assert first.metadata["layers"][1]["weights"]["moved"] >= 0
+
+
+def test_augmented_images_are_learned_from(searched) -> None:
+    network, inputs, choices = searched
+    seen: list[torch.Tensor] = []
+
+    def mirror(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        seen.append(images)
+        return images.flip(-1)
+
+    phase = Phase("network", "straight", codes=1e-2, steps=20)
+    learned = learn(network, inputs, choices, phase, seed=0, augment=mirror)
+    mirrored = learn(network, inputs.flip(-1), choices, phase, seed=0)
+    assert len(seen) == 20
+    # Images are mirrored in every step, and only there: they are judged as they are.
+    for name, code in mirrored.weights.items():
+        np.testing.assert_array_equal(learned.weights[name].codes, code.codes)
+    learn(network, inputs, choices, Phase("block", steps=2), seed=0, augment=mirror)
+    assert len(seen) == 20
+
+
+@pytest.mark.parametrize(
+    ("augment", "found"),
+    [
+        (lambda images, _: images[:, :, 1:], "must return images"),
+        (lambda images, _: None, "not NoneType"),
+        (lambda images, _: images / 0, "must return finite images"),
+    ],
+)
+def test_augmented_images_are_checked(searched, augment, found: str) -> None:
+    network, inputs, choices = searched
+    with pytest.raises(InputError, match=found):
+        learn(network, inputs, choices, Phase("network", steps=1), seed=0, augment=augment)
 
 
 class OneDevice(TorchDispatchMode):
