@@ -10,8 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from nupes.model.codebook import Codebook
+from nupes.quantizer.choices import WeightCode
+from nupes.quantizer.student import SoftWeight
 
 __all__ = [
     "STEPS",
@@ -21,6 +24,7 @@ __all__ = [
     "compose",
     "descend",
     "gptq",
+    "learn",
     "output_error",
     "refit",
     "round_to_nearest",
@@ -28,6 +32,15 @@ __all__ = [
 
 CLIPS = np.linspace(0.45, 1.0, 12)
 """Clipping points tried for each channel, as fractions of its largest magnitude."""
+
+LEARN_STEPS = 200
+"""Steps of gradient descent."""
+
+LEARN_RATE = 3e-2
+"""Its learning rate: in codes for positions, relative for scales."""
+
+LEARN_BETAS = (1.0, 50.0)
+"""First and last sharpness of soft rounding, growing exponentially."""
 
 SWEEPS = 3
 """Most sweeps of coordinate descent over all weights."""
@@ -173,5 +186,27 @@ def descend(weight: np.ndarray, gram: np.ndarray, codebook: Codebook, start: Sol
     return better(start, solution_of(weight, gram, codebook, codes, scale))
 
 
-STEPS: dict[str, Step] = {"refit": refit, "gptq": gptq, "cd": descend}
+def learn(weight: np.ndarray, gram: np.ndarray, codebook: Codebook, start: Solution) -> Solution:
+    """Move codes and scales by gradient, codes softly rounded (NUPES, as in ``student``)."""
+    groups, rows, size = weight.shape
+    shape = (groups * rows, size, 1, 1)
+    code = WeightCode(codebook, start.codes.reshape(shape), start.scale.reshape(-1))
+    module = SoftWeight(weight.reshape(shape), code, learn_exponent=False)
+    target, moments = (torch.tensor(a, dtype=torch.float32) for a in (weight, gram))
+    unit = max(float(start.error.mean()), float(np.finfo(np.float32).tiny))
+    optimizer = torch.optim.Adam([module.position, module.log_scale], LEARN_RATE)
+    with torch.enable_grad():
+        for step in range(LEARN_STEPS):
+            beta = LEARN_BETAS[0] * (LEARN_BETAS[1] / LEARN_BETAS[0]) ** (step / LEARN_STEPS)
+            delta = module(beta).reshape(weight.shape) - target
+            applied = delta * moments[:, None] if gram.ndim == 2 else delta @ moments
+            optimizer.zero_grad()
+            ((applied * delta).sum(2).mean() / unit).backward()
+            optimizer.step()
+    learned = module.harden()
+    codes, scale = learned.codes.reshape(weight.shape), learned.scale.reshape(groups, rows)
+    return better(start, solution_of(weight, gram, codebook, codes, scale))
+
+
+STEPS: dict[str, Step] = {"refit": refit, "gptq": gptq, "cd": descend, "learn": learn}
 """Steps by name; ``rtn`` is where each composition starts."""
