@@ -48,7 +48,7 @@ AUGMENTED = "nupes, augmented"
 
 LONGER = replace(
     METHODS["nupes"],
-    phases=(Phase("block", "soft"), Phase("network", "straight", codes=1e-2, steps=1500)),
+    phases=(Phase("block", "soft"), Phase("network", "straight", codes=1e-2, steps=1200)),
 )
 
 SEARCH = METHODS["search"]
@@ -71,6 +71,7 @@ ABLATION: dict[str, Recipe] = {
     "+ learned activations": replace(SEARCH, phases=(Phase("layer", "soft"),)),
     "+ blocks": replace(SEARCH, phases=(Phase("block", "soft"),)),
     "+ network": METHODS["nupes"],
+    "network without blocks": replace(SEARCH, phases=METHODS["nupes"].phases[1:]),
     "floor and ceil only": replace(SEARCH, phases=(Phase("block", "adaround"),)),
     "uniform, all steps": replace(METHODS["nupes"], family="uniform"),
 }

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn import functional as F
 
 from nupes.examples.pretrained.dscnn import load_dscnn
 from nupes.examples.pretrained.resnet8 import load_resnet8
@@ -23,9 +22,6 @@ __all__ = ["NETWORKS", "Pretrained", "load_pretrained"]
 
 KEYWORD_CALIBRATION = 200
 """Keyword samples for calibration; the others are the test set."""
-
-SHIFT = 3
-"""Most pixels by which an image is shifted."""
 
 DELAY = 2
 """Most frames by which a keyword is shifted, of 49."""
@@ -72,15 +68,10 @@ def cifar(data: Path, scale: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     )
 
 
-def mirror_and_shift(images: Tensor, generator: Generator) -> Tensor:
-    """Return images mirrored at random and shifted by up to ``SHIFT`` pixels, black moving in."""
+def mirror(images: Tensor, generator: Generator) -> Tensor:
+    """Return images of which half are mirrored."""
     chosen = torch.rand(len(images), generator=generator) < 0.5
-    images = torch.where(chosen.reshape(-1, 1, 1, 1), images.flip(-1), images)
-    padded = F.pad(images, (SHIFT, SHIFT, SHIFT, SHIFT))
-    height, width = images.shape[2:]
-    corners = torch.randint(0, 2 * SHIFT + 1, (len(images), 2), generator=generator).tolist()
-    pairs = zip(padded, corners, strict=True)
-    return torch.stack([image[:, y : y + height, x : x + width] for image, (y, x) in pairs])
+    return torch.where(chosen.reshape(-1, 1, 1, 1), images.flip(-1), images)
 
 
 def delay(samples: Tensor, generator: Generator) -> Tensor:
@@ -94,13 +85,13 @@ def delay(samples: Tensor, generator: Generator) -> Tensor:
 def resnet20(data: Path) -> Pretrained:
     """Return ResNet-20 for CIFAR-10, images in 0..1."""
     module = load_resnet20(need(data / "cifar10" / "resnet20-12fca82f.th"))
-    return Pretrained("resnet20", module, *cifar(data, 1 / 255), mirror_and_shift)
+    return Pretrained("resnet20", module, *cifar(data, 1 / 255), mirror)
 
 
 def resnet8(data: Path) -> Pretrained:
     """Return ResNet-8 of MLPerf Tiny, images in 0..255."""
     module = load_resnet8(need(data / "mlperf_tiny" / "resnet8_float.npz"))
-    return Pretrained("resnet8", module, *cifar(data, 1.0), mirror_and_shift)
+    return Pretrained("resnet8", module, *cifar(data, 1.0), mirror)
 
 
 def dscnn(data: Path) -> Pretrained:
