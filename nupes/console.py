@@ -86,13 +86,14 @@ class Reporter:
         else:
             self.task = self.live.add_task(message, total=None)
 
-    def count(self, done: int, total: int) -> None:
-        """Report how far the step has come."""
+    def count(self, done: int, total: int, part: str = "") -> None:
+        """Report how far the step, or a part of it, has come."""
+        text = f"{self.message}{f', {part}' if part else ''}: {done}/{total}"
         if self.task is not None:
-            self.live.update(self.task, description=f"{self.message}: {done}/{total}")
+            self.live.update(self.task, description=text)
         elif time.monotonic() - self.counted >= PERIOD:
             self.counted = time.monotonic()
-            self.console.print(f"{self.message}: {done}/{total}", markup=False)
+            self.console.print(text, markup=False)
 
     def finish(self) -> None:
         """End the step; in a terminal a step of over a second leaves its line behind."""

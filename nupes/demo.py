@@ -89,7 +89,7 @@ def run_demo(
         module,
         scheme,
         split["calibration"][0],
-        progress=lambda _, done, total: report.count(done, total),
+        progress=lambda part, done, total: report.count(done, total, part),
     ).save(paths["network"])
     network = load(paths["network"])  # From here on only what the file holds.
     integer_accuracy = accuracy(network(test), labels)

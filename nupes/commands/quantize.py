@@ -117,7 +117,7 @@ def quantize(
                 overrides=overrides,
                 device=device,
                 checkpoint=checkpoint,
-                progress=lambda _, done, total: report.count(done, total),
+                progress=lambda part, done, total: report.count(done, total, part),
             )
         path = network.save(output)
     size = path.stat().st_size
