@@ -1,10 +1,11 @@
 """Pictures of what ``benchmarks.accuracy`` measured.
 
     python -m benchmarks.plots out/accuracy/accuracy.json -o out/accuracy
-    python -m benchmarks.plots out/accuracy/accuracy.json --network net.safetensors -o out/accuracy
+    python -m benchmarks.plots out/accuracy/accuracy.json --network resnet20 --data DIR
 
 The first picture is the points of top-1 that each method loses by scheme, one panel a network, with
-paired standard errors; the second, for a quantized network, the exponents of its layers.
+paired standard errors. For a network that ``--method`` quantizes, the second is the exponents of
+its layers, the third the levels of some layers over the histogram of their float weights.
 """
 
 import argparse
@@ -13,9 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.figure import Figure
 
 import nupes
+from benchmarks.pretrained import NETWORKS, Pretrained, load_pretrained
+from nupes.model.network import IntegerNetwork
+from nupes.model.operators import Conv
+from nupes.quantizer.capture import capture, export_module
+from nupes.quantizer.fuse import fuse
+from nupes.quantizer.graph import Convolution
+from nupes.quantizer.recipe import METHODS
+
+PANELS = 4
+"""Layers whose levels are drawn."""
 
 STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
@@ -78,19 +90,58 @@ def plot_exponents(layers: list[dict]) -> Figure:
     return figure
 
 
+def plot_levels(float_weights: dict[str, np.ndarray], network: IntegerNetwork) -> Figure:
+    """Return the histograms of some layers' float weights in units of their codebooks' levels,
+    channel by channel, and where the levels lie."""
+    layers = [layer for layer in network.layers if isinstance(layer.op, Conv)]
+    small = [layer for layer in layers if layer.op.codebook.bits < 8] or layers
+    chosen = [small[i] for i in np.linspace(0, len(small) - 1, min(PANELS, len(small))).astype(int)]
+    figure = Figure(figsize=(3.2 * len(chosen), 2.8), layout="constrained")
+    for axis, layer in zip(figure.subplots(1, len(chosen), squeeze=False)[0], chosen, strict=True):
+        op = layer.op
+        assert isinstance(op, Conv)
+        alive = op.scale > 0
+        real = float_weights[layer.name][alive] / op.scale[alive].reshape(-1, 1, 1, 1)
+        top = 1.5 * np.abs(op.codebook.levels).max()
+        axis.hist(real.clip(-top, top).ravel(), bins=80, color="C7")
+        for level in op.codebook.levels:
+            axis.axvline(level, color="C0", linewidth=0.8)
+        exponent = op.codebook.exponent
+        axis.set_title(f"{layer.name}, {f'a = {exponent:.2f}' if exponent else 'uniform'}")
+        axis.set_xlabel("weight, in units of levels")
+        axis.set_yticks([])
+    return figure
+
+
+def weights_of(source: Pretrained) -> dict[str, np.ndarray]:
+    """Return the float weights (n, c // groups, kh, kw) of each layer, batch norms folded in."""
+    program = export_module(source.module, (2, *source.calibration.shape[1:]))
+    stages = fuse(capture(program)).stages
+    return {stage.name: stage.op.weight for stage in stages if isinstance(stage.op, Convolution)}
+
+
 def main() -> None:
     """Write the pictures as PNG."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.plots")
     parser.add_argument("report", type=Path, help="accuracy.json of benchmarks.accuracy")
-    parser.add_argument("--network", type=Path, help="a quantized network, for its exponents")
+    parser.add_argument("--network", choices=NETWORKS, help="a network for exponents and levels")
+    parser.add_argument("--data", type=Path, help="see benchmarks/pretrained.py")
+    parser.add_argument("--scheme", default="W4A4")
+    parser.add_argument("--method", default="search", choices=METHODS)
     parser.add_argument("-o", "--output", type=Path, default=Path("out/accuracy"))
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(STYLE):
         figures = {"accuracy": plot_accuracy(json.loads(arguments.report.read_text()))}
         if arguments.network is not None:
-            layers = nupes.load(arguments.network).metadata["layers"]
-            figures["exponents"] = plot_exponents(layers)
+            if arguments.data is None:
+                parser.error("--network needs --data")
+            source = load_pretrained(arguments.network, arguments.data)
+            qnet = nupes.quantize(
+                source.module, arguments.scheme, source.calibration, method=arguments.method
+            )
+            figures["exponents"] = plot_exponents(qnet.metadata["layers"])
+            figures["levels"] = plot_levels(weights_of(source), qnet)
         for name, figure in figures.items():
             path = arguments.output / f"{name}.png"
             figure.savefig(path, dpi=150)
