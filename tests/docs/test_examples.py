@@ -89,6 +89,15 @@ def test_blocks_are_well_formed(page: Path) -> None:
                 assert extra in project["optional-dependencies"]
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_no_command_is_outside_a_fenced_block(page: Path) -> None:
+    """Blocks that are only indented would not be run."""
+    text = page.read_text(encoding="utf-8")
+    for block in blocks(page):
+        text = text.replace(block.text, "")
+    assert re.findall(r"^ {4,}(?:\$ )?(?:nupes|python|pip|make) .*", text, re.MULTILINE) == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", RUNNABLE, ids=name_of)
 def test_blocks_run(
