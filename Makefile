@@ -36,13 +36,13 @@ clean:
 	rm -rf $(VENV) build dist out site
 
 $(VENV)/bin/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
-	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 		echo "$(PYTHON) cannot make environments: on Debian, apt-get install python3-venv"; exit 1; }
 
 $(VENV)/demo.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
-	@echo "installing nupes and what the demo needs in $(VENV) (once, some minutes)"
-	$(INSTALL) -e ".[demo]"
+	@echo "installing nupes and what the demo and the report need in $(VENV) (once, some minutes)"
+	$(INSTALL) -e ".[demo,report]"
 	@touch $@
 
 $(VENV)/dev.installed: pyproject.toml constraints.txt | $(VENV)/bin/python

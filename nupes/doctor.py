@@ -25,6 +25,7 @@ State = Literal["ok", "missing", "optional"]
 
 PURPOSES = {
     "numpy": "the integer model",
+    "threadpoolctl": "the integer model",
     "safetensors": "network files",
     "torch": "quantizing",
     "amaranth": "generating Verilog",
@@ -37,6 +38,7 @@ EXTRAS = {
     "demo": "the digits of `nupes demo`",
     "report": "`nupes report`",
     "onnx": "`nupes export`",
+    "area": "`nupes area`",
 }
 """Optional parts of the package, and what they are for."""
 
