@@ -5,11 +5,13 @@
 Every cell is the *integer* network: top-1 on all test samples, the number of predictions that
 differ from the float network's, the difference in correct predictions with its paired standard
 error, and the time that quantization took. Cells are kept in ``accuracy.json`` as soon as they are
-done, and an interrupted run goes on where it stopped; ``accuracy.md`` is the table.
+done, and an interrupted run goes on where it stopped; ``accuracy.md`` is the table. The networks
+are kept beside them.
 """
 
 import argparse
 import json
+import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -104,8 +106,10 @@ def predictions_of(network: Pretrained) -> np.ndarray:
         return torch.cat([network.module(batch) for batch in batches]).argmax(1).numpy()
 
 
-def quantize(network: Pretrained, method: str, column: str) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function from images to the classes of an integer network."""
+def quantize(
+    network: Pretrained, method: str, column: str, folder: Path
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function from images to the classes of an integer network, which is saved."""
     scheme, options = SCHEMES[column]
     if column in DATA_FREE:
         data, shape = None, tuple(network.calibration.shape[1:])
@@ -119,10 +123,14 @@ def quantize(network: Pretrained, method: str, column: str) -> Callable[[np.ndar
     integer = nupes.quantize(
         network.module, scheme, data, **{"input_bits": 8, **options}, method=recipe
     )
+    name = re.sub(r"\W+", "-", f"{network.name} {method} {column}")
+    integer.save(folder / f"{name}.safetensors")
     return lambda images: integer(images).reshape(len(images), -1).argmax(1)
 
 
-def measure(network: Pretrained, expected: np.ndarray, method: str, column: str) -> Cell:
+def measure(
+    network: Pretrained, expected: np.ndarray, method: str, column: str, folder: Path
+) -> Cell:
     """Return one cell."""
     started = time.monotonic()
     if method == PEER:
@@ -131,7 +139,7 @@ def measure(network: Pretrained, expected: np.ndarray, method: str, column: str)
             network.module, scheme.weights, scheme.activations, network.calibration, ends=8
         )
     else:
-        predict = quantize(network, method, column)
+        predict = quantize(network, method, column, folder)
     seconds = time.monotonic() - started
     found = predict(network.images)
     difference = (expected == network.labels).astype(float) - (found == network.labels)
@@ -212,7 +220,7 @@ def main() -> None:
                 for method in methods:
                     bar.update(task, description=f"{name} {column} {method}")
                     if (name, method, column) not in done and possible(method, column):
-                        cells.append(measure(network, expected, method, column))
+                        cells.append(measure(network, expected, method, column, arguments.output))
                         report = {"float": floating, "cells": [asdict(cell) for cell in cells]}
                         save(path, json.dumps(report, indent=1))
                     bar.advance(task)

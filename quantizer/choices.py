@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nupes.model.codebook import Codebook
 from nupes.quantizer.activations import TensorCode
+from nupes.quantizer.rounding import cell_levels, find_cells, look_up
 
 __all__ = ["Choices", "WeightCode", "round_values"]
 
@@ -50,7 +51,7 @@ class Choices:
 
 def round_values(values: Tensor, code: TensorCode) -> Tensor:
     """Return values rounded to the nearest levels of a code."""
-    levels = code.codebook.levels.astype(np.float32) * np.float32(code.scale)
-    levels = torch.from_numpy(levels).to(values.device)
-    middle = (levels[1:] + levels[:-1]) / 2
-    return levels[torch.bucketize(values.contiguous(), middle, right=True)]
+    levels = torch.tensor(code.codebook.levels, dtype=torch.float32, device=values.device)
+    low, high = int(code.codebook.levels[0]), int(code.codebook.levels[-1])
+    table = (levels * code.scale)[cell_levels(levels, low, high)]
+    return look_up(table, find_cells(values, code.scale, low, high))

@@ -20,7 +20,7 @@ from nupes.quantizer.graph import Convolution
 from nupes.quantizer.recipe import Phase
 from nupes.quantizer.student import AdaRoundWeight, SoftWeight, StraightWeight, Student, key
 
-__all__ = ["divide", "learn", "measure_reach", "run_float", "run_quantized"]
+__all__ = ["divide", "learn", "measure_reach", "run_float", "run_quantized", "split_images"]
 
 CHUNK = 128
 """Images that run at a time where no gradient is needed."""
@@ -29,7 +29,10 @@ JUDGED = 512
 """Most images on which what was learned is judged."""
 
 HELD_OUT = 5
-"""One image of so many is kept from learning, to judge it; all are used where images are few."""
+"""One image of so many is kept to judge what is learned; all are used where images are few."""
+
+LOOKS = 5
+"""How often straight-through learning is judged; the best that was seen stays."""
 
 FEW = 50
 """Images that are few."""
@@ -155,6 +158,14 @@ def check_augmented(images: Any, start: Tensor) -> Tensor:
     return images.to("cpu", torch.float32)
 
 
+def split_images(count: int) -> tuple[Tensor, Tensor]:
+    """Return the numbers of the images that choices may be fitted to, and of those that judge them;
+    the same ones where images are few."""
+    numbers = torch.arange(count)
+    held = (numbers % HELD_OUT == 0) & (count >= FEW)
+    return numbers[~held], (numbers[held] if held.any() else numbers)[:JUDGED]
+
+
 def loss_of(real: Maps, target: Maps, power: dict[str, float]) -> Tensor:
     """Return the squared errors of maps, relative to the targets' variances ``power``, summed over
     tensors."""
@@ -227,21 +238,26 @@ def learn_unit(
     report: Callable[[int], None],
     fresh: Callable[[Tensor, torch.Generator], Maps] | None = None,
 ) -> Choices:
-    """Return the choices with those of one unit learned, or as they were if these are better on
-    images that were not learned from.
+    """Return the choices with those of one unit learned, at the look at which they were best on
+    images that were not learned from, or as they were if that is better.
 
     ``fresh`` makes what the unit reads from the numbers of images, instead of ``inputs``.
     """
     if not any(isinstance(stage.op, Convolution) for stage in unit):
         return choices
     needed = {name for stage in unit for name in reads(stage)} & set(inputs)
-    count = len(next(iter(inputs.values())))
-    held = torch.zeros(count, dtype=torch.bool)
-    held[::HELD_OUT] = count >= FEW
-    seen = torch.nonzero(~held).flatten()
-    judged = (torch.nonzero(held).flatten() if held.any() else seen)[:JUDGED]
+    seen, judged = split_images(len(next(iter(inputs.values()))))
     power = {name: float(values.var()) or 1.0 for name, values in target.items()}
 
+    def judge(choices: Choices) -> float:
+        maps = pick(inputs, needed, judged)
+        found = in_chunks(partial(run_quantized, unit, choices), maps, list(target))
+        return float(loss_of(found, pick(target, target, judged), power))
+
+    # While rounding is still soft, hard codes say nothing yet.
+    count = LOOKS if phase.rounding == "straight" else 1
+    looks = {round(phase.steps * (look + 1) / count) for look in range(count)}
+    best = judge(choices), choices
     kind = KINDS[phase.rounding]
     student = Student(network, unit, choices, exponents=phase.exponents > 0, kind=kind)
     student.to(inputs[unit[0].source].device)
@@ -265,15 +281,11 @@ def learn_unit(
         loss.backward()
         optimizer.step()
         schedule.step()
+        if step + 1 in looks:
+            learned = student.harden(choices)
+            best = min(best, (judge(learned), learned), key=lambda pair: pair[0])
         report(step + 1)
-
-    def judge(choices: Choices) -> float:
-        maps = pick(inputs, needed, judged)
-        found = in_chunks(partial(run_quantized, unit, choices), maps, list(target))
-        return float(loss_of(found, pick(target, target, judged), power))
-
-    learned = student.cpu().harden(choices)
-    return learned if judge(learned) < judge(choices) else choices
+    return best[1]
 
 
 def parameter_groups(

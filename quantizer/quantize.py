@@ -24,7 +24,7 @@ from nupes.quantizer.describe import describe
 from nupes.quantizer.distill import distill
 from nupes.quantizer.equalize import equalize
 from nupes.quantizer.fuse import FusedNetwork, fuse
-from nupes.quantizer.learn import Augment, learn, measure_reach
+from nupes.quantizer.learn import Augment, learn, measure_reach, split_images
 from nupes.quantizer.lower import lower
 from nupes.quantizer.recipe import Recipe, make_recipe
 from nupes.quantizer.scheme import parse_scheme
@@ -160,7 +160,12 @@ def run(
     kept: Checkpoint,
     progress: Callable[[str, int, int], None] | None,
 ) -> Choices:
-    """Return the choices of a recipe: search, then learning, phase after phase."""
+    """Return the choices of a recipe: search, then learning, phase after phase.
+
+    Images that will judge learning are kept from the search as well: what had been fitted to them
+    would look better on them than it is.
+    """
+    seen = split_images(len(inputs))[0] if recipe.phases else torch.arange(len(inputs))
     start = kept.load()
     choices = start.choices
 
@@ -170,7 +175,7 @@ def run(
     if start.step == 0:
         choices = choose(
             network,
-            inputs,
+            inputs[seen],
             plan,
             recipe,
             repair=repair,

@@ -91,7 +91,7 @@ METHODS: dict[str, Recipe] = {
     "powerquant": replace(PLAIN, family="power", exponent="network"),
     "search": Recipe(),
     "nupes": Recipe(
-        phases=(Phase("block", "soft"), Phase("network", "straight", codes=1e-2, steps=500))
+        phases=(Phase("block", "soft"), Phase("network", "straight", codes=5e-3, steps=500))
     ),
     "adaround": replace(PLAIN, phases=(replace(ADAROUND, unit="layer", activations=False),)),
     "brecq": replace(PLAIN, phases=(ADAROUND,)),

@@ -27,6 +27,7 @@ from nupes.quantizer.choices import Choices, WeightCode
 from nupes.quantizer.evaluate import apply_function, apply_operator, column, pad_map
 from nupes.quantizer.fuse import FusedNetwork, Stage
 from nupes.quantizer.graph import Convolution
+from nupes.quantizer.rounding import cell_levels, find_cells, look_up
 
 __all__ = [
     "AdaRoundWeight",
@@ -179,8 +180,8 @@ class SoftWeight(nn.Module):
         index = self.codes(None).round().long()
         codebook = self.levels.harden()
         top = np.abs(codebook.levels).max()
-        values = self.levels()[index].double().numpy() * top
-        scale = self.log_scale.exp().double().flatten().numpy() / top
+        values = self.levels()[index].double().cpu().numpy() * top
+        scale = self.log_scale.exp().double().flatten().cpu().numpy() / top
         return WeightCode(codebook, codebook.nearest(values), np.where(self.alive, scale, 0.0))
 
 
@@ -238,26 +239,32 @@ class RoundToLevels(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, scale: Tensor, exponent: Tensor | None, unit: Tensor) -> Tensor:
-        levels = unit * scale
-        middle = (levels[1:] + levels[:-1]) / 2
-        code = torch.bucketize(x.contiguous(), middle, out_int32=True, right=True)
-        ctx.save_for_backward(x, code, levels, scale, exponent)
-        return levels[code]
+    def forward(
+        ctx, x: Tensor, scale: Tensor, exponent: Tensor | None, levels: Tensor, low: int, high: int
+    ) -> Tensor:
+        step = scale / max(-low, high)
+        nearest = cell_levels(levels, low, high)
+        cells = find_cells(x, step, low, high)
+        rounded = look_up((levels * step)[nearest], cells)
+        ctx.save_for_backward(x, rounded, cells, levels * step, nearest, scale, exponent)
+        return rounded
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
-        x, code, levels, scale, exponent = ctx.saved_tensors
-        rounded = levels[code]
-        inside = (x >= levels[0]) & (x <= levels[-1])
-        passed = grad * inside
-        slope = ((grad * rounded).sum() - (passed * x).sum()) / scale
+        x, rounded, cells, levels, nearest, scale, exponent = ctx.saved_tensors
+        passed = grad.masked_fill((x < levels[0]) | (x > levels[-1]), 0)
+        slope = (dot(grad, rounded) - dot(passed, x)) / scale
         bend = None
         if exponent is not None:
             rate = -torch.xlogy(levels, (levels.abs() / scale).clamp_min(1e-9)) / exponent
-            bend = (grad * rate[code]).sum()
-        return passed, slope, bend, None
+            bend = dot(grad, look_up(rate[nearest], cells))
+        return passed, slope, bend, None, None, None
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """Return the sum of products of two tensors of one shape."""
+    return torch.dot(a.flatten(), b.flatten())
 
 
 class SoftActivation(nn.Module):
@@ -266,14 +273,17 @@ class SoftActivation(nn.Module):
     def __init__(self, code: TensorCode, learn_exponent: bool) -> None:
         super().__init__()
         self.levels = UnitLevels(code.codebook, learn_exponent)
+        self.signed = bool(code.codebook.levels[0] < 0)
         scale = math.log(code.scale * self.levels.top)
         self.log_scale = nn.Parameter(torch.tensor(scale, dtype=torch.float32))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x`` rounded to the levels."""
         with torch.no_grad():
-            unit = torch.round(self.levels() * self.levels.top) / self.levels.top
-        return RoundToLevels.apply(x, self.log_scale.exp(), self.levels.exponent, unit)
+            levels = torch.round(self.levels() * self.levels.top)
+        top = int(self.levels.top)
+        low = -top if self.signed else 0
+        return RoundToLevels.apply(x, self.log_scale.exp(), self.levels.exponent, levels, low, top)
 
     def harden(self) -> TensorCode:
         """Return the code learned."""
@@ -365,7 +375,7 @@ class Student(nn.Module):
             if name in self.weights:
                 learned.weights[stage.name] = self.weights[name].harden()
             if name in self.bias:
-                learned.bias[stage.name] = self.bias[name].double().numpy()
+                learned.bias[stage.name] = self.bias[name].double().cpu().numpy()
         for name, module in self.tensors.items():
             learned.tensors[name.replace("/", ".")] = module.harden()
         for name, source in self.copies:

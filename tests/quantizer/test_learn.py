@@ -24,6 +24,7 @@ from nupes.quantizer.learn import (
     parameter_groups,
     run_float,
     run_quantized,
+    split_images,
 )
 from nupes.quantizer.recipe import METHODS, Phase
 from nupes.quantizer.scheme import parse_scheme
@@ -145,6 +146,15 @@ def test_the_same_seed_gives_the_same_network() -> None:
     first, second = (quantize(part, "W3A3", x, method=recipe) for _ in range(2))
     np.testing.assert_array_equal(first(x), second(x))
     assert first.metadata["layers"][1]["weights"]["moved"] >= 0
+
+
+def test_images_that_judge_are_fitted_by_nothing() -> None:
+    seen, judged = split_images(200)
+    assert len(seen) == 160
+    assert not set(seen.tolist()) & set(judged.tolist())
+    assert len(split_images(10_000)[1]) == 512
+    few, all_of_them = split_images(20)
+    assert few.tolist() == all_of_them.tolist() == list(range(20))
 
 
 def test_augmented_images_are_learned_from(searched) -> None:
