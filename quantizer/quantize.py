@@ -23,8 +23,9 @@ from nupes.quantizer.choose import choose
 from nupes.quantizer.describe import describe
 from nupes.quantizer.distill import distill
 from nupes.quantizer.equalize import equalize
+from nupes.quantizer.forward import measure_reach
 from nupes.quantizer.fuse import FusedNetwork, fuse
-from nupes.quantizer.learn import Augment, learn, measure_reach, split_images
+from nupes.quantizer.learn import Augment, learn, split_images
 from nupes.quantizer.lower import lower
 from nupes.quantizer.recipe import Recipe, make_recipe
 from nupes.quantizer.scheme import parse_scheme

@@ -16,20 +16,13 @@ from nupes.quantizer.bits import plan_bits
 from nupes.quantizer.capture import capture, export_module
 from nupes.quantizer.choices import Choices
 from nupes.quantizer.choose import choose
+from nupes.quantizer.forward import run_float, run_quantized
 from nupes.quantizer.fuse import FusedNetwork, fuse
-from nupes.quantizer.learn import (
-    divide,
-    learn,
-    leaving,
-    parameter_groups,
-    run_float,
-    run_quantized,
-    split_images,
-)
+from nupes.quantizer.learn import divide, learn, leaving, parameter_groups, split_images
 from nupes.quantizer.recipe import METHODS, Phase
 from nupes.quantizer.scheme import parse_scheme
 from nupes.quantizer.student import AdaRoundWeight, SoftWeight, Student, key
-from tests.quantizer.close import images, module_output, randomize_norms
+from tests.quantizer.close import images, randomize_norms
 
 
 class Block(nn.Module):
@@ -93,14 +86,6 @@ def test_units_cover_the_network_in_order() -> None:
     assert len(blocks) == 12
     assert [len(block) for block in blocks][1:10] == [2, 2, 2, 3, 2, 2, 3, 2, 2]
     assert [leaving(network, block) for block in blocks] == [[block[-1].name] for block in blocks]
-
-
-def test_float_stages_are_the_module() -> None:
-    part = randomize_norms(module())
-    network, x = network_of(part, 8), images(4, 3, 8, 8)
-    maps = {network.input.name: network.scale_input(torch.from_numpy(x))}
-    found = run_float(network.stages, maps)[network.stages[-1].name].flatten(1).numpy()
-    np.testing.assert_allclose(found, module_output(part, x), atol=1e-4)
 
 
 @pytest.mark.parametrize("unit", ["layer", "block", "network"])
