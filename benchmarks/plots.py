@@ -93,21 +93,20 @@ def plot_exponents(layers: list[dict]) -> Figure:
 def plot_levels(float_weights: dict[str, np.ndarray], network: IntegerNetwork) -> Figure:
     """Return the histograms of some layers' float weights in units of their codebooks' levels,
     channel by channel, and where the levels lie."""
-    layers = [layer for layer in network.layers if isinstance(layer.op, Conv)]
-    small = [layer for layer in layers if layer.op.codebook.bits < 8] or layers
+    layers = [(layer.name, layer.op) for layer in network.layers if isinstance(layer.op, Conv)]
+    small = [(name, op) for name, op in layers if op.codebook.bits < 8] or layers
     chosen = [small[i] for i in np.linspace(0, len(small) - 1, min(PANELS, len(small))).astype(int)]
     figure = Figure(figsize=(3.2 * len(chosen), 2.8), layout="constrained")
-    for axis, layer in zip(figure.subplots(1, len(chosen), squeeze=False)[0], chosen, strict=True):
-        op = layer.op
-        assert isinstance(op, Conv)
+    axes = figure.subplots(1, len(chosen), squeeze=False)[0]
+    for axis, (name, op) in zip(axes, chosen, strict=True):
         alive = op.scale > 0
-        real = float_weights[layer.name][alive] / op.scale[alive].reshape(-1, 1, 1, 1)
+        real = float_weights[name][alive] / op.scale[alive].reshape(-1, 1, 1, 1)
         top = 1.5 * np.abs(op.codebook.levels).max()
         axis.hist(real.clip(-top, top).ravel(), bins=80, color="C7")
         for level in op.codebook.levels:
             axis.axvline(level, color="C0", linewidth=0.8)
         exponent = op.codebook.exponent
-        axis.set_title(f"{layer.name}, {f'a = {exponent:.2f}' if exponent else 'uniform'}")
+        axis.set_title(f"{name}, {f'a = {exponent:.2f}' if exponent else 'uniform'}")
         axis.set_xlabel("weight, in units of levels")
         axis.set_yticks([])
     return figure
