@@ -46,10 +46,11 @@ def simulate(artifact: Path, array: str, images: np.ndarray, first: int) -> list
 
 
 def prepare(path: Path, module: nn.Module, calibration: np.ndarray, scheme: str) -> None:
-    """Quantize the network once; later runs reuse the artifact."""
+    """Quantize the network once, without learning; later runs reuse the artifact."""
     if not path.is_file():
         print(f"quantizing to {scheme} with {CALIBRATION} images (once)")
-        nupes.quantize(module, scheme, calibration=calibration[:CALIBRATION]).save(path)
+        images = calibration[:CALIBRATION]
+        nupes.quantize(module, scheme, calibration=images, method="search").save(path)
 
 
 def read_log(path: Path) -> dict[int, dict]:

