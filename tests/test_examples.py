@@ -51,6 +51,21 @@ def test_digits(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_training_the_digits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from nupes.examples.digits import network, train
+
+    for module in (network, train):
+        monkeypatch.setattr(module, "CHECKPOINT", tmp_path / "d.safetensors")
+    monkeypatch.setattr(train, "EPOCHS", 10)
+    train.main()
+    assert "epoch 10: test accuracy 0.9" in capsys.readouterr().out
+    images, labels = network.load_split()["test"]
+    assert train.accuracy(network.load_network(), images, labels) > 0.9
+
+
+@pytest.mark.slow
 def test_cifar_resnet20(tmp_path: Path) -> None:
     import torch
 

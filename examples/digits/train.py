@@ -1,12 +1,12 @@
-"""Train the digits network and write its checkpoint: ``python -m examples.digits.train``, under a
-minute on two cores."""
+"""Train the digits network and write its checkpoint: ``python -m nupes.examples.digits.train``,
+under a minute on two cores."""
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from examples.digits.network import CHECKPOINT, DigitsNet, load_split
+from nupes.examples.digits.network import CHECKPOINT, DigitsNet, load_split
 
 EPOCHS = 40
 BATCH = 64
