@@ -48,10 +48,7 @@ PEER = "brevitas"
 AUGMENTED = "nupes, augmented"
 """NUPES that learns longer, from more images: the calibration images, moved at random."""
 
-LONGER = replace(
-    METHODS["nupes"],
-    phases=(Phase("block", "soft"), Phase("network", "straight", codes=1e-2, steps=1200)),
-)
+LONGER = replace(METHODS["nupes"], phases=(Phase("network", "straight", codes=1e-2, steps=1200),))
 
 SEARCH = METHODS["search"]
 PLAIN = METHODS["rtn"]
@@ -72,8 +69,10 @@ ABLATION: dict[str, Recipe] = {
     "+ learned exponents": replace(SEARCH, phases=(Phase("layer", "soft", activations=False),)),
     "+ learned activations": replace(SEARCH, phases=(Phase("layer", "soft"),)),
     "+ blocks": replace(SEARCH, phases=(Phase("block", "soft"),)),
+    "+ blocks, then network": replace(
+        SEARCH, phases=(Phase("block", "soft"), *METHODS["nupes"].phases)
+    ),
     "+ network": METHODS["nupes"],
-    "network without blocks": replace(SEARCH, phases=METHODS["nupes"].phases[1:]),
     "floor and ceil only": replace(SEARCH, phases=(Phase("block", "adaround"),)),
     "uniform, all steps": replace(METHODS["nupes"], family="uniform"),
 }

@@ -90,9 +90,7 @@ METHODS: dict[str, Recipe] = {
     "rtn": PLAIN,
     "powerquant": replace(PLAIN, family="power", exponent="network"),
     "search": Recipe(),
-    "nupes": Recipe(
-        phases=(Phase("block", "soft"), Phase("network", "straight", codes=5e-3, steps=500))
-    ),
+    "nupes": Recipe(phases=(Phase("network", "straight", codes=1e-2, steps=500),)),
     "adaround": replace(PLAIN, phases=(replace(ADAROUND, unit="layer", activations=False),)),
     "brecq": replace(PLAIN, phases=(ADAROUND,)),
     "qdrop": replace(PLAIN, phases=(replace(ADAROUND, drop=0.5),)),
