@@ -11,13 +11,16 @@ def main() -> None:
     """Quantize, evaluate, compile and simulate; stop if anything differs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scheme", default="W4A4", help="bits of weights and activations")
+    parser.add_argument("--method", help="search takes seconds; a minute unless given")
     parser.add_argument("--array", default="16x16", help="rows x columns")
     parser.add_argument("--images", type=int, default=5, help="images to simulate")
     options = parser.parse_args()
 
     split = load_split()
     images, labels = split["test"]
-    network = nupes.quantize(load_network(), options.scheme, split["calibration"][0])
+    network = nupes.quantize(
+        load_network(), options.scheme, split["calibration"][0], method=options.method
+    )
     accuracy = (network(images).argmax(1) == labels).mean()
     print(f"{network}\ninteger accuracy {accuracy:.2%} of {len(images)} images")
 

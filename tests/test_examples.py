@@ -11,6 +11,7 @@ import nupes
 from tests.small import ARRAY, small_network
 
 ROOT = Path(__file__).parents[1]
+QUICK = ("--method", "rtn")
 
 
 def run(folder: Path, name: str, *words: str) -> str:
@@ -46,7 +47,7 @@ def test_own_network(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_digits(tmp_path: Path) -> None:
     array = f"{ARRAY},acc_depth={ARRAY.acc_depth}"
-    text = run(tmp_path, "run_digits", "--array", array, "--images", "1")
+    text = run(tmp_path, "run_digits", "--array", array, "--images", "1", *QUICK)
     assert "bit-exact 1/1 images" in text
 
 
@@ -75,6 +76,6 @@ def test_cifar_resnet20(tmp_path: Path) -> None:
     torch.save({"state_dict": ResNet20().state_dict()}, tmp_path / "r.th")
     images = np.random.default_rng(0).uniform(0, 1, (4, 3, 32, 32)).astype(np.float32)
     np.savez(tmp_path / "c.npz", x=images, y=np.zeros(4, np.int64), calibration=images)
-    text = run(tmp_path, "cifar_resnet20", "--checkpoint", "r.th", "--data", "c.npz")
+    text = run(tmp_path, "cifar_resnet20", "--checkpoint", "r.th", "--data", "c.npz", *QUICK)
     assert "accuracy on 4 images: float " in text
     assert nupes.load(tmp_path / "resnet20.safetensors").output_shape == (10,)
