@@ -13,6 +13,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from nupes.model.arithmetic import Y_RANGE
+from nupes.model.cells import codebook_rule
 from nupes.model.codebook import Codebook, make_codebook
 from nupes.model.errors import UnsupportedError
 from nupes.model.network import (
@@ -185,15 +186,20 @@ def describe_stage(stage: Stage, source: Shape) -> str:
     return " + ".join(words)
 
 
-def skeleton(network: FusedNetwork, scheme: str, overrides: Mapping[str, str]) -> IntegerNetwork:
-    """Return an integer network with a fused network's shapes and bits, and no values.
+def skeleton(
+    network: FusedNetwork, scheme: str, overrides: Mapping[str, str], cell: str = "decode"
+) -> IntegerNetwork:
+    """Return an integer network with a fused network's shapes and bits, codebooks that a kind of
+    cells holds, and no values.
 
     It stands for the quantized one in front of the compiler: layers, bits and memories are the
     same; how many tables coincide is not known yet, so its cycles are an estimate. Raises
     ``UnsupportedError`` for a function that no encoder can hold.
     """
     plan = plan_bits(network, parse_scheme(scheme), 8, None, 8, overrides)
-    source = Tensor("input", network.input.shape, stand_in(plan.tensors["input"], False, 0), 1.0)
+    source = Tensor(
+        "input", network.input.shape, stand_in(plan.tensors["input"], False, 0, cell), 1.0
+    )
     tensors = {source.name: source}
     channels = network.input.shape[2]
     thresholds = np.tile(np.arange(1.0, len(source.codebook)), (channels, 1))
@@ -204,7 +210,7 @@ def skeleton(network: FusedNetwork, scheme: str, overrides: Mapping[str, str]) -
         codebook = (
             read.codebook
             if stage.copies_codes
-            else stand_in(plan.tensors[stage.name], stage.low < 0, index)
+            else stand_in(plan.tensors[stage.name], stage.low < 0, index, cell)
         )
         if not last:
             tensors[stage.name] = Tensor(stage.name, stage.shape, codebook, 1.0)
@@ -216,7 +222,7 @@ def skeleton(network: FusedNetwork, scheme: str, overrides: Mapping[str, str]) -
         layers.append(
             Layer(
                 stage.name,
-                bare_operator(stage, bits, index),
+                bare_operator(stage, bits, index, cell),
                 stage.source,
                 output,
                 None
@@ -231,12 +237,14 @@ def skeleton(network: FusedNetwork, scheme: str, overrides: Mapping[str, str]) -
     )
 
 
-def stand_in(bits: int, signed: bool, index: int) -> Codebook:
-    """Return a codebook of some bits, another one for each index."""
-    if bits == 8:
+def stand_in(bits: int, signed: bool, index: int, cell: str, weight: bool = False) -> Codebook:
+    """Return a codebook of some bits that a cell holds, another one for each index if it may."""
+    rule = codebook_rule(cell, bits, signed, weight)
+    if bits == 8 or rule.family == "uniform":
         return make_codebook("uniform", bits, signed)
-    lmax = 127 if signed else 255
-    return make_codebook("power", bits, signed, lmax, 0.5 + index % 64 / 128)
+    lmax = rule.lmax_of((1 << (bits - signed)) - 1) or (127 if signed else 255)
+    exponent = rule.exponents[0] if rule.exponents else 0.5 + index % 64 / 128
+    return make_codebook("power", bits, signed, lmax, exponent)
 
 
 def plausible_encoder(stage: Stage, codebook: Codebook) -> Encoder:
@@ -247,14 +255,16 @@ def plausible_encoder(stage: Stage, codebook: Codebook) -> Encoder:
     return build_encoder(stage.function, REACH / Y_RANGE[1], codebook, scale, where)
 
 
-def bare_operator(stage: Stage, bits: int, index: int) -> Conv | AveragePool | Select | MaxPool:
+def bare_operator(
+    stage: Stage, bits: int, index: int, cell: str = "decode"
+) -> Conv | AveragePool | Select | MaxPool:
     """Return a stage's operator; the weights of a convolution are all the level nearest zero."""
     op = stage.op
     if isinstance(op, Pool):
         return op.op
     if not isinstance(op, Convolution):
         return op
-    codebook = stand_in(bits, True, index)
+    codebook = stand_in(bits, True, index, cell, weight=True)
     code = int(np.abs(codebook.levels).argmin())
     codes = np.full(op.weight.shape, code, np.uint8)
     return Conv(codes, codebook, np.ones(len(codes)), op.stride, op.padding, op.dilation, op.groups)

@@ -39,8 +39,10 @@ def fit(survey: "Survey", scheme: str, config: ArrayConfig) -> tuple[Program | N
 
     if survey.network is None:
         return None, ""
+    # No method finds what product cells hold: the refusal says so.
+    cell = "decode" if config.mac == "product" else config.mac
     try:
-        return compile(skeleton(survey.network, scheme, {}), config), ""
+        return compile(skeleton(survey.network, scheme, {}, cell), config), ""
     except (CapacityError, UnsupportedError) as error:
         return None, str(error)
 
@@ -158,9 +160,10 @@ def check(
             Console(soft_wrap=True, highlight=False).print(reason, markup=False)
             print_text(f"will not run on the {config} array")
         else:
+            cell = "" if config.mac == "decode" else f"; quantize with --cell {config.mac}"
             print_text(
                 f"will run: about {program.cycles:,} cycles per image on the {config} array "
-                f"at {scheme}"
+                f"at {scheme}{cell}"
             )
     if found.problems or program is None:
         raise typer.Exit(1)

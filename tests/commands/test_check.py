@@ -16,6 +16,11 @@ def good():
         nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)
     )
 
+def deep():
+    return nn.Sequential(*(nn.Sequential(nn.Conv2d(1, 1, 3), act) for act in (
+        nn.SiLU(), nn.ReLU(), nn.Tanh()
+    )))
+
 def bad():
     return nn.Sequential(
         nn.Conv2d(1, 4, 3), nn.Mish(), nn.Conv2d(4, 4, 1), nn.Flatten(), nn.Softmax(1)
@@ -46,6 +51,13 @@ def test_a_model_that_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert [layer["macs"] for layer in report["layers"]] == [16 * 36, 64 * 3]
     assert [layer["parameters"] for layer in report["layers"]] == [36 + 4, 64 * 3 + 3]
     assert sum(layer["cycles"] for layer in report["layers"]) == report["cycles"]
+
+
+@pytest.mark.parametrize("mac", ["uniform", "square", "pair"])
+def test_codebooks_that_the_cells_hold(mac: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["check", "model.py:deep", "--input-shape", "1,8,8", "--array", f"4x4,mac={mac}"]
+    assert main(words) == 0
+    assert f"; quantize with --cell {mac}\n" in capsys.readouterr().out
 
 
 def test_every_operator_that_does_not_run(capsys: pytest.CaptureFixture[str]) -> None:
