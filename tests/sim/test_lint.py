@@ -3,6 +3,7 @@
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,8 +21,17 @@ from nupes.sim.build import (
 )
 from tests.sim.stub import SMALL, stub
 
-SMALLEST = {"acc_depth": 4, "act_depth": 4, "param_slots": 2, "burst": 1, "fetch_depth": 2}
-MAGNITUDES = {"weight_magnitudes": (3, 10, 23, 41), "activation_magnitudes": (1, 5, 14, 41, 255)}
+SMALLEST: dict[str, Any] = {
+    "acc_depth": 4,
+    "act_depth": 4,
+    "param_slots": 2,
+    "burst": 1,
+    "fetch_depth": 2,
+}
+MAGNITUDES: dict[str, Any] = {
+    "weight_magnitudes": (3, 10, 23, 41),
+    "activation_magnitudes": (1, 5, 14, 41, 255),
+}
 CONFIGS = [
     # The smallest of everything: no signal may have less than one bit.
     ArrayConfig(3, 3, code_bits=5, **SMALLEST),
