@@ -313,7 +313,8 @@ class Student(nn.Module):
         self.weights: Any = nn.ModuleDict()
         self.tensors: Any = nn.ModuleDict()
         self.bias = nn.ParameterDict()
-        self.copies = [(stage.name, stage.source) for stage in network.stages if stage.copies_codes]
+        stored = network.stages[:-1]
+        self.copies = [(stage.name, stage.source) for stage in stored if stage.copies_codes]
         copied = {name for name, _ in self.copies}
         for stage in stages:
             name = key(stage.name)
