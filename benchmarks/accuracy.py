@@ -167,8 +167,8 @@ def table(cells: list[Cell], network: str, floating: float, methods: list[str]) 
     columns = [name for name in SCHEMES if any((m, name) in chosen for m in methods)]
     lines = [
         (
-            f"**{network}**, float {floating:.2f} %: top-1 (points lost and their paired standard "
-            "error; predictions changed; seconds)"
+            f"**{network}**, float {floating:.2f} %: top-1; points lost and their paired standard "
+            "error; predictions changed and seconds"
         ),
         "",
         f"| method | {' | '.join(columns)} |",
@@ -179,8 +179,8 @@ def table(cells: list[Cell], network: str, floating: float, methods: list[str]) 
         for column in columns:
             cell = chosen.get((method, column))
             row.append(
-                f"{cell.accuracy:.1f} ({cell.lost:+.1f} ± {cell.error:.1f}; {cell.changed}; "
-                f"{cell.seconds:.0f} s)"
+                f"{cell.accuracy:.1f}<br>{cell.lost:+.1f} ± {cell.error:.1f}<br>"
+                f"{cell.changed}; {cell.seconds:.0f} s"
                 if cell
                 else "-"
             )
