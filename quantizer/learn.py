@@ -17,7 +17,14 @@ from nupes.quantizer.forward import Maps, in_chunks, run_float, run_quantized
 from nupes.quantizer.fuse import FusedNetwork, Stage
 from nupes.quantizer.graph import Convolution
 from nupes.quantizer.recipe import Phase
-from nupes.quantizer.student import AdaRoundWeight, SoftWeight, StraightWeight, Student, key
+from nupes.quantizer.student import (
+    AdaRoundWeight,
+    SoftWeight,
+    StraightWeight,
+    Student,
+    key,
+    sharpness,
+)
 
 __all__ = ["Augment", "divide", "learn", "split_images"]
 
@@ -32,9 +39,6 @@ LOOKS = 5
 
 FEW = 50
 """Images that are few."""
-
-BETAS = (1.0, 50.0)
-"""First and last sharpness of soft rounding, growing exponentially."""
 
 SHARPNESS = (20.0, 2.0)
 """First and last exponent of AdaRound's penalty, falling linearly after a fifth of the steps."""
@@ -201,16 +205,15 @@ def learn_unit(
     for step in range(phase.steps):
         done = step / phase.steps
         picks = seen[torch.randint(len(seen), (phase.batch,), generator=generator)]
-        beta = BETAS[0] * (BETAS[1] / BETAS[0]) ** done
         if fresh is None:
             maps, aims = pick(inputs, needed, picks), pick(target, target, picks)
         else:
             maps = fresh(picks, generator)
             aims = pick(run_float(unit, maps), target)
-        loss = loss_of(student(maps, beta, phase.drop, generator), aims, power)
+        loss = loss_of(student(maps, sharpness(done), phase.drop, generator), aims, power)
         if phase.rounding == "adaround" and done > 0.2:
-            sharpness = SHARPNESS[0] + (SHARPNESS[1] - SHARPNESS[0]) * (done - 0.2) / 0.8
-            loss = loss + PENALTY / unit[-1].shape[2] * student.penalty(sharpness)
+            power_of = SHARPNESS[0] + (SHARPNESS[1] - SHARPNESS[0]) * (done - 0.2) / 0.8
+            loss = loss + PENALTY / unit[-1].shape[2] * student.penalty(power_of)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

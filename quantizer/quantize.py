@@ -98,6 +98,7 @@ def quantize(
     parsed = parse_scheme(scheme)
     default = "nupes" if calibration is not None else "search"
     recipe = make_recipe(default if method is None else method, codebook, cell)
+    place = find_device(device)
     check_options(module, {"ends": ends, "input_bits": input_bits, "residual_bits": residual_bits})
     inputs = None if calibration is None else gather_batches(calibration)
     if inputs is None:
@@ -133,9 +134,7 @@ def quantize(
     name = getattr(augment, "__qualname__", augment)
     owner = fingerprint(version("nupes"), network, plan, recipe, repair, inputs.numpy(), name)
     kept = Checkpoint(None if checkpoint is None else Path(checkpoint), owner)
-    choices = run(
-        network, inputs, plan, recipe, repair, augment, find_device(device), kept, progress
-    )
+    choices = run(network, inputs, plan, recipe, repair, augment, place, kept, progress)
     metadata = {
         "scheme": str(parsed),
         "ends": ends,

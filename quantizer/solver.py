@@ -14,7 +14,7 @@ import torch
 
 from nupes.model.codebook import Codebook
 from nupes.quantizer.choices import WeightCode
-from nupes.quantizer.student import SoftWeight
+from nupes.quantizer.student import SoftWeight, sharpness
 
 __all__ = [
     "STEPS",
@@ -38,9 +38,6 @@ LEARN_STEPS = 200
 
 LEARN_RATE = 3e-2
 """Its learning rate: in codes for positions, relative for scales."""
-
-LEARN_BETAS = (1.0, 50.0)
-"""First and last sharpness of soft rounding, growing exponentially."""
 
 SWEEPS = 3
 """Most sweeps of coordinate descent over all weights."""
@@ -197,8 +194,7 @@ def learn(weight: np.ndarray, gram: np.ndarray, codebook: Codebook, start: Solut
     optimizer = torch.optim.Adam([module.position, module.log_scale], LEARN_RATE)
     with torch.enable_grad():
         for step in range(LEARN_STEPS):
-            beta = LEARN_BETAS[0] * (LEARN_BETAS[1] / LEARN_BETAS[0]) ** (step / LEARN_STEPS)
-            delta = module(beta).reshape(weight.shape) - target
+            delta = module(sharpness(step / LEARN_STEPS)).reshape(weight.shape) - target
             applied = delta * moments[:, None] if gram.ndim == 2 else delta @ moments
             optimizer.zero_grad()
             ((applied * delta).sum(2).mean() / unit).backward()

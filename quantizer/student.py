@@ -38,6 +38,9 @@ __all__ = [
     "soft_quantize",
 ]
 
+BETAS = (1.0, 50.0)
+"""First and last sharpness of soft rounding while learning."""
+
 EXPONENT_RANGE = (0.2, 1.5)
 """Bounds of learned exponents, as of those that are searched."""
 
@@ -47,6 +50,11 @@ def soft_quantize(position: Tensor, beta: float) -> Tensor:
     below = position.detach().floor()
     fraction = position - below - 0.5
     return torch.tanh(beta * fraction) / (2 * math.tanh(beta / 2)) + below + 0.5
+
+
+def sharpness(done: float) -> float:
+    """Return beta after a share of the steps: it grows exponentially."""
+    return BETAS[0] * (BETAS[1] / BETAS[0]) ** done
 
 
 def straight_through(position: Tensor) -> Tensor:
