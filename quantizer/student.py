@@ -35,6 +35,7 @@ __all__ = [
     "SoftWeight",
     "StraightWeight",
     "Student",
+    "sharpness",
     "soft_quantize",
 ]
 
