@@ -8,19 +8,25 @@ WORKERS ?= 2
 
 INSTALL = $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test slow lint docs clean
+.PHONY: demo test slow soak lint docs clean
 
 demo: $(VENV)/demo.installed
 	$(BIN)/nupes demo
 
 # One thread for each worker: more of them than cores wait for one another.
-test slow: export OMP_NUM_THREADS = 1
+test slow soak: export OMP_NUM_THREADS = 1
 
 test: $(VENV)/dev.installed
 	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS)
 
 slow: $(VENV)/dev.installed
 	$(BIN)/python -m pytest -m slow -n $(WORKERS)
+
+# Tens of thousands of random networks, stalls and resets through the RTL: hours.
+soak: export HYPOTHESIS_PROFILE = soak
+soak: $(VENV)/dev.installed
+	$(BIN)/python -m pytest -n $(WORKERS) tests/test_equivalence.py tests/test_cells.py \
+		tests/sim/test_accelerator.py
 
 lint: $(VENV)/dev.installed
 	$(BIN)/ruff check

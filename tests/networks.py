@@ -5,6 +5,7 @@ shrink.
 from dataclasses import dataclass, field
 
 import numpy as np
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from nupes.model.codebook import Codebook, Family, make_codebook, table_codebook
@@ -33,10 +34,16 @@ __all__ = [
     "arrays",
     "held_codebooks",
     "images_of",
+    "many",
     "networks",
     "networks_for",
     "weight_codebooks",
 ]
+
+
+def many(examples: int) -> settings:
+    """Return settings for a test of ``examples`` examples: ten times as many in a soak."""
+    return settings(max_examples=examples * settings().max_examples // 100)
 
 
 @st.composite

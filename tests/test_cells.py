@@ -5,14 +5,14 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nupes.compiler.program import compile
 from nupes.quantizer import quantize
 from nupes.rtl.config import ArrayConfig
 from nupes.sim.simulator import Simulator
-from tests.networks import images_of, networks_for
+from tests.networks import images_of, many, networks_for
 
 MAGNITUDES = {"weight_magnitudes": (3, 10, 23, 41), "activation_magnitudes": (1, 5, 14, 41, 255)}
 FAST = [ArrayConfig(2, 2, acc_depth=16, mac="square"), ArrayConfig(2, 2, acc_depth=16, mac="pair")]
@@ -51,7 +51,7 @@ def check(hardware: Simulator, data: st.DataObject, latency: int) -> None:
     assert result.layer_cycles.tolist() == [predicted] * IMAGES
 
 
-@settings(max_examples=25)
+@many(25)
 @given(st.data(), st.sampled_from([1, 20]))
 def test_random_networks(hardware: Simulator, data: st.DataObject, latency: int) -> None:
     check(hardware, data, latency)
@@ -71,7 +71,7 @@ def test_a_network_quantized_for_the_cells(hardware: Simulator) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=150)
+@many(150)
 @given(st.data(), st.sampled_from([1, 5, 20, 100]))
 def test_many_random_networks(hardware: Simulator, data: st.DataObject, latency: int) -> None:
     check(hardware, data, latency)

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nupes.compiler.program import Program, compile
@@ -21,7 +21,7 @@ from nupes.rtl.config import ArrayConfig
 from nupes.rtl.isa import INSTRUCTION as FIELDS
 from nupes.rtl.isa import Opcode, unpack
 from nupes.sim.simulator import Simulator, Stalls
-from tests.networks import images_of, networks
+from tests.networks import images_of, many, networks
 
 # Accumulators of 16 pixels cut most maps into several blocks.
 FAST = [ArrayConfig(4, 4, acc_depth=16), ArrayConfig(4, 8, code_bits=2, acc_depth=16)]
@@ -58,13 +58,13 @@ def check(hardware: Simulator, network: IntegerNetwork, latency: int = 20) -> No
     assert sum(predicted) == program.cycles
 
 
-@settings(max_examples=100)
+@many(100)
 @given(networks())
 def test_random_networks(hardware: Simulator, network: IntegerNetwork) -> None:
     check(hardware, network)
 
 
-@settings(max_examples=40)
+@many(40)
 @given(networks(), st.sampled_from([1, 5, 100]))
 def test_memories_of_any_latency(
     hardware: Simulator, network: IntegerNetwork, latency: int
@@ -86,7 +86,7 @@ PROBABILITY = st.sampled_from([0.0, 0.2, 0.5, 0.9])
 STALLS = st.builds(Stalls, PROBABILITY, PROBABILITY, PROBABILITY, seed=st.integers(1, 2**32 - 1))
 
 
-@settings(max_examples=40)
+@many(40)
 @given(networks(), STALLS, st.integers(1, 50))
 def test_stalls_change_no_value(
     hardware: Simulator, network: IntegerNetwork, stalls: Stalls, latency: int
@@ -95,14 +95,14 @@ def test_stalls_change_no_value(
 
 
 @pytest.mark.slow
-@settings(max_examples=300)
+@many(300)
 @given(networks(most_layers=6), st.sampled_from([1, 5, 20, 100]))
 def test_many_random_networks(hardware: Simulator, network: IntegerNetwork, latency: int) -> None:
     check(hardware, network, latency)
 
 
 @pytest.mark.slow
-@settings(max_examples=150)
+@many(150)
 @given(networks(), STALLS, st.integers(1, 50))
 def test_many_stalls(
     hardware: Simulator, network: IntegerNetwork, stalls: Stalls, latency: int

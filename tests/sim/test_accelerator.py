@@ -5,12 +5,13 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nupes.rtl.config import INSTRUCTION_BITS
 from nupes.rtl.isa import Opcode, Status
 from nupes.sim import RawResult, Simulator, Stalls
+from tests.networks import many
 from tests.rtl import program as pysim
 from tests.rtl.interpreter import Machine
 from tests.rtl.program import Program
@@ -79,14 +80,14 @@ def check_values(accelerator: Simulator, seed: int, stalls: Stalls, latency: int
     assert result.outputs.tolist() == expected(program)
 
 
-@settings(max_examples=40)
+@many(40)
 @given(seed=SEEDS, stalls=STALLS, latency=st.integers(1, 50))
 def test_values(accelerator: Simulator, seed: int, stalls: Stalls, latency: int) -> None:
     check_values(accelerator, seed, stalls, latency)
 
 
 @pytest.mark.slow
-@settings(max_examples=1500)
+@many(1500)
 @given(seed=SEEDS, stalls=STALLS, latency=st.integers(1, 50))
 def test_many_values(accelerator: Simulator, seed: int, stalls: Stalls, latency: int) -> None:
     check_values(accelerator, seed, stalls, latency)
@@ -102,7 +103,7 @@ def test_cycles_equal_the_python_simulator(accelerator: Simulator, latency: int)
     assert result.cycles == expected.cycles
 
 
-@settings(max_examples=40)
+@many(40)
 @given(seed=SEEDS, place=st.integers(0, 2**16), bit=st.integers(0, 255), stalls=STALLS)
 def test_a_flipped_bit(
     accelerator: Simulator, seed: int, place: int, bit: int, stalls: Stalls
@@ -137,14 +138,14 @@ def check_reset(accelerator: Simulator, seed: int, cycle: int, stalls: Stalls) -
     assert same(result, accelerator.execute(words, stalls=stalls))
 
 
-@settings(max_examples=40)
+@many(40)
 @given(seed=SEEDS, cycle=st.integers(1, 3000), stalls=STALLS)
 def test_reset_in_mid_run(accelerator: Simulator, seed: int, cycle: int, stalls: Stalls) -> None:
     check_reset(accelerator, seed, cycle, stalls)
 
 
 @pytest.mark.slow
-@settings(max_examples=500)
+@many(500)
 @given(seed=SEEDS, cycle=st.integers(1, 3000), stalls=STALLS)
 def test_many_resets(accelerator: Simulator, seed: int, cycle: int, stalls: Stalls) -> None:
     check_reset(accelerator, seed, cycle, stalls)
@@ -177,14 +178,14 @@ def test_a_port_that_never_answers(accelerator: Simulator, port: str) -> None:
     check_silence(accelerator, 0, 0, port)
 
 
-@settings(max_examples=20)
+@many(20)
 @given(SEEDS, *SILENCE)
 def test_a_port_that_falls_silent(accelerator: Simulator, seed: int, since: int, port: str) -> None:
     check_silence(accelerator, seed, since, port)
 
 
 @pytest.mark.slow
-@settings(max_examples=500)
+@many(500)
 @given(SEEDS, *SILENCE)
 def test_many_ports_fall_silent(accelerator: Simulator, seed: int, since: int, port: str) -> None:
     check_silence(accelerator, seed, since, port)
