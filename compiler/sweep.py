@@ -31,8 +31,8 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Point:
-    """One array: exact ``cycles`` of an image, ``utilization`` in MACs per cell and cycle, and
-    ``memory_bits`` of the memories on chip.
+    """One array: exact ``cycles`` of an image, ``utilization`` in MACs per cell and cycle,
+    ``memory_bits`` of the memories on chip, and ``luts`` if they were measured.
 
     ``refusal`` says why the network cannot run on the array; the figures are 0 then.
     """
@@ -42,6 +42,7 @@ class Point:
     utilization: float = 0.0
     memory_bits: int = 0
     refusal: str = ""
+    luts: int | None = None
 
     @property
     def cells(self) -> int:
@@ -50,8 +51,9 @@ class Point:
 
     @property
     def costs(self) -> tuple[int, int, int]:
-        """What a better array has less of: cycles, processing elements, memory bits."""
-        return self.cycles, self.cells, self.memory_bits
+        """What a better array has less of: cycles, LUTs (or processing elements), memory bits."""
+        logic = self.cells if self.luts is None else self.luts
+        return self.cycles, logic, self.memory_bits
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON data."""
@@ -61,6 +63,7 @@ class Point:
             return sizes | {"refusal": self.refusal}
         return sizes | {
             "cells": self.cells,
+            "luts": self.luts,
             "cycles": self.cycles,
             "utilization": self.utilization,
             "memory_bits": self.memory_bits,
@@ -151,8 +154,8 @@ def ignored_interrupts() -> Iterator[None]:
 
 
 def pareto(points: Iterable[Point]) -> list[Point]:
-    """Return the points that no other one beats, fastest first: none is at most as costly in
-    cycles, cells and memory, and less in one of them. Refused arrays and repetitions are left out.
+    """Return the points that no other one beats, fastest first: none has at most its
+    ``costs``, and less of one of them. Refused arrays and repetitions are left out.
     """
     rivals = sorted({point.costs: point for point in points if not point.refusal}.items())
     front: list[Point] = []

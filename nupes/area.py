@@ -1,10 +1,11 @@
 """Area: what the parts of an array take, measured by synthesis.
 
-Parts meet at registers, so an array is the sum of its parts: cells, edge decoders (with skew and
-slices), and one lane of the post-processor per column.
+An accelerator is the sum of its parts: cells, decoders at both edges, lanes of the post-processor,
+banks of the activation memory, and the control around them. Each is synthesized once, whatever
+their number.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,15 +17,20 @@ from nupes.model.cells import CELLS
 from nupes.model.codebook import power_levels
 from nupes.model.errors import InputError
 from nupes.rtl import emit
+from nupes.rtl.activation import Bank
 from nupes.rtl.array import Array
 from nupes.rtl.cell import Cell, cell_of
 from nupes.rtl.config import ArrayConfig
+from nupes.rtl.decoder import Decoder
 from nupes.rtl.emit import Library
 from nupes.rtl.feeder import RowFeeder, WeightFeeder
 from nupes.rtl.interface import FeedControl, LoadBus, WeightBus
+from nupes.rtl.isa import BANKS, Destination
 from nupes.rtl.lane import Lane
+from nupes.rtl.top import TOP, Pins
 from nupes.sim.build import Progress, report_to_stderr
-from nupes.synthesis import Area, fmax, synthesize
+from nupes.sim.generate import SOURCES
+from nupes.synthesis import Area, cached, fmax, recipe, synthesize
 
 __all__ = [
     "PARTS",
@@ -34,10 +40,16 @@ __all__ = [
     "cell_area",
     "cell_config",
     "compare_cells",
+    "luts_of",
 ]
 
-PARTS = ("cell", "row edge", "weight edge", "lane")
-"""The parts of an array, as they are synthesized."""
+PARTS = ("cell", "row decoder", "weight decoder", "lane", "bank", "control")
+"""The parts of an array, as they are synthesized; "control" is everything that is none of the
+others."""
+
+DEPTHS = {"acc_depth": 512, "act_depth": 2048}
+"""Depths of the memories of arrays whose LUTs are compared: block memories, whose bits are another
+cost."""
 
 EXPONENT = 0.5
 """Power exponent of the codebooks that a measured product cell is designed for."""
@@ -65,9 +77,9 @@ class ArrayArea:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many of each part the array has; an edge part has all its decoders."""
-        cells = self.array.rows * self.array.cols
-        return {"cell": cells, "row edge": 1, "weight edge": 1, "lane": self.array.cols}
+        """How many of each part the array has."""
+        rows, cols = self.array.rows, self.array.cols
+        return dict(zip(PARTS, (rows * cols, rows, cols, cols, BANKS, 1), strict=True))
 
     @property
     def total(self) -> Area:
@@ -160,18 +172,25 @@ def cell_config(mac: str, code_bits: int, signed: bool, base: ArrayConfig) -> Ar
     return replace(config, mac=mac, activation_operand_bits=code_bits if signed else 0)
 
 
-def part_verilog(name: str, config: ArrayConfig) -> str:
-    """Return the Verilog of one part, module ``part``."""
-    makers: dict[str, Callable[[ArrayConfig, Library], wiring.Component]] = {
-        "cell": lambda config, _: cell_of(config)(config),
-        "reference": lambda config, _: Cell(config),
-        "row edge": RowFeeder,
-        "weight edge": WeightFeeder,
-        "lane": lambda config, _: Lane(config),
-        "edged": Edged,
-    }
+def part_of(component: wiring.Component) -> str:
+    """Return the part that a shared module of an accelerator is, or ""."""
+    if isinstance(component, Decoder):
+        rows = component.destination == Destination.ACTIVATION_TABLE
+        return "row decoder" if rows else "weight decoder"
+    kinds = {Cell: "cell", Lane: "lane", Bank: "bank"}
+    return next((name for kind, name in kinds.items() if isinstance(component, kind)), "")
+
+
+def part_verilogs(config: ArrayConfig) -> tuple[dict[str, str], str]:
+    """Return the Verilog of every part of an accelerator, and of all modules that "control" has
+    instances of."""
     library = Library()
-    return emit.verilog(makers[name](config, library), library, "part")
+    texts = emit.modules(Pins(config, library), library, TOP)
+    parts = {"control": texts.pop(TOP)}
+    for module, component in library.definitions.values():
+        if part := part_of(component):
+            parts[part] = texts[module]
+    return {name: parts[name] for name in PARTS}, "\n".join(texts.values())
 
 
 def cell_area(
@@ -191,8 +210,8 @@ def cell_area(
         raise InputError(f"the reference must be of mac 'uniform', not {config.mac!r}")
     if sum_bits:
         config = FixedSum(**vars(config), sum_bits=sum_bits)
-    name = "reference" if reference else "cell"
-    return synthesize(part_verilog(name, config), target, liberty)
+    cell = Cell(config) if reference else cell_of(config)(config)
+    return synthesize(emit.verilog(cell, None, "part"), target, liberty)
 
 
 def compare_cells(
@@ -231,13 +250,38 @@ def array_area(
     progress: Progress = report_to_stderr,
 ) -> ArrayArea:
     """Return the area of an array, part by part; ``liberty`` is a library for target "asic"."""
-    parts = {}
-    for name in PARTS:
-        progress(f"synthesizing: {name}")
-        parts[name] = synthesize(part_verilog(name, config), target, liberty)
-    return ArrayArea(config, target, parts)
+
+    def work(_: Path) -> dict:
+        progress(f"generating the Verilog of the {config} array")
+        texts, boxes = part_verilogs(config)
+        areas = {}
+        for name, text in texts.items():
+            progress(f"synthesizing: {name}")
+            around = boxes if name == "control" else ""
+            areas[name] = synthesize(text, target, liberty, around).as_dict()
+        return areas
+
+    found = cached((repr(config), SOURCES, *recipe(target, liberty)), work)
+    return ArrayArea(config, target, {name: Area(**found[name]) for name in PARTS})
+
+
+def luts_of(
+    arrays: Iterable[ArrayConfig], target: str, progress: Callable[[int, int], None]
+) -> list[int]:
+    """Return the LUTs of every array on an FPGA, its memories of depths ``DEPTHS``.
+
+    ``progress`` is called with (sizes done, sizes): a size takes a minute once, then nothing.
+    """
+    arrays = [replace(array, **DEPTHS) for array in arrays]
+    sizes = dict.fromkeys(arrays)
+    luts: dict[ArrayConfig, int] = {}
+    for array in sizes:
+        luts[array] = array_area(array, target, progress=lambda _: None).total.luts
+        progress(len(luts), len(sizes))
+    return [luts[array] for array in arrays]
 
 
 def array_fmax(config: ArrayConfig) -> float:
     """Return the clock in MHz of an array with its edge decoders on an ECP5."""
-    return fmax(part_verilog("edged", config))
+    library = Library()
+    return fmax(emit.verilog(Edged(config, library), library, "part"))

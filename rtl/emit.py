@@ -12,7 +12,7 @@ from amaranth.back import verilog as backend
 from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal, Value
 from amaranth.lib import wiring
 
-__all__ = ["Library", "place", "verilog"]
+__all__ = ["Library", "modules", "place", "verilog"]
 
 PREFIX = "nupes_"
 
@@ -64,16 +64,19 @@ def place(
     return ports
 
 
+def modules(top: wiring.Component, library: Library | None, name: str) -> dict[str, str]:
+    """Return the Verilog of ``top`` without its shared modules, and of each of those, by name."""
+    texts = {name: convert(top, name)}
+    while library is not None and len(texts) <= len(library.definitions):
+        # Converting a definition may add further ones.
+        module, component = list(library.definitions.values())[len(texts) - 1]
+        texts[module] = convert(component, module)
+    return texts
+
+
 def verilog(top: wiring.Component, library: Library | None, name: str = "nupes") -> str:
     """Return the Verilog of ``top`` and of every module in the library that it was built with."""
-    texts = [convert(top, name)]
-    converted = 0
-    while library is not None and converted < len(library.definitions):
-        # Converting a definition may add further ones.
-        module, component = list(library.definitions.values())[converted]
-        texts.append(convert(component, module))
-        converted += 1
-    return "\n".join(texts)
+    return "\n".join(modules(top, library, name).values())
 
 
 def convert(component: wiring.Component, name: str) -> str:

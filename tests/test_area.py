@@ -1,17 +1,34 @@
 """Area: statistics are counted, parts add up, refusals say what to do."""
 
 import importlib.util
+import re
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from nupes import synthesis
-from nupes.area import PARTS, ArrayArea, cell_area, cell_config, part_verilog
+from nupes import area, synthesis
+from nupes.area import (
+    DEPTHS,
+    PARTS,
+    ArrayArea,
+    array_area,
+    cell_area,
+    cell_config,
+    luts_of,
+    part_verilogs,
+)
 from nupes.model.errors import InputError, NupesError
+from nupes.rtl import verilog
 from nupes.rtl.config import ArrayConfig
 from nupes.synthesis import Area, check_target, count, synthesize
 
 BASE = ArrayConfig(4, 4)
+SMALL = ArrayConfig(
+    2, 4, code_bits=2, mac="uniform", weight_level_bits=2, activation_level_bits=3, acc_bits=16,
+    acc_depth=64, act_depth=1024, param_slots=2, tensor_bits=2, burst=8, fetch_depth=16,
+)  # fmt: skip
 LIBRARY = """library(tiny) {
   cell(BUF) { area: 1; pin(A) { direction: input; } pin(Y) { direction: output; function: "A"; } }
   cell(INV) { area: 1; pin(A) { direction: input; } pin(Y) { direction: output; function: "A'"; } }
@@ -41,16 +58,19 @@ def test_cells_of_an_fpga_are_counted() -> None:
 
 def test_gates_are_counted() -> None:
     design = {
-        "num_cells_by_type": {"$_NAND_": 3, "$_DFF_P_": 2},
+        "num_cells_by_type": {"$_NAND_": 3, "$_DFF_P_": 2, "$memrd_v2": 1, "nupes_lane": 4},
+        "num_memory_bits": 96,
         "estimated_num_transistors": "44+",
     }
-    assert count(design, asic=True) == Area(gates=5, transistors=44)
+    assert count(design, asic=True) == Area(gates=5, transistors=44, memory_bits=96)
 
 
 def test_an_array_is_the_sum_of_its_parts() -> None:
     array = ArrayArea(BASE, "xilinx", {name: Area(luts=10**i) for i, name in enumerate(PARTS)})
-    assert array.total == Area(luts=16 + 10 + 100 + 4000)
-    assert array.as_dict()["total"]["luts"] == 4126
+    # Cells, four decoders at each edge, lanes, two banks, control.
+    total = 16 + 4 * 10 + 4 * 100 + 4 * 1_000 + 2 * 10_000 + 100_000
+    assert array.total == Area(luts=total)
+    assert array.as_dict()["total"]["luts"] == total
 
 
 def test_the_measured_configurations() -> None:
@@ -61,9 +81,34 @@ def test_the_measured_configurations() -> None:
     assert cell_config("pair", 4, False, BASE).cell.activation_bits == 5
 
 
-@pytest.mark.parametrize("part", [*PARTS, "edged", "reference"])
-def test_every_part_is_one_module(part: str) -> None:
-    assert "module part(" in part_verilog(part, cell_config("uniform", 2, True, BASE))
+def test_the_parts_are_all_that_the_accelerator_has() -> None:
+    parts, boxes = part_verilogs(SMALL)
+    assert tuple(parts) == PARTS
+    instances = re.findall(r"^  (nupes_\w+) \w+ \(", parts["control"], re.MULTILINE)
+    counts = ArrayArea(SMALL, "xilinx", {}).counts
+    assert Counter(instances) == {
+        "nupes_row": SMALL.rows,
+        "nupes_decoder": counts["row decoder"],
+        "nupes_decoder_1": counts["weight decoder"],
+        "nupes_lane": counts["lane"],
+        "nupes_bank": counts["bank"],
+    }
+    assert boxes.count("nupes_uniform_cell cell_") * SMALL.rows == counts["cell"]
+
+
+def test_luts_of_a_sweep_are_measured_once_for_each_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    def measured(array: ArrayConfig, target: str, progress: object) -> ArrayArea:
+        asked.append(array)
+        return ArrayArea(array, target, {name: Area(luts=1) for name in PARTS})
+
+    asked: list[ArrayConfig] = []
+    counts: list[tuple[int, int]] = []
+    monkeypatch.setattr(area, "array_area", measured)
+    arrays = [replace(BASE, rows=r, acc_depth=d) for r in (2, 4) for d in (8, 16)]
+    luts = luts_of(arrays, "ecp5", lambda *count: counts.append(count))
+    assert luts == [21, 21, 31, 31]
+    assert asked == [replace(BASE, rows=r, **DEPTHS) for r in (2, 4)]
+    assert counts == [(1, 2), (2, 2)]
 
 
 def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,3 +158,15 @@ def test_a_library_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     gates = found.gates - flops
     assert 60 * flops + gates < found.area < 60 * flops + 2 * gates
     assert found.transistors == 0
+
+
+@TOOLS
+@pytest.mark.slow
+def test_the_sum_of_the_parts_is_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Synthesized in one piece, an accelerator has the same memories and nearly as many LUTs."""
+    monkeypatch.setenv("NUPES_CACHE", str(tmp_path))
+    parts = array_area(SMALL, "xilinx").total
+    whole = synthesize(verilog(SMALL), "xilinx")
+    assert parts.block_ram == whole.block_ram
+    assert parts.luts == pytest.approx(whole.luts, rel=0.02)
+    assert parts.flops == pytest.approx(whole.flops, rel=0.02)

@@ -14,7 +14,7 @@ from nupes.inputs import parse_array
 __all__ = ["area"]
 
 COLUMNS = ("luts", "lutram", "flops", "carry", "dsp", "block_ram")
-GATES = ("gates", "transistors", "area")
+GATES = ("gates", "transistors", "memory_bits", "area")
 
 
 def area(
@@ -38,9 +38,10 @@ def area(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Synthesize the parts of an array with Yosys.
+    """Synthesize the parts of an accelerator with Yosys, minutes; results are kept.
 
-    LUTs include those used as memory (lutram). Parts meet at registers, so they add up.
+    LUTs include those used as memory (lutram). Parts meet at registers, so they add up. Gates are
+    without the bits of memories.
     Needs the extra [bold]area[/]: pip install "nupes\\[area]".
 
     [bold]Examples[/]

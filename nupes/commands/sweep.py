@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -31,11 +32,11 @@ def parse_sizes(text: str, name: str) -> list[int]:
     return list(dict.fromkeys(int(part) for part in parts))
 
 
-def point_table(points: Iterable[Point]) -> Table:
-    """Return one line per array."""
+def point_table(points: Iterable[Point], luts: bool) -> Table:
+    """Return one line per array, with its LUTs or without."""
     table = Table("array", box=None, pad_edge=False)
-    titles = ("cycles", "utilization", "cells", "memory KiB", "acc_depth", "act_depth")
-    for title in titles:
+    titles = ("cycles", "utilization", "cells", *(["LUTs"] * luts), "memory KiB", "acc_depth")
+    for title in (*titles, "act_depth"):
         table.add_column(title, justify="right")
     for point in points:
         table.add_row(
@@ -43,11 +44,31 @@ def point_table(points: Iterable[Point]) -> Table:
             f"{point.cycles:,}",
             f"{point.utilization:.1%}",
             f"{point.cells:,}",
+            *([f"{point.luts:,}"] if luts else []),
             f"{point.memory_bits / 8192:,.1f}",
             str(point.array.acc_depth),
             str(point.array.act_depth),
         )
     return table
+
+
+def check_fpga(target: str) -> None:
+    """Refuse a target without LUTs; check the tool."""
+    from nupes.synthesis import check_target
+
+    check_target(target)
+    if target == "asic":
+        raise InputError("luts must be xilinx, xilinx-dsp, ecp5 or ecp5-dsp, not 'asic'")
+
+
+def measure(points: list[Point], target: str, report: Reporter) -> list[Point]:
+    """Return the points with their LUTs."""
+    from nupes.area import luts_of
+
+    fitting = [point for point in points if not point.refusal]
+    report("synthesizing every size of array, once")
+    luts = iter(luts_of((point.array for point in fitting), target, report.count))
+    return [point if point.refusal else replace(point, luts=next(luts)) for point in points]
 
 
 def sweep(
@@ -60,6 +81,18 @@ def sweep(
     code_bits: Annotated[
         int, typer.Option(metavar="BITS", help="Bits of an operand on the array, 2 to 8.")
     ] = 4,
+    mac: Annotated[
+        str,
+        typer.Option(metavar="KIND", help="Cells: decode, uniform, square or pair."),
+    ] = "decode",
+    luts: Annotated[
+        str,
+        typer.Option(
+            metavar="TARGET",
+            help="Measure LUTs and compare them in place of cells: xilinx, xilinx-dsp, ecp5 or "
+            "ecp5-dsp (about a minute for each size of array, once; see `nupes area`).",
+        ),
+    ] = "",
     latency: Annotated[
         int, typer.Option(metavar="CYCLES", help="Latency of the external memory, in cycles.")
     ] = 20,
@@ -73,7 +106,8 @@ def sweep(
 ) -> None:
     """Compare arrays: exact cycles of a network on each of them.
 
-    The table holds the arrays that no other one beats in cycles, cells and memory at once.
+    The table holds the arrays that no other one beats in cycles, cells (or LUTs) and memory at
+    once.
     Sizes that do not divide each other are left out; the activation memory has the words that the
     program uses.
 
@@ -82,20 +116,26 @@ def sweep(
     nupes sweep net.safetensors
 
     nupes sweep net.safetensors --rows 4,8,16 --cols 16 --acc-depth 512 --every
+
+    nupes sweep net.safetensors --rows 8,16 --cols 8,16 --mac square --luts xilinx
     """
     check_latency(latency)
     if jobs < 0:
         raise InputError(f"jobs must be at least 0, not {jobs}")
+    if luts:
+        check_fpga(luts)
     arrays = grid(
         parse_sizes(rows, "rows"),
         parse_sizes(cols, "cols"),
         parse_sizes(acc_depth, "acc_depth"),
-        ArrayConfig(code_bits=code_bits, tensor_bits=max(8, code_bits)),
+        ArrayConfig(code_bits=code_bits, mac=mac, tensor_bits=max(8, code_bits)),
     )
     qnet = load(network)
     with Reporter() as report:
         report(f"compiling for {len(arrays)} arrays")
         points = sweep_network(qnet, arrays, latency, jobs or os.cpu_count() or 1, report.count)
+        if luts:
+            points = measure(points, luts, report)
     front = pareto(points)
     if json:
         print_json(
@@ -107,7 +147,8 @@ def sweep(
         return
     console = Console(soft_wrap=True, highlight=False)
     fitting = [point for point in points if not point.refusal]
-    console.print(point_table(sorted(fitting, key=lambda p: p.costs) if every else front))
+    shown = sorted(fitting, key=lambda p: p.costs) if every else front
+    console.print(point_table(shown, bool(luts)))
     console.print(f"{len(front)} of {len(points)} arrays are beaten by no other")
     refusals = {point.refusal: point.array for point in points if point.refusal}
     if refusals:

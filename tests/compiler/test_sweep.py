@@ -54,6 +54,12 @@ def test_the_front_is_what_nothing_beats(costs: list[tuple[int, int, int]]) -> N
     assert [point.costs for point in pareto(points)] == sorted(best)
 
 
+def test_measured_luts_are_the_cost_in_place_of_cells() -> None:
+    point = Point(BASE, 7, 0.5, 9)
+    assert point.costs == (7, 256, 9)
+    assert replace(point, luts=8).costs == (7, 8, 9)
+
+
 def test_grids() -> None:
     sizes = {(array.rows, array.cols) for array in grid([2, 4, 6, 64], [4, 6], [8], BASE)}
     assert sizes == {(2, 4), (2, 6), (4, 4), (6, 6), (64, 4)}
