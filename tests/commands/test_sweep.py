@@ -67,10 +67,10 @@ def test_luts_take_the_place_of_cells(
 
 def test_cells_of_another_kind(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["sweep", "net.safetensors", "--rows", "4", "--cols", "4", "--acc-depth", "8"]
-    assert main([*words, "--jobs", "1", "--mac", "square", "--json"]) == 0
+    assert main([*words, "--jobs", "1", "--mac", "pair", "--json"]) == 0
     (point,) = json.loads(capsys.readouterr().out)["points"]
     sizes = {name: point[name] for name in ("rows", "cols", "acc_depth", "act_depth")}
-    array = nupes.ArrayConfig(mac="square", **sizes)
+    array = nupes.ArrayConfig(mac="pair", **sizes)
     assert point["cycles"] == nupes.compile(small_network(), array).cycles
 
 
