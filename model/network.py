@@ -5,7 +5,7 @@ input and the scale of the last layer there are only integers.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -105,7 +105,7 @@ class InputEncoder:
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Return codes (b, h, w, c) uint8 for real images (b, c, h, w)."""
         columns = [
-            np.searchsorted(row, images[:, channel], side="right")
+            np.searchsorted(row, images[:, channel].astype(np.float64), side="right")
             for channel, row in enumerate(self.thresholds)
         ]
         return np.stack(columns, axis=3).astype(np.uint8)
@@ -157,11 +157,15 @@ class IntegerNetwork:
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Return float64 results (b, *output_shape) for real images (b, c, h, w); raise
         ``InputError`` on bad input."""
-        y = self.run(self.encode(images))
+        y = self._in_chunks(lambda part: self._run_chunk(self.encoder(part)), self._check(images))
         return y.astype(np.float64) * self.scale
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """Return the input codes (b, h, w, c) uint8 of real images (b, c, h, w)."""
+        return self.encoder(self._check(images))
+
+    def _check(self, images: np.ndarray) -> np.ndarray:
+        """Return images as an array, or refuse them."""
         images = np.asarray(images)
         height, width, channels = self.input.shape
         if images.ndim != 4 or images.shape[1:] != (channels, height, width):
@@ -172,24 +176,27 @@ class IntegerNetwork:
             np.issubdtype(images.dtype, np.floating) or np.issubdtype(images.dtype, np.integer)
         ):
             raise InputError(f"images must be real numbers, not {images.dtype}")
-        images = images.astype(np.float64)
         if np.isnan(images).any():
             raise InputError(
                 f"images must not contain NaN; image {np.argwhere(np.isnan(images))[0][0]} does"
             )
-        return self.encoder(images)
+        return images
 
     def run(self, codes: np.ndarray) -> np.ndarray:
         """Return the last layer's int16 ``y`` (b, *output_shape) for input codes (b, h, w, c)."""
+        return self._in_chunks(self._run_chunk, codes)
+
+    def _in_chunks(self, work: Callable[[np.ndarray], np.ndarray], batch: np.ndarray) -> np.ndarray:
+        """Return ``work`` of a batch, computed in parts that fit the caches, one on each core."""
         height, width, _ = self.input.shape
         step = max(1, CHUNK_PIXELS // (height * width))
-        chunks = [codes[i : i + step] for i in range(0, len(codes), step)]
+        chunks = [batch[i : i + step] for i in range(0, len(batch), step)]
         if not chunks:
             return np.zeros((0, *self.output_shape), np.int16)
         if len(chunks) == 1:
-            return self._run_chunk(chunks[0])
+            return work(chunks[0])
         with BLAS, blas_threads().limit(limits=1), ThreadPoolExecutor(os.cpu_count()) as pool:
-            return np.concatenate(list(pool.map(self._run_chunk, chunks)))
+            return np.concatenate(list(pool.map(work, chunks)))
 
     def trace(self, codes: np.ndarray) -> Iterator[tuple[Layer, np.ndarray]]:
         """Yield each layer with what it stores: codes (b, h, w, c), or ``y`` (b, h, w, n) for the
