@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 __all__ = ["NO_STALLS", "SimulationResult", "Simulator", "Stalls"]
 
 DEFAULT_LATENCY = 20
-START_SECONDS = 60.0
+START_SECONDS = 600.0
+"""How long a start may take, on however busy a machine. One that fails is noticed at once: the
+simulator's end of the socket closes with it."""
+
 STOP_SECONDS = 5.0
 WAVE_FORMATS = ("vcd", "fst")
 SHOWN = 10

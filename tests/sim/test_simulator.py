@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from nupes.model.errors import InputError, SimulationError
 from nupes.rtl.config import ArrayConfig
 from nupes.rtl.isa import Status
-from nupes.sim import Simulator, Stalls
+from nupes.sim import Simulator, Stalls, simulator
 from tests.sim.conftest import needs_icarus
 from tests.sim.stub import CRASH, ECHO, HANG, SMALL, arrivals, echo, stub
 
@@ -177,6 +177,20 @@ def test_a_simulator_that_dies() -> None:
         assert process.poll() is not None
         with pytest.raises(SimulationError, match="the simulator is not running"):
             hardware.execute(echo(PAYLOAD))
+
+
+def test_a_simulator_that_dies_before_it_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Dying:
+        def command(self, *_: object) -> tuple[list[str], dict[str, str]]:
+            return [sys.executable, "-c", "import sys; sys.exit('no, thanks')"], {}
+
+    monkeypatch.setattr(simulator, "launcher", lambda *_: Dying())
+    begun = time.monotonic()
+    with pytest.raises(SimulationError, match=r"ended by itself \(exit status 1\)") as caught:
+        Simulator(SMALL, verilog=stub(SMALL)).open()
+    assert time.monotonic() - begun < simulator.START_SECONDS / 4
+    assert "no, thanks" in str(caught.value)
+    Path(str(caught.value).split("its log is ")[1].split(":\n")[0]).unlink()
 
 
 def test_a_run_that_takes_too_long() -> None:
