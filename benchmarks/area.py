@@ -1,10 +1,10 @@
-"""Area of the cells and of whole arrays, as Markdown and as JSON.
+"""Area of the cells and of whole accelerators, as Markdown and as JSON.
 
     python -m benchmarks.area [--bits 2,3,4,8] [--targets xilinx,ecp5,asic] [--array 16x16]
         [--fmax 4x4,8x8] -o out/area
 
-Every number is one synthesis, kept by content; the first run takes hours on two cores, and can be
-stopped and repeated.
+Every number is one synthesis, kept by content; the first run takes an hour, and can be stopped and
+repeated.
 """
 
 import json
@@ -14,41 +14,50 @@ from typing import Annotated
 
 import typer
 
-from nupes.area import array_area, array_fmax, cell_config, compare_cells
+from nupes.area import PARTS, ArrayArea, array_area, array_fmax, cell_config, compare_cells
 from nupes.inputs import check_output, parse_array
 from nupes.model.cells import CELLS
-from nupes.model.errors import InputError
 
 EQUAL_SUM_BITS = 24
 """Partial sums of the comparison at equal widths."""
 
-
-def markdown(rows: list[dict], columns: list[str]) -> str:
-    """Return rows as a Markdown table."""
-    lines = ["| " + " | ".join(column.replace("_", " ") for column in columns) + " |"]
-    lines.append("|" + " --- |" * len(columns))
-    for row in rows:
-        cells = (f"{row[c]:,.0f}" if isinstance(row[c], int | float) else row[c] for c in columns)
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+CODE_BITS = 4
+"""Codes of the whole arrays."""
 
 
-def array_rows(text: str, bits: list[int], targets: list[str]) -> list[dict]:
-    """Return one row for each part of each array, its total among them."""
-    rows = []
-    for width in bits:
-        for mac in CELLS:
-            try:
-                config = cell_config(mac, width, False, parse_array(text))
-            except InputError:
-                continue
-            for target in targets:
-                found = array_area(config, target)
-                parts = [(name, found.counts[name], area) for name, area in found.parts.items()]
-                for name, number, area in [*parts, ("total", 1, found.total)]:
-                    where = {"target": target, "bits": width, "mac": mac, "part": name}
-                    rows.append(where | {"number": number} | area.as_dict())
-    return rows
+def figure(target: str) -> str:
+    """Return what is compared on a target."""
+    return "gates" if target == "asic" else "luts"
+
+
+def markdown(title: str, rows: list[list[str]]) -> str:
+    """Return a titled Markdown table; the first row is its head."""
+    head, *rest = ("| " + " | ".join(row) + " |" for row in rows)
+    return "\n".join([f"**{title}**\n", head, "|" + " --- |" * len(rows[0]), *rest])
+
+
+def cell_table(title: str, found: dict[int, list[dict]], name: str) -> str:
+    """Return one line for each kind of cell, one column for each width of codes: the figure with
+    signed activations / with unsigned ones."""
+    kinds = dict.fromkeys(row["cell"] for rows in found.values() for row in rows)
+    lines = [["cell", *(f"{bits} bits" for bits in found)]]
+    for kind in kinds:
+        values = [
+            [f"{row[name]:,}" for row in rows if row["cell"] == kind] for rows in found.values()
+        ]
+        lines.append([f"`{kind}`", *(" / ".join(pair) or "-" for pair in values)])
+    return markdown(title, lines)
+
+
+def array_table(title: str, arrays: dict[str, ArrayArea], name: str) -> str:
+    """Return one line for each part of an array, one column for each kind of cell."""
+    counts = next(iter(arrays.values())).counts
+    lines = [["part", "number", *(f"`{mac}`" for mac in arrays)]]
+    for part in PARTS:
+        values = (f"{getattr(array.parts[part], name):,}" for array in arrays.values())
+        lines.append([part, f"{counts[part]:,}", *values])
+    totals = (f"{getattr(array.total, name):,}" for array in arrays.values())
+    return markdown(title, [*lines, ["all", "", *totals]])
 
 
 def main(
@@ -60,30 +69,42 @@ def main(
 ) -> None:
     """Measure, print and save."""
     check_output(output.with_suffix(".json"))
-    widths, chosen = [int(text) for text in bits.split(",")], targets.split(",")
     base = parse_array(array or "16x16")
-    cells = []
-    for target in chosen:
-        for width in widths:
-            for sum_bits in (EQUAL_SUM_BITS, 0):
-                found = compare_cells(replace(base, code_bits=width), target, sum_bits=sum_bits)
-                cells += [{"target": target, "bits": width} | row for row in found]
-    arrays = array_rows(array, widths, chosen) if array else []
-    clocks = []
-    for text in filter(None, fmax.split(",")):
-        for mac in CELLS:
-            config = cell_config(mac, 4, False, parse_array(text))
-            clocks.append({"array": text, "mac": mac, "MHz": array_fmax(config)})
-    output.with_suffix(".json").write_text(
-        json.dumps({"cells": cells, "arrays": arrays, "fmax": clocks}, indent=1)
-    )
-    sizes = ["luts", "lutram", "flops", "carry", "dsp", "block_ram", "gates", "transistors"]
-    head = ["target", "bits", "cell", "activations", "sum_bits"]
-    tables = [markdown(cells, [*head, *sizes])]
-    if arrays:
-        tables.append(markdown(arrays, ["target", "bits", "mac", "part", "number", *sizes]))
-    if clocks:
-        tables.append(markdown(clocks, ["array", "mac", "MHz"]))
+    data, tables = [], []
+    for target in targets.split(","):
+        name = figure(target)
+        for sum_bits in (EQUAL_SUM_BITS, 0):
+            found = {
+                width: compare_cells(replace(base, code_bits=width), target, sum_bits=sum_bits)
+                for width in map(int, bits.split(","))
+            }
+            title = f"{target}, {name} of a cell, sums of {sum_bits or 'their own'} bits"
+            tables.append(cell_table(title, found, name))
+            data += [
+                {"target": target, "bits": w} | row for w, rows in found.items() for row in rows
+            ]
+        if array:
+            whole = {
+                mac: array_area(cell_config(mac, CODE_BITS, False, base), target) for mac in CELLS
+            }
+            tables.append(array_table(f"{target}, {name} of an array of {base}", whole, name))
+            data += [area.as_dict() for area in whole.values()]
+    if fmax:
+        clocks = {
+            size: [
+                array_fmax(cell_config(mac, CODE_BITS, False, parse_array(size))) for mac in CELLS
+            ]
+            for size in fmax.split(",")
+        }
+        head = ["array", *(f"`{mac}`" for mac in CELLS)]
+        lines = [[size, *(f"{value:.0f}" for value in row)] for size, row in clocks.items()]
+        tables.append(markdown("ECP5, MHz", [head, *lines]))
+        data += [
+            {"array": size, "mac": mac, "MHz": value}
+            for size, row in clocks.items()
+            for mac, value in zip(CELLS, row, strict=True)
+        ]
+    output.with_suffix(".json").write_text(json.dumps(data, indent=1))
     text = "\n\n".join(tables) + "\n"
     output.with_suffix(".md").write_text(text)
     print(text)

@@ -13,6 +13,7 @@ from nupes.quantizer import quantize
 from nupes.rtl.config import ArrayConfig
 from nupes.sim.simulator import Simulator
 from tests.networks import images_of, many, networks_for
+from tests.sim.conftest import needs_icarus
 
 MAGNITUDES = {"weight_magnitudes": (3, 10, 23, 41), "activation_magnitudes": (1, 5, 14, 41, 255)}
 FAST = [ArrayConfig(2, 2, acc_depth=16, mac="square"), ArrayConfig(2, 2, acc_depth=16, mac="pair")]
@@ -68,6 +69,19 @@ def test_a_network_quantized_for_the_cells(hardware: Simulator) -> None:
     )  # fmt: skip
     result = hardware.run(compile(network, hardware.config), images[:IMAGES])
     np.testing.assert_array_equal(result.y, network.run(network.encode(images[:IMAGES])))
+
+
+@needs_icarus
+@pytest.mark.slow
+@pytest.mark.parametrize("config", [*FAST, *SLOW[:2]], ids=lambda config: config.mac)
+def test_icarus_computes_the_same(config: ArrayConfig) -> None:
+    @many(10)
+    @given(st.data())
+    def run(data: st.DataObject) -> None:
+        check(hardware, data, 20)
+
+    with Simulator(config, "icarus") as hardware:
+        run()
 
 
 @pytest.mark.slow
