@@ -25,7 +25,7 @@ import nupes
 from benchmarks.peer import quantize_brevitas
 from benchmarks.pretrained import NETWORKS, Pretrained, load_pretrained
 from nupes.model.files import write_atomically
-from nupes.quantizer.recipe import METHODS, Phase, Recipe
+from nupes.quantizer.recipe import END_TO_END, METHODS, Phase, Recipe
 from nupes.quantizer.scheme import parse_scheme
 
 SCHEMES = {
@@ -48,7 +48,7 @@ PEER = "brevitas"
 AUGMENTED = "nupes, augmented"
 """NUPES that learns longer, from more images: the calibration images, moved at random."""
 
-LONGER = replace(METHODS["nupes"], phases=(Phase("network", "straight", codes=1e-2, steps=1200),))
+LONGER = replace(METHODS["nupes"], phases=(replace(END_TO_END, steps=1200),))
 
 SEARCH = METHODS["search"]
 PLAIN = METHODS["rtn"]

@@ -7,6 +7,7 @@ import numpy as np
 
 from nupes.model.cells import codebook_rule
 from nupes.model.codebook import Codebook, make_codebook, table_codebook
+from nupes.quantizer.recipe import Recipe
 
 __all__ = ["Cost", "TensorCode", "choose_activations", "fixed_range"]
 
@@ -25,6 +26,9 @@ REFINEMENT = (0.05, 0.025)
 MOVES = ((1.2, 0.1), (1.06, 0.05))
 """Factors of the clipping point and steps of the exponent in the search for the least cost."""
 
+LLOYD_STEPS = 100
+"""Most steps that levels of any place move."""
+
 UNSIGNED_LMAX = 255
 SIGNED_LMAX = 127
 
@@ -41,28 +45,55 @@ class TensorCode:
 
 class Sample:
     """A sorted sample of a tensor's non-zero values and its prefix sums, so that the error of a
-    codebook costs one search per level."""
+    codebook costs one search per level. ``importance`` (c,) weighs the channels, axis 1."""
 
-    def __init__(self, values: np.ndarray) -> None:
-        flat = np.asarray(values).ravel()
-        flat = flat[flat != 0]
+    def __init__(self, values: np.ndarray, importance: np.ndarray | None = None) -> None:
+        values = np.asarray(values)
+        shape = (-1,) + (1,) * (values.ndim - 2)
+        weights = np.ones(1) if importance is None else importance.reshape(shape)
+        weights = np.broadcast_to((weights / weights.mean()).astype(np.float32), values.shape)
+        chosen = values != 0
+        flat, weights = values[chosen], weights[chosen]
         if len(flat) > SAMPLE:
-            drawn = flat[np.random.default_rng(0).integers(0, len(flat), SAMPLE)]
-            flat = np.concatenate([[flat.min(), flat.max()], drawn])
-        self.values = np.sort(flat.astype(np.float64))
+            drawn = np.random.default_rng(0).integers(0, len(flat), SAMPLE)
+            drawn = np.concatenate([[flat.argmin(), flat.argmax()], drawn])
+            flat, weights = flat[drawn], weights[drawn]
+        order = np.argsort(flat)
+        self.values = flat[order].astype(np.float64)
         self.low = float(self.values[0]) if len(flat) else 0.0
         self.high = float(self.values[-1]) if len(flat) else 0.0
-        self.sums = np.concatenate([[0], np.cumsum(self.values)])
-        self.squares = float(np.square(self.values).sum())
+        weights = weights[order].astype(np.float64)
+        self.weights = np.concatenate([[0], np.cumsum(weights)])
+        self.sums = np.concatenate([[0], np.cumsum(weights * self.values)])
+        self.squares = float((weights * np.square(self.values)).sum())
+
+    def assign(self, level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the weight and the weighted sum of the values that are nearest to each level."""
+        bounds = np.searchsorted(self.values, (level[1:] + level[:-1]) / 2)
+        bounds = np.concatenate([[0], bounds, [len(self.values)]])
+        return np.diff(self.weights[bounds]), np.diff(self.sums[bounds])
 
     def error(self, codebook: Codebook, scale: float) -> float:
         """Return the mean squared error of rounding the sample to the codebook."""
         level = codebook.levels * scale
-        bounds = np.searchsorted(self.values, (level[1:] + level[:-1]) / 2)
-        bounds = np.concatenate([[0], bounds, [len(self.values)]])
-        counts, sums = np.diff(bounds), np.diff(self.sums[bounds])
-        total = self.squares - 2 * (level * sums).sum() + (level**2 * counts).sum()
-        return max(float(total), 0.0) / max(len(self.values), 1)
+        weights, sums = self.assign(level)
+        total = self.squares - 2 * (level * sums).sum() + (level**2 * weights).sum()
+        return max(float(total), 0.0) / max(float(self.weights[-1]), 1e-9)
+
+    def place(self, level: np.ndarray) -> np.ndarray:
+        """Return sorted real levels moved to where the error is least nearby: each to the mean of
+        the values that are nearest to it, again and again; 0 stays, where tensors have most values.
+
+        Source: Lloyd, Least Squares Quantization in PCM, 1982, method I.
+        """
+        for _ in range(LLOYD_STEPS):
+            weights, sums = self.assign(level)
+            means = np.where(weights > 0, sums / np.where(weights > 0, weights, 1), level)
+            moved = np.where(level == 0, 0.0, means)
+            if np.allclose(moved, level, rtol=0, atol=1e-4 * np.abs(level).max()):
+                break
+            level = moved
+        return level
 
 
 def two_sided_power(bits: int, below: int, exponent: float, lmax: int | None = None) -> Codebook:
@@ -108,29 +139,30 @@ Cost = Callable[[TensorCode], float]
 def choose_activations(
     values: np.ndarray,
     bits: int,
-    family: str,
     signed: bool,
+    recipe: Recipe,
     cost: Cost | None = None,
     exponent: float | None = None,
-    cell: str = "decode",
+    importance: np.ndarray | None = None,
 ) -> TensorCode:
-    """Return the codebook and scale of least cost; without a cost, of least mean squared error on a
-    sample of the values.
+    """Return the codebook and scale of values (n, c, ...) of least cost; without a cost, of least
+    mean squared error on a sample of them, channels weighed by ``importance`` (c,).
 
     Eight bits, and the uniform family, take uniform levels; a power's exponent may be given, or be
-    fixed by the cells that must hold the levels. An unsigned tensor has levels from 0; a signed one
-    splits its codes between both sides of zero. The search for the least cost starts at the least
-    squared error of each exponent and then moves exponent and clipping point in turn.
+    fixed by the cells that must hold the levels; where both are free, levels of any place compete.
+    An unsigned tensor has levels from 0; a signed one splits its codes between both sides of zero.
+    The search for the least cost starts at the least squared error of each exponent and then moves
+    exponent and clipping point in turn.
     """
-    sample = Sample(values if signed else np.maximum(values, 0))
+    sample = Sample(values if signed else np.maximum(values, 0), importance)
     largest = max(-sample.low, sample.high)
     if largest < np.finfo(np.float32).tiny:
         return TensorCode(make_codebook("uniform", bits, signed=signed), 1.0 / 2**bits, None)
-    rule = codebook_rule(cell, bits, signed)
+    rule = codebook_rule(recipe.cell, bits, signed)
     if rule.exponents is not None:
         (exponent,) = rule.exponents
     splits = choose_splits(sample, bits) if signed else [0]
-    power = family == "power" and bits < 8
+    power = recipe.family == "power" and bits < 8
     if power and signed and rule.squares:
         half = 2 ** (bits - 1) - 1
         splits = [below for below in splits if fits_squares(bits, below)] or [half]
@@ -147,15 +179,31 @@ def choose_activations(
                 tried.append(best_clip(sample, largest, bits, signed, below, near))
         candidates.extend((below, code) for code in tried)
     below, best = min(candidates, key=lambda item: item[1].error)
-    if cost is None:
+    if cost is not None:
+        search = CostSearch(cost, bits, signed, below, rule.squares)
+        for other, code in candidates:
+            if other == below:
+                search.attempt(code.exponent, code.scale * reach(code.codebook))
+        for factor, step in MOVES if free else [(factor, 0.0) for factor, _ in MOVES]:
+            search.move(factor, step)
+        best = search.best
+    if not (free and recipe.tables):
         return best
-    search = CostSearch(cost, bits, signed, below, rule.squares)
-    for other, code in candidates:
-        if other == below:
-            search.attempt(code.exponent, code.scale * reach(code.codebook))
-    for factor, step in MOVES if free else [(factor, 0.0) for factor, _ in MOVES]:
-        search.move(factor, step)
-    return search.best
+    placed = place_levels(sample, best, bits)
+    return min(best, placed, key=cost or (lambda code: code.error))
+
+
+def place_levels(sample: Sample, start: TensorCode, bits: int) -> TensorCode:
+    """Return a code with levels of any place, from those of ``start`` and, where it has fewer than
+    it may, the middles of the widest gaps."""
+    level = np.unique(start.codebook.levels) * start.scale
+    while len(level) < 2**bits:
+        gap = np.diff(level).argmax()
+        level = np.insert(level, gap + 1, (level[gap] + level[gap + 1]) / 2)
+    level = sample.place(level)
+    scale = float(np.abs(level).max()) / UNSIGNED_LMAX
+    codebook = table_codebook(np.unique(np.rint(level / scale)).astype(np.int64), bits)
+    return TensorCode(codebook, scale, None, sample.error(codebook, scale))
 
 
 class CostSearch:

@@ -20,6 +20,7 @@ from nupes.quantizer.fuse import FusedNetwork, Stage
 from nupes.quantizer.graph import Convolution
 from nupes.quantizer.moments import compensate, input_moments
 from nupes.quantizer.recipe import Recipe
+from nupes.quantizer.sensitivity import channel_sensitivity, sample_maps
 from nupes.quantizer.weights import choose_weights, network_exponent
 
 __all__ = ["choose"]
@@ -38,6 +39,7 @@ class Search:
     plan: BitPlan
     recipe: Recipe
     repair: bool
+    sensitivity: dict[str, np.ndarray]
     exponent: float | None = None
     choices: Choices = field(default_factory=Choices)
     exact: dict[str, Tensor] = field(default_factory=dict)
@@ -70,7 +72,8 @@ def choose(
     With ``repair`` each batch-normalised value is shifted and scaled to the statistics that its
     batch norm promises, so that made-up inputs give the ranges of real ones.
     """
-    search = Search(network, plan, recipe, repair)
+    sensitivity = channel_sensitivity(network, sample_maps(network, inputs))
+    search = Search(network, plan, recipe, repair, sensitivity)
     search.choices = Choices() if start is None else start.copy()
     if recipe.family == "power" and recipe.exponent == "network":
         weights = {
@@ -111,14 +114,9 @@ def choose_input(search: Search, inputs: Tensor) -> None:
     else:
         cost = output_cost(network, name, values) if search.recipe.output_cost else None
         signed = bool(values.min() < 0)
+        importance = search.sensitivity[name]
         code = choose_activations(
-            values.numpy(),
-            bits,
-            search.recipe.family,
-            signed,
-            cost,
-            search.exponent,
-            search.recipe.cell,
+            values.numpy(), bits, signed, search.recipe, cost, search.exponent, importance
         )
     search.store(name, code, values, values)
 
@@ -201,8 +199,9 @@ def choose_output(search: Search, stage: Stage, exact: Tensor, rounded: Tensor) 
     cost = None
     if recipe.output_cost and bits < 8:
         cost = output_cost(search.network, stage.name, rounded)
+    importance = search.sensitivity[stage.name]
     return choose_activations(
-        exact.numpy(), bits, recipe.family, stage.low < 0, cost, search.exponent, recipe.cell
+        exact.numpy(), bits, stage.low < 0, recipe, cost, search.exponent, importance
     )
 
 

@@ -1,28 +1,30 @@
-"""Cross-layer equalization: channels of one tensor brought to similar magnitudes.
+"""Cross-layer equalization: channels of one tensor brought to the magnitudes that suit its readers.
 
 A channel of a stored tensor may be divided by any ``s > 0`` if all that write it divide by ``s``
 and all that read it multiply by ``s``: convolutions take both in their weights, and ReLU commutes
 with it. Tensors that are added, pooled or selected from one another share their factors. The float
 network stays the same; a codebook that serves all channels of a tensor then serves each of them
 better. Source: Nagel et al., Data-Free Quantization, arXiv 1906.04721, section 4.1, carried over to
-residual networks.
+residual networks, with root mean squares instead of ranges.
 """
 
 from dataclasses import replace
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from nupes.model.operators import MaxPool, Select
-from nupes.quantizer.evaluate import apply_function, apply_operator, column
+from nupes.model.operators import Select
 from nupes.quantizer.fuse import FusedNetwork, Stage
 from nupes.quantizer.graph import Convolution
+from nupes.quantizer.sensitivity import channel_sensitivity, sample_maps
 
 __all__ = ["channel_classes", "equalize", "rescale"]
 
 LARGEST = 8.0
 """Bound of the factors and of their inverses."""
+
+LEAST = 1e-3
+"""Least magnitude of a channel, as a fraction of its tensor's largest."""
 
 HOMOGENEOUS = ("identity", "relu")
 """Functions with f(s x) = s f(x) for s > 0."""
@@ -108,24 +110,26 @@ def rescale(network: FusedNetwork, factors: dict[str, np.ndarray]) -> FusedNetwo
     return replace(network, stages=tuple(stages))
 
 
-@torch.no_grad()
-def equalize(network: FusedNetwork, inputs: Tensor, strength: float) -> FusedNetwork:
-    """Return the network with its channels' root mean squares over the inputs brought together:
-    each divided by its ratio to the tensor's mean, to the power ``strength`` in 0..1."""
+def equalize(network: FusedNetwork, inputs: Tensor, bits: dict[str, int]) -> FusedNetwork:
+    """Return the network with each channel ``i`` divided by ``sqrt(r_i / g_i)``, relative to its
+    tensor's mean: ``r`` its root mean square over the inputs, ``g`` the root of its sensitivity.
+
+    With one step for a whole tensor, and so an error that grows with ``sum(r_i ** 2)``, these
+    factors make what the errors cost the readers least (Cauchy and Schwarz). Only tensors of fewer
+    than 8 ``bits`` are looked at.
+    """
     classes = channel_classes(network)
+    maps = sample_maps(network, inputs)
     sums: dict[int, list[float]] = {}
-    live = {network.input.name: network.scale_input(inputs)}
-    for stage in network.stages[:-1]:
-        y = apply_operator(stage, live[stage.source]) + column(stage.bias)
-        if stage.residual is not None:
-            y = y + live[stage.residual]
-        live[stage.name] = y if isinstance(stage.op, MaxPool) else apply_function(stage, y)
-        size = live[stage.name].square().mean((0, 2, 3)).sqrt().double().numpy()
-        size = np.maximum(size, 1e-3 * size.max() or 1.0)
-        ratios = np.log(size) - np.log(size).mean()
-        for index, ratio in zip(classes[stage.name], ratios, strict=True):
+    for name, sensitivity in channel_sensitivity(network, maps).items():
+        if bits.get(name, 8) == 8:
+            continue
+        size = maps[name].square().mean((0, 2, 3)).sqrt().double().numpy()
+        size = np.maximum(size, LEAST * size.max() or 1.0)
+        ratios = np.log(size) - np.log(sensitivity) / 2
+        for index, ratio in zip(classes[name], ratios - ratios.mean(), strict=True):
             sums.setdefault(int(index), []).append(float(ratio))
-    factor = {index: np.exp(strength * np.mean(values)) for index, values in sums.items()}
+    factor = {index: np.exp(np.mean(values) / 2) for index, values in sums.items()}
     factor[0] = 1.0
     bound = (1 / LARGEST, LARGEST)
     return rescale(

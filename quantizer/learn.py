@@ -239,7 +239,7 @@ def parameter_groups(
     learned = weights + (tensors if phase.activations else [])
     exponents = [module.levels.exponent for module in learned]
     groups = [
-        {"params": [weight.position for weight in weights], "lr": phase.codes},
+        *({"params": [weight.position], "lr": phase.codes * weight.rate} for weight in weights),
         {"params": [module.log_scale for module in learned], "lr": phase.scales},
         {"params": [a for a in exponents if a is not None], "lr": phase.exponents},
         {"params": list(student.bias.values()), "lr": phase.biases},

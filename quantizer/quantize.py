@@ -74,8 +74,9 @@ def quantize(
         input_bits: bits of the network's input; ``None`` for those of the ends.
         method: ``nupes``, ``search``, ``powerquant``, ``rtn`` or a ``Recipe`` of your own; ``None``
             for ``nupes`` with calibration data and ``search`` without.
-        codebook: ``power`` (exponents per layer) or ``uniform``; ``None`` for the method's own.
-            Eight bits are uniform.
+        codebook: ``power`` (an exponent for each layer's weights and each tensor) or ``uniform``;
+            ``None`` for the method's own: power weights and, by ``nupes`` and ``search``, tensors
+            with levels of any place. Eight bits are uniform.
         cell: kind of cells (``mac`` of ``ArrayConfig``) that must hold the codebooks: ``decode``,
             ``uniform``, ``square`` or ``pair``; ``None`` for the method's own, ``decode``.
         overrides: schemes of the layers whose name matches a pattern (``fnmatch``), such as
@@ -130,7 +131,7 @@ def quantize(
     if input_range is not None and repair and recipe.distill:
         inputs = distill(network, inputs, input_range, progress)
     if recipe.equalize:
-        network = equalize(network, inputs, recipe.equalize)
+        network = equalize(network, inputs, plan.tensors)
     name = getattr(augment, "__qualname__", augment)
     owner = fingerprint(version("nupes"), network, plan, recipe, repair, inputs.numpy(), name)
     kept = Checkpoint(None if checkpoint is None else Path(checkpoint), owner)

@@ -6,7 +6,7 @@ from typing import Literal
 from nupes.model.cells import codebook_rule
 from nupes.model.errors import InputError
 
-__all__ = ["METHODS", "Phase", "Recipe", "make_recipe"]
+__all__ = ["END_TO_END", "METHODS", "Phase", "Recipe", "make_recipe"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Phase:
     """Codes move in the whole code space, by differentiable soft quantization (``soft``) or
     straight-through (``straight``); or between floor and ceil (``adaround``)."""
     codes: float = 3e-2
-    """Learning rate of positions, in codes."""
+    """Learning rate of positions, in codes of 4 bits; other bits in proportion to their codes."""
     scales: float = 1e-3
     """Learning rate of scales and ranges, relative; 0 holds them."""
     exponents: float = 1e-3
@@ -47,14 +47,17 @@ class Recipe:
     """The steps of a method, in the order in which they run."""
 
     family: Literal["power", "uniform"] = "power"
-    """Codebooks of fewer than 8 bits."""
+    """Codebooks of fewer than 8 bits: of weights, and of tensors unless ``tables`` serve better."""
     cell: str = "decode"
     """Cells that must hold the codebooks: a ``mac`` of ``ArrayConfig``."""
     exponent: Literal["layer", "network"] = "layer"
     """One exponent for each layer and tensor, by output error, or one for the network, by the
     error of its weights alone (PowerQuant)."""
-    equalize: float = 0.0
-    """Strength of cross-layer equalization, 0 (none) to 1."""
+    tables: bool = True
+    """Whether power tensors may have levels of any place instead, where cells hold them: those of
+    least squared error for the tensor (Lloyd)."""
+    equalize: bool = True
+    """Whether the channels of a tensor are first brought to magnitudes that suit its readers."""
     metric: Literal["output", "weight"] = "output"
     """What weight codes are compared by: the layer's output error, or the error of the weights."""
     steps: tuple[str, ...] = ("cd", "refit", "cd", "refit")
@@ -75,6 +78,8 @@ class Recipe:
 
 PLAIN = Recipe(
     family="uniform",
+    tables=False,
+    equalize=False,
     metric="weight",
     steps=(),
     compensate=False,
@@ -86,11 +91,13 @@ PLAIN = Recipe(
 
 ADAROUND = Phase("block", "adaround", codes=3e-2, exponents=0, biases=0)
 
+END_TO_END = Phase("network", "straight", codes=8e-3, scales=5e-4, exponents=5e-4, steps=500)
+
 METHODS: dict[str, Recipe] = {
     "rtn": PLAIN,
     "powerquant": replace(PLAIN, family="power", exponent="network"),
     "search": Recipe(),
-    "nupes": Recipe(phases=(Phase("network", "straight", codes=1e-2, steps=500),)),
+    "nupes": Recipe(phases=(END_TO_END,)),
     "adaround": replace(PLAIN, phases=(replace(ADAROUND, unit="layer", activations=False),)),
     "brecq": replace(PLAIN, phases=(ADAROUND,)),
     "qdrop": replace(PLAIN, phases=(replace(ADAROUND, drop=0.5),)),
@@ -111,7 +118,7 @@ def make_recipe(
         raise InputError(f"method must be a name or a Recipe, not {type(method).__name__}")
     if codebook not in (None, "power", "uniform"):
         raise InputError(f"codebook must be 'power' or 'uniform', not {codebook!r}")
-    recipe = method if codebook is None else replace(method, family=codebook)
+    recipe = method if codebook is None else replace(method, family=codebook, tables=False)
     return restrict(recipe if cell is None else replace(recipe, cell=cell), codebook == "power")
 
 

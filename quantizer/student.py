@@ -154,6 +154,8 @@ class SoftWeight(nn.Module):
     def __init__(self, weight: np.ndarray, code: WeightCode, learn_exponent: bool) -> None:
         super().__init__()
         self.levels = UnitLevels(code.codebook, learn_exponent)
+        self.rate = len(self.levels) / 16
+        """Learning rate of positions beside that of 4-bit codes: the share of the range counts."""
         self.alive = code.scale > 0
         scale = np.where(self.alive, code.scale, 1.0) * self.levels.top
         self.log_scale = nn.Parameter(
@@ -218,6 +220,7 @@ class AdaRoundWeight(SoftWeight):
 
     def __init__(self, weight: np.ndarray, code: WeightCode, learn_exponent: bool) -> None:
         super().__init__(weight, code, learn_exponent)
+        self.rate = 1.0
         with torch.no_grad():
             below = self.position.floor().clamp(max=len(self.levels) - 2)
             self.register_buffer("below", below)

@@ -18,8 +18,8 @@ first."""
 REFINEMENT = (0.05, 0.025)
 """Steps of the finer searches around the best exponent."""
 
-MIDRISE_BITS = 3
-"""Most bits at which levels without a zero are tried: at 2 bits a zero costs one level of four."""
+MIDRISE_BITS = 4
+"""Most bits at which levels without a zero are tried: one more, of four at 2 bits, of 16 at 4."""
 
 WEIGHT_LMAX = 127
 """Outermost level of power weights."""
@@ -35,7 +35,7 @@ def choose_weights(
     """Return the codebook of a layer's weights (g, n, k), and their codes.
 
     The exponent of a power codebook minimises the output error summed over channels, unless it is
-    given, by the caller or by the cells: coarse grid, then refined. At 2 and 3 bits mid-rise levels
+    given, by the caller or by the cells: coarse grid, then refined. Up to 4 bits mid-rise levels
     are tried too, where cells hold them.
     """
     solver = compose(*(STEPS[name] for name in recipe.steps))

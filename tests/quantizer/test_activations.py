@@ -13,7 +13,9 @@ from nupes.quantizer.activations import (
     offset_uniform,
     two_sided_power,
 )
+from nupes.quantizer.recipe import Recipe
 
+POWER, UNIFORM = Recipe(tables=False), Recipe(family="uniform")
 RNG = np.random.default_rng(0)
 LAPLACE = RNG.laplace(size=5000)
 
@@ -36,11 +38,15 @@ def test_sample_error_is_the_mean_squared_error(bits: int, scale: float, seed: i
 
 @pytest.mark.parametrize("bits", range(2, 9))
 @pytest.mark.parametrize("signed", [False, True])
-@pytest.mark.parametrize("family", ["power", "uniform"])
+@pytest.mark.parametrize(
+    ("family", "tables"), [("power", False), ("power", True), ("uniform", False)]
+)
 @pytest.mark.parametrize("magnitude", [1e-6, 1.0, 1e6])
-def test_search_is_sound(bits: int, signed: bool, family: str, magnitude: float) -> None:
+def test_search_is_sound(
+    bits: int, signed: bool, family: str, tables: bool, magnitude: float
+) -> None:
     values = magnitude * (LAPLACE if signed else np.maximum(LAPLACE, 0))
-    code = choose_activations(values, bits, family, signed)
+    code = choose_activations(values, bits, signed, Recipe(family=family, tables=tables))
     assert code.codebook.bits == bits
     assert 0 in code.codebook.levels
     assert (code.codebook.levels[0] < 0) == signed
@@ -53,8 +59,8 @@ def test_search_is_sound(bits: int, signed: bool, family: str, magnitude: float)
 @pytest.mark.parametrize("bits", [3, 4, 5])
 def test_power_beats_uniform_on_heavy_tails(bits: int) -> None:
     values = np.maximum(LAPLACE, 0)
-    power = choose_activations(values, bits, "power", False)
-    uniform = choose_activations(values, bits, "uniform", False)
+    power = choose_activations(values, bits, False, POWER)
+    uniform = choose_activations(values, bits, False, UNIFORM)
     assert power.error < 0.85 * uniform.error
     assert power.exponent is not None
     assert 0.3 < power.exponent < 0.9
@@ -62,14 +68,15 @@ def test_power_beats_uniform_on_heavy_tails(bits: int) -> None:
 
 
 def test_eight_bits_are_uniform() -> None:
-    assert choose_activations(LAPLACE, 8, "power", True).exponent is None
+    assert choose_activations(LAPLACE, 8, True, Recipe()).exponent is None
 
 
 @pytest.mark.parametrize("bits", [3, 4, 6])
-def test_a_short_negative_tail_gets_few_codes(bits: int) -> None:
+@pytest.mark.parametrize("recipe", [POWER, Recipe()])
+def test_a_short_negative_tail_gets_few_codes(bits: int, recipe: Recipe) -> None:
     values = RNG.normal(size=5000) * 2
     values = values / (1 + np.exp(-values))
-    levels = choose_activations(values, bits, "power", True).codebook.levels
+    levels = choose_activations(values, bits, True, recipe).codebook.levels
     assert 0 < (levels < 0).sum() < (levels > 0).sum()
 
 
@@ -84,7 +91,7 @@ def test_signed_families_hold_zero_and_fit(bits: int, data: st.DataObject, expon
 @pytest.mark.parametrize("values", [np.zeros(10), np.array([])])
 @pytest.mark.parametrize("signed", [False, True])
 def test_nothing_but_zeros(values: np.ndarray, signed: bool) -> None:
-    code = choose_activations(values, 4, "power", signed)
+    code = choose_activations(values, 4, signed, Recipe())
     assert code.scale > 0
     assert 0 in code.codebook.levels
 
