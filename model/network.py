@@ -45,7 +45,8 @@ CHUNK_PIXELS = 1 << 13
 """Input pixels that run at a time on one core: keeps patches in its cache, changes no value."""
 
 BLAS = Lock()
-"""Held while chunks run on all cores: the BLAS has one thread in each of them, process-wide."""
+"""Held while a network runs. Its BLAS has one thread, process-wide: products are small, and threads
+that wait for the next one would keep a core busy."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,10 +194,11 @@ class IntegerNetwork:
         chunks = [batch[i : i + step] for i in range(0, len(batch), step)]
         if not chunks:
             return np.zeros((0, *self.output_shape), np.int16)
-        if len(chunks) == 1:
-            return work(chunks[0])
-        with BLAS, blas_threads().limit(limits=1), ThreadPoolExecutor(os.cpu_count()) as pool:
-            return np.concatenate(list(pool.map(work, chunks)))
+        with BLAS, blas_threads().limit(limits=1):
+            if len(chunks) == 1:
+                return work(chunks[0])
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                return np.concatenate(list(pool.map(work, chunks)))
 
     def trace(self, codes: np.ndarray) -> Iterator[tuple[Layer, np.ndarray]]:
         """Yield each layer with what it stores: codes (b, h, w, c), or ``y`` (b, h, w, n) for the

@@ -45,6 +45,10 @@ class Search:
     exact: dict[str, Tensor] = field(default_factory=dict)
     rounded: dict[str, Tensor] = field(default_factory=dict)
 
+    def importance(self, name: str) -> np.ndarray | None:
+        """Return what weighs the channels of a tensor, if its output errors count."""
+        return self.sensitivity[name] if self.recipe.output_cost else None
+
     def store(self, name: str, code: TensorCode, exact: Tensor, real: Tensor) -> None:
         """Register a tensor with its float values, and the ones that ``real`` rounds to."""
         self.choices.tensors[name] = code
@@ -114,7 +118,7 @@ def choose_input(search: Search, inputs: Tensor) -> None:
     else:
         cost = output_cost(network, name, values) if search.recipe.output_cost else None
         signed = bool(values.min() < 0)
-        importance = search.sensitivity[name]
+        importance = search.importance(name)
         code = choose_activations(
             values.numpy(), bits, signed, search.recipe, cost, search.exponent, importance
         )
@@ -199,7 +203,7 @@ def choose_output(search: Search, stage: Stage, exact: Tensor, rounded: Tensor) 
     cost = None
     if recipe.output_cost and bits < 8:
         cost = output_cost(search.network, stage.name, rounded)
-    importance = search.sensitivity[stage.name]
+    importance = search.importance(stage.name)
     return choose_activations(
         exact.numpy(), bits, stage.low < 0, recipe, cost, search.exponent, importance
     )
