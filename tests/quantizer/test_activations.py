@@ -5,15 +5,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nupes.model.cells import holds
 from nupes.model.codebook import Codebook
 from nupes.quantizer.activations import (
     Sample,
+    TensorCode,
     choose_activations,
     fixed_range,
     offset_uniform,
+    place_levels,
     two_sided_power,
 )
-from nupes.quantizer.recipe import Recipe
+from nupes.quantizer.recipe import Recipe, make_recipe
+from nupes.rtl.config import ArrayConfig
 
 POWER, UNIFORM = Recipe(tables=False), Recipe(family="uniform")
 RNG = np.random.default_rng(0)
@@ -34,6 +38,61 @@ def test_sample_error_is_the_mean_squared_error(bits: int, scale: float, seed: i
     codebook = offset_uniform(bits, 2 ** (bits - 1))
     expected = brute_force(values, codebook, scale)
     assert Sample(values).error(codebook, scale) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+@given(st.integers(0, 2**31), st.integers(2, 5), st.booleans())
+def test_levels_move_to_less_error_and_zero_stays(seed: int, bits: int, weighed: bool) -> None:
+    generator = np.random.default_rng(seed)
+    values = generator.laplace(size=(50, 4, 3, 3)) * generator.uniform(0.1, 2, (4, 1, 1))
+    sample = Sample(values, generator.uniform(0.1, 3, 4) if weighed else None)
+    start = TensorCode(offset_uniform(bits, 2 ** (bits - 1) - 1), 3.0 / 2**bits, None)
+    placed = place_levels(sample, start, bits)
+    # Levels are rounded to steps of 1/255 of the largest.
+    before = sample.error(start.codebook, start.scale)
+    assert placed.error <= before + (placed.scale / 2) ** 2
+    assert 0 in placed.codebook.levels
+    assert np.abs(placed.codebook.levels).max() == 255
+    means = [
+        np.mean(sample.values[placed.codebook.nearest(sample.values / placed.scale) == code])
+        for code, level in enumerate(placed.codebook.levels)
+        if level != 0
+    ]
+    if not weighed:
+        levels = placed.codebook.levels[placed.codebook.levels != 0] * placed.scale
+        np.testing.assert_allclose(means, levels, atol=0.05 * np.abs(levels).max())
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4])
+@pytest.mark.parametrize("signed", [False, True])
+def test_levels_of_any_place_beat_powers(bits: int, signed: bool) -> None:
+    values = LAPLACE if signed else np.maximum(LAPLACE, 0)
+    power = choose_activations(values, bits, signed, POWER)
+    placed = choose_activations(values, bits, signed, Recipe())
+    assert placed.codebook.family == "table"
+    assert placed.error < 0.97 * power.error
+
+
+def test_channels_that_matter_get_the_levels() -> None:
+    values = np.stack([np.abs(LAPLACE), 20 + RNG.normal(size=5000)], 1)[..., None, None]
+    counts = [
+        (
+            choose_activations(values, 3, False, Recipe(), None, None, importance).codebook.levels
+            < 100
+        ).sum()
+        for importance in (np.array([1e-4, 1.0]), np.array([1.0, 1e-4]))
+    ]
+    assert counts[0] < counts[1]
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4])
+@pytest.mark.parametrize("cell", ["uniform", "square", "pair", "decode"])
+@pytest.mark.parametrize("low", [0.0, -0.3, -10.0])
+def test_cells_hold_what_is_chosen(bits: int, cell: str, low: float) -> None:
+    recipe = make_recipe("search", cell=cell)
+    values = np.maximum(LAPLACE, low)
+    codebook = choose_activations(values, bits, low < 0, recipe).codebook
+    kind = ArrayConfig(4, 4, code_bits=bits, mac=cell).cell
+    assert holds(kind, codebook.levels, weight=False)
 
 
 @pytest.mark.parametrize("bits", range(2, 9))
