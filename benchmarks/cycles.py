@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 import nupes
 from benchmarks.pretrained import load_pretrained
 from nupes.commands.compile import loss_table
+from nupes.console import print_table
 from nupes.inputs import parse_array
 from nupes.model.operators import Conv
 
@@ -107,19 +107,16 @@ def main(
     layers: Annotated[bool, typer.Option(help="Print every layer's bounds and losses.")] = False,
 ) -> None:
     """Print exact cycles of published networks."""
-    console = Console(soft_wrap=True, highlight=False)
     rows = []
     for name in networks.split(","):
         rows += measure(name, data, arrays.split(","), residual_bits)
-    console.print(summary(rows))
-    console.print()
-    console.print(f"3x3 convolutions of at least {WIDE} channels, the worst layer")
-    console.print(busy(rows))
+    print_table(summary(rows))
+    print(f"\n3x3 convolutions of at least {WIDE} channels, the worst layer")
+    print_table(busy(rows))
     if layers:
         for name, ends, size, program in rows:
-            console.print()
-            console.print(f"{name}, {ends}, {size}")
-            console.print(loss_table(program))
+            print(f"\n{name}, {ends}, {size}")
+            print_table(loss_table(program))
 
 
 if __name__ == "__main__":

@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from nupes.commands.options import Array, Json
-from nupes.console import Reporter, print_json, print_text
+from nupes.console import Reporter, print_json, print_table, print_text
 from nupes.inputs import parse_array
 
 __all__ = ["area"]
@@ -84,6 +83,6 @@ def area(
     if json:
         print_json(result)
         return
-    Console(soft_wrap=True, highlight=False).print(table)
+    print_table(table)
     if fmax:
         print_text(f"ECP5, cells and edge decoders: {result['fmax_mhz']:.1f} MHz")

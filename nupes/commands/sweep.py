@@ -13,7 +13,7 @@ from nupes.commands.options import Json, Network
 from nupes.compiler.program import check_latency
 from nupes.compiler.sweep import Point, grid, pareto
 from nupes.compiler.sweep import sweep as sweep_network
-from nupes.console import Reporter, print_json
+from nupes.console import Reporter, print_json, print_table
 from nupes.model.artifact import load
 from nupes.model.errors import InputError
 from nupes.rtl.config import ArrayConfig
@@ -148,7 +148,7 @@ def sweep(
     console = Console(soft_wrap=True, highlight=False)
     fitting = [point for point in points if not point.refusal]
     shown = sorted(fitting, key=lambda p: p.costs) if every else front
-    console.print(point_table(shown, bool(luts)))
+    print_table(point_table(shown, bool(luts)))
     console.print(f"{len(front)} of {len(points)} arrays are beaten by no other")
     refusals = {point.refusal: point.array for point in points if point.refusal}
     if refusals:
