@@ -237,11 +237,11 @@ def parameter_groups(
     weights: list[Any] = list(student.weights.values())
     tensors = [module for name, module in student.tensors.items() if name not in fixed]
     learned = weights + (tensors if phase.activations else [])
-    exponents = [module.levels.exponent for module in learned]
+    levels = [parameter for module in learned for parameter in module.levels.parameters()]
     groups = [
         *({"params": [weight.position], "lr": phase.codes * weight.rate} for weight in weights),
         {"params": [module.log_scale for module in learned], "lr": phase.scales},
-        {"params": [a for a in exponents if a is not None], "lr": phase.exponents},
+        {"params": levels, "lr": phase.exponents},
         {"params": list(student.bias.values()), "lr": phase.biases},
     ]
     return [group for group in groups if group["params"] and group["lr"] > 0]

@@ -242,36 +242,34 @@ class AdaRoundWeight(SoftWeight):
 
 
 class RoundToLevels(torch.autograd.Function):
-    """Round to the nearest level; gradients pass straight through inside the range.
+    """Round to the nearest of levels ``l``, in units of the outermost one, times ``scale``;
+    gradients pass straight through inside the range.
 
-    With ``q`` the rounded value: ``dq/dx = 1`` inside the range and 0 beyond; ``dq/ds = (q - x) /
-    s`` inside and ``q / s`` beyond (LSQ, Esser et al., arXiv 1902.08153); ``dq/da = -(q / a) ln |q
-    / s|``, the move of the level itself, as for weights. For the squared error against x the last
-    is exact, because x rounds to its nearest level.
+    With ``q`` the rounded value: ``dq/dx = 1`` inside the range and 0 beyond; ``dq/dscale = (q - x)
+    / scale`` inside and ``q / scale`` beyond (LSQ, Esser et al., arXiv 1902.08153); ``dq/dl =
+    scale`` for the level that it is. For the squared error against x the last is exact, because x
+    rounds to its nearest level. ``levels`` are ``l`` as integers in ``low..high``.
     """
 
     @staticmethod
     def forward(
-        ctx, x: Tensor, scale: Tensor, exponent: Tensor | None, levels: Tensor, low: int, high: int
+        ctx, x: Tensor, scale: Tensor, unit: Tensor, levels: Tensor, low: int, high: int
     ) -> Tensor:
         step = scale / max(-low, high)
         nearest = cell_levels(levels, low, high)
         cells = find_cells(x, step, low, high)
-        rounded = look_up((levels * step)[nearest], cells)
-        ctx.save_for_backward(x, rounded, cells, levels * step, nearest, scale, exponent)
-        return rounded
+        ctx.save_for_backward(x, cells, levels * step, nearest, scale)
+        return look_up((levels * step)[nearest], cells)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
-        x, rounded, cells, levels, nearest, scale, exponent = ctx.saved_tensors
+        x, cells, levels, nearest, scale = ctx.saved_tensors
         passed = grad.masked_fill((x < levels[0]) | (x > levels[-1]), 0)
-        slope = (dot(grad, rounded) - dot(passed, x)) / scale
-        bend = None
-        if exponent is not None:
-            rate = -torch.xlogy(levels, (levels.abs() / scale).clamp_min(1e-9)) / exponent
-            bend = dot(grad, look_up(rate[nearest], cells))
-        return passed, slope, bend, None, None, None
+        by_cell = grad.new_zeros(len(nearest)).index_add(0, cells.flatten(), grad.flatten())
+        by_level = torch.zeros_like(levels).index_add(0, nearest, by_cell)
+        slope = (dot(by_level, levels) - dot(passed, x)) / scale
+        return passed, slope, by_level * scale, None, None, None
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
@@ -291,11 +289,11 @@ class SoftActivation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x`` rounded to the levels."""
-        with torch.no_grad():
-            levels = torch.round(self.levels() * self.levels.top)
+        unit = self.levels()
+        levels = torch.round(unit.detach() * self.levels.top)
         top = int(self.levels.top)
         low = -top if self.signed else 0
-        return RoundToLevels.apply(x, self.log_scale.exp(), self.levels.exponent, levels, low, top)
+        return RoundToLevels.apply(x, self.log_scale.exp(), unit, levels, low, top)
 
     def harden(self) -> TensorCode:
         """Return the code learned."""
