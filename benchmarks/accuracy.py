@@ -2,9 +2,10 @@
 
     python -m benchmarks.accuracy --data DIR [--networks resnet8 dscnn] [--methods nupes rtn]
 
-Every cell is the *integer* network: top-1 on all test samples, the number of predictions that
-differ from the float network's, the difference in correct predictions with its paired standard
-error, and the time that quantization took. Cells are kept in ``accuracy.json`` as soon as they are
+Every cell is the *integer* network: top-1 on all test samples, the difference in correct
+predictions from the float network with its paired standard error, the number of predictions that
+differ, the squared error of the outputs (which has less noise than counts of predictions), and the
+time that quantization took. Cells are kept in ``accuracy.json`` as soon as they are
 done, and an interrupted run goes on where it stopped; ``accuracy.md`` is the table. The networks
 are kept beside them.
 """
@@ -50,8 +51,9 @@ AUGMENTED = "nupes, augmented"
 
 LONGER = replace(METHODS["nupes"], phases=(replace(END_TO_END, steps=1200),))
 
-SEARCH = METHODS["search"]
-PLAIN = METHODS["rtn"]
+PLAIN, SEARCH, NUPES = METHODS["rtn"], METHODS["search"], METHODS["nupes"]
+POWER = replace(SEARCH, tables=False, equalize=False)
+SOFT = Phase("layer", "soft")
 ABLATION: dict[str, Recipe] = {
     "round to nearest, uniform": PLAIN,
     "+ power, exponents by weight error": replace(PLAIN, family="power"),
@@ -59,22 +61,20 @@ ABLATION: dict[str, Recipe] = {
     "+ activations by output error": replace(
         PLAIN, family="power", metric="output", output_cost=True
     ),
-    "+ bias correction": replace(SEARCH, steps=(), compensate=False),
-    "+ gptq": replace(SEARCH, steps=("gptq", "refit"), compensate=False),
-    "+ coordinate descent": replace(SEARCH, compensate=False),
-    "+ compensation": SEARCH,
-    "+ learned codes": replace(
-        SEARCH, phases=(Phase("layer", "soft", exponents=0, activations=False),)
-    ),
-    "+ learned exponents": replace(SEARCH, phases=(Phase("layer", "soft", activations=False),)),
-    "+ learned activations": replace(SEARCH, phases=(Phase("layer", "soft"),)),
-    "+ blocks": replace(SEARCH, phases=(Phase("block", "soft"),)),
-    "+ blocks, then network": replace(
-        SEARCH, phases=(Phase("block", "soft"), *METHODS["nupes"].phases)
-    ),
-    "+ network": METHODS["nupes"],
-    "floor and ceil only": replace(SEARCH, phases=(Phase("block", "adaround"),)),
-    "uniform, all steps": replace(METHODS["nupes"], family="uniform"),
+    "+ bias correction": replace(POWER, steps=(), compensate=False),
+    "+ gptq": replace(POWER, steps=("gptq", "refit"), compensate=False),
+    "+ coordinate descent": replace(POWER, compensate=False),
+    "+ compensation": POWER,
+    "+ equalization": replace(SEARCH, tables=False),
+    "+ activations of any levels": SEARCH,
+    "+ learned codes": replace(SEARCH, phases=(replace(SOFT, exponents=0, activations=False),)),
+    "+ learned exponents": replace(SEARCH, phases=(replace(SOFT, activations=False),)),
+    "+ learned activations": replace(SEARCH, phases=(SOFT,)),
+    "+ blocks": replace(SEARCH, phases=(replace(SOFT, unit="block"),)),
+    "+ network": NUPES,
+    "blocks, floor and ceil only": replace(SEARCH, phases=(Phase("block", "adaround"),)),
+    "all steps, powers only": replace(NUPES, tables=False),
+    "all steps, uniform": replace(NUPES, family="uniform"),
 }
 """Rows of the ablation, each one step more than the row above."""
 
@@ -94,21 +94,23 @@ class Cell:
     """Standard error of ``lost``, paired over samples."""
     changed: int
     """Predictions that differ from the float network's."""
+    noise: float
+    """Mean squared error of the outputs, per cent of the variance of the float network's."""
     seconds: float
     """Wall time of the quantization."""
 
 
-def predictions_of(network: Pretrained) -> np.ndarray:
-    """Return the float network's classes."""
+def outputs_of(network: Pretrained) -> np.ndarray:
+    """Return the float network's outputs (n, classes)."""
     with torch.no_grad():
         batches = torch.from_numpy(network.images).split(250)
-        return torch.cat([network.module(batch) for batch in batches]).argmax(1).numpy()
+        return torch.cat([network.module(batch) for batch in batches]).flatten(1).numpy()
 
 
 def quantize(
     network: Pretrained, method: str, column: str, folder: Path
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function from images to the classes of an integer network, which is saved."""
+    """Return a function from images to the outputs of an integer network, which is saved."""
     scheme, options = SCHEMES[column]
     if column in DATA_FREE:
         data, shape = None, tuple(network.calibration.shape[1:])
@@ -124,7 +126,7 @@ def quantize(
     )
     name = re.sub(r"\W+", "-", f"{network.name} {method} {column}")
     integer.save(folder / f"{name}.safetensors")
-    return lambda images: integer(images).reshape(len(images), -1).argmax(1)
+    return lambda images: integer(images).reshape(len(images), -1)
 
 
 def measure(
@@ -140,8 +142,9 @@ def measure(
     else:
         predict = quantize(network, method, column, folder)
     seconds = time.monotonic() - started
-    found = predict(network.images)
-    difference = (expected == network.labels).astype(float) - (found == network.labels)
+    outputs = predict(network.images)
+    classes, found = expected.argmax(1), outputs.argmax(1)
+    difference = (classes == network.labels).astype(float) - (found == network.labels)
     return Cell(
         network.name,
         method,
@@ -149,7 +152,8 @@ def measure(
         accuracy=round(100 * float((found == network.labels).mean()), 2),
         lost=round(100 * float(difference.mean()), 2),
         error=round(100 * float(difference.std() / np.sqrt(len(difference))), 2),
-        changed=int((found != expected).sum()),
+        changed=int((found != classes).sum()),
+        noise=round(100 * float(np.square(outputs - expected).mean() / expected.var()), 3),
         seconds=round(seconds, 1),
     )
 
@@ -168,7 +172,7 @@ def table(cells: list[Cell], network: str, floating: float, methods: list[str]) 
     lines = [
         (
             f"**{network}**, float {floating:.2f} %: top-1; points lost and their paired standard "
-            "error; predictions changed and seconds"
+            "error; predictions changed, error of the outputs; seconds"
         ),
         "",
         f"| method | {' | '.join(columns)} |",
@@ -180,7 +184,7 @@ def table(cells: list[Cell], network: str, floating: float, methods: list[str]) 
             cell = chosen.get((method, column))
             row.append(
                 f"{cell.accuracy:.1f}<br>{cell.lost:+.1f} ± {cell.error:.1f}<br>"
-                f"{cell.changed}; {cell.seconds:.0f} s"
+                f"{cell.changed}; {cell.noise:.2g} %<br>{cell.seconds:.0f} s"
                 if cell
                 else "-"
             )
@@ -213,8 +217,8 @@ def main() -> None:
         task = bar.add_task("quantizing", total=len(networks) * len(methods) * len(schemes))
         for name in networks:
             network = load_pretrained(name, arguments.data)
-            expected = predictions_of(network)
-            floating[name] = 100 * float((expected == network.labels).mean())
+            expected = outputs_of(network)
+            floating[name] = 100 * float((expected.argmax(1) == network.labels).mean())
             for column in schemes:
                 for method in methods:
                     bar.update(task, description=f"{name} {column} {method}")

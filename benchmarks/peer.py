@@ -33,7 +33,7 @@ RANGE_IMAGES = 256
 def quantize_brevitas(
     module: nn.Module, weight_bits: int, activation_bits: int, images: np.ndarray, ends: int
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function from images (n, c, h, w) to classes (n,)."""
+    """Return a function from images (n, c, h, w) to outputs (n, classes)."""
     warnings.simplefilter("ignore")
     from brevitas.graph.calibrate import bias_correction_mode, calibration_mode
     from brevitas.graph.quantize import layerwise_quantize, preprocess_for_quantize
@@ -57,7 +57,7 @@ def quantize_brevitas(
     learn_rounding(model, data)
     with bias_correction_mode(model):
         run(model, data)
-    return lambda images: run(model.eval(), torch.from_numpy(images)).argmax(1).numpy()
+    return lambda images: run(model.eval(), torch.from_numpy(images)).numpy()
 
 
 @torch.no_grad()
