@@ -64,7 +64,7 @@ def requantize(
     y += bias
     y >>= shift
     y += residual
-    return np.clip(y, *Y_RANGE, out=y).astype(np.int16)
+    return saturate(y, 16).astype(np.int16)
 
 
 def encode(y: np.ndarray, thresholds: np.ndarray, codes: np.ndarray) -> np.ndarray:

@@ -39,7 +39,10 @@ def test_requantize(acc: int, mult: int, bias: int, shift: int, residual: int) -
         np.array([acc], np.int32), np.array([mult]), np.array([bias]), np.array([shift]), residual
     )
     assert got.dtype == np.int16
-    assert got.tolist() == [reference.requantize(acc, mult, bias, shift, residual)]
+    want = reference.requantize(acc, mult, bias, shift, residual)
+    assert got.tolist() == [want]
+    numbers = map(np.int64, (acc, mult, bias, shift, residual))
+    assert requantize(*numbers) == want
 
 
 @pytest.mark.parametrize("shift", range(1, 32))
