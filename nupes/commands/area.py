@@ -37,9 +37,9 @@ def area(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Synthesize the parts of an accelerator with Yosys, minutes; results are kept.
+    """Synthesize the parts of an accelerator with Yosys.
 
-    LUTs include those used as memory (lutram). Parts meet at registers, so they add up. Gates are
+    Takes minutes; results are kept. LUTs include those used as memory (lutram). Parts meet at registers, so they add up. Gates are
     without the bits of memories.
     Needs the extra [bold]area[/]: pip install "nupes\\[area]".
 
