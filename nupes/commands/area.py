@@ -39,8 +39,8 @@ def area(
 ) -> None:
     """Synthesize the parts of an accelerator with Yosys.
 
-    Takes minutes; results are kept. LUTs include those used as memory (lutram). Parts meet at registers, so they add up. Gates are
-    without the bits of memories.
+    Takes minutes; results are kept. Parts meet at registers, so they add up. LUTs include those
+    used as memory (lutram); gates are without the bits of memories.
     Needs the extra [bold]area[/]: pip install "nupes\\[area]".
 
     [bold]Examples[/]
