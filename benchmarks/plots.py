@@ -10,6 +10,7 @@ its layers, the third the levels of some layers over the histogram of their floa
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -136,8 +137,10 @@ def main() -> None:
             if arguments.data is None:
                 parser.error("--network needs --data")
             source = load_pretrained(arguments.network, arguments.data)
+            # Equalized weights would not be those of the module.
+            recipe = replace(METHODS[arguments.method], equalize=False)
             qnet = nupes.quantize(
-                source.module, arguments.scheme, source.calibration, method=arguments.method
+                source.module, arguments.scheme, source.calibration, method=recipe
             )
             figures["exponents"] = plot_exponents(qnet.metadata["layers"])
             figures["levels"] = plot_levels(weights_of(source), qnet)
