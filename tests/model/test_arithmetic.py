@@ -41,8 +41,8 @@ def test_requantize(acc: int, mult: int, bias: int, shift: int, residual: int) -
     assert got.dtype == np.int16
     want = reference.requantize(acc, mult, bias, shift, residual)
     assert got.tolist() == [want]
-    numbers = map(np.int64, (acc, mult, bias, shift, residual))
-    assert requantize(*numbers) == want
+    acc0, mult0, bias0, shift0 = (np.array(value, np.int64) for value in (acc, mult, bias, shift))
+    assert requantize(acc0, mult0, bias0, shift0, residual) == want
 
 
 @pytest.mark.parametrize("shift", range(1, 32))
