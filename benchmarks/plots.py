@@ -19,6 +19,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import nupes
+from benchmarks.accuracy import SCHEMES
 from benchmarks.pretrained import NETWORKS, Pretrained, load_pretrained
 from nupes.model.network import IntegerNetwork
 from nupes.model.operators import Conv
@@ -47,7 +48,7 @@ def plot_accuracy(report: dict) -> Figure:
     methods = list(dict.fromkeys(cell["method"] for cell in cells))
     for axis, network in zip(axes, networks, strict=True):
         own = [cell for cell in cells if cell["network"] == network]
-        schemes = list(dict.fromkeys(cell["scheme"] for cell in own))
+        schemes = [name for name in SCHEMES if any(cell["scheme"] == name for cell in own)]
         for index, method in enumerate(methods):
             found = {cell["scheme"]: cell for cell in own if cell["method"] == method}
             # Side by side, so that error bars do not hide one another.
@@ -73,7 +74,8 @@ def plot_accuracy(report: dict) -> Figure:
 
 
 def plot_exponents(layers: list[dict]) -> Figure:
-    """Return the exponents of weights and activations, layer by layer; 1 is uniform."""
+    """Return the exponents of weights, and of activations that have one, layer by layer; 1 is
+    uniform."""
     figure = Figure(figsize=(max(5.0, 0.32 * len(layers)), 3.2), layout="constrained")
     axis = figure.subplots()
     for kind, marker in (("weights", "o"), ("activations", "s")):
@@ -87,7 +89,7 @@ def plot_exponents(layers: list[dict]) -> Figure:
     axis.axhline(1, color="grey", linewidth=0.6)
     axis.set_xticks(range(len(layers)), [layer["name"] for layer in layers], rotation=90)
     axis.set_ylabel("power exponent")
-    axis.legend(frameon=False)
+    axis.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     return figure
 
 
