@@ -1,6 +1,6 @@
 """What other tools compute from an exported network, compared with the integer network.
 
-    python -m benchmarks.interchange --data DIR [--network resnet8] [--codebook power]
+    python -m benchmarks.interchange --data DIR [--network resnet8] [--codebook uniform]
 
 Every result of every image must be equal to the last bit; the exit status is 1 if one is not. ONNX
 runs in ONNX Runtime, QONNX (uniform codebooks alone) in the executor of the qonnx package, the
@@ -91,7 +91,9 @@ def packed_bytes(network: nupes.IntegerNetwork, path: Path) -> tuple[int, int]:
 def main(
     data: Annotated[Path, typer.Option(help="Directory with the weights and data.")],
     network: Annotated[str, typer.Option(help="resnet8, resnet20 or dscnn.")] = "resnet8",
-    codebook: Annotated[str, typer.Option(help="power or uniform.")] = "power",
+    codebook: Annotated[
+        str, typer.Option(help="power or uniform; the method's own if none is named.")
+    ] = "",
     scheme: Annotated[str, typer.Option(help="WxAy.")] = "W4A4",
     images: Annotated[int, typer.Option(help="Images for ONNX Runtime.")] = 1000,
     firmware: Annotated[int, typer.Option(help="Images for the firmware.")] = 100,
@@ -103,7 +105,7 @@ def main(
         trained.module,
         scheme,
         trained.calibration[:CALIBRATION],
-        codebook=codebook,  # pyright: ignore[reportArgumentType] - checked by quantize
+        codebook=codebook or None,  # pyright: ignore[reportArgumentType] - checked by quantize
         method="search",
     )
     formats = {"onnx": (onnx_runner, images), "firmware": (firmware_runner, firmware)}
@@ -123,7 +125,7 @@ def main(
         file = (folder / "net.safetensors").stat().st_size
     floats = 4 * sum(layer.op.codes.size for layer in integer.layers if isinstance(layer.op, Conv))
     console = Console(soft_wrap=True, highlight=False)
-    console.print(f"{network} {scheme}, {codebook} codebooks")
+    console.print(f"{network} {scheme}, {codebook or 'its own'} codebooks")
     console.print(table)
     console.print(
         f"weights: {promised:,} bytes by their bits, {stored:,} in the artifact of {file:,}, "
