@@ -1,5 +1,7 @@
 """How much a rounding error in one channel of a tensor matters to those who read it."""
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,13 +16,18 @@ __all__ = ["channel_sensitivity", "sample_maps"]
 IMAGES = 256
 """Images of which a sample has at most so many."""
 
+VALUES = 1 << 28
+"""Values that the tensors of a sample have at most together, however large the network."""
+
 LEAST = 1e-6
 """Least sensitivity of a channel, as a fraction of its tensor's largest."""
 
 
 def sample_maps(network: FusedNetwork, inputs: Tensor) -> Maps:
     """Return every tensor of the float network, for images evenly spread over the inputs."""
-    picks = torch.linspace(0, len(inputs) - 1, min(IMAGES, len(inputs))).long()
+    size = inputs[0].numel() + sum(math.prod(stage.shape) for stage in network.stages)
+    count = max(1, min(IMAGES, len(inputs), VALUES // size))
+    picks = torch.linspace(0, len(inputs) - 1, count).long()
     return run_float(network.stages, {network.input.name: network.scale_input(inputs[picks])})
 
 

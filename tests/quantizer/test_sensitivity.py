@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from nupes.quantizer import sensitivity
 from nupes.quantizer.capture import capture, export_module
 from nupes.quantizer.forward import run_float
 from nupes.quantizer.fuse import FusedNetwork, fuse
@@ -47,6 +48,15 @@ def test_every_channel_has_one(name: str) -> None:
         assert values.shape == (maps[tensor].shape[1],)
         assert np.isfinite(values).all()
         assert (values > 0).all()
+
+
+def test_a_sample_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = fused(make("conv"))
+    size = 3 * 10 * 9 + sum(int(np.prod(stage.shape)) for stage in network.stages)
+    monkeypatch.setattr(sensitivity, "VALUES", 5 * size)
+    assert len(sample_maps(network, X)[network.input.name]) == 5
+    monkeypatch.setattr(sensitivity, "VALUES", 1)
+    assert len(sample_maps(network, X)[network.input.name]) == 1
 
 
 def test_a_sample_is_spread_over_the_inputs() -> None:
