@@ -7,12 +7,17 @@ import numpy as np
 
 from nupes.model.cells import codebook_rule
 from nupes.model.codebook import Codebook, make_codebook, table_codebook
+from nupes.quantizer.levels import (
+    UNSIGNED_LMAX,
+    fits_squares,
+    make_levels,
+    offset_uniform,
+    reach,
+)
 from nupes.quantizer.recipe import Recipe
+from nupes.quantizer.sample import Sample
 
 __all__ = ["Cost", "TensorCode", "choose_activations", "fixed_range"]
-
-SAMPLE = 100_000
-"""Values of a tensor that the search looks at."""
 
 CLIPS = np.geomspace(0.1, 1.0, 32)
 """Clipping points tried, as fractions of the largest magnitude."""
@@ -26,12 +31,6 @@ REFINEMENT = (0.05, 0.025)
 MOVES = ((1.2, 0.1), (1.06, 0.05))
 """Factors of the clipping point and steps of the exponent in the search for the least cost."""
 
-LLOYD_STEPS = 100
-"""Most steps that levels of any place move."""
-
-UNSIGNED_LMAX = 255
-SIGNED_LMAX = 127
-
 
 @dataclass(frozen=True, eq=False)
 class TensorCode:
@@ -41,79 +40,6 @@ class TensorCode:
     scale: float
     exponent: float | None
     error: float = 0.0
-
-
-class Sample:
-    """A sorted sample of a tensor's non-zero values and its prefix sums, so that the error of a
-    codebook costs one search per level. ``importance`` (c,) weighs the channels, axis 1."""
-
-    def __init__(self, values: np.ndarray, importance: np.ndarray | None = None) -> None:
-        values = np.asarray(values)
-        shape = (-1,) + (1,) * (values.ndim - 2)
-        weights = np.ones(1) if importance is None else importance.reshape(shape)
-        weights = np.broadcast_to((weights / weights.mean()).astype(np.float32), values.shape)
-        chosen = values != 0
-        flat, weights = values[chosen], weights[chosen]
-        if len(flat) > SAMPLE:
-            drawn = np.random.default_rng(0).integers(0, len(flat), SAMPLE)
-            drawn = np.concatenate([[flat.argmin(), flat.argmax()], drawn])
-            flat, weights = flat[drawn], weights[drawn]
-        order = np.argsort(flat)
-        self.values = flat[order].astype(np.float64)
-        self.low = float(self.values[0]) if len(flat) else 0.0
-        self.high = float(self.values[-1]) if len(flat) else 0.0
-        weights = weights[order].astype(np.float64)
-        self.weights = np.concatenate([[0], np.cumsum(weights)])
-        self.sums = np.concatenate([[0], np.cumsum(weights * self.values)])
-        self.squares = float((weights * np.square(self.values)).sum())
-
-    def assign(self, level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the weight and the weighted sum of the values that are nearest to each level."""
-        bounds = np.searchsorted(self.values, (level[1:] + level[:-1]) / 2)
-        bounds = np.concatenate([[0], bounds, [len(self.values)]])
-        return np.diff(self.weights[bounds]), np.diff(self.sums[bounds])
-
-    def error(self, codebook: Codebook, scale: float) -> float:
-        """Return the mean squared error of rounding the sample to the codebook."""
-        level = codebook.levels * scale
-        weights, sums = self.assign(level)
-        total = self.squares - 2 * (level * sums).sum() + (level**2 * weights).sum()
-        return max(float(total), 0.0) / max(float(self.weights[-1]), 1e-9)
-
-    def place(self, level: np.ndarray) -> np.ndarray:
-        """Return sorted real levels moved to where the error is least nearby: each to the mean of
-        the values that are nearest to it, again and again; 0 stays, where tensors have most values.
-
-        Source: Lloyd, Least Squares Quantization in PCM, 1982, method I.
-        """
-        for _ in range(LLOYD_STEPS):
-            weights, sums = self.assign(level)
-            means = np.where(weights > 0, sums / np.where(weights > 0, weights, 1), level)
-            moved = np.where(level == 0, 0.0, means)
-            if np.allclose(moved, level, rtol=0, atol=1e-4 * np.abs(level).max()):
-                break
-            level = moved
-        return level
-
-
-def two_sided_power(bits: int, below: int, exponent: float, lmax: int | None = None) -> Codebook:
-    """Return power levels with ``below`` steps under zero and the rest above.
-
-    ``L[k] = sign(k) * round(lmax * (|k| / q) ** (1 / a))`` for k in ``-below..q``, ``q = 2**bits -
-    1 - below``: the power codebook for a bell with one long side (SiLU, GELU), zero included.
-    """
-    steps = 2**bits - 1 - below
-    if lmax is None:
-        lmax = UNSIGNED_LMAX if below <= steps else SIGNED_LMAX
-    index = np.arange(-below, steps + 1)
-    ratio = (np.abs(index) / max(steps, 1)) ** (1 / exponent)
-    levels = np.unique(np.sign(index) * np.floor(lmax * ratio + 0.5)).astype(np.int64)
-    return Codebook(levels[levels >= -UNSIGNED_LMAX], bits, "table", True, lmax, exponent)
-
-
-def offset_uniform(bits: int, below: int) -> Codebook:
-    """Return the uniform levels ``-below..2**bits - 1 - below``."""
-    return table_codebook(np.arange(-below, 2**bits - below), bits)
 
 
 def fixed_range(low: float, high: float, bits: int) -> TensorCode:
@@ -244,11 +170,6 @@ class CostSearch:
                 return
 
 
-def reach(codebook: Codebook) -> float:
-    """Return the largest magnitude of the levels."""
-    return float(np.abs(codebook.levels).max())
-
-
 def choose_splits(sample: Sample, bits: int) -> list[int]:
     """Return numbers of codes below zero worth trying: half, and shares that follow the range."""
     low, high = -sample.low, sample.high
@@ -258,31 +179,6 @@ def choose_splits(sample: Sample, bits: int) -> list[int]:
     share = round((2**bits - 1) * low / (low + high)) if high > 0 else 2**bits - 1
     around = {half, half + 1, share - 1, share, share + 1, (share + half) // 2}
     return sorted(value for value in around if 1 <= value <= 2**bits - 2)
-
-
-def fits_squares(bits: int, below: int) -> bool:
-    """Return whether the squares of all steps on both sides of zero are levels."""
-    above = 2**bits - 1 - below
-    return below == above - 1 or max(below, above) ** 2 <= UNSIGNED_LMAX
-
-
-def make_levels(
-    bits: int, signed: bool, below: int, exponent: float | None, squares: bool = False
-) -> Codebook:
-    """Return the codebook of one candidate; with ``squares`` each side ends at its number of steps
-    squared."""
-    if exponent is None:
-        if not signed:
-            return make_codebook("uniform", bits, signed=False)
-        if below == 2 ** (bits - 1) - 1 and bits < 8:
-            return make_codebook("uniform", bits, signed=True)
-        return offset_uniform(bits, below)
-    above = 2**bits - 1 - below
-    if not signed:
-        return make_codebook("power", bits, False, above**2 if squares else UNSIGNED_LMAX, exponent)
-    if below == above - 1:
-        return make_codebook("power", bits, True, below**2 if squares else SIGNED_LMAX, exponent)
-    return two_sided_power(bits, below, exponent, above**2 if squares else None)
 
 
 def best_clip(

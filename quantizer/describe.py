@@ -7,10 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nupes.model.operators import MaxPool
 from nupes.quantizer.activations import TensorCode
 from nupes.quantizer.choices import Choices, WeightCode, round_values
-from nupes.quantizer.evaluate import apply_function, apply_operator, column
+from nupes.quantizer.forward import run_float, run_quantized
 from nupes.quantizer.fuse import FusedNetwork
 from nupes.quantizer.graph import Convolution
 
@@ -20,7 +19,6 @@ IMAGES = 64
 """Images on which outputs are compared."""
 
 
-@torch.no_grad()
 def describe(network: FusedNetwork, inputs: Tensor, choices: Choices) -> list[dict[str, Any]]:
     """Return one entry per layer, the input's first: its name; of its ``weights`` and of the
     ``activations`` that it stores bits, family and exponent; ``sqnr`` values in dB, of its weights
@@ -29,29 +27,20 @@ def describe(network: FusedNetwork, inputs: Tensor, choices: Choices) -> list[di
     """
     picks = torch.linspace(0, len(inputs) - 1, min(IMAGES, len(inputs))).long()
     name = network.input.name
-    exact = {name: network.scale_input(inputs[picks])}
-    rounded = {name: round_values(exact[name], choices.tensors[name])}
+    images = {name: network.scale_input(inputs[picks])}
+    exact = run_float(network.stages, images)
+    real = run_quantized(network.stages, choices, images)
     report = [{"name": name, "activations": describe_tensor(choices.tensors[name])}]
     for stage in network.stages:
         entry: dict[str, Any] = {"name": stage.name}
-        weight = None
         if isinstance(stage.op, Convolution):
-            code = choices.weights[stage.name]
-            entry["weights"] = describe_weights(stage.op.weight, code)
-            weight = code.real
-        y = apply_operator(stage, exact[stage.source])
-        y_rounded = apply_operator(stage, rounded[stage.source], weight)
-        if not isinstance(stage.op, MaxPool):
-            y, y_rounded = y + column(stage.bias), y_rounded + column(choices.bias[stage.name])
-            if stage.residual is not None:
-                y, y_rounded = y + exact[stage.residual], y_rounded + rounded[stage.residual]
-            y, y_rounded = apply_function(stage, y), apply_function(stage, y_rounded)
+            entry["weights"] = describe_weights(stage.op.weight, choices.weights[stage.name])
+        values = real[stage.name]
         if stage.name in choices.tensors:
-            y_rounded = round_values(y_rounded, choices.tensors[stage.name])
+            values = round_values(values, choices.tensors[stage.name])
             if not stage.copies_codes:
                 entry["activations"] = describe_tensor(choices.tensors[stage.name])
-        entry["sqnr"] = decibels(y.numpy(), y_rounded.numpy())
-        exact[stage.name], rounded[stage.name] = y, y_rounded
+        entry["sqnr"] = decibels(exact[stage.name].numpy(), values.numpy())
         report.append(entry)
     return report
 

@@ -212,8 +212,8 @@ def learn_unit(
             aims = pick(run_float(unit, maps), target)
         loss = loss_of(student(maps, sharpness(done), phase.drop, generator), aims, power)
         if phase.rounding == "adaround" and done > 0.2:
-            power_of = SHARPNESS[0] + (SHARPNESS[1] - SHARPNESS[0]) * (done - 0.2) / 0.8
-            loss = loss + PENALTY / unit[-1].shape[2] * student.penalty(power_of)
+            steepness = SHARPNESS[0] + (SHARPNESS[1] - SHARPNESS[0]) * (done - 0.2) / 0.8
+            loss = loss + PENALTY / unit[-1].shape[2] * student.penalty(steepness)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -135,7 +135,17 @@ def quantize(
     name = getattr(augment, "__qualname__", augment)
     owner = fingerprint(version("nupes"), network, plan, recipe, repair, inputs.numpy(), name)
     kept = Checkpoint(None if checkpoint is None else Path(checkpoint), owner)
-    choices = run(network, inputs, plan, recipe, repair, augment, place, kept, progress)
+    choices = run(
+        network,
+        inputs,
+        plan,
+        recipe,
+        kept,
+        repair=repair,
+        augment=augment,
+        device=place,
+        progress=progress,
+    )
     metadata = {
         "scheme": str(parsed),
         "ends": ends,
@@ -155,10 +165,11 @@ def run(
     inputs: Tensor,
     plan: BitPlan,
     recipe: Recipe,
+    kept: Checkpoint,
+    *,
     repair: bool,
     augment: Augment | None,
     device: torch.device,
-    kept: Checkpoint,
     progress: Callable[[str, int, int], None] | None,
 ) -> Choices:
     """Return the choices of a recipe: search, then learning, phase after phase.

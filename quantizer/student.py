@@ -22,11 +22,12 @@ from torch.nn import functional as F
 
 from nupes.model.codebook import Codebook, make_codebook
 from nupes.model.operators import MaxPool
-from nupes.quantizer.activations import TensorCode, make_levels
+from nupes.quantizer.activations import TensorCode
 from nupes.quantizer.choices import Choices, WeightCode
 from nupes.quantizer.evaluate import apply_function, apply_operator, column, pad_map
 from nupes.quantizer.fuse import FusedNetwork, Stage
 from nupes.quantizer.graph import Convolution
+from nupes.quantizer.levels import make_levels
 from nupes.quantizer.rounding import cell_levels, find_cells, look_up
 
 __all__ = [

@@ -1,13 +1,21 @@
-"""How close an integer network is to the module that it came from."""
+"""How close an integer network is to the module that it came from, and a codebook to values."""
 
 import numpy as np
 import torch
 from torch import nn
 
+from nupes.model.codebook import Codebook
 from nupes.model.network import IntegerNetwork
 from nupes.quantizer import quantize
 
-__all__ = ["images", "module_output", "quantize_and_compare", "randomize_norms", "signal_to_noise"]
+__all__ = [
+    "images",
+    "module_output",
+    "quantize_and_compare",
+    "randomize_norms",
+    "rounding_error",
+    "signal_to_noise",
+]
 
 
 def images(*shape: int, low: float = -1.0, high: float = 1.0, seed: int = 0) -> np.ndarray:
@@ -54,3 +62,11 @@ def quantize_and_compare(
     expected, found = module_output(module, x[half:]), network(x[half:])
     assert found.shape == expected.shape
     return network, signal_to_noise(expected, found)
+
+
+def rounding_error(values: np.ndarray, codebook: Codebook, scale: float) -> float:
+    """Return the mean squared error of the non-zero values."""
+    values = values[values != 0]
+    return float(
+        np.square(values - scale * codebook.levels[codebook.nearest(values / scale)]).mean()
+    )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nupes.model.arithmetic import Y_RANGE, encode
 from nupes.model.codebook import Codebook, make_codebook
 from nupes.model.errors import UnsupportedError
-from nupes.quantizer.activations import offset_uniform, two_sided_power
+from nupes.quantizer.levels import offset_uniform, two_sided_power
 from nupes.quantizer.pointwise import (
     FUNCTIONS,
     IDENTITY,

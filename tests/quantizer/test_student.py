@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nupes.model.codebook import Codebook, make_codebook, table_codebook
-from nupes.quantizer.activations import TensorCode, make_levels
+from nupes.quantizer.activations import TensorCode
 from nupes.quantizer.choices import WeightCode, round_values
+from nupes.quantizer.levels import make_levels
 from nupes.quantizer.student import (
     AdaRoundWeight,
     SoftActivation,
