@@ -71,8 +71,8 @@ def choose_activations(
     exponent: float | None = None,
     importance: np.ndarray | None = None,
 ) -> TensorCode:
-    """Return the codebook and scale of values (n, c, ...) of least cost; without a cost, of least
-    mean squared error on a sample of them, channels weighed by ``importance`` (c,).
+    """Return the codebook and scale of values of least cost; without a cost, of least mean squared
+    error on a sample of them, weighed by ``importance``, which broadcasts to them.
 
     Eight bits, and the uniform family, take uniform levels; a power's exponent may be given, or be
     fixed by the cells that must hold the levels; where both are free, levels of any place compete.

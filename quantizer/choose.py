@@ -20,34 +20,28 @@ from nupes.quantizer.fuse import FusedNetwork, Stage
 from nupes.quantizer.graph import Convolution
 from nupes.quantizer.moments import compensate, input_moments
 from nupes.quantizer.recipe import Recipe
-from nupes.quantizer.sensitivity import channel_sensitivity, sample_maps
+from nupes.quantizer.sensitivity import Sensitivity, measure_sensitivity
 from nupes.quantizer.weights import choose_weights, network_exponent
 
 __all__ = ["choose"]
-
-COST_IMAGES = 32
-"""Images on which activation codes are compared by what they cost the outputs."""
 
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(eq=False)
 class Search:
-    """The state of the search; ``exact`` and ``rounded`` are values of live tensors."""
+    """The state of the search; ``exact`` and ``rounded`` are values of live tensors. Without
+    ``sensitivity`` tensors are judged by their own error."""
 
     network: FusedNetwork
     plan: BitPlan
     recipe: Recipe
     repair: bool
-    sensitivity: dict[str, np.ndarray]
+    sensitivity: Sensitivity | None
     exponent: float | None = None
     choices: Choices = field(default_factory=Choices)
     exact: dict[str, Tensor] = field(default_factory=dict)
     rounded: dict[str, Tensor] = field(default_factory=dict)
-
-    def importance(self, name: str) -> np.ndarray | None:
-        """Return what weighs the channels of a tensor, if its output errors count."""
-        return self.sensitivity[name] if self.recipe.output_cost else None
 
     def store(self, name: str, code: TensorCode, exact: Tensor, real: Tensor) -> None:
         """Register a tensor with its float values, and the ones that ``real`` rounds to."""
@@ -76,7 +70,7 @@ def choose(
     With ``repair`` each batch-normalised value is shifted and scaled to the statistics that its
     batch norm promises, so that made-up inputs give the ranges of real ones.
     """
-    sensitivity = channel_sensitivity(network, sample_maps(network, inputs))
+    sensitivity = measure_sensitivity(network, inputs) if recipe.output_cost else None
     search = Search(network, plan, recipe, repair, sensitivity)
     search.choices = Choices() if start is None else start.copy()
     if recipe.family == "power" and recipe.exponent == "network":
@@ -116,12 +110,7 @@ def choose_input(search: Search, inputs: Tensor) -> None:
     elif bits == 8 or search.recipe.family == "uniform":
         code = fixed_range(float(values.min()), float(values.max()), bits)
     else:
-        cost = output_cost(network, name, values) if search.recipe.output_cost else None
-        signed = bool(values.min() < 0)
-        importance = search.importance(name)
-        code = choose_activations(
-            values.numpy(), bits, signed, search.recipe, cost, search.exponent, importance
-        )
+        code = choose_tensor(search, name, bits, bool(values.min() < 0), values, values)
     search.store(name, code, values, values)
 
 
@@ -199,36 +188,43 @@ def choose_output(search: Search, stage: Stage, exact: Tensor, rounded: Tensor) 
         return search.choices.tensors[stage.source]
     if stage.name in search.choices.tensors:
         return search.choices.tensors[stage.name]
-    recipe, bits = search.recipe, search.plan.tensors[stage.name]
-    cost = None
-    if recipe.output_cost and bits < 8:
-        cost = output_cost(search.network, stage.name, rounded)
-    importance = search.importance(stage.name)
-    return choose_activations(
-        exact.numpy(), bits, stage.low < 0, recipe, cost, search.exponent, importance
-    )
+    bits = search.plan.tensors[stage.name]
+    return choose_tensor(search, stage.name, bits, stage.low < 0, exact, rounded)
 
 
-def output_cost(network: FusedNetwork, name: str, values: Tensor) -> Cost:
-    """Return what the code of a stored tensor costs: the variance of the error that it causes in
-    each reader's pre-activation, relative to that pre-activation's own variance, summed."""
-    picks = torch.linspace(0, len(values) - 1, min(len(values), COST_IMAGES)).long()
-    sample = values[picks]
-    readers = []
+def choose_tensor(
+    search: Search, name: str, bits: int, signed: bool, exact: Tensor, rounded: Tensor
+) -> TensorCode:
+    """Return the code of a stored tensor by what it costs the network's outputs, if they count."""
+    recipe, sensitivity = search.recipe, search.sensitivity
+    if sensitivity is None:
+        return choose_activations(exact.numpy(), bits, signed, recipe, exponent=search.exponent)
+    cost = output_cost(search.network, name, rounded, sensitivity) if bits < 8 else None
+    values, importance = exact[sensitivity.images].numpy(), sensitivity.stored[name].numpy()
+    return choose_activations(values, bits, signed, recipe, cost, search.exponent, importance)
+
+
+def output_cost(network: FusedNetwork, name: str, values: Tensor, sensitivity: Sensitivity) -> Cost:
+    """Return what the code of a stored tensor costs: the squared error that it causes in each
+    reader's pre-activation, the channels' means taken out, weighed by what the network's outputs
+    make of it."""
+    readers: list[tuple[Callable[[Tensor], Tensor], Tensor]] = []
     for stage in network.readers()[name]:
+        weight = sensitivity.before[stage.name]
         if stage.source == name:
-            readers.append((lambda x, stage=stage: apply_operator(stage, x)))
+            readers.append(((lambda x, stage=stage: apply_operator(stage, x)), weight))
         if stage.residual == name:
-            readers.append(lambda x: x)
-    expected = [apply(sample) for apply in readers]
-    power = [float(y.var((0, 2, 3)).mean()) or 1.0 for y in expected]
+            readers.append((lambda x: x, weight))
+    sample = values[sensitivity.images[: len(next(iter(sensitivity.before.values())))]]
+    expected = [apply(sample) for apply, _ in readers]
 
     def cost(code: TensorCode) -> float:
         rounded = round_values(sample, code)
-        noise = [
-            float((apply(rounded) - y).var((0, 2, 3)).mean())
-            for apply, y in zip(readers, expected, strict=True)
-        ]
-        return sum(one / whole for one, whole in zip(noise, power, strict=True))
+        total = 0.0
+        for (apply, weight), y in zip(readers, expected, strict=True):
+            error = apply(rounded) - y
+            error -= error.mean((0, 2, 3), keepdim=True)
+            total += float((error.square() * weight).sum())
+        return total
 
     return cost

@@ -14,9 +14,10 @@ import numpy as np
 from torch import Tensor
 
 from nupes.model.operators import Select
+from nupes.quantizer.forward import run_float
 from nupes.quantizer.fuse import FusedNetwork, Stage
 from nupes.quantizer.graph import Convolution
-from nupes.quantizer.sensitivity import channel_sensitivity, sample_maps
+from nupes.quantizer.sensitivity import measure_sensitivity
 
 __all__ = ["channel_classes", "equalize", "rescale"]
 
@@ -119,14 +120,15 @@ def equalize(network: FusedNetwork, inputs: Tensor, bits: dict[str, int]) -> Fus
     than 8 ``bits`` are looked at.
     """
     classes = channel_classes(network)
-    maps = sample_maps(network, inputs)
+    sensitivity = measure_sensitivity(network, inputs)
+    sample = network.scale_input(inputs[sensitivity.images])
     sums: dict[int, list[float]] = {}
-    for name, sensitivity in channel_sensitivity(network, maps).items():
+    for name, values in run_float(network.stages, {network.input.name: sample}).items():
         if bits.get(name, 8) == 8:
             continue
-        size = maps[name].square().mean((0, 2, 3)).sqrt().double().numpy()
+        size = values.square().mean((0, 2, 3)).sqrt().double().numpy()
         size = np.maximum(size, LEAST * size.max() or 1.0)
-        ratios = np.log(size) - np.log(sensitivity) / 2
+        ratios = np.log(size) - np.log(sensitivity.of_channels(name)) / 2
         for index, ratio in zip(classes[name], ratios - ratios.mean(), strict=True):
             sums.setdefault(int(index), []).append(float(ratio))
     factor = {index: np.exp(np.mean(values) / 2) for index, values in sums.items()}

@@ -19,9 +19,9 @@ Maps = dict[str, Tensor]
 """Tensors (b, c, h, w) by name."""
 
 
-@torch.no_grad()
-def run_float(stages: Sequence[Stage], inputs: Maps) -> Maps:
-    """Return what stages of the float network give, from such tensors of stages before."""
+def run_float(stages: Sequence[Stage], inputs: Maps, before: Maps | None = None) -> Maps:
+    """Return what stages of the float network give, from such tensors of stages before; keep in
+    ``before`` what each gives before its function."""
     real = dict(inputs)
     for stage in stages:
         y = apply_operator(stage, real[stage.source])
@@ -29,8 +29,9 @@ def run_float(stages: Sequence[Stage], inputs: Maps) -> Maps:
             y = y + column(stage.bias, y.device)
             if stage.residual is not None:
                 y = y + real[stage.residual]
-            y = apply_function(stage, y)
-        real[stage.name] = y
+        if before is not None:
+            before[stage.name] = y
+        real[stage.name] = y if isinstance(stage.op, MaxPool) else apply_function(stage, y)
     return real
 
 

@@ -15,13 +15,14 @@ LLOYD_STEPS = 100
 
 class Sample:
     """A sorted sample of a tensor's non-zero values and its prefix sums, so that the error of a
-    codebook costs one search per level. ``importance`` (c,) weighs the channels, axis 1."""
+    codebook costs one search per level. ``importance`` weighs the values."""
 
     def __init__(self, values: np.ndarray, importance: np.ndarray | None = None) -> None:
         values = np.asarray(values)
-        shape = (-1,) + (1,) * (values.ndim - 2)
-        weights = np.ones(1) if importance is None else importance.reshape(shape)
-        weights = np.broadcast_to((weights / weights.mean()).astype(np.float32), values.shape)
+        weights = np.ones(1, np.float32)
+        if importance is not None and importance.max(initial=0) > 0:
+            weights = importance / importance.max()
+        weights = np.broadcast_to(weights, values.shape)
         chosen = values != 0
         flat, weights = values[chosen], weights[chosen]
         if len(flat) > SAMPLE:

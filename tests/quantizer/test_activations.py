@@ -27,7 +27,7 @@ LAPLACE = RNG.laplace(size=5000)
 def test_levels_move_to_less_error_and_zero_stays(seed: int, bits: int, weighed: bool) -> None:
     generator = np.random.default_rng(seed)
     values = generator.laplace(size=(50, 4, 3, 3)) * generator.uniform(0.1, 2, (4, 1, 1))
-    sample = Sample(values, generator.uniform(0.1, 3, 4) if weighed else None)
+    sample = Sample(values, generator.uniform(0.1, 3, (4, 1, 1)) if weighed else None)
     start = TensorCode(offset_uniform(bits, 2 ** (bits - 1) - 1), 3.0 / 2**bits, None)
     placed = place_levels(sample, start, bits)
     # Levels are rounded to steps of 1/255 of the largest.
@@ -55,14 +55,14 @@ def test_levels_of_any_place_beat_powers(bits: int, signed: bool) -> None:
     assert placed.error < 0.97 * power.error
 
 
-def test_channels_that_matter_get_the_levels() -> None:
+def test_values_that_matter_get_the_levels() -> None:
     values = np.stack([np.abs(LAPLACE), 20 + RNG.normal(size=5000)], 1)[..., None, None]
     counts = [
         (
             choose_activations(values, 3, False, Recipe(), None, None, importance).codebook.levels
             < 100
         ).sum()
-        for importance in (np.array([1e-4, 1.0]), np.array([1.0, 1e-4]))
+        for importance in np.array([[1e-4, 1.0], [1.0, 1e-4]]).reshape(2, 1, 2, 1, 1)
     ]
     assert counts[0] < counts[1]
 

@@ -11,7 +11,7 @@ from nupes.quantizer.capture import capture, export_module
 from nupes.quantizer.equalize import channel_classes, equalize, rescale
 from nupes.quantizer.forward import run_float
 from nupes.quantizer.fuse import FusedNetwork, fuse
-from nupes.quantizer.sensitivity import channel_sensitivity, sample_maps
+from nupes.quantizer.sensitivity import measure_sensitivity
 from tests.networks import many
 from tests.quantizer.close import images
 from tests.quantizer.test_operators import MODULES, make
@@ -62,9 +62,10 @@ def test_any_factors_leave_the_network_the_same(name: str, data: st.DataObject) 
 
 def cost(network: FusedNetwork, name: str) -> float:
     """Return what an error that grows with a tensor costs its readers."""
-    maps = sample_maps(network, torch.from_numpy(X))
-    power = maps[name].square().mean((0, 2, 3)).numpy()
-    return float(power.sum() * channel_sensitivity(network, maps)[name].sum())
+    inputs = torch.from_numpy(X)
+    exact = run_float(network.stages, {network.input.name: network.scale_input(inputs)})
+    power = exact[name].square().mean((0, 2, 3)).numpy()
+    return float(power.sum() * measure_sensitivity(network, inputs).of_channels(name).sum())
 
 
 def uneven() -> nn.Sequential:

@@ -9,7 +9,7 @@ from nupes.quantizer import sensitivity
 from nupes.quantizer.capture import capture, export_module
 from nupes.quantizer.forward import run_float
 from nupes.quantizer.fuse import FusedNetwork, fuse
-from nupes.quantizer.sensitivity import channel_sensitivity, sample_maps
+from nupes.quantizer.sensitivity import measure_sensitivity
 from tests.quantizer.close import images
 from tests.quantizer.test_operators import MODULES, make
 
@@ -21,48 +21,70 @@ def fused(module: nn.Module) -> FusedNetwork:
     return fuse(capture(export_module(module, (2, 3, 10, 9))))
 
 
-@pytest.mark.parametrize("groups", [1, 2, 6])
-def test_errors_cost_what_it_says(groups: int) -> None:
+@pytest.mark.parametrize("where", ["stored", "before"])
+def test_errors_cost_what_it_says(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sensitivity, "DRAWS", 32)
     torch.manual_seed(0)
-    network = fused(nn.Sequential(nn.Conv2d(3, 6, 3), nn.Conv2d(6, 12, 3, groups=groups)).eval())
-    middle, last = network.stages
-    maps = sample_maps(network, X)
-    expected = channel_sensitivity(network, maps)[middle.name]
-    power = float(maps[last.name].var())
+    module = nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 8, 3, groups=2), nn.ReLU(), nn.Conv2d(8, 4, 3)
+    )
+    network = fused(module.eval())
+    middle, *later = network.stages
+    found = measure_sensitivity(network, X)
+    name, last = middle.name, network.stages[-1].name
+    before: dict[str, torch.Tensor] = {}
+    inputs = {network.input.name: network.scale_input(X[found.images])}
+    exact = run_float(network.stages, inputs, before)
+    weights = getattr(found, where)[name]
+    count = len(weights)
     generator = torch.Generator().manual_seed(0)
+    power = float(exact[last].var())
     for channel in range(6):
-        real = maps[middle.name].clone()
-        real[:, channel] += 0.1 * torch.randn(real[:, channel].shape, generator=generator)
-        error = run_float([last], {middle.name: real})[last.name] - maps[last.name]
-        found = float(error.square().mean((0, 2, 3)).sum()) / 0.01 / power
-        assert found == pytest.approx(expected[channel], rel=0.1)
+        error = torch.zeros_like(weights)
+        error[:, channel] = 1e-3 * torch.randn(error[:, channel].shape, generator=generator)
+        if where == "stored":
+            moved = exact[name][:count] + error
+        else:
+            moved = (before[name][:count] + error).relu()
+        outputs = run_float(later, {name: moved})[last] - exact[last][:count]
+        expected = float((error.square() * weights).sum()) / count
+        assert float(outputs.square().mean()) / power == pytest.approx(expected, rel=0.15)
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_every_channel_has_one(name: str) -> None:
+def test_every_value_has_one(name: str) -> None:
     network = fused(make(name))
-    maps = sample_maps(network, X)
-    found = channel_sensitivity(network, maps)
-    assert set(found) == set(maps)
-    for tensor, values in found.items():
-        assert values.shape == (maps[tensor].shape[1],)
-        assert np.isfinite(values).all()
-        assert (values > 0).all()
+    exact = run_float(network.stages, {network.input.name: network.scale_input(X)})
+    found = measure_sensitivity(network, X)
+    assert set(found.stored) == set(exact)
+    assert set(found.before) == {stage.name for stage in network.stages}
+    assert len(next(iter(found.before.values()))) == sensitivity.PART
+    for tensor, values in found.stored.items():
+        assert values.shape == exact[tensor].shape
+        assert (values >= 0).all()
+        channels = found.of_channels(tensor)
+        assert channels.shape == (values.shape[1],)
+        assert np.isfinite(channels).all()
+        assert (channels > 0).all()
 
 
 def test_a_sample_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     network = fused(make("conv"))
     size = 3 * 10 * 9 + sum(int(np.prod(stage.shape)) for stage in network.stages)
     monkeypatch.setattr(sensitivity, "VALUES", 5 * size)
-    assert len(sample_maps(network, X)[network.input.name]) == 5
+    assert len(measure_sensitivity(network, X).images) == 5
     monkeypatch.setattr(sensitivity, "VALUES", 1)
-    assert len(sample_maps(network, X)[network.input.name]) == 1
+    assert len(measure_sensitivity(network, X).images) == 1
 
 
-def test_a_sample_is_spread_over_the_inputs() -> None:
+@pytest.mark.parametrize("count", [1, 31, 33, 100, 1000])
+def test_every_part_of_a_sample_is_spread_over_the_inputs(count: int) -> None:
     network = fused(make("conv"))
-    inputs = torch.arange(1000.0).reshape(-1, 1, 1, 1).expand(-1, 3, 10, 9)
-    sample = sample_maps(network, inputs)[network.input.name]
-    assert len(sample) == 256
-    assert float(sample[0].max()) == 0
-    assert float(sample[-1].max()) == 999
+    found = measure_sensitivity(network, X[:1].expand(count, -1, -1, -1))
+    numbers = found.images.tolist()
+    assert len(set(numbers)) == len(numbers) == min(count, sensitivity.IMAGES)
+    assert sorted(numbers)[0] == 0
+    assert sorted(numbers)[-1] == count - 1
+    first = numbers[: len(next(iter(found.before.values())))]
+    assert first == sorted(first)
+    assert np.ptp([0, *first, count - 1]) - np.ptp(first) <= count / len(first)
