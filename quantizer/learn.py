@@ -104,11 +104,20 @@ def split_images(count: int) -> tuple[Tensor, Tensor]:
     return numbers[~held], (numbers[held] if held.any() else numbers)[:JUDGED]
 
 
-def loss_of(real: Maps, target: Maps, power: dict[str, float]) -> Tensor:
-    """Return the squared errors of maps, relative to the targets' variances ``power``, summed over
-    tensors."""
-    terms = [(real[name] - target[name]).square().mean() / power[name] for name in target]
-    return torch.stack(terms).sum()
+def losses_of(real: Maps, target: Maps, power: dict[str, float]) -> Tensor:
+    """Return for each image (b,) the squared errors of maps, relative to the targets' variances
+    ``power``, summed over tensors."""
+    terms = [
+        (real[name] - target[name]).square().flatten(1).mean(1) / power[name] for name in target
+    ]
+    return torch.stack(terms).sum(0)
+
+
+def is_better(before: Tensor, after: Tensor) -> bool:
+    """Return whether losses (b,) have become less by more than the standard error of the gain:
+    the best of several looks at chance is better, too."""
+    gain = before - after
+    return bool(gain.mean() > gain.std(unbiased=False) / len(gain) ** 0.5)
 
 
 def learn(
@@ -177,7 +186,7 @@ def learn_unit(
     fresh: Callable[[Tensor, torch.Generator], Maps] | None = None,
 ) -> Choices:
     """Return the choices with those of one unit learned, at the look at which they were best on
-    images that were not learned from, or as they were if that is better.
+    images that were not learned from, or as they were if that is no clear gain.
 
     ``fresh`` makes what the unit reads from the numbers of images, instead of ``inputs``.
     """
@@ -187,15 +196,16 @@ def learn_unit(
     seen, judged = split_images(len(next(iter(inputs.values()))))
     power = {name: float(values.var()) or 1.0 for name, values in target.items()}
 
-    def judge(choices: Choices) -> float:
+    def judge(choices: Choices) -> Tensor:
         maps = pick(inputs, needed, judged)
         found = in_chunks(partial(run_quantized, unit, choices), maps, list(target))
-        return float(loss_of(found, pick(target, target, judged), power))
+        return losses_of(found, pick(target, target, judged), power)
 
     # While rounding is still soft, hard codes say nothing yet.
     count = LOOKS if phase.rounding == "straight" else 1
     looks = {round(phase.steps * (look + 1) / count) for look in range(count)}
-    best = judge(choices), choices
+    start = judge(choices)
+    best = start.mean(), choices
     kind = KINDS[phase.rounding]
     student = Student(network, unit, choices, exponents=phase.exponents > 0, kind=kind)
     student.to(inputs[unit[0].source].device)
@@ -210,7 +220,8 @@ def learn_unit(
         else:
             maps = fresh(picks, generator)
             aims = pick(run_float(unit, maps), target)
-        loss = loss_of(student(maps, sharpness(done), phase.drop, generator), aims, power)
+        found = student(maps, sharpness(done), phase.drop, generator)
+        loss = losses_of(found, aims, power).mean()
         if phase.rounding == "adaround" and done > 0.2:
             steepness = SHARPNESS[0] + (SHARPNESS[1] - SHARPNESS[0]) * (done - 0.2) / 0.8
             loss = loss + PENALTY / unit[-1].shape[2] * student.penalty(steepness)
@@ -220,7 +231,9 @@ def learn_unit(
         schedule.step()
         if step + 1 in looks:
             learned = student.harden(choices)
-            best = min(best, (judge(learned), learned), key=lambda pair: pair[0])
+            losses = judge(learned)
+            if is_better(start, losses) and losses.mean() < best[0]:
+                best = losses.mean(), learned
         report(step + 1)
     return best[1]
 

@@ -18,7 +18,14 @@ from nupes.quantizer.choices import Choices
 from nupes.quantizer.choose import choose
 from nupes.quantizer.forward import run_float, run_quantized
 from nupes.quantizer.fuse import FusedNetwork, fuse
-from nupes.quantizer.learn import divide, learn, leaving, parameter_groups, split_images
+from nupes.quantizer.learn import (
+    divide,
+    is_better,
+    learn,
+    leaving,
+    parameter_groups,
+    split_images,
+)
 from nupes.quantizer.recipe import METHODS, Phase
 from nupes.quantizer.scheme import parse_scheme
 from nupes.quantizer.student import AdaRoundWeight, SoftWeight, Student, key
@@ -107,6 +114,21 @@ def test_what_does_not_help_is_not_kept(searched) -> None:
     wild = Phase("network", "straight", codes=100.0, scales=3.0, steps=3)
     learned = learn(network, inputs, choices, wild, seed=0)
     assert output_loss(network, inputs, learned) == output_loss(network, inputs, choices)
+
+
+@pytest.mark.parametrize(
+    ("gains", "better"),
+    [
+        ([0.0, 0.0], False),
+        ([-0.1, -0.2, -0.3], False),
+        ([0.1], True),
+        ([0.2, 0.1, 0.3], True),
+        ([9.0, -8.0, 1.0, -1.0], False),
+    ],
+)
+def test_a_gain_has_to_exceed_its_standard_error(gains: list[float], better: bool) -> None:
+    before = torch.full((len(gains),), 10.0)
+    assert is_better(before, before - torch.tensor(gains)) == better
 
 
 def test_a_phase_moves_only_what_it_should(searched) -> None:
