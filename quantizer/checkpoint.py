@@ -28,8 +28,8 @@ FORMAT = "nupes-checkpoint-1"
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """Choices, the pass that they come from (0 is the search, then the phases) and how many of its
-    stages or units are done."""
+    """Choices, the pass that they come from (0 is the search, then the phases, then the search on
+    all images) and how many of its stages or units are done."""
 
     step: int = 0
     done: int = 0
@@ -128,6 +128,7 @@ def describe_choices(choices: Choices, arrays: dict[str, np.ndarray]) -> dict[st
         "weights": weights,
         "bias": list(choices.bias),
         "reach": choices.reach,
+        "learned": choices.learned,
     }
 
 
@@ -144,6 +145,7 @@ def build_choices(data: dict[str, Any], arrays: dict[str, np.ndarray]) -> Choice
         },
         bias={name: arrays[f"bias/{name}"] for name in data["bias"]},
         reach=data["reach"],
+        learned=data["learned"],
     )
 
 

@@ -36,17 +36,24 @@ class Choices:
     """All choices by the names of stages and of the tensors that they store.
 
     ``bias`` (n,) is added to what an operator gives; ``reach`` is the largest pre-activation that
-    was seen.
+    was seen; ``learned`` says that not all of them are the search's.
     """
 
     tensors: dict[str, TensorCode] = field(default_factory=dict)
     weights: dict[str, WeightCode] = field(default_factory=dict)
     bias: dict[str, np.ndarray] = field(default_factory=dict)
     reach: dict[str, float] = field(default_factory=dict)
+    learned: bool = False
 
     def copy(self) -> "Choices":
         """Return a copy that can be changed; codes and arrays are shared."""
-        return Choices(dict(self.tensors), dict(self.weights), dict(self.bias), dict(self.reach))
+        return Choices(
+            dict(self.tensors),
+            dict(self.weights),
+            dict(self.bias),
+            dict(self.reach),
+            self.learned,
+        )
 
 
 def round_values(values: Tensor, code: TensorCode) -> Tensor:

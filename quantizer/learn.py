@@ -40,6 +40,9 @@ LOOKS = 5
 FEW = 50
 """Images that are few."""
 
+CLEAR = 2.0
+"""Standard errors that a gain must exceed: among several looks, one at chance is likely."""
+
 SHARPNESS = (20.0, 2.0)
 """First and last exponent of AdaRound's penalty, falling linearly after a fifth of the steps."""
 
@@ -114,10 +117,9 @@ def losses_of(real: Maps, target: Maps, power: dict[str, float]) -> Tensor:
 
 
 def is_better(before: Tensor, after: Tensor) -> bool:
-    """Return whether losses (b,) have become less by more than the standard error of the gain:
-    the best of several looks at chance is better, too."""
+    """Return whether losses (b,) have clearly become less."""
     gain = before - after
-    return bool(gain.mean() > gain.std(unbiased=False) / len(gain) ** 0.5)
+    return bool(gain.mean() > CLEAR * gain.std(unbiased=False) / len(gain) ** 0.5)
 
 
 def learn(

@@ -175,26 +175,28 @@ def run(
     """Return the choices of a recipe: search, then learning, phase after phase.
 
     Images that will judge learning are kept from the search as well: what had been fitted to them
-    would look better on them than it is.
+    would look better on them than it is. If nothing was learned, the search has them after all.
     """
     seen = split_images(len(inputs))[0] if recipe.phases else torch.arange(len(inputs))
     start = kept.load()
-    choices = start.choices
+    last = len(recipe.phases) + 1
 
     def keep(step: int, done: int, choices: Choices) -> None:
         kept.save(State(step, done, choices))
 
-    if start.step == 0:
-        choices = choose(
+    def search(step: int, images: Tensor) -> Choices:
+        return choose(
             network,
-            inputs[seen],
+            images,
             plan,
             recipe,
             repair=repair,
             progress=progress,
-            start=choices,
-            keep=partial(keep, 0),
+            start=start.choices if step == start.step else None,
+            keep=partial(keep, step),
         )
+
+    choices = search(0, inputs[seen]) if start.step == 0 else start.choices
     for step, phase in enumerate(recipe.phases, 1):
         if step >= start.step:
             choices = learn(
@@ -209,7 +211,9 @@ def run(
                 augment=augment,
                 device=device,
             )
-    return measure_reach(network, inputs, choices) if recipe.phases else choices
+    if choices.learned:
+        return measure_reach(network, inputs, choices)
+    return search(last, inputs) if len(seen) < len(inputs) else choices
 
 
 def find_device(device: torch.device | str | None) -> torch.device:

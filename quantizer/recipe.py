@@ -15,8 +15,7 @@ class Phase:
 
     A unit's target is what it gives in the float network; its loss the squared error relative to
     the target's variance, summed over the tensors that leave it. What was learned stays only if
-    that loss, with hard codes and on images that were held out, has become less by more than the
-    standard error of the gain.
+    that loss, with hard codes and on images that were held out, has become clearly less.
     """
 
     unit: Literal["layer", "block", "network"] = "block"

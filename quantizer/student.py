@@ -382,6 +382,7 @@ class Student(nn.Module):
     def harden(self, choices: Choices) -> Choices:
         """Return the choices with what has been learned in place of theirs."""
         learned = choices.copy()
+        learned.learned = True
         for stage in self.stages:
             name = key(stage.name)
             if name in self.weights:

@@ -111,6 +111,24 @@ def test_finished_layers_are_not_done_again(part: nn.Module, tmp_path: Path) -> 
     assert seen[0][1] > 6
 
 
+def test_if_nothing_is_learned_the_search_has_all_images(part: nn.Module, tmp_path: Path) -> None:
+    harm = Phase("network", "straight", codes=20.0, scales=3.0, steps=2)
+    recipe = replace(RECIPE, phases=(harm,))
+    path, x = tmp_path / "checkpoint", images(60, 2, 6, 6)
+    expected = quantize(part, "W3A3", x, method=replace(recipe, phases=()))
+    found = quantize(part, "W3A3", x, method=recipe)
+    # One search, two steps, and two stages of the other search.
+    progress = interrupt_after(6 + 2 + 2)
+    with pytest.raises(Interrupted):
+        quantize(part, "W3A3", x, method=recipe, checkpoint=path, progress=progress)
+    resumed = quantize(part, "W3A3", x, method=recipe, checkpoint=path)
+    files = [
+        replace(network, metadata={}).save(tmp_path / name).read_bytes()
+        for name, network in {"expected": expected, "found": found, "resumed": resumed}.items()
+    ]
+    assert files[0] == files[1] == files[2]
+
+
 def test_a_checkpoint_belongs_to_one_quantization(part: nn.Module, tmp_path: Path) -> None:
     path, x = tmp_path / "checkpoint", images(60, 2, 6, 6)
     with pytest.raises(Interrupted):
