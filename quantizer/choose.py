@@ -215,7 +215,7 @@ def output_cost(network: FusedNetwork, name: str, values: Tensor, sensitivity: S
             readers.append(((lambda x, stage=stage: apply_operator(stage, x)), weight))
         if stage.residual == name:
             readers.append((lambda x: x, weight))
-    sample = values[sensitivity.images[: len(next(iter(sensitivity.before.values())))]]
+    sample = values[sensitivity.first]
     expected = [apply(sample) for apply, _ in readers]
 
     def cost(code: TensorCode) -> float:

@@ -45,6 +45,11 @@ class Sensitivity:
     before: Maps
     """By what each stage gives before its function (p, c, h, w), for the first p images."""
 
+    @property
+    def first(self) -> Tensor:
+        """Numbers (p,) of the images of ``before``."""
+        return self.images[: len(next(iter(self.before.values())))]
+
     def of_channels(self, name: str) -> np.ndarray:
         """Return the mean (c,) over a tensor's channels, all positive."""
         values = self.stored[name].double().mean((0, 2, 3)).numpy()

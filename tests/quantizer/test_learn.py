@@ -124,9 +124,11 @@ def test_what_does_not_help_is_not_kept(searched) -> None:
         ([0.1], True),
         ([0.2, 0.1, 0.3], True),
         ([9.0, -8.0, 1.0, -1.0], False),
+        ([1.0, 0.0], False),  # 1.4 standard errors
+        ([2.0, 1.0, 1.0, 0.0], True),  # 2.8
     ],
 )
-def test_a_gain_has_to_exceed_its_standard_error(gains: list[float], better: bool) -> None:
+def test_a_gain_has_to_exceed_two_standard_errors(gains: list[float], better: bool) -> None:
     before = torch.full((len(gains),), 10.0)
     assert is_better(before, before - torch.tensor(gains)) == better
 

@@ -58,7 +58,7 @@ def test_every_value_has_one(name: str) -> None:
     found = measure_sensitivity(network, X)
     assert set(found.stored) == set(exact)
     assert set(found.before) == {stage.name for stage in network.stages}
-    assert len(next(iter(found.before.values()))) == sensitivity.PART
+    assert len(found.first) == sensitivity.PART
     for tensor, values in found.stored.items():
         assert values.shape == exact[tensor].shape
         assert (values >= 0).all()
@@ -85,6 +85,6 @@ def test_every_part_of_a_sample_is_spread_over_the_inputs(count: int) -> None:
     assert len(set(numbers)) == len(numbers) == min(count, sensitivity.IMAGES)
     assert sorted(numbers)[0] == 0
     assert sorted(numbers)[-1] == count - 1
-    first = numbers[: len(next(iter(found.before.values())))]
+    first = found.first.tolist()
     assert first == sorted(first)
     assert np.ptp([0, *first, count - 1]) - np.ptp(first) <= count / len(first)
