@@ -58,12 +58,13 @@ ABLATION: dict[str, Recipe] = {
     "round to nearest, uniform": PLAIN,
     "+ power, exponents by weight error": replace(PLAIN, family="power"),
     "+ weights by output error": replace(PLAIN, family="power", metric="output"),
-    "+ activations by output error": replace(
+    "+ errors by what outputs make of them": replace(
         PLAIN, family="power", metric="output", output_cost=True
     ),
-    "+ bias correction": replace(POWER, steps=(), compensate=False),
-    "+ gptq": replace(POWER, steps=("gptq", "refit"), compensate=False),
-    "+ coordinate descent": replace(POWER, compensate=False),
+    "+ bias correction": replace(POWER, steps=(), finish=(), compensate=False),
+    "+ gptq": replace(POWER, steps=("gptq", "refit"), finish=(), compensate=False),
+    "+ coordinate descent": replace(POWER, finish=(), compensate=False),
+    "+ other scales": replace(POWER, compensate=False),
     "+ compensation": POWER,
     "+ equalization": replace(SEARCH, tables=False),
     "+ activations of any levels": SEARCH,

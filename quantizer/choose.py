@@ -16,11 +16,16 @@ from nupes.quantizer.activations import Cost, TensorCode, choose_activations, fi
 from nupes.quantizer.bits import BitPlan
 from nupes.quantizer.choices import Choices, WeightCode, round_values
 from nupes.quantizer.evaluate import apply_function, apply_operator, column
+from nupes.quantizer.forward import Maps
 from nupes.quantizer.fuse import FusedNetwork, Stage
 from nupes.quantizer.graph import Convolution
 from nupes.quantizer.moments import compensate, input_moments
 from nupes.quantizer.recipe import Recipe
-from nupes.quantizer.sensitivity import Sensitivity, measure_sensitivity
+from nupes.quantizer.sensitivity import (
+    Sensitivity,
+    measure_importance,
+    measure_sensitivity,
+)
 from nupes.quantizer.weights import choose_weights, network_exponent
 
 __all__ = ["choose"]
@@ -31,13 +36,15 @@ Progress = Callable[[str, int, int], None]
 @dataclass(eq=False)
 class Search:
     """The state of the search; ``exact`` and ``rounded`` are values of live tensors. Without
-    ``sensitivity`` tensors are judged by their own error."""
+    ``sensitivity`` tensors are judged by their own error, and outputs of layers that have no
+    ``importance`` count equally."""
 
     network: FusedNetwork
     plan: BitPlan
     recipe: Recipe
     repair: bool
     sensitivity: Sensitivity | None
+    importance: Maps
     exponent: float | None = None
     choices: Choices = field(default_factory=Choices)
     exact: dict[str, Tensor] = field(default_factory=dict)
@@ -71,7 +78,8 @@ def choose(
     batch norm promises, so that made-up inputs give the ranges of real ones.
     """
     sensitivity = measure_sensitivity(network, inputs) if recipe.output_cost else None
-    search = Search(network, plan, recipe, repair, sensitivity)
+    importance = measure_importance(network, inputs) if recipe.output_cost else {}
+    search = Search(network, plan, recipe, repair, sensitivity, importance)
     search.choices = Choices() if start is None else start.copy()
     if recipe.family == "power" and recipe.exponent == "network":
         weights = {
@@ -162,7 +170,7 @@ def choose_codes(
     n = len(op.weight)
     grouped = op.weight.reshape(op.groups, n // op.groups, -1)
     bits = search.plan.weights[stage.name]
-    moments = input_moments(op, exact, rounded)
+    moments = input_moments(op, exact, rounded, search.importance.get(stage.name))
     target = compensate(grouped, moments) if search.recipe.compensate else grouped
     codebook, solution = choose_weights(target, moments.gram, bits, search.recipe, search.exponent)
     alive = np.abs(op.weight).reshape(n, -1).any(1)

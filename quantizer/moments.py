@@ -6,7 +6,8 @@ bias takes up the means), the mean squared error is
     E |W x - V q|^2 = tr(W F W') - 2 tr(W C V') + tr(V G V'),   G = E q q',  C = E x q',  F = E x x'
 
 which is least at ``V = W C G^-1``: rounding the weights to codes for the error ``(V - W C G^-1) G
-(V - W C G^-1)'`` makes up for the errors of the layers before.
+(V - W C G^-1)'`` makes up for the errors of the layers before. Means may be weighted: an output
+that matters more to the network counts more.
 """
 
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ ROWS = 1 << 15
 
 IMAGES = 16
 """Least number of images that they come from; a quarter of the pixels of each at most."""
+
+LEAST = 0.05
+"""Least weight of an output, relative to the mean."""
 
 DAMPING = 1e-4
 """Share of the mean moment that is added to each input's own."""
@@ -49,13 +53,18 @@ class Moments:
     samples: int
 
 
-def input_moments(op: Convolution, exact: Tensor, rounded: Tensor) -> Moments:
+def input_moments(
+    op: Convolution, exact: Tensor, rounded: Tensor, importance: Tensor | None = None
+) -> Moments:
     """Return the moments of a sample of what each output of a convolution reads, from its float and
-    its quantized input (b, c, h, w)."""
+    its quantized input (b, c, h, w); ``importance`` (b, g, oh, ow) weighs the outputs of each
+    group."""
     _, per_group, kh, kw = op.weight.shape
     # In units of the largest input: the choice of weights does not depend on the unit.
     unit = rounded.abs().max().clamp_min(torch.finfo(rounded.dtype).tiny)
     maps = [pad_map(x / unit, op.padding) for x in (exact, rounded)]
+    # Products of centred values lose nothing where channels hardly vary around a large mean.
+    maps = [x - x.mean((0, 2, 3), keepdim=True) for x in maps]
     area = [
         (maps[0].shape[2 + axis] - op.dilation[axis] * ((kh, kw)[axis] - 1) - 1) // op.stride[axis]
         + 1
@@ -71,15 +80,21 @@ def input_moments(op: Convolution, exact: Tensor, rounded: Tensor) -> Moments:
     shape = (op.groups, size, size) if full else (op.groups, size)
     gram, cross = (torch.zeros(shape, dtype=torch.float64) for _ in range(2))
     means = torch.zeros((2, op.groups, size), dtype=torch.float64)
+    total = torch.zeros(op.groups, dtype=torch.float64)
+    roots = None if importance is None else weigh_outputs(importance).sqrt().flatten(2)
     generator = torch.Generator().manual_seed(0)
     for chunk in picks.split(max(1, (1 << 23) // (area[0] * area[1] * size * op.groups))):
         chosen = torch.randperm(area[0] * area[1], generator=generator)[:pixels]
+        root = torch.ones(op.groups, 1, len(chunk) * pixels)
+        if roots is not None:
+            root = roots[chunk][:, :, chosen].transpose(0, 1).reshape(root.shape)
+        total += root.double().square().sum((1, 2))
         columns = []
         for index, values in enumerate(maps):
             patches = F.unfold(values[chunk], (kh, kw), op.dilation, 0, op.stride)[:, :, chosen]
             patches = patches.reshape(len(chunk), op.groups, size, pixels)
-            columns.append(patches.permute(1, 2, 0, 3).reshape(op.groups, size, -1))
-            means[index] += columns[-1].double().sum(2)
+            columns.append(patches.permute(1, 2, 0, 3).reshape(op.groups, size, -1) * root)
+            means[index] += (columns[-1].double() * root).sum(2)
         x, q = columns
         if full:
             gram += (q @ q.transpose(1, 2)).double()
@@ -87,12 +102,14 @@ def input_moments(op: Convolution, exact: Tensor, rounded: Tensor) -> Moments:
         else:
             gram += q.double().square().sum(2)
             cross += (x * q).double().sum(2)
-    means /= rows
+    means /= total[:, None]
     if full:
-        gram = gram / rows - means[1, :, :, None] * means[1, :, None, :]
-        cross = cross / rows - means[0, :, :, None] * means[1, :, None, :]
+        outer = means[:, :, :, None] * means[1, :, None, :]
+        gram = gram / total[:, None, None] - outer[1]
+        cross = cross / total[:, None, None] - outer[0]
     else:
-        gram, cross = gram / rows - means[1].square(), cross / rows - means[0] * means[1]
+        gram = gram / total[:, None] - means[1].square()
+        cross = cross / total[:, None] - means[0] * means[1]
     moments = Moments(gram.numpy(), cross.numpy(), rows)
     diagonal = np.einsum("gkk->gk", moments.gram) if full else moments.gram
     np.maximum(diagonal, 0, out=diagonal)
@@ -104,6 +121,14 @@ def input_moments(op: Convolution, exact: Tensor, rounded: Tensor) -> Moments:
     else:
         moments.cross[:] += added
     return moments
+
+
+def weigh_outputs(importance: Tensor) -> Tensor:
+    """Return the weights of outputs (b, g, oh, ow): their importance relative to the group's mean,
+    which is 1, and not near 0 for any; equal ones where nothing is important."""
+    mean = importance.mean((0, 2, 3), keepdim=True)
+    weights = importance / torch.where(mean > 0, mean, 1)
+    return torch.where(mean > 0, weights, 1).clamp_min(LEAST)
 
 
 def compensate(weight: np.ndarray, moments: Moments) -> np.ndarray:

@@ -60,14 +60,18 @@ class Recipe:
     """Whether the channels of a tensor are first brought to magnitudes that suit its readers."""
     metric: Literal["output", "weight"] = "output"
     """What weight codes are compared by: the layer's output error, or the error of the weights."""
-    steps: tuple[str, ...] = ("cd", "refit", "cd", "refit")
-    """Steps of the weight solver after round-to-nearest: ``refit``, ``gptq``, ``cd``, ``learn``."""
+    steps: tuple[str, ...] = ("gptq", "refit", "cd", "refit", "cd", "refit")
+    """Steps of the weight solver after round-to-nearest, for every codebook that is tried:
+    ``refit``, ``gptq``, ``cd`` (coordinate descent), ``rescale``, ``learn``."""
+    finish: tuple[str, ...] = ("rescale",)
+    """Steps that follow for the codebook that is chosen."""
     compensate: bool = True
     """Whether weights make up for the quantized inputs that they read."""
     correct_bias: bool = True
     """Whether mean output errors go in the biases."""
     output_cost: bool = True
-    """Whether activation codes are chosen by output error; else by the error of the tensor."""
+    """Whether errors are weighed by what the network's outputs make of them, in the choice of
+    activation codes and of weights; else every value of a tensor counts equally."""
     distill: bool = True
     """Whether inputs that are made up are drawn to the statistics of the batch norms."""
     phases: tuple[Phase, ...] = ()
@@ -82,6 +86,7 @@ PLAIN = Recipe(
     equalize=False,
     metric="weight",
     steps=(),
+    finish=(),
     compensate=False,
     correct_bias=False,
     output_cost=False,

@@ -7,6 +7,7 @@ of the Gauss-Newton matrix.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +16,9 @@ from torch import Tensor
 
 from nupes.quantizer.forward import Maps, run_float
 from nupes.quantizer.fuse import FusedNetwork
+from nupes.quantizer.graph import Convolution
 
-__all__ = ["Sensitivity", "measure_sensitivity"]
+__all__ = ["Sensitivity", "measure_importance", "measure_sensitivity"]
 
 IMAGES = 128
 """Images of a sample, at most."""
@@ -29,6 +31,9 @@ VALUES = 1 << 27
 
 DRAWS = 8
 """Random signs for each image."""
+
+FEW_DRAWS = 2
+"""Random signs for each image where all images are looked at."""
 
 LEAST = 1e-6
 """Least sensitivity of a channel, as a fraction of its tensor's largest."""
@@ -70,6 +75,28 @@ def measure_sensitivity(network: FusedNetwork, inputs: Tensor) -> Sensitivity:
     return Sensitivity(torch.cat(chunks), stored, measured[0][1])
 
 
+def measure_importance(network: FusedNetwork, inputs: Tensor) -> Maps:
+    """Return how much what a convolution gives matters to the network's outputs, for each of the
+    inputs (n, c, h, w): ``|do/dy|^2``, its mean over the channels of a group, (n, groups, oh, ow)
+    by the names of stages. The unit is the outputs' own."""
+    groups = {
+        stage.name: stage.op.groups for stage in network.stages if isinstance(stage.op, Convolution)
+    }
+    if not groups:
+        return {}
+    parts: dict[str, list[Tensor]] = {name: [] for name in groups}
+    generator = torch.Generator().manual_seed(0)
+    for images in inputs.split(PART):
+        before: Maps = {}
+        with torch.enable_grad():
+            stored = run_float(network.stages, start_of(network, images), before)
+            wanted = [before[name] for name in groups]
+            squares = mean_squares(stored[network.stages[-1].name], wanted, generator, FEW_DRAWS)
+        for (name, count), values in zip(groups.items(), squares, strict=True):
+            parts[name].append(values.unflatten(1, (count, -1)).mean(2))
+    return {name: torch.cat(values) for name, values in parts.items()}
+
+
 def squared_gradients(
     network: FusedNetwork, images: Tensor, generator: torch.Generator
 ) -> tuple[Maps, Maps]:
@@ -77,21 +104,34 @@ def squared_gradients(
     and for all pre-activations."""
     before: Maps = {}
     with torch.enable_grad():
-        start = network.scale_input(images).detach().requires_grad_()
-        stored = run_float(network.stages, {network.input.name: start}, before)
+        stored = run_float(network.stages, start_of(network, images), before)
         outputs = stored[network.stages[-1].name]
-        values = [*stored.values(), *before.values()]
-        power = float(outputs.detach().var(unbiased=False)) or 1.0
-        total = [torch.zeros_like(value) for value in values]
-        for _ in range(DRAWS):
-            signs = torch.randint(0, 2, outputs.shape, generator=generator) * 2.0 - 1
-            gradients = torch.autograd.grad(
-                (outputs * signs).sum(), values, retain_graph=True, materialize_grads=True
-            )
-            for squares, gradient in zip(total, gradients, strict=True):
-                squares += gradient.square() / (DRAWS * power * outputs[0].numel())
+        squares = mean_squares(outputs, [*stored.values(), *before.values()], generator, DRAWS)
+    power = float(outputs.detach().var(unbiased=False)) or 1.0
+    scaled = [values / (power * outputs[0].numel()) for values in squares]
     count = len(stored)
     return (
-        dict(zip(stored, total[:count], strict=True)),
-        dict(zip(before, total[count:], strict=True)),
+        dict(zip(stored, scaled[:count], strict=True)),
+        dict(zip(before, scaled[count:], strict=True)),
     )
+
+
+def start_of(network: FusedNetwork, images: Tensor) -> Maps:
+    """Return the network's input as the maps that gradients lead back to."""
+    return {network.input.name: network.scale_input(images).detach().requires_grad_()}
+
+
+def mean_squares(
+    outputs: Tensor, values: Sequence[Tensor], generator: torch.Generator, draws: int
+) -> list[Tensor]:
+    """Return estimates of ``|do/dx|^2`` for the values ``x`` of tensors, from some draws of random
+    signs."""
+    total = [torch.zeros_like(value) for value in values]
+    for _ in range(draws):
+        signs = torch.randint(0, 2, outputs.shape, generator=generator) * 2.0 - 1
+        gradients = torch.autograd.grad(
+            (outputs * signs).sum(), values, retain_graph=True, materialize_grads=True
+        )
+        for squares, gradient in zip(total, gradients, strict=True):
+            squares += gradient.square() / draws
+    return total

@@ -27,6 +27,7 @@ __all__ = [
     "learn",
     "output_error",
     "refit",
+    "rescale",
     "round_to_nearest",
 ]
 
@@ -38,6 +39,9 @@ LEARN_STEPS = 200
 
 LEARN_RATE = 3e-2
 """Its learning rate: in codes for positions, relative for scales."""
+
+FACTORS = (0.8, 0.9, 1.1, 1.2)
+"""Other scales from which each channel is solved again."""
 
 SWEEPS = 3
 """Most sweeps of coordinate descent over all weights."""
@@ -138,8 +142,11 @@ def gptq(weight: np.ndarray, gram: np.ndarray, codebook: Codebook, start: Soluti
     ordered = np.take_along_axis(weight, order[:, None], 2)
     matrix = np.take_along_axis(gram, order[:, :, None], 1)
     matrix = np.take_along_axis(matrix, order[:, None], 2)
-    ridge = 1e-6 * diagonal.mean(1)[:, None, None] * np.eye(gram.shape[1])
-    upper = np.swapaxes(np.linalg.cholesky(np.linalg.inv(matrix + ridge)), 1, 2)
+    ridge = 1e-6 * diagonal.max(1)[:, None, None] * np.eye(gram.shape[1])
+    # With M = R R' for an upper R, from the Cholesky factor of M in reverse order, the upper factor
+    # of M^-1 = U' U is R^-1: no inverse of M, which may be badly conditioned.
+    reverse = (slice(None), slice(None, None, -1), slice(None, None, -1))
+    upper = np.linalg.inv(np.linalg.cholesky((matrix + ridge)[reverse])[reverse])
     codes = np.zeros(weight.shape, np.uint8)
     levels = codebook.levels.astype(np.float64)
     for k in range(weight.shape[2]):
@@ -183,6 +190,22 @@ def descend(weight: np.ndarray, gram: np.ndarray, codebook: Codebook, start: Sol
     return better(start, solution_of(weight, gram, codebook, codes, scale))
 
 
+def rescale(weight: np.ndarray, gram: np.ndarray, codebook: Codebook, start: Solution) -> Solution:
+    """Solve again from other scales: round with ``gptq``, then ``refit``, ``descend``, ``refit``.
+
+    The best codes of a scale are quickly found, but a scale that is fitted to codes stays near the
+    one that they were rounded with.
+    """
+    best = start
+    for factor in FACTORS:
+        unknown = np.full_like(start.error, np.inf)
+        solution = Solution(start.codes, start.scale * factor, unknown)
+        for step in (gptq, refit, descend, refit):
+            solution = step(weight, gram, codebook, solution)
+        best = better(best, solution)
+    return best
+
+
 def learn(weight: np.ndarray, gram: np.ndarray, codebook: Codebook, start: Solution) -> Solution:
     """Move codes and scales by gradient, codes softly rounded (NUPES, as in ``student``)."""
     groups, rows, size = weight.shape
@@ -204,5 +227,11 @@ def learn(weight: np.ndarray, gram: np.ndarray, codebook: Codebook, start: Solut
     return better(start, solution_of(weight, gram, codebook, codes, scale))
 
 
-STEPS: dict[str, Step] = {"refit": refit, "gptq": gptq, "cd": descend, "learn": learn}
+STEPS: dict[str, Step] = {
+    "refit": refit,
+    "gptq": gptq,
+    "cd": descend,
+    "rescale": rescale,
+    "learn": learn,
+}
 """Steps by name; ``rtn`` is where each composition starts."""

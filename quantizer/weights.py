@@ -38,9 +38,19 @@ def choose_weights(
     given, by the caller or by the cells: coarse grid, then refined. Up to 4 bits mid-rise levels
     are tried too, where cells hold them.
     """
-    solver = compose(*(STEPS[name] for name in recipe.steps))
     if recipe.metric == "weight":
         gram = np.ones((gram.shape[0], gram.shape[-1]))
+    codebook, solution = search_codebooks(weight, gram, bits, recipe, exponent)
+    for name in recipe.finish:
+        solution = STEPS[name](weight, gram, codebook, solution)
+    return codebook, solution
+
+
+def search_codebooks(
+    weight: np.ndarray, gram: np.ndarray, bits: int, recipe: Recipe, exponent: float | None
+) -> tuple[Codebook, Solution]:
+    """Return the codebook that costs the outputs least, and codes for it."""
+    solver = compose(*(STEPS[name] for name in recipe.steps))
     if recipe.family == "uniform" or bits == 8:
         codebook = make_codebook("uniform", bits, signed=True)
         return codebook, solver(weight, gram, codebook)

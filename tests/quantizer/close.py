@@ -48,8 +48,8 @@ def module_output(module: nn.Module, x: np.ndarray) -> np.ndarray:
 
 def signal_to_noise(expected: np.ndarray, found: np.ndarray) -> float:
     """Return the signal-to-noise ratio in decibels."""
-    noise = float(np.square(expected - found).mean())
-    return 10 * np.log10(float(np.square(expected).mean()) / max(noise, 1e-300))
+    signal, noise = (float(np.square(x).mean()) for x in (expected, expected - found))
+    return 10 * np.log10(max(signal, 1e-300) / max(noise, 1e-300))
 
 
 def quantize_and_compare(
