@@ -9,7 +9,8 @@ from nupes.quantizer import sensitivity
 from nupes.quantizer.capture import capture, export_module
 from nupes.quantizer.forward import run_float
 from nupes.quantizer.fuse import FusedNetwork, fuse
-from nupes.quantizer.sensitivity import measure_sensitivity
+from nupes.quantizer.graph import Convolution
+from nupes.quantizer.sensitivity import measure_importance, measure_sensitivity
 from tests.quantizer.close import images
 from tests.quantizer.test_operators import MODULES, make
 
@@ -88,3 +89,40 @@ def test_every_part_of_a_sample_is_spread_over_the_inputs(count: int) -> None:
     first = found.first.tolist()
     assert first == sorted(first)
     assert np.ptp([0, *first, count - 1]) - np.ptp(first) <= count / len(first)
+
+
+def test_importance_is_the_mean_squared_gradient_of_a_group(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sensitivity, "FEW_DRAWS", 400)
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(3, 4, 3, groups=1), nn.ReLU(), nn.Conv2d(4, 6, 3, groups=2), nn.Conv2d(6, 3, 3)
+    )
+    network = fused(module.eval())
+    found = measure_importance(network, X)
+    assert set(found) == {stage.name for stage in network.stages}
+    middle, last = network.stages[1:]
+    before = run_float(network.stages[:2], {network.input.name: network.scale_input(X)})
+    y = before[middle.name][:1]
+
+    def rest(values: torch.Tensor) -> torch.Tensor:
+        return run_float([last], {middle.name: values})[last.name]
+
+    gradients = torch.autograd.functional.jacobian(rest, y).flatten(0, 3).squeeze(1)
+    expected = gradients.square().sum(0).unflatten(0, (2, 3)).mean(1)
+    torch.testing.assert_close(found[middle.name][0], expected, rtol=0.2, atol=0)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_convolution_has_an_importance(name: str) -> None:
+    network = fused(make(name))
+    found = measure_importance(network, X[:5])
+    operators = {stage.name: stage for stage in network.stages}
+    assert set(found) == {n for n, s in operators.items() if isinstance(s.op, Convolution)}
+    for stage, values in found.items():
+        op = operators[stage].op
+        assert isinstance(op, Convolution)
+        height, width, _ = operators[stage].shape
+        assert values.shape == (5, op.groups, height, width)
+        assert (values >= 0).all()

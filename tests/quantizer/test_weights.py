@@ -50,10 +50,26 @@ def test_two_bits_need_no_zero() -> None:
     assert len(codebook) == 4
 
 
+@pytest.mark.parametrize("family", ["power", "uniform"])
+def test_the_codebook_chosen_is_solved_to_the_end(family) -> None:
+    rng = np.random.default_rng(0)
+    weight, inputs = (
+        rng.laplace(size=(1, 8, 30)),
+        rng.normal(size=(90, 30)) @ rng.normal(size=(30, 30)),
+    )
+    gram = (inputs.T @ inputs)[None] / 90
+    recipe = replace(SEARCH, family=family)
+    first, start = choose_weights(weight, gram, 3, replace(recipe, finish=()))
+    codebook, solution = choose_weights(weight, gram, 3, recipe)
+    assert codebook == first
+    assert (solution.error <= start.error).all()
+    assert solution.error.sum() < start.error.sum()
+
+
 def test_weights_are_compared_by_their_own_error_where_the_recipe_says_so() -> None:
     rng = np.random.default_rng(0)
     weight = rng.normal(size=(1, 4, 20))
-    plain = replace(SEARCH, metric="weight", steps=())
+    plain = replace(SEARCH, metric="weight", steps=(), finish=())
     skewed = np.diag(np.geomspace(1, 1e4, 20))[None]
     first, second = (choose_weights(weight, gram, 3, plain) for gram in (skewed, np.eye(20)[None]))
     np.testing.assert_array_equal(first[1].codes, second[1].codes)
