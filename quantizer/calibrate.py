@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from nupes.model.errors import InputError
 
-__all__ = ["check_range", "gather_batches", "synthesize_inputs"]
+__all__ = ["check_range", "check_shape", "gather_batches", "synthesize_inputs"]
 
 SYNTHETIC_IMAGES = 256
 """Number of inputs that are made up where there are no data."""
@@ -79,8 +79,7 @@ def synthesize_inputs(
     Both ends of the range occur, so that the input's scale covers it.
     """
     low, high = check_range(bounds)
-    if len(shape) != 3 or any(not isinstance(size, int) or size < 1 for size in shape):
-        raise InputError(f"input_shape must be (channels, height, width), not {tuple(shape)}")
+    shape = check_shape(shape)
     images = min(images, MOST_VALUES // math.prod(shape))
     if not images:
         raise InputError(
@@ -98,6 +97,14 @@ def synthesize_inputs(
     result = (low + high) / 2 + (high - low) / 2 * flat
     result[0, 0], result[-1, -1] = low, high
     return result.reshape(total.shape)
+
+
+def check_shape(shape: Any) -> tuple[int, int, int]:
+    """Return (channels, height, width) of an input, checked."""
+    sizes = tuple(shape) if isinstance(shape, Iterable) else ()
+    if len(sizes) != 3 or any(not isinstance(size, int) or size < 1 for size in sizes):
+        raise InputError(f"input_shape must be (channels, height, width), not {shape!r}")
+    return sizes
 
 
 def check_range(bounds: tuple[float, float]) -> tuple[float, float]:

@@ -65,13 +65,15 @@ def choose(
     recipe: Recipe,
     *,
     repair: bool = False,
+    input_range: tuple[float, float] | None = None,
     progress: Progress | None = None,
     start: Choices | None = None,
     keep: Callable[[int, Choices], None] | None = None,
 ) -> Choices:
     """Return choices for a fused network, from inputs (n, c, h, w).
 
-    What ``start`` holds has been chosen already. ``keep`` is called after each stage with the
+    ``input_range`` is what an 8-bit input covers instead of what occurs. What ``start`` holds has
+    been chosen already. ``keep`` is called after each stage with the
     stages done and the choices.
 
     With ``repair`` each batch-normalised value is shifted and scaled to the statistics that its
@@ -91,7 +93,7 @@ def choose(
         search.exponent = network_exponent(
             [weights[name] for name in small], [plan.weights[name] for name in small]
         )
-    choose_input(search, inputs)
+    choose_input(search, inputs, input_range)
     readers = network.readers()
     for index, stage in enumerate(network.stages):
         if progress is not None:
@@ -108,7 +110,7 @@ def choose(
     return search.choices
 
 
-def choose_input(search: Search, inputs: Tensor) -> None:
+def choose_input(search: Search, inputs: Tensor, input_range: tuple[float, float] | None) -> None:
     """Choose the code of the network's input, its affine applied."""
     network, name = search.network, search.network.input.name
     values = network.scale_input(inputs)
@@ -116,7 +118,11 @@ def choose_input(search: Search, inputs: Tensor) -> None:
     if name in search.choices.tensors:
         code = search.choices.tensors[name]
     elif bits == 8 or search.recipe.family == "uniform":
-        code = fixed_range(float(values.min()), float(values.max()), bits)
+        covered = values
+        if input_range is not None:
+            ends = torch.tensor(input_range).reshape(2, 1, 1, 1)
+            covered = network.scale_input(ends.expand(2, *inputs.shape[1:]))
+        code = fixed_range(float(covered.min()), float(covered.max()), bits)
     else:
         code = choose_tensor(search, name, bits, bool(values.min() < 0), values, values)
     search.store(name, code, values, values)

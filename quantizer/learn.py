@@ -211,7 +211,10 @@ def learn_unit(
     kind = KINDS[phase.rounding]
     student = Student(network, unit, choices, exponents=phase.exponents > 0, kind=kind)
     student.to(inputs[unit[0].source].device)
-    optimizer = torch.optim.Adam(parameter_groups(network, unit, student, phase))
+    groups = parameter_groups(network, unit, student, phase)
+    if not groups:
+        return choices
+    optimizer = torch.optim.Adam(groups)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, phase.steps)
     generator = torch.Generator().manual_seed(seed)
     for step in range(phase.steps):

@@ -15,7 +15,12 @@ from torch.export import ExportedProgram
 from nupes.model.errors import InputError
 from nupes.model.network import IntegerNetwork
 from nupes.quantizer.bits import BitPlan, plan_bits
-from nupes.quantizer.calibrate import check_range, gather_batches, synthesize_inputs
+from nupes.quantizer.calibrate import (
+    check_range,
+    check_shape,
+    gather_batches,
+    synthesize_inputs,
+)
 from nupes.quantizer.capture import capture, export_module
 from nupes.quantizer.checkpoint import Checkpoint, State, fingerprint
 from nupes.quantizer.choices import Choices
@@ -64,11 +69,14 @@ def quantize(
         module: a module with one input (batch, c, h, w) and one output, or what ``torch.export``
             made of it. It is captured in evaluation mode; its training flags stay as they are.
         scheme: ``WxAy``, x bits for every weight and y bits for every tensor, each 2 to 8.
-        calibration: images (n, c, h, w), or an iterable of such batches. Without it, inputs are
-            made up from ``input_shape`` and ``input_range``, drawn to what the batch norms
-            remember, and every batch norm's statistics repair what they lead to.
+        calibration: images (n, c, h, w), or an iterable of such batches. Of more than fit in
+            ``BUDGET`` values of the largest tensor, evenly spread ones are used; the network's
+            metadata say how many. Of 50 and more, one in five is kept to judge what is learned.
+            Without it, inputs are made up from ``input_shape`` and ``input_range``, drawn to what
+            the batch norms remember, and every batch norm's statistics repair what they lead to.
         input_shape: (channels, height, width) of one input.
-        input_range: (low, high) of the input's values.
+        input_range: (low, high) of the input's values, which an 8-bit input covers; ``None`` for
+            those of the calibration images.
         ends: bits of the first and last layer's weights, of the network's input and of the last
             layer's input; ``None`` for those of the scheme.
         input_bits: bits of the network's input; ``None`` for those of the ends.
@@ -85,7 +93,8 @@ def quantize(
             scheme.
         augment: a function ``(images (b, c, h, w), generator)`` to other plausible images of the
             same shape, such as mirrored or shifted ones, for each step of learning on the whole
-            network. Labels are not used, so they need not stay what they were.
+            network. Labels are not used, so they need not stay what they were. Refused where the
+            method has no such step.
         device: where to learn, such as ``cuda``; ``None`` for CUDA where there is one and the CPU
             elsewhere. The search runs on the CPU.
         checkpoint: a file that keeps what is done, layer by layer. An interrupted call that is made
@@ -100,18 +109,26 @@ def quantize(
     default = "nupes" if calibration is not None else "search"
     recipe = make_recipe(default if method is None else method, codebook, cell)
     place = find_device(device)
-    check_options(module, {"ends": ends, "input_bits": input_bits, "residual_bits": residual_bits})
+    check_module(module)
+    check_bits({"ends": ends, "input_bits": input_bits, "residual_bits": residual_bits})
+    check_augment(augment, recipe)
+    if overrides is not None and not isinstance(overrides, Mapping):
+        raise InputError(
+            "overrides must be a mapping of patterns to schemes, such as {'layer3.*': 'W8A8'}, not "
+            f"{type(overrides).__name__}"
+        )
+    if input_range is not None:
+        check_range(input_range)
     inputs = None if calibration is None else gather_batches(calibration)
     if inputs is None:
         if input_shape is None or input_range is None:
             raise InputError(
                 "calibration must be given, or both input_shape and input_range, not neither"
             )
-        check_range(input_range)
-        inputs = synthesize_inputs(tuple(input_shape), input_range)
-    elif input_shape is not None and tuple(input_shape) != tuple(inputs.shape[1:]):
+        inputs = synthesize_inputs(input_shape, input_range)
+    elif input_shape is not None and (shape := check_shape(input_shape)) != inputs.shape[1:]:
         raise InputError(
-            f"calibration images must have the shape {tuple(input_shape)} of input_shape, not "
+            f"calibration images must have the shape {shape} of input_shape, not "
             f"{tuple(inputs.shape[1:])}"
         )
     if isinstance(module, ExportedProgram):
@@ -133,7 +150,9 @@ def quantize(
     if recipe.equalize:
         network = equalize(network, inputs, plan.tensors)
     name = getattr(augment, "__qualname__", augment)
-    owner = fingerprint(version("nupes"), network, plan, recipe, repair, inputs.numpy(), name)
+    owner = fingerprint(
+        version("nupes"), network, plan, recipe, repair, inputs.numpy(), input_range, name, place
+    )
     kept = Checkpoint(None if checkpoint is None else Path(checkpoint), owner)
     choices = run(
         network,
@@ -142,6 +161,7 @@ def quantize(
         recipe,
         kept,
         repair=repair,
+        input_range=input_range,
         augment=augment,
         device=place,
         progress=progress,
@@ -152,6 +172,7 @@ def quantize(
         "input_bits": input_bits,
         "residual_bits": residual_bits,
         "calibration": "batch-norm statistics" if repair else "data",
+        "images": len(inputs),
         "recipe": asdict(recipe),
         "layers": describe(network, inputs, choices),
     }
@@ -168,6 +189,7 @@ def run(
     kept: Checkpoint,
     *,
     repair: bool,
+    input_range: tuple[float, float] | None,
     augment: Augment | None,
     device: torch.device,
     progress: Callable[[str, int, int], None] | None,
@@ -191,6 +213,7 @@ def run(
             plan,
             recipe,
             repair=repair,
+            input_range=input_range,
             progress=progress,
             start=start.choices if step == start.step else None,
             keep=partial(keep, step),
@@ -229,15 +252,32 @@ def find_device(device: torch.device | str | None) -> torch.device:
         ) from error
 
 
-def check_options(module: Any, bits: Mapping[str, Any]) -> None:
-    """Refuse options of a wrong kind or range."""
+def check_module(module: Any) -> None:
+    """Refuse what is no network."""
     if not isinstance(module, (nn.Module, ExportedProgram)):
         raise InputError(
             f"module must be a torch.nn.Module or an ExportedProgram, not {type(module).__name__}"
         )
+
+
+def check_bits(bits: Mapping[str, Any]) -> None:
+    """Refuse numbers of bits out of range."""
     for name, count in bits.items():
         if count is not None and (isinstance(count, bool) or count not in range(2, 9)):
             raise InputError(f"{name} must be 2 to 8 bits or None, not {count!r}")
+
+
+def check_augment(augment: Any, recipe: Recipe) -> None:
+    """Refuse what makes no images, or would never be called."""
+    if augment is None:
+        return
+    if not callable(augment):
+        raise InputError(f"augment must be a function, not {type(augment).__name__}")
+    if not any(phase.unit == "network" for phase in recipe.phases):
+        raise InputError(
+            "augment must come with a method that learns the whole network at once, such as "
+            "'nupes'; this one would never call it"
+        )
 
 
 def limit_images(inputs: Tensor, network: Any) -> Tensor:

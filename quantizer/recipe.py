@@ -1,12 +1,28 @@
 """Recipes: which steps a quantization method takes, and with which constants."""
 
-from dataclasses import dataclass, replace
-from typing import Literal
+import math
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from nupes.model.cells import codebook_rule
 from nupes.model.errors import InputError
 
-__all__ = ["END_TO_END", "METHODS", "Phase", "Recipe", "make_recipe"]
+__all__ = ["END_TO_END", "METHODS", "Phase", "Recipe", "StepName", "make_recipe"]
+
+StepName = Literal["refit", "gptq", "cd", "rescale", "learn"]
+"""Steps of the weight solver after round-to-nearest; ``cd`` is coordinate descent."""
+
+
+def check_choices(part: Any) -> None:
+    """Refuse values that are none of the words that a field of a data class may be."""
+    hints = get_type_hints(type(part))
+    for name in (field.name for field in fields(part)):
+        value = getattr(part, name)
+        if get_origin(hints[name]) is Literal and value not in get_args(hints[name]):
+            words = ", ".join(get_args(hints[name]))
+            raise InputError(
+                f"{name} of a {type(part).__name__} must be one of {words}, not {value!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -41,6 +57,18 @@ class Phase:
     batch: int = 32
     """Images of one step."""
 
+    def __post_init__(self) -> None:
+        check_choices(self)
+        for name in ("steps", "batch"):
+            count = getattr(self, name)
+            if not isinstance(count, int) or count < 1:
+                raise InputError(f"{name} of a Phase must be at least 1, not {count!r}")
+        rates = ("codes", "scales", "exponents", "biases", "drop")
+        for name, most in zip(rates, (*[math.inf] * 4, 1.0), strict=True):
+            rate = getattr(self, name)
+            if not isinstance(rate, int | float) or not 0 <= rate <= most:
+                raise InputError(f"{name} of a Phase must be 0 to {most:g}, not {rate!r}")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -60,10 +88,9 @@ class Recipe:
     """Whether the channels of a tensor are first brought to magnitudes that suit its readers."""
     metric: Literal["output", "weight"] = "output"
     """What weight codes are compared by: the layer's output error, or the error of the weights."""
-    steps: tuple[str, ...] = ("gptq", "refit", "cd", "refit", "cd", "refit")
-    """Steps of the weight solver after round-to-nearest, for every codebook that is tried:
-    ``refit``, ``gptq``, ``cd`` (coordinate descent), ``rescale``, ``learn``."""
-    finish: tuple[str, ...] = ("rescale",)
+    steps: tuple[StepName, ...] = ("gptq", "refit", "cd", "refit", "cd", "refit")
+    """Steps of the weight solver after round-to-nearest, for every codebook that is tried."""
+    finish: tuple[StepName, ...] = ("rescale",)
     """Steps that follow for the codebook that is chosen."""
     compensate: bool = True
     """Whether weights make up for the quantized inputs that they read."""
@@ -77,7 +104,18 @@ class Recipe:
     phases: tuple[Phase, ...] = ()
     """Learning by gradient after the search, phase after phase."""
     seed: int = 0
-    """Seed of everything random."""
+    """Seed of learning; the search draws its samples in the same way every time."""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        for name in ("steps", "finish"):
+            steps = getattr(self, name)
+            if not isinstance(steps, tuple) or not set(steps) <= set(get_args(StepName)):
+                words = ", ".join(get_args(StepName))
+                raise InputError(f"{name} of a Recipe must be a tuple of {words}, not {steps!r}")
+        phases = self.phases if isinstance(self.phases, tuple) else (None,)
+        if not all(isinstance(phase, Phase) for phase in phases):
+            raise InputError(f"phases of a Recipe must be a tuple of Phase, not {self.phases!r}")
 
 
 PLAIN = Recipe(
@@ -123,6 +161,11 @@ def make_recipe(
         raise InputError(f"method must be a name or a Recipe, not {type(method).__name__}")
     if codebook not in (None, "power", "uniform"):
         raise InputError(f"codebook must be 'power' or 'uniform', not {codebook!r}")
+    if codebook == "uniform" and method.exponent == "network":
+        raise InputError(
+            "codebook must be 'power' for a method with one exponent for the network, not "
+            "'uniform'; method 'rtn' is the same with uniform codebooks"
+        )
     recipe = method if codebook is None else replace(method, family=codebook, tables=False)
     return restrict(recipe if cell is None else replace(recipe, cell=cell), codebook == "power")
 

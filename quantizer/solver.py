@@ -14,6 +14,7 @@ import torch
 
 from nupes.model.codebook import Codebook
 from nupes.quantizer.choices import WeightCode
+from nupes.quantizer.recipe import StepName
 from nupes.quantizer.student import SoftWeight, sharpness
 
 __all__ = [
@@ -227,7 +228,7 @@ def learn(weight: np.ndarray, gram: np.ndarray, codebook: Codebook, start: Solut
     return better(start, solution_of(weight, gram, codebook, codes, scale))
 
 
-STEPS: dict[str, Step] = {
+STEPS: dict[StepName, Step] = {
     "refit": refit,
     "gptq": gptq,
     "cd": descend,

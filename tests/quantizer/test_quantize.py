@@ -1,5 +1,6 @@
 """The front verb: options, data-free quantization, random networks, and the digits example."""
 
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -52,12 +53,36 @@ from tests.quantizer.test_operators import conv
         ({"input_shape": (3, 4, 4)}, r"must have the shape \(3, 4, 4\) of input_shape, not"),
         ({"module": 3}, "module must be a torch.nn.Module or an ExportedProgram, not int"),
         ({"calibration": None}, "calibration must be given, or both input_shape and input_range"),
+        ({"input_shape": 8}, r"input_shape must be \(channels, height, width\), not 8"),
+        ({"input_range": (1, 0)}, "input_range must be .* with low < high"),
+        ({"overrides": ["W8A8"]}, "overrides must be a mapping of patterns .* not list"),
+        ({"augment": 3}, "augment must be a function, not int"),
+        ({"augment": abs, "method": "search"}, "augment must come with a method .* never call it"),
+        (
+            {"method": "powerquant", "codebook": "uniform"},
+            "codebook must be 'power' for a method with one exponent .* method 'rtn'",
+        ),
     ],
 )
 def test_bad_options(options: dict[str, Any], message: str) -> None:
     arguments = {"module": conv(), "calibration": images(4, 3, 8, 8), **options}
     with pytest.raises(InputError, match=message):
         quantize(**arguments)
+
+
+def test_an_input_of_eight_bits_covers_the_range_that_is_given() -> None:
+    x = images(16, 3, 8, 8, low=0.1, high=0.5)
+    for span, expected in ((None, (0.0, 0.5)), ((-1, 2), (-1.0, 2.0))):
+        tensor = quantize(conv(), "W4A4", x, input_range=span, method="rtn").input
+        found = tensor.codebook.levels[[0, -1]] * tensor.scale
+        np.testing.assert_allclose(found, expected, atol=0.02)
+
+
+def test_the_metadata_say_how_many_images_there_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = images(16, 3, 8, 8)
+    assert quantize(conv(), "W4A4", x, method="rtn").metadata["images"] == 16
+    monkeypatch.setattr(sys.modules[quantize.__module__], "BUDGET", 5 * 3 * 8 * 8)
+    assert quantize(conv(), "W4A4", x, method="rtn").metadata["images"] < 16
 
 
 @pytest.mark.parametrize("cell", ["uniform", "square", "pair"])
