@@ -5,17 +5,21 @@
 Every cell is the *integer* network: top-1 on all test samples, the difference in correct
 predictions from the float network with its paired standard error, the number of predictions that
 differ, the squared error of the outputs (which has less noise than counts of predictions), and the
-time that quantization took. Cells are kept in ``accuracy.json`` as soon as they are
-done, and an interrupted run goes on where it stopped; ``accuracy.md`` is the table. The networks
-are kept beside them.
+time that quantization took. Cells are kept in ``accuracy.json`` (``--ablation``: ``ablation.json``)
+as soon as they are done, and an interrupted run goes on where it stopped; ``accuracy.md`` is the
+table. The networks are kept beside them. Cells do not know which code measured them: after a change
+of the quantizer, use ``--again`` or another ``--output``.
 """
 
 import argparse
 import json
 import re
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +29,7 @@ from rich.progress import Progress
 import nupes
 from benchmarks.peer import quantize_brevitas
 from benchmarks.pretrained import NETWORKS, Pretrained, load_pretrained
+from nupes.model.errors import InputError
 from nupes.model.files import write_atomically
 from nupes.quantizer.recipe import END_TO_END, METHODS, Phase, Recipe
 from nupes.quantizer.scheme import parse_scheme
@@ -38,8 +43,8 @@ SCHEMES = {
     "all 4-bit": ("W4A4", {"ends": None, "residual_bits": None}),
     "data-free W4A4": ("W4A4", {}),
 }
-"""Columns: scheme and options. Ends have 8 bits but for the column in which only the network's
-input has."""
+"""Columns: scheme and options. Weights of the first and last layer, the input, what the last layer
+reads, and tensors that are only added have 8 bits; in "all 4-bit" only the input has."""
 
 DATA_FREE = {"data-free W4A4"}
 
@@ -125,9 +130,14 @@ def quantize(
     integer = nupes.quantize(
         network.module, scheme, data, **{"input_bits": 8, **options}, method=recipe
     )
-    name = re.sub(r"\W+", "-", f"{network.name} {method} {column}")
-    integer.save(folder / f"{name}.safetensors")
+    integer.save(kept_network(folder, network.name, method, column))
     return lambda images: integer(images).reshape(len(images), -1)
+
+
+def kept_network(folder: Path, network: str, method: str, column: str) -> Path:
+    """Return where the integer network of a cell is kept."""
+    name = re.sub(r"\W+", "-", f"{network} {method} {column}")
+    return folder / f"{name}.safetensors"
 
 
 def measure(
@@ -198,38 +208,49 @@ def main() -> None:
     """Run what is missing and print the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy")
     parser.add_argument("--data", type=Path, required=True, help="see benchmarks/pretrained.py")
-    parser.add_argument("--networks", nargs="+", default=list(NETWORKS))
-    parser.add_argument("--methods", nargs="+", default=[*METHODS, AUGMENTED, PEER])
-    parser.add_argument("--schemes", nargs="+", default=list(SCHEMES))
+    known = [*METHODS, AUGMENTED, PEER]
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
+    parser.add_argument("--methods", nargs="+", default=known, choices=known, metavar="METHOD")
+    parser.add_argument("--schemes", nargs="+", default=list(SCHEMES), choices=SCHEMES)
     parser.add_argument("--ablation", action="store_true", help="the ablation's rows instead")
     parser.add_argument("--output", type=Path, default=Path("out/accuracy"))
-    parser.add_argument("--again", action="store_true", help="forget what an earlier run measured")
+    parser.add_argument("--again", action="store_true", help="measure these cells once more")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
-    path = arguments.output / "accuracy.json"
-    stored = json.loads(path.read_text()) if path.exists() and not arguments.again else {}
-    cells = [Cell(**cell) for cell in stored.get("cells", [])]
-    floating = stored.get("float", {})
+    name = "ablation" if arguments.ablation else "accuracy"
     methods = list(ABLATION) if arguments.ablation else arguments.methods
     schemes = arguments.schemes
+    if PEER in methods and find_spec(PEER) is None:
+        print(f"{PEER} is left out: pip install 'nupes[benchmarks]' brings it", file=sys.stderr)
+        methods = [method for method in methods if method != PEER]
+    path = arguments.output / f"{name}.json"
+    stored = json.loads(path.read_text()) if path.exists() else {}
+    cells = [Cell(**cell) for cell in stored.get("cells", [])]
+    wanted = set(product(arguments.networks, methods, schemes))
+    if arguments.again:
+        cells = [cell for cell in cells if (cell.network, cell.method, cell.scheme) not in wanted]
+    floating = stored.get("float", {})
     done = {(cell.network, cell.method, cell.scheme) for cell in cells}
     with Progress(transient=True) as bar:
         networks = arguments.networks
-        task = bar.add_task("quantizing", total=len(networks) * len(methods) * len(schemes))
-        for name in networks:
-            network = load_pretrained(name, arguments.data)
+        task = bar.add_task("quantizing", total=len(wanted))
+        for key in networks:
+            try:
+                network = load_pretrained(key, arguments.data)
+            except InputError as error:
+                parser.error(str(error))
             expected = outputs_of(network)
-            floating[name] = 100 * float((expected.argmax(1) == network.labels).mean())
+            floating[key] = 100 * float((expected.argmax(1) == network.labels).mean())
             for column in schemes:
                 for method in methods:
-                    bar.update(task, description=f"{name} {column} {method}")
-                    if (name, method, column) not in done and possible(method, column):
+                    bar.update(task, description=f"{key} {column} {method}")
+                    if (key, method, column) not in done and possible(method, column):
                         cells.append(measure(network, expected, method, column, arguments.output))
                         report = {"float": floating, "cells": [asdict(cell) for cell in cells]}
                         save(path, json.dumps(report, indent=1))
                     bar.advance(task)
-    text = "\n\n".join(table(cells, name, floating[name], methods) for name in networks)
-    save(arguments.output / ("ablation.md" if arguments.ablation else "accuracy.md"), text + "\n")
+    text = "\n\n".join(table(cells, key, floating[key], methods) for key in networks)
+    save(arguments.output / f"{name}.md", text + "\n")
     print(text)
 
 

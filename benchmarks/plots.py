@@ -1,11 +1,13 @@
 """Pictures of what ``benchmarks.accuracy`` measured.
 
-    python -m benchmarks.plots out/accuracy/accuracy.json -o out/accuracy
+    python -m benchmarks.plots out/accuracy/accuracy.json
     python -m benchmarks.plots out/accuracy/accuracy.json --network resnet20 --data DIR
 
-The first picture is the points of top-1 that each method loses by scheme, one panel a network, with
-paired standard errors. For a network that ``--method`` quantizes, the second is the exponents of
-its layers, the third the levels of some layers over the histogram of their float weights.
+The first pictures are the points of top-1 that each method loses by scheme, with paired standard
+errors, and the error of its outputs, one panel a network. For one network there are also the
+exponents of its layers, read from the integer network that the benchmark kept, and the levels of
+some layers over the histogram of their float weights. The weights of equalized layers would not be
+the module's, so for that picture the network is quantized anew, without equalization.
 """
 
 import argparse
@@ -19,7 +21,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import nupes
-from benchmarks.accuracy import SCHEMES
+from benchmarks.accuracy import SCHEMES, kept_network
 from benchmarks.pretrained import NETWORKS, Pretrained, load_pretrained
 from nupes.model.network import IntegerNetwork
 from nupes.model.operators import Conv
@@ -31,6 +33,9 @@ from nupes.quantizer.recipe import METHODS
 PANELS = 4
 """Layers whose levels are drawn."""
 
+LABELS = {"lost": "points of top-1 lost", "noise": "error of the outputs, %"}
+"""What is drawn of each cell."""
+
 STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -39,8 +44,8 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def plot_accuracy(report: dict) -> Figure:
-    """Return the points lost by scheme and method, one panel a network."""
+def plot_cells(report: dict, quantity: str) -> Figure:
+    """Return the points ``lost`` or the ``noise`` by scheme and method, one panel a network."""
     cells = report["cells"]
     networks = list(dict.fromkeys(cell["network"] for cell in cells))
     figure = Figure(figsize=(4.2 * len(networks), 3.4), layout="constrained")
@@ -57,8 +62,8 @@ def plot_accuracy(report: dict) -> Figure:
             chosen = [found[name] for name in schemes if name in found]
             axis.errorbar(
                 places,
-                [cell["lost"] for cell in chosen],
-                [cell["error"] for cell in chosen],
+                [cell[quantity] for cell in chosen],
+                [cell["error"] for cell in chosen] if quantity == "lost" else None,
                 fmt="o",
                 markersize=4,
                 linewidth=1,
@@ -66,10 +71,17 @@ def plot_accuracy(report: dict) -> Figure:
                 label=method,
             )
         axis.set_xticks(range(len(schemes)), schemes, rotation=30, ha="right")
-        axis.axhline(0, color="grey", linewidth=0.6)
+        if quantity == "lost":
+            axis.axhline(0, color="grey", linewidth=0.6)
+            axis.set_yscale("symlog", linthresh=5)
+            axis.set_ylim(-1.5, 100)
+            axis.set_yticks([0, 1, 2, 3, 4, 5, 10, 20, 50], ["0", *"12345", "10", "20", "50"])
+            axis.set_yticks([], minor=True)
+        else:
+            axis.set_yscale("log")
         axis.set_title(f"{network}, float {report['float'][network]:.1f} %")
-    axes[0].set_ylabel("points of top-1 lost")
-    axes[-1].legend(frameon=False)
+    axes[0].set_ylabel(LABELS[quantity])
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=9)
     return figure
 
 
@@ -129,22 +141,24 @@ def main() -> None:
     parser.add_argument("--network", choices=NETWORKS, help="a network for exponents and levels")
     parser.add_argument("--data", type=Path, help="see benchmarks/pretrained.py")
     parser.add_argument("--scheme", default="W4A4")
-    parser.add_argument("--method", default="search", choices=METHODS)
+    parser.add_argument("--method", default="nupes", choices=METHODS)
     parser.add_argument("-o", "--output", type=Path, default=Path("out/accuracy"))
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
+    report = json.loads(arguments.report.read_text())
     with mpl.rc_context(STYLE):
-        figures = {"accuracy": plot_accuracy(json.loads(arguments.report.read_text()))}
+        figures = {"accuracy": plot_cells(report, "lost"), "outputs": plot_cells(report, "noise")}
         if arguments.network is not None:
             if arguments.data is None:
                 parser.error("--network needs --data")
+            chosen = arguments.network, arguments.method, arguments.scheme
+            kept = nupes.load(kept_network(arguments.report.parent, *chosen))
+            figures["exponents"] = plot_exponents(kept.metadata["layers"])
             source = load_pretrained(arguments.network, arguments.data)
-            # Equalized weights would not be those of the module.
-            recipe = replace(METHODS[arguments.method], equalize=False)
+            recipe = replace(METHODS[arguments.method], equalize=False, phases=())
             qnet = nupes.quantize(
                 source.module, arguments.scheme, source.calibration, method=recipe
             )
-            figures["exponents"] = plot_exponents(qnet.metadata["layers"])
             figures["levels"] = plot_levels(weights_of(source), qnet)
         for name, figure in figures.items():
             path = arguments.output / f"{name}.png"
