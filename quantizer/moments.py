@@ -7,7 +7,7 @@ bias takes up the means), the mean squared error is
 
 which is least at ``V = W C G^-1``: rounding the weights to codes for the error ``(V - W C G^-1) G
 (V - W C G^-1)'`` makes up for the errors of the layers before. Means may be weighted: an output
-that matters more to the network counts more.
+that matters more to the network counts more. (The bias takes up the plain mean of what is left.)
 """
 
 from dataclasses import dataclass

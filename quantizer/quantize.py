@@ -117,6 +117,8 @@ def quantize(
             "overrides must be a mapping of patterns to schemes, such as {'layer3.*': 'W8A8'}, not "
             f"{type(overrides).__name__}"
         )
+    if checkpoint is not None and not isinstance(checkpoint, str | os.PathLike):
+        raise InputError(f"checkpoint must be a path, not {type(checkpoint).__name__}")
     if input_range is not None:
         check_range(input_range)
     inputs = None if calibration is None else gather_batches(calibration)

@@ -6,7 +6,7 @@ whole ones as ``beta`` grows:
 
     dsq(e) = tanh(beta * (e - 1/2 - floor(e))) / (2 * tanh(beta / 2)) + floor(e) + 1/2
 
-``beta -> 0`` is the identity, so training starts at the real weights; ``beta -> inf`` rounds, so it
+``beta -> 0`` is the identity, ``beta -> inf`` rounds: learning starts near the real weights and
 ends at codes. A position may walk over the whole code space.
 """
 
@@ -145,8 +145,8 @@ def with_exponent(codebook: Codebook, exponent: float) -> Codebook:
 class SoftWeight(nn.Module):
     """Weights (n, c // groups, kh, kw) as positions in code space, one scale per channel.
 
-    It starts at the real weights, but no further than half a code from the codes that it is given,
-    so that rounding the start gives these codes.
+    It starts at the real weights, but no further than ``edge`` from the codes that it is given, so
+    that rounding the start gives these codes.
     """
 
     edge = 0.45
