@@ -161,12 +161,12 @@ def make_recipe(
         raise InputError(f"method must be a name or a Recipe, not {type(method).__name__}")
     if codebook not in (None, "power", "uniform"):
         raise InputError(f"codebook must be 'power' or 'uniform', not {codebook!r}")
+    recipe = method if codebook is None else replace(method, family=codebook, tables=False)
     if codebook == "uniform" and method.exponent == "network":
         raise InputError(
             "codebook must be 'power' for a method with one exponent for the network, not "
             "'uniform'; method 'rtn' is the same with uniform codebooks"
         )
-    recipe = method if codebook is None else replace(method, family=codebook, tables=False)
     return restrict(recipe if cell is None else replace(recipe, cell=cell), codebook == "power")
 
 
