@@ -52,13 +52,15 @@ PEER = "brevitas"
 """The method that is not ours, for the columns whose ends have 8 bits."""
 
 AUGMENTED = "nupes, augmented"
-"""NUPES that learns longer, from more images: the calibration images, moved at random."""
+"""NUPES that learns on the whole network, from more images: the calibration images, moved at
+random."""
 
-LONGER = replace(METHODS["nupes"], phases=(replace(END_TO_END, steps=1200),))
+LONGER = replace(METHODS["nupes"], phases=(replace(END_TO_END, steps=1500),))
 
 PLAIN, SEARCH, NUPES = METHODS["rtn"], METHODS["search"], METHODS["nupes"]
 POWER = replace(SEARCH, tables=False, equalize=False)
 SOFT = Phase("layer", "soft")
+FLOOR_AND_CEIL = replace(NUPES.phases[0], rounding="adaround")
 ABLATION: dict[str, Recipe] = {
     "round to nearest, uniform": PLAIN,
     "+ power, exponents by weight error": replace(PLAIN, family="power"),
@@ -76,9 +78,9 @@ ABLATION: dict[str, Recipe] = {
     "+ learned codes": replace(SEARCH, phases=(replace(SOFT, exponents=0, activations=False),)),
     "+ learned exponents": replace(SEARCH, phases=(replace(SOFT, activations=False),)),
     "+ learned activations": replace(SEARCH, phases=(SOFT,)),
-    "+ blocks": replace(SEARCH, phases=(replace(SOFT, unit="block"),)),
-    "+ network": NUPES,
-    "blocks, floor and ceil only": replace(SEARCH, phases=(Phase("block", "adaround"),)),
+    "+ blocks": NUPES,
+    "+ network": replace(NUPES, phases=(*NUPES.phases, END_TO_END)),
+    "blocks, floor and ceil only": replace(SEARCH, phases=(FLOOR_AND_CEIL,)),
     "all steps, powers only": replace(NUPES, tables=False),
     "all steps, uniform": replace(NUPES, family="uniform"),
 }

@@ -25,15 +25,20 @@ __all__ = ["Checkpoint", "State", "fingerprint"]
 FORMAT = "nupes-checkpoint-1"
 """Name and version of the format."""
 
+PARTS = ("choices", "found")
+"""Choices of a state."""
+
 
 @dataclass(frozen=True, eq=False)
 class State:
     """Choices, the pass that they come from (0 is the search, then the phases, then the search on
-    all images) and how many of its stages or units are done."""
+    all images), how many of its stages or units are done, and the choices ``found`` by the whole
+    search that learning began with."""
 
     step: int = 0
     done: int = 0
     choices: Choices = field(default_factory=Choices)
+    found: Choices = field(default_factory=Choices)
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,8 @@ class Checkpoint:
             if header.get("format") != FORMAT:
                 raise ValueError(f"its format is {header.get('format')!r}, not {FORMAT!r}")
             owner, data = header["owner"], json.loads(header["state"])
-            state = State(data["step"], data["done"], build_choices(data, arrays))
+            parts = {name: build_choices(data[name], arrays, name) for name in PARTS}
+            state = State(data["step"], data["done"], **parts)
         except (SafetensorError, OSError, LookupError, TypeError, ValueError, NupesError) as error:
             raise InputError(
                 f"checkpoint {self.path} must be one that quantize wrote ({error}); delete it or "
@@ -73,8 +79,8 @@ class Checkpoint:
         if self.path is None:
             return
         arrays: dict[str, np.ndarray] = {}
-        described = describe_choices(state.choices, arrays)
-        data = {"step": state.step, "done": state.done, **described}
+        parts = {name: describe_choices(getattr(state, name), arrays, name) for name in PARTS}
+        data = {"step": state.step, "done": state.done, **parts}
         header = {"format": FORMAT, "owner": self.owner, "state": json.dumps(data)}
         arrays = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
         write_atomically(self.path, save_tensors(arrays, metadata=header))
@@ -107,12 +113,13 @@ def fingerprint(*parts: Any) -> str:
     return digest.hexdigest()
 
 
-def describe_choices(choices: Choices, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Store the arrays of choices and return the rest of them."""
+def describe_choices(choices: Choices, arrays: dict[str, np.ndarray], part: str) -> dict[str, Any]:
+    """Store the arrays of choices, which are a part of a state, and return the rest of them."""
     for name, code in choices.weights.items():
-        arrays[f"codes/{name}"], arrays[f"scale/{name}"] = code.codes, code.scale
+        arrays[f"{part}/codes/{name}"] = code.codes
+        arrays[f"{part}/scale/{name}"] = code.scale
     for name, bias in choices.bias.items():
-        arrays[f"bias/{name}"] = bias
+        arrays[f"{part}/bias/{name}"] = bias
     tensors = {
         name: {
             "codebook": describe_codebook(code.codebook),
@@ -132,7 +139,7 @@ def describe_choices(choices: Choices, arrays: dict[str, np.ndarray]) -> dict[st
     }
 
 
-def build_choices(data: dict[str, Any], arrays: dict[str, np.ndarray]) -> Choices:
+def build_choices(data: dict[str, Any], arrays: dict[str, np.ndarray], part: str) -> Choices:
     """Return choices from ``describe_choices``."""
     return Choices(
         tensors={
@@ -140,10 +147,12 @@ def build_choices(data: dict[str, Any], arrays: dict[str, np.ndarray]) -> Choice
             for name, code in data["tensors"].items()
         },
         weights={
-            name: WeightCode(Codebook(**book), arrays[f"codes/{name}"], arrays[f"scale/{name}"])
+            name: WeightCode(
+                Codebook(**book), arrays[f"{part}/codes/{name}"], arrays[f"{part}/scale/{name}"]
+            )
             for name, book in data["weights"].items()
         },
-        bias={name: arrays[f"bias/{name}"] for name in data["bias"]},
+        bias={name: arrays[f"{part}/bias/{name}"] for name in data["bias"]},
         reach=data["reach"],
         learned=data["learned"],
     )

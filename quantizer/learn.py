@@ -26,7 +26,7 @@ from nupes.quantizer.student import (
     sharpness,
 )
 
-__all__ = ["Augment", "divide", "learn", "split_images"]
+__all__ = ["Augment", "divide", "is_better", "learn", "output_losses", "split_images"]
 
 JUDGED = 512
 """Most images on which what was learned is judged."""
@@ -116,6 +116,20 @@ def losses_of(real: Maps, target: Maps, power: dict[str, float]) -> Tensor:
     return torch.stack(terms).sum(0)
 
 
+def output_losses(network: FusedNetwork, inputs: Tensor, choices: Choices) -> Tensor:
+    """Return for each of some inputs (b, c, h, w) the squared error (b,) of the quantized network's
+    outputs, relative to the variance of the float network's."""
+    maps, outputs = {network.input.name: network.scale_input(inputs)}, [network.stages[-1].name]
+    target = in_chunks(partial(run_float, network.stages), maps, outputs)
+    found = in_chunks(partial(run_quantized, network.stages, choices), maps, outputs)
+    return losses_of(found, target, power_of(target))
+
+
+def power_of(target: Maps) -> dict[str, float]:
+    """Return the variances of maps, 1 where they are constant."""
+    return {name: float(values.var()) or 1.0 for name, values in target.items()}
+
+
 def is_better(before: Tensor, after: Tensor) -> bool:
     """Return whether losses (b,) have clearly become less."""
     gain = before - after
@@ -196,7 +210,7 @@ def learn_unit(
         return choices
     needed = {name for stage in unit for name in reads(stage)} & set(inputs)
     seen, judged = split_images(len(next(iter(inputs.values()))))
-    power = {name: float(values.var()) or 1.0 for name, values in target.items()}
+    power = power_of(target)
 
     def judge(choices: Choices) -> Tensor:
         maps = pick(inputs, needed, judged)

@@ -30,7 +30,7 @@ from nupes.quantizer.distill import distill
 from nupes.quantizer.equalize import equalize
 from nupes.quantizer.forward import measure_reach
 from nupes.quantizer.fuse import FusedNetwork, fuse
-from nupes.quantizer.learn import Augment, learn, split_images
+from nupes.quantizer.learn import Augment, is_better, learn, output_losses, split_images
 from nupes.quantizer.lower import lower
 from nupes.quantizer.recipe import Recipe, make_recipe
 from nupes.quantizer.scheme import parse_scheme
@@ -199,14 +199,19 @@ def run(
     """Return the choices of a recipe: search, then learning, phase after phase.
 
     Images that will judge learning are kept from the search as well: what had been fitted to them
-    would look better on them than it is. If nothing was learned, the search has them after all.
+    would look better on them than it is. What was learned, unit by unit, stays only if it makes the
+    network's outputs clearly better; else the search has all images after all.
     """
-    seen = split_images(len(inputs))[0] if recipe.phases else torch.arange(len(inputs))
+    seen, judged = split_images(len(inputs))
+    if not recipe.phases:
+        seen = torch.arange(len(inputs))
     start = kept.load()
     last = len(recipe.phases) + 1
 
+    found = start.found
+
     def keep(step: int, done: int, choices: Choices) -> None:
-        kept.save(State(step, done, choices))
+        kept.save(State(step, done, choices, found))
 
     def search(step: int, images: Tensor) -> Choices:
         return choose(
@@ -222,6 +227,8 @@ def run(
         )
 
     choices = search(0, inputs[seen]) if start.step == 0 else start.choices
+    if start.step == 0:
+        found = choices
     for step, phase in enumerate(recipe.phases, 1):
         if step >= start.step:
             choices = learn(
@@ -237,8 +244,10 @@ def run(
                 device=device,
             )
     if choices.learned:
-        return measure_reach(network, inputs, choices)
-    return search(last, inputs) if len(seen) < len(inputs) else choices
+        before, after = (output_losses(network, inputs[judged], c) for c in (found, choices))
+        if is_better(before, after):
+            return measure_reach(network, inputs, choices)
+    return search(last, inputs) if len(seen) < len(inputs) else found
 
 
 def find_device(device: torch.device | str | None) -> torch.device:
@@ -278,7 +287,7 @@ def check_augment(augment: Any, recipe: Recipe) -> None:
     if not any(phase.unit == "network" for phase in recipe.phases):
         raise InputError(
             "augment must come with a method that learns the whole network at once, such as "
-            "'nupes'; this one would never call it"
+            "Recipe(phases=(END_TO_END,)); this one would never call it"
         )
 
 

@@ -31,7 +31,8 @@ class Phase:
 
     A unit's target is what it gives in the float network; its loss the squared error relative to
     the target's variance, summed over the tensors that leave it. What was learned stays only if
-    that loss, with hard codes and on images that were held out, has become clearly less.
+    that loss, with hard codes and on images that were held out, has become clearly less; and after
+    the last phase only if the error of the network's outputs has.
     """
 
     unit: Literal["layer", "block", "network"] = "block"
@@ -135,12 +136,13 @@ PLAIN = Recipe(
 ADAROUND = Phase("block", "adaround", codes=3e-2, exponents=0, biases=0)
 
 END_TO_END = Phase("network", "straight", codes=8e-3, scales=5e-4, exponents=5e-4, steps=500)
+"""Learning for recipes with images to spare, such as those that ``augment`` makes."""
 
 METHODS: dict[str, Recipe] = {
     "rtn": PLAIN,
     "powerquant": replace(PLAIN, family="power", exponent="network"),
     "search": Recipe(),
-    "nupes": Recipe(phases=(END_TO_END,)),
+    "nupes": Recipe(phases=(Phase("block", "soft"),)),
     "adaround": replace(PLAIN, phases=(replace(ADAROUND, unit="layer", activations=False),)),
     "brecq": replace(PLAIN, phases=(ADAROUND,)),
     "qdrop": replace(PLAIN, phases=(replace(ADAROUND, drop=0.5),)),

@@ -17,6 +17,7 @@ from nupes.model.artifact import load
 from nupes.model.errors import InputError
 from nupes.model.operators import Conv
 from nupes.quantizer import quantize
+from nupes.quantizer.choices import Choices
 from nupes.quantizer.recipe import METHODS, Phase, Recipe
 from nupes.rtl.config import ArrayConfig
 from tests.quantizer.close import (
@@ -123,6 +124,21 @@ def test_progress_names_every_layer() -> None:
     quantize(module, method=Recipe(phases=(Phase("layer", steps=2),)), **options)
     learned = [("0", 1, 4), ("0", 2, 4), ("2", 3, 4), ("2", 4, 4)]
     assert calls == [("0", 0, 2), ("2", 1, 2), ("", 2, 2), *learned]
+
+
+@pytest.mark.parametrize("count", [20, 60], ids=["few images", "images held out"])
+def test_what_spoils_the_outputs_is_not_kept(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """Units may each have become better, and the network worse."""
+
+    def spoil(network: Any, inputs: Any, choices: Choices, *_: Any, **__: Any) -> Choices:
+        learned = replace(choices.copy(), learned=True)
+        learned.bias["2"] = choices.bias["2"] + 1.0
+        return learned
+
+    module, x = nn.Sequential(conv(), nn.ReLU(), conv(4, 6)), images(count, 3, 8, 8)
+    expected = quantize(module, "W3A3", x, method="search")(x)
+    monkeypatch.setattr(sys.modules["nupes.quantizer.quantize"], "learn", spoil)
+    np.testing.assert_array_equal(quantize(module, "W3A3", x, method="nupes")(x), expected)
 
 
 def test_same_arguments_same_network(tmp_path) -> None:
