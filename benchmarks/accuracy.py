@@ -86,6 +86,8 @@ ABLATION: dict[str, Recipe] = {
 }
 """Rows of the ablation, each one step more than the row above."""
 
+RECIPES: dict[str, Recipe] = {**METHODS, **ABLATION, AUGMENTED: LONGER}
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -128,9 +130,8 @@ def quantize(
         data = network.calibration
     if method == AUGMENTED:
         options = {**options, "augment": network.augment}
-    recipe = {**METHODS, **ABLATION, AUGMENTED: LONGER}[method]
     integer = nupes.quantize(
-        network.module, scheme, data, **{"input_bits": 8, **options}, method=recipe
+        network.module, scheme, data, **{"input_bits": 8, **options}, method=RECIPES[method]
     )
     integer.save(kept_network(folder, network.name, method, column))
     return lambda images: integer(images).reshape(len(images), -1)
@@ -172,9 +173,9 @@ def measure(
 
 
 def possible(method: str, column: str) -> bool:
-    """Return whether a method serves a column: some need data, Brevitas also ends of 8 bits."""
-    if method in (PEER, AUGMENTED) and column in DATA_FREE:
-        return False
+    """Return whether a method serves a column: what learns needs data, Brevitas also 8-bit ends."""
+    if column in DATA_FREE:
+        return method in RECIPES and not RECIPES[method].phases
     return method != PEER or not SCHEMES[column][1]
 
 

@@ -41,7 +41,8 @@ FEW = 50
 """Images that are few."""
 
 CLEAR = 2.0
-"""Standard errors that a gain must exceed: among several looks, one at chance is likely."""
+"""Standard errors that a unit's gain must exceed: of several looks at many units, some seem better
+by chance."""
 
 SHARPNESS = (20.0, 2.0)
 """First and last exponent of AdaRound's penalty, falling linearly after a fifth of the steps."""
@@ -130,10 +131,10 @@ def power_of(target: Maps) -> dict[str, float]:
     return {name: float(values.var()) or 1.0 for name, values in target.items()}
 
 
-def is_better(before: Tensor, after: Tensor) -> bool:
-    """Return whether losses (b,) have clearly become less."""
+def is_better(before: Tensor, after: Tensor, errors: float = CLEAR) -> bool:
+    """Return whether losses (b,) have become less, by more than some standard errors."""
     gain = before - after
-    return bool(gain.mean() > CLEAR * gain.std(unbiased=False) / len(gain) ** 0.5)
+    return bool(gain.mean() > errors * gain.std(unbiased=False) / len(gain) ** 0.5)
 
 
 def learn(

@@ -43,6 +43,9 @@ EXPORT_BATCH = 2
 BUDGET = 1 << 26
 """Largest number of values of one tensor over all calibration images that are used."""
 
+CLEAR = 1.0
+"""Standard errors that the gain of the network's outputs by all that was learned must exceed."""
+
 
 def quantize(
     module: nn.Module | ExportedProgram,
@@ -121,6 +124,11 @@ def quantize(
         raise InputError(f"checkpoint must be a path, not {type(checkpoint).__name__}")
     if input_range is not None:
         check_range(input_range)
+    if calibration is None and recipe.phases:
+        raise InputError(
+            "method must be one that does not learn where there is no calibration, because to "
+            "learn from inputs that are made up does harm; use 'search', the default there"
+        )
     inputs = None if calibration is None else gather_batches(calibration)
     if inputs is None:
         if input_shape is None or input_range is None:
@@ -245,7 +253,7 @@ def run(
             )
     if choices.learned:
         before, after = (output_losses(network, inputs[judged], c) for c in (found, choices))
-        if is_better(before, after):
+        if is_better(before, after, CLEAR):
             return measure_reach(network, inputs, choices)
     return search(last, inputs) if len(seen) < len(inputs) else found
 

@@ -58,6 +58,7 @@ from tests.quantizer.test_operators import conv
         ({"input_range": (1, 0)}, "input_range must be .* with low < high"),
         ({"overrides": ["W8A8"]}, "overrides must be a mapping of patterns .* not list"),
         ({"checkpoint": 5}, "checkpoint must be a path, not int"),
+        ({"calibration": None, "method": "nupes"}, "method must .* not learn .* use 'search'"),
         ({"augment": 3}, "augment must be a function, not int"),
         ({"augment": abs, "method": "search"}, "augment must come with a method .* never call it"),
         (
