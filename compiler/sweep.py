@@ -13,7 +13,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
 from multiprocessing import get_context
-from threading import current_thread, main_thread
 from typing import Any
 
 from nupes.compiler.cost import memory_bits
@@ -128,7 +127,7 @@ def sweep(
                     workers, get_context("forkserver"), begin_worker, (network, latency)
                 )
             )
-            with ignored_interrupts():
+            with deferred_interrupts():
                 results = pool.map(work, [arrays[index] for index in order])
         else:
             results = (evaluate(network, arrays[index], latency) for index in order)
@@ -140,17 +139,14 @@ def sweep(
 
 
 @contextmanager
-def ignored_interrupts() -> Iterator[None]:
-    """Ignore interrupts, for good in a process that begins here: a terminal sends its Ctrl-C to
-    every process, and the caller ends the others. Only a main thread can."""
-    if current_thread() is not main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def deferred_interrupts() -> Iterator[None]:
+    """Hold interrupts back until the end, and for good in a process that begins here: a terminal
+    sends its Ctrl-C to every process, and the caller ends the others."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def pareto(points: Iterable[Point]) -> list[Point]:

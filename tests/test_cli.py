@@ -324,7 +324,7 @@ def test_ctrl_c_and_a_kill_leave_nothing(
         assert process.stderr is not None
         while not process.stderr.readline().startswith(begins):
             assert process.poll() is None
-        time.sleep(0.5)
+        time.sleep(0.1)
         send(process.pid, number)
         output, messages = process.communicate(timeout=60)
         assert output == ""
