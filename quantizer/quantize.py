@@ -43,7 +43,7 @@ EXPORT_BATCH = 2
 BUDGET = 1 << 26
 """Largest number of values of one tensor over all calibration images that are used."""
 
-CLEAR = 1.0
+CLEAR_OUTPUTS = 1.0
 """Standard errors that the gain of the network's outputs by all that was learned must exceed."""
 
 
@@ -215,7 +215,6 @@ def run(
         seen = torch.arange(len(inputs))
     start = kept.load()
     last = len(recipe.phases) + 1
-
     found = start.found
 
     def keep(step: int, done: int, choices: Choices) -> None:
@@ -234,9 +233,9 @@ def run(
             keep=partial(keep, step),
         )
 
-    choices = search(0, inputs[seen]) if start.step == 0 else start.choices
+    choices = start.choices
     if start.step == 0:
-        found = choices
+        choices = found = search(0, inputs[seen])
     for step, phase in enumerate(recipe.phases, 1):
         if step >= start.step:
             choices = learn(
@@ -253,7 +252,7 @@ def run(
             )
     if choices.learned:
         before, after = (output_losses(network, inputs[judged], c) for c in (found, choices))
-        if is_better(before, after, CLEAR):
+        if is_better(before, after, CLEAR_OUTPUTS):
             return measure_reach(network, inputs, choices)
     return search(last, inputs) if len(seen) < len(inputs) else found
 
