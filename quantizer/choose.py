@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nupes.model.errors import InputError
 from nupes.model.operators import MaxPool
-from nupes.quantizer.activations import Cost, TensorCode, choose_activations, fixed_range
+from nupes.quantizer.activations import Cost, TensorCode, choose_activations
 from nupes.quantizer.bits import BitPlan
 from nupes.quantizer.choices import Choices, WeightCode, round_values
 from nupes.quantizer.evaluate import apply_function, apply_operator, column
@@ -65,16 +65,15 @@ def choose(
     recipe: Recipe,
     *,
     repair: bool = False,
-    input_range: tuple[float, float] | None = None,
+    input_code: TensorCode | None = None,
     progress: Progress | None = None,
     start: Choices | None = None,
     keep: Callable[[int, Choices], None] | None = None,
 ) -> Choices:
     """Return choices for a fused network, from inputs (n, c, h, w).
 
-    ``input_range`` is what an 8-bit input covers instead of what occurs. What ``start`` holds has
-    been chosen already. ``keep`` is called after each stage with the
-    stages done and the choices.
+    ``input_code`` is the input's where it needs no search. What ``start`` holds has been chosen
+    already. ``keep`` is called after each stage with the stages done and the choices.
 
     With ``repair`` each batch-normalised value is shifted and scaled to the statistics that its
     batch norm promises, so that made-up inputs give the ranges of real ones.
@@ -93,7 +92,7 @@ def choose(
         search.exponent = network_exponent(
             [weights[name] for name in small], [plan.weights[name] for name in small]
         )
-    choose_input(search, inputs, input_range)
+    choose_input(search, inputs, input_code)
     readers = network.readers()
     for index, stage in enumerate(network.stages):
         if progress is not None:
@@ -110,20 +109,13 @@ def choose(
     return search.choices
 
 
-def choose_input(search: Search, inputs: Tensor, input_range: tuple[float, float] | None) -> None:
+def choose_input(search: Search, inputs: Tensor, given: TensorCode | None) -> None:
     """Choose the code of the network's input, its affine applied."""
     network, name = search.network, search.network.input.name
     values = network.scale_input(inputs)
-    bits = search.plan.tensors[name]
-    if name in search.choices.tensors:
-        code = search.choices.tensors[name]
-    elif bits == 8 or search.recipe.family == "uniform":
-        covered = values
-        if input_range is not None:
-            ends = torch.tensor(input_range).reshape(2, 1, 1, 1)
-            covered = network.scale_input(ends.expand(2, *inputs.shape[1:]))
-        code = fixed_range(float(covered.min()), float(covered.max()), bits)
-    else:
+    code = search.choices.tensors.get(name, given)
+    if code is None:
+        bits = search.plan.tensors[name]
         code = choose_tensor(search, name, bits, bool(values.min() < 0), values, values)
     search.store(name, code, values, values)
 

@@ -14,6 +14,7 @@ from torch.export import ExportedProgram
 
 from nupes.model.errors import InputError
 from nupes.model.network import IntegerNetwork
+from nupes.quantizer.activations import TensorCode
 from nupes.quantizer.bits import BitPlan, plan_bits
 from nupes.quantizer.calibrate import (
     check_range,
@@ -32,6 +33,7 @@ from nupes.quantizer.forward import measure_reach
 from nupes.quantizer.fuse import FusedNetwork, fuse
 from nupes.quantizer.learn import Augment, is_better, learn, output_losses, split_images
 from nupes.quantizer.lower import lower
+from nupes.quantizer.pixels import code_input
 from nupes.quantizer.recipe import Recipe, make_recipe
 from nupes.quantizer.scheme import parse_scheme
 
@@ -157,6 +159,7 @@ def quantize(
     inputs = limit_images(inputs, network)
     if input_range is not None and repair and recipe.distill:
         inputs = distill(network, inputs, input_range, progress)
+    network, input_code = code_input(network, inputs, plan, recipe, input_range)
     if recipe.equalize:
         network = equalize(network, inputs, plan.tensors)
     name = getattr(augment, "__qualname__", augment)
@@ -171,7 +174,7 @@ def quantize(
         recipe,
         kept,
         repair=repair,
-        input_range=input_range,
+        input_code=input_code,
         augment=augment,
         device=place,
         progress=progress,
@@ -199,7 +202,7 @@ def run(
     kept: Checkpoint,
     *,
     repair: bool,
-    input_range: tuple[float, float] | None,
+    input_code: TensorCode | None,
     augment: Augment | None,
     device: torch.device,
     progress: Callable[[str, int, int], None] | None,
@@ -227,7 +230,7 @@ def run(
             plan,
             recipe,
             repair=repair,
-            input_range=input_range,
+            input_code=input_code,
             progress=progress,
             start=start.choices if step == start.step else None,
             keep=partial(keep, step),
