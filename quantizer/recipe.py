@@ -9,7 +9,7 @@ from nupes.model.errors import InputError
 
 __all__ = ["END_TO_END", "METHODS", "Phase", "Recipe", "StepName", "make_recipe"]
 
-StepName = Literal["refit", "gptq", "cd", "rescale", "learn"]
+StepName = Literal["refit", "gptq", "cd", "rescale", "beam", "learn"]
 """Steps of the weight solver after round-to-nearest; ``cd`` is coordinate descent."""
 
 
@@ -91,7 +91,7 @@ class Recipe:
     """What weight codes are compared by: the layer's output error, or the error of the weights."""
     steps: tuple[StepName, ...] = ("gptq", "refit", "cd", "refit", "cd", "refit")
     """Steps of the weight solver after round-to-nearest, for every codebook that is tried."""
-    finish: tuple[StepName, ...] = ("rescale",)
+    finish: tuple[StepName, ...] = ("rescale", "beam")
     """Steps that follow for the codebook that is chosen."""
     compensate: bool = True
     """Whether weights make up for the quantized inputs that they read."""

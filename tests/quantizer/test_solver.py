@@ -8,14 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nupes.model.codebook import Codebook, make_codebook, table_codebook
+from nupes.quantizer.recipe import METHODS
 from nupes.quantizer.solver import (
+    RIDGE,
     STEPS,
     Solution,
     compose,
+    decode,
     output_error,
+    pivots,
     refit,
     round_to_nearest,
 )
+from tests.networks import many
 
 CODEBOOKS = [
     make_codebook("uniform", 2, True),
@@ -138,3 +143,73 @@ def test_a_dead_channel_has_the_levels_nearest_to_zero() -> None:
     weight[0, 1] = 0
     solution = compose(*STEPS.values())(weight, np.eye(3)[None], CODEBOOKS[2])
     assert (CODEBOOKS[2].levels[solution.codes[0, 1]] == 0).all()
+
+
+def orders(gram: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return a random order (g, k) for each group."""
+    return rng.permuted(np.tile(np.arange(gram.shape[1]), (len(gram), 1)), axis=1)
+
+
+@many(50)
+@given(problems())
+def test_what_follows_makes_up_for_each_error(problem) -> None:
+    weight, gram, codebook = problem
+    if gram.ndim == 2:
+        gram = gram[:, :, None] * np.eye(gram.shape[1])
+    rng = np.random.default_rng(1)
+    order, scale = orders(gram, rng), rng.uniform(0.01, 0.05, weight.shape[:2])
+    codes = decode(weight, gram, codebook, scale, order, 1)
+    for g, n in np.ndindex(weight.shape[:2]):
+        matrix = gram[g] + RIDGE * gram[g].diagonal().max() * np.eye(len(gram[g]))
+        error = np.zeros(len(matrix))
+        for place, k in enumerate(order[g]):
+            done, rest = order[g, :place], order[g, place:]
+            # Least error over real values of all the weights that are left.
+            made_up = np.linalg.solve(
+                matrix[np.ix_(rest, rest)], -matrix[np.ix_(rest, done)] @ error[done]
+            )
+            wish = (weight[g, n, k] + made_up[0]) / scale[g, n]
+            distance = np.abs(codebook.levels - wish)
+            assert distance[codes[g, n, k]] <= distance.min() + 1e-6 * (1 + np.abs(wish))
+            error[k] = codebook.levels[codes[g, n, k]] * scale[g, n] - weight[g, n, k]
+
+
+@many(30)
+@given(st.integers(0, 2**31), st.integers(1, 2), st.integers(1, 7))
+def test_enough_beginnings_find_the_best_codes(seed: int, groups: int, size: int) -> None:
+    rng = np.random.default_rng(seed)
+    codebook = table_codebook([-3, 5], 1)
+    weight, gram = rng.normal(size=(groups, 3, size)), moments(groups, size, rng)
+    scale = rng.uniform(0.1, 0.5, weight.shape[:2])
+    codes = decode(weight, gram, codebook, scale, orders(gram, rng), 2**size)
+    found = output_error(codebook.levels[codes] * scale[..., None] - weight, gram)
+    every = np.array(list(itertools.product(codebook.levels, repeat=size)))
+    errors = [
+        output_error(np.broadcast_to(levels, weight.shape) * scale[..., None] - weight, gram)
+        for levels in every
+    ]
+    np.testing.assert_allclose(found, np.min(errors, axis=0), rtol=1e-3, atol=1e-6)
+
+
+def test_more_beginnings_find_better_codes() -> None:
+    rng = np.random.default_rng(3)
+    weight, gram = rng.laplace(size=(1, 32, 40)), moments(1, 40, rng)
+    codebook = CODEBOOKS[2]
+    start = compose(*(STEPS[name] for name in METHODS["search"].steps))(weight, gram, codebook)
+    found = STEPS["beam"](weight, gram, codebook, start)
+    assert found.error.sum() < 0.95 * start.error.sum()
+    assert found.error.sum() < 0.97 * STEPS["rescale"](weight, gram, codebook, start).error.sum()
+
+
+@many(30)
+@given(st.integers(0, 2**31), st.integers(1, 3), st.integers(1, 9))
+def test_orders_end_with_the_weights_of_least_moment(seed: int, groups: int, size: int) -> None:
+    rng = np.random.default_rng(seed)
+    # Moments so far apart that noise changes nothing.
+    exponent = rng.permuted(np.tile(np.arange(size), (groups, 1)), axis=1)
+    gram = 100.0 ** exponent[:, :, None] * np.eye(size)
+    expected = np.argsort(-np.maximum(exponent, size - 4), axis=1, kind="stable")
+    order = pivots(gram, rng)
+    np.testing.assert_array_equal(np.sort(order), np.tile(np.arange(size), (groups, 1)))
+    # Moments below the ridge are as good as equal.
+    np.testing.assert_array_equal(order[:, : min(size, 3)], expected[:, : min(size, 3)])
