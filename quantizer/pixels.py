@@ -23,7 +23,7 @@ from nupes.quantizer.graph import Convolution
 from nupes.quantizer.levels import make_levels
 from nupes.quantizer.recipe import Recipe
 
-__all__ = ["code_input", "equal_steps", "pixel_steps"]
+__all__ = ["code_input", "equal_steps", "pixel_steps", "thin"]
 
 SAMPLE = 1 << 20
 """Values of a channel in which its step is looked for, and of images whose error is measured."""
@@ -33,6 +33,9 @@ TOLERANCE = 1e-3
 
 CODES = 256
 """Codes of an 8-bit input."""
+
+TIE = 0.01
+"""How near to the middle of two levels pixels are moved away from it, in steps."""
 
 
 def code_input(
@@ -51,23 +54,28 @@ def code_input(
     bits = plan.tensors[network.input.name]
     if bits < 8 and recipe.family != "uniform":
         return network, None
-    low, high = covered(network, images, input_range)
-    plain = fixed_range(low, high, bits)
-    aligned = equal_steps(network, images) if bits == 8 else None
-    if aligned is None:
+    plain = fixed_range(*covered(network, images, input_range), bits)
+    if bits < 8:
         return network, plain
-    scaled, step = aligned
     # The levels of 8 bits lie in 256 neighbours, but for arrays that may be as wide: narrower ones
     # run a tensor as digits of its level, and a wider span costs one more.
-    least = min((*plan.tensors.values(), *plan.weights.values()))
-    wide = recipe.family == "power" and least == 8
-    code = pixel_code(scaled, images, step, covered(scaled, images, input_range), wide)
-    if code is None:
+    wide = recipe.tables and min((*plan.tensors.values(), *plan.weights.values())) == 8
+    found = code_pixels(network, images, input_range, wide)
+    if found is None:
         return network, plain
-    centred = recipe.correct_bias
-    before = input_error(network, images, plain, centred)
-    after = input_error(scaled, images, code, centred)
-    return (scaled, code) if after < before else (network, plain)
+    # Biases take up what is constant in a channel, but only convolutions have them corrected.
+    centred = recipe.correct_bias and read_by_convolutions(network)
+    before, after = (input_error(images, *coded, centred) for coded in ((network, plain), found))
+    return found if after < before else (network, plain)
+
+
+def read_by_convolutions(network: FusedNetwork) -> bool:
+    """Return whether convolutions alone read the network's input."""
+    name = network.input.name
+    return all(
+        stage.residual != name and isinstance(stage.op, Convolution)
+        for stage in network.readers()[name]
+    )
 
 
 def covered(
@@ -82,77 +90,94 @@ def covered(
     return float(values.min()), float(values.max())
 
 
-def pixel_steps(images: Tensor) -> np.ndarray | None:
-    """Return the step (c,) of each channel of images (n, c, h, w), NaN where it is constant;
-    ``None`` where a channel has more than 255 steps or values in between."""
-    steps = np.full(images.shape[1], np.nan)
+def pixel_steps(images: Tensor) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the step (c,) of each channel of images (n, c, h, w), and how many (c,) it spans, NaN
+    where it is constant; ``None`` where a channel spans more than 255, or has values in between."""
+    steps, spans = np.full((2, images.shape[1]), np.nan)
     for channel in range(images.shape[1]):
         values = images[:, channel].flatten()
-        found = torch.unique(values[:: max(1, len(values) // SAMPLE)]).double()
+        low, high = float(values.min()), float(values.max())
+        if low == high:
+            continue
+        # An odd stride visits every column of maps whose width is a power of two.
+        some = torch.cat([values[:: len(values) // SAMPLE | 1], torch.tensor([low, high])])
+        found = torch.unique(some).double()
         if len(found) > CODES:
             return None
-        if len(found) == 1:
-            continue
-        step, span = float(found.diff().min()), float(found[-1] - found[0])
-        steps[channel] = step = span / max(1, round(span / step))
-        low, high = float(values.min()), float(values.max())
-        position = (values.double() - low) / step
-        fraction = float((position - position.round()).abs().max())
-        if fraction > TOLERANCE or round((high - low) / step) >= CODES:
+        span = round((high - low) / float(found.diff().min()))
+        steps[channel], spans[channel] = (high - low) / span, span
+        position = (values.double() - low) / steps[channel]
+        if span >= CODES or float((position - position.round()).abs().max()) > TOLERANCE:
             return None
-    return steps
+    return steps, spans
 
 
 def equal_steps(network: FusedNetwork, images: Tensor) -> tuple[FusedNetwork, float] | None:
     """Return the network whose input has one step for all channels, and that step; ``None`` where
-    images have none, or where the input has other readers than convolutions."""
-    steps = pixel_steps(images)
-    if steps is None or np.isnan(steps).all():
+    images have none, or where channels need factors and the input has other readers than
+    convolutions. A channel of few steps has whole parts of them, so that factors remain small."""
+    found = pixel_steps(images)
+    if found is None or np.isnan(found[0]).all():
         return None
-    steps = steps * network.input_scale
+    steps, spans = found
+    parts = np.maximum(1, np.nanmax(spans) // spans)
+    steps = steps * network.input_scale / parts
     step = float(np.exp(np.nanmean(np.log(steps))))
     factor = np.where(np.isnan(steps), 1.0, steps / step)
     if np.allclose(factor, 1, rtol=1e-6):
         return network, step
-    name = network.input.name
-    for stage in network.readers()[name]:
-        if stage.residual == name or not isinstance(stage.op, Convolution):
-            return None
+    if not read_by_convolutions(network):
+        return None
     factors = {stage.name: np.ones(stage.shape[2]) for stage in network.stages}
     scaled = replace(
-        rescale(network, {name: factor, **factors}),
+        rescale(network, {network.input.name: factor, **factors}),
         input_scale=network.input_scale / factor,
         input_shift=network.input_shift / factor,
     )
     return scaled, step
 
 
-def pixel_code(
-    network: FusedNetwork, images: Tensor, step: float, ends: tuple[float, float], wide: bool
-) -> TensorCode | None:
-    """Return levels that are pixels, or whole parts of them where few codes are taken.
+def code_pixels(
+    network: FusedNetwork, images: Tensor, input_range: tuple[float, float] | None, wide: bool
+) -> tuple[FusedNetwork, TensorCode] | None:
+    """Return the network with equal steps and levels that are pixels, or whole parts of them where
+    few codes are taken.
 
     Codes that are left over lie evenly around the range. Where the pixels of all channels together
     are too many, levels may lie ``wide``, and what is to be covered occurs in the images, those are
     left out that cost the least.
     """
-    low, high = (round(end / step) for end in ends)
-    if high - low < CODES:
-        step /= (CODES - 1) // max(1, high - low)
-        low, high = (round(end / step) for end in ends)
-        spare = CODES - 1 - (high - low)
-        first = max(low - spare // 2, ACTIVATION_LEVELS[0]) if low < 0 else 0
-        fits = first <= low and high < first + CODES
-        code = TensorCode(make_levels(8, first < 0, -first, None), step, None)
-        return code if fits else None
-    position = torch.round(network.scale_input(images) / step).long().flatten()
-    seen = int(position.min()) <= low and high <= int(position.max())
-    if not (wide and seen) or low < ACTIVATION_LEVELS[0] or high > ACTIVATION_LEVELS[1]:
+    aligned = equal_steps(network, images)
+    if aligned is None:
         return None
-    inside = (position - low).clamp(0, high - low)
-    count = torch.bincount(inside, minlength=high - low + 1).numpy()
-    levels = thin(np.arange(low, high + 1), count)
-    return TensorCode(table_codebook(levels, 8), step, None)
+    network, step = aligned
+    low, high = covered(network, images, input_range)
+    parts = int((CODES - 0.5) * step // max(high - low, high, -low))
+    if parts == 0 and not wide:
+        return None
+    step /= max(1, parts)
+    network = avoid_ties(network, images, step)
+    first, last = (round(end / step) for end in covered(network, images, input_range))
+    if first < ACTIVATION_LEVELS[0] or last > ACTIVATION_LEVELS[1]:
+        return None
+    if last - first < CODES:
+        below = min(-first + (CODES - 1 - (last - first)) // 2, CODES - 1)
+        below = below if first < 0 else 0
+        return network, TensorCode(make_levels(8, below > 0, below, None), step, None)
+    position = torch.round(network.scale_input(images) / step).long().flatten() - first
+    if int(position.min()) > 0 or int(position.max()) < last - first:
+        return None
+    count = torch.bincount(position.clamp(0, last - first)).numpy()
+    levels = thin(np.arange(first, last + 1), count)
+    return network, TensorCode(table_codebook(levels, 8), step, None)
+
+
+def avoid_ties(network: FusedNetwork, images: Tensor, step: float) -> FusedNetwork:
+    """Return the network whose pixels do not lie in the middle of two levels, where the last bit of
+    a float would decide: channels that do are moved by a fiftieth of a step."""
+    lowest = network.scale_input(images.amin((0, 2, 3), keepdim=True)).flatten().double().numpy()
+    tie = np.abs(lowest / step % 1 - 0.5) < TIE
+    return replace(network, input_shift=network.input_shift - 2 * TIE * step * tie)
 
 
 def thin(levels: np.ndarray, count: np.ndarray) -> np.ndarray:
@@ -169,10 +194,11 @@ def thin(levels: np.ndarray, count: np.ndarray) -> np.ndarray:
     return levels
 
 
-def input_error(network: FusedNetwork, images: Tensor, code: TensorCode, centred: bool) -> float:
-    """Return the mean squared error of the input in units of the images' channels; ``centred``
-    takes out what is constant in a channel."""
-    values = network.scale_input(images[:: max(1, images.numel() // SAMPLE)])
+def input_error(images: Tensor, network: FusedNetwork, code: TensorCode, centred: bool) -> float:
+    """Return the mean squared error of the input in units of the images; ``centred`` takes out what
+    is constant in a channel."""
+    stride = images.numel() // SAMPLE | 1
+    values = network.scale_input(images.flatten(2)[:, :, ::stride, None])
     error = (round_values(values, code) - values).double()
     if centred:
         error = error - error.mean((0, 2, 3), keepdim=True)

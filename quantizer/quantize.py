@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -89,7 +89,8 @@ def quantize(
             for ``nupes`` with calibration data and ``search`` without.
         codebook: ``power`` (an exponent for each layer's weights and each tensor) or ``uniform``;
             ``None`` for the method's own: power weights and, by ``nupes`` and ``search``, tensors
-            with levels of any place. Eight bits are uniform.
+            with levels of any place. Eight bits are uniform, except an input of
+            pixels that takes more levels.
         cell: kind of cells (``mac`` of ``ArrayConfig``) that must hold the codebooks: ``decode``,
             ``uniform``, ``square`` or ``pair``; ``None`` for the method's own, ``decode``.
         overrides: schemes of the layers whose name matches a pattern (``fnmatch``), such as
@@ -126,6 +127,9 @@ def quantize(
         raise InputError(f"checkpoint must be a path, not {type(checkpoint).__name__}")
     if input_range is not None:
         check_range(input_range)
+    if calibration is None:
+        # Moments of made-up inputs are not worth the closest fit: it gains nothing on real ones.
+        recipe = replace(recipe, finish=tuple(step for step in recipe.finish if step != "beam"))
     if calibration is None and recipe.phases:
         raise InputError(
             "method must be one that does not learn where there is no calibration, because to "

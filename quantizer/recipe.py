@@ -10,7 +10,8 @@ from nupes.model.errors import InputError
 __all__ = ["END_TO_END", "METHODS", "Phase", "Recipe", "StepName", "make_recipe"]
 
 StepName = Literal["refit", "gptq", "cd", "rescale", "beam", "learn"]
-"""Steps of the weight solver after round-to-nearest; ``cd`` is coordinate descent."""
+"""Steps of the weight solver after round-to-nearest; ``cd`` is coordinate descent, ``beam`` GPTQ
+that keeps several beginnings."""
 
 
 def check_choices(part: Any) -> None:

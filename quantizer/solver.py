@@ -54,11 +54,14 @@ RIDGE = 1e-6
 WIDTH = 16
 """Beginnings of a channel that ``beam`` keeps."""
 
+CHANNELS = 64
+"""Channels that are decoded at a time."""
+
 ORDERS = 8
 """Orders in which it rounds."""
 
 NOISE = 0.3
-"""Spread of the logarithms of the moments by which they differ."""
+"""Standard deviation of the noise on the logarithm of each moment, which makes them differ."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,37 +217,56 @@ def decode(
     factor of ``M^-1 = U' U`` is ``R^-1``: no inverse of M, which may be badly conditioned. The
     output error is the sum of ``(error_k / U_kk)^2``.
     """
-    groups, rows, size = weight.shape
+    size = weight.shape[2]
     matrix = np.take_along_axis(gram, order[:, :, None], 1)
     matrix = np.take_along_axis(matrix, order[:, None], 2)
     ridge = RIDGE * np.einsum("gkk->gk", gram).max(1)[:, None, None] * np.eye(size)
     reverse = (slice(None), slice(None, None, -1), slice(None, None, -1))
     upper = np.linalg.inv(np.linalg.cholesky((matrix + ridge)[reverse])[reverse])
+    places = np.broadcast_to(order[:, None], weight.shape)
+    wishes = np.take_along_axis(weight, places, 2) / scale[..., None]
+    wishes, group = wishes.reshape(-1, size), np.repeat(np.arange(len(weight)), weight.shape[1])
+    found = [
+        walk(
+            wishes[start : start + CHANNELS],
+            group[start : start + CHANNELS],
+            upper,
+            codebook,
+            width,
+        )
+        for start in range(0, len(wishes), CHANNELS)
+    ]
+    codes = np.zeros(weight.shape, np.uint8)
+    np.put_along_axis(codes, places, np.concatenate(found).reshape(weight.shape), 2)
+    return codes
+
+
+def walk(
+    wishes: np.ndarray, group: np.ndarray, upper: np.ndarray, codebook: Codebook, width: int
+) -> np.ndarray:
+    """Return the codes (n, k) of channels whose real weights, in units of levels, are ``wishes``
+    (n, k); ``upper`` (g, k, k) of a channel's ``group`` (n,) spreads the errors."""
+    channels, size = wishes.shape
     levels = codebook.levels.astype(np.float64)
-    group, channel = np.repeat(np.arange(groups), rows), np.arange(groups * rows)[:, None]
-    # The real weights that are left of each channel's beginnings, in units of levels.
-    ordered = np.take_along_axis(weight, order[:, None], 2) / scale[..., None]
-    left = ordered.reshape(-1, 1, size).copy()
-    cost = np.zeros((len(channel), 1))
+    channel = np.arange(channels)[:, None]
+    left, cost = wishes[:, None].copy(), np.zeros((channels, 1))
     taken = []
     for k in range(size):
-        wish, left, unit = left[..., 0], left[..., 1:], upper[group, k, k][:, None]
+        row = upper[group, k, k:][:, None]
+        wish, left = left[..., 0], left[..., 1:]
         code = codebook.nearest(wish)
         parent = np.zeros_like(code)
         if width > 1:
-            code, parent, cost = branch(wish, code, levels, unit, cost, width)
-            wish, left = np.take_along_axis(wish, parent, 1), left[channel, parent]
+            code, parent, cost = branch(wish, code, levels, row[..., 0], cost, width)
+            wish, left = wish[channel, parent], left[channel, parent]
         taken.append((code, parent))
-        left -= ((wish - levels[code]) / unit)[..., None] * upper[group, None, k, k + 1 :]
+        left -= ((wish - levels[code]) / row[..., 0])[..., None] * row[..., 1:]
     best = cost.argmin(1)[:, None]
-    found = np.zeros((len(channel), size), np.uint8)
+    codes = np.zeros(wishes.shape, np.uint8)
     for k in reversed(range(size)):
         code, parent = taken[k]
-        found[:, k : k + 1], best = code[channel, best], parent[channel, best]
-    restored = np.zeros(weight.shape, np.uint8)
-    found = found.reshape(weight.shape)
-    np.put_along_axis(restored, np.broadcast_to(order[:, None], found.shape), found, 2)
-    return restored
+        codes[:, k : k + 1], best = code[channel, best], parent[channel, best]
+    return codes
 
 
 def branch(
@@ -255,20 +277,18 @@ def branch(
     cost: np.ndarray,
     width: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return code, parent and cost, each (channels, ``width`` at most), of the beginnings that go
-    on: each of the present ones (channels, b) may take the nearest ``code`` to its ``wish``, or the
-    one on the wish's other side; beyond the last code the one before it."""
+    """Return code and parent (uint8) and cost, each (channels, ``width`` at most), of the
+    beginnings that go on: each of the present ones (channels, b) may take the nearest ``code`` to
+    its ``wish``, or the one on the wish's other side; beyond the last code the one before it."""
     top = len(levels) - 1
     beside = np.abs(code.astype(np.int64) + np.where(wish < levels[code], -1, 1))
-    beside = (top - np.abs(top - beside)).clip(0)
+    beside = (top - np.abs(top - beside)).clip(0).astype(np.uint8)
     codes = np.concatenate([code, beside], axis=1)
-    errors = (np.tile(wish, 2) - levels[codes]) / unit
-    costs = np.tile(cost, 2) + np.square(errors)
-    kept = np.arange(costs.shape[1])[None]
+    costs = np.tile(cost, 2) + np.square((np.tile(wish, 2) - levels[codes]) / unit)
+    kept = np.broadcast_to(np.arange(costs.shape[1]), costs.shape)
     if costs.shape[1] > width:
         kept = np.argpartition(costs, width - 1, axis=1)[:, :width]
-    kept = np.broadcast_to(kept, (len(costs), kept.shape[1]))
-    parent = kept % wish.shape[1]
+    parent = (kept % wish.shape[1]).astype(np.uint8)
     return np.take_along_axis(codes, kept, 1), parent, np.take_along_axis(costs, kept, 1)
 
 
