@@ -89,8 +89,8 @@ def quantize(
             for ``nupes`` with calibration data and ``search`` without.
         codebook: ``power`` (an exponent for each layer's weights and each tensor) or ``uniform``;
             ``None`` for the method's own: power weights and, by ``nupes`` and ``search``, tensors
-            with levels of any place. Eight bits are uniform, except an input of
-            pixels that takes more levels.
+            with levels of any place. Eight bits are uniform, except those of an input of pixels
+            that would take more than 256 levels side by side.
         cell: kind of cells (``mac`` of ``ArrayConfig``) that must hold the codebooks: ``decode``,
             ``uniform``, ``square`` or ``pair``; ``None`` for the method's own, ``decode``.
         overrides: schemes of the layers whose name matches a pattern (``fnmatch``), such as

@@ -191,10 +191,10 @@ def pivots(gram: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     left = gram + RIDGE * np.einsum("gkk->gk", gram).max(1)[:, None, None] * np.eye(size)
     order = np.zeros((groups, size), np.int64)
     each = np.arange(groups)
-    noise = np.exp(rng.normal(0, NOISE, (size, groups, size)))
     for place in range(size):
         moment = np.einsum("gkk->gk", left)
-        last = np.argmin(moment * noise[place], axis=1)
+        noise = np.exp(rng.normal(0, NOISE, (groups, size)))
+        last = np.argmin(moment * noise, axis=1)
         order[:, size - 1 - place] = last
         row = left[each, last]
         left -= row[:, :, None] * (row / moment[each, last][:, None])[:, None]
