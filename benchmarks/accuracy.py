@@ -31,8 +31,8 @@ from benchmarks.peer import quantize_brevitas
 from benchmarks.pretrained import NETWORKS, Pretrained, load_pretrained
 from nupes.model.errors import InputError
 from nupes.model.files import write_atomically
-from nupes.quantizer.recipe import END_TO_END, METHODS, Phase, Recipe
-from nupes.quantizer.scheme import parse_scheme
+from nupes.quantizer.options.recipe import END_TO_END, METHODS, Phase, Recipe
+from nupes.quantizer.options.scheme import parse_scheme
 
 SCHEMES = {
     "W8A8": ("W8A8", {}),

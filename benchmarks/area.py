@@ -14,9 +14,16 @@ from typing import Annotated
 
 import typer
 
-from nupes.area import PARTS, ArrayArea, array_area, array_fmax, cell_config, compare_cells
+from nupes.arch.cells import CELLS
 from nupes.inputs import check_output, parse_array
-from nupes.model.cells import CELLS
+from nupes.synthesis.areas import (
+    PARTS,
+    ArrayArea,
+    array_area,
+    array_fmax,
+    cell_config,
+    compare_cells,
+)
 
 EQUAL_SUM_BITS = 24
 """Partial sums of the comparison at equal widths."""
@@ -62,7 +69,7 @@ def array_table(title: str, arrays: dict[str, ArrayArea], name: str) -> str:
 
 def main(
     bits: Annotated[str, typer.Option(help="Bits of codes.")] = "2,3,4,8",
-    targets: Annotated[str, typer.Option(help="Targets of nupes.synthesis.")] = "xilinx,ecp5,asic",
+    targets: Annotated[str, typer.Option(help="Synthesis targets.")] = "xilinx,ecp5,asic",
     array: Annotated[str, typer.Option(help="Array to add up; empty: cells alone.")] = "16x16",
     fmax: Annotated[str, typer.Option(help="Arrays to place and route.")] = "",
     output: Annotated[Path, typer.Option("--output", "-o", help="Without suffix.")] = Path("area"),

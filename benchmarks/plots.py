@@ -25,10 +25,10 @@ from benchmarks.accuracy import SCHEMES, kept_network
 from benchmarks.pretrained import NETWORKS, Pretrained, load_pretrained
 from nupes.model.network import IntegerNetwork
 from nupes.model.operators import Conv
-from nupes.quantizer.capture import capture, export_module
-from nupes.quantizer.fuse import fuse
-from nupes.quantizer.graph import Convolution
-from nupes.quantizer.recipe import METHODS
+from nupes.quantizer.frontend.graph import Convolution
+from nupes.quantizer.frontend.program import capture, export_module
+from nupes.quantizer.options.recipe import METHODS
+from nupes.quantizer.stages.fuser import fuse
 
 PANELS = 4
 """Layers whose levels are drawn."""

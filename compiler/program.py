@@ -7,16 +7,16 @@ from functools import cached_property
 
 import numpy as np
 
-from nupes.compiler.analysis import LayerReport, report
-from nupes.compiler.layout import InputLayout
-from nupes.compiler.schedule import schedule
-from nupes.compiler.steps import Schedule, Step
-from nupes.compiler.timing import Timeline, predict
+from nupes.arch.config import INSTRUCTION_BITS, ArrayConfig
+from nupes.arch.isa import pack_instruction
+from nupes.compiler.emit.steps import Schedule, Step
+from nupes.compiler.lowering.scheduler import schedule
+from nupes.compiler.place.layout import InputLayout
+from nupes.compiler.report.losses import LayerReport, report
+from nupes.compiler.timing.timeline import Timeline, predict
 from nupes.model.errors import InputError
 from nupes.model.network import IntegerNetwork
 from nupes.model.summary import html_table
-from nupes.rtl.config import INSTRUCTION_BITS, ArrayConfig
-from nupes.rtl.isa import pack_instruction
 
 __all__ = ["Program", "check_latency", "compile"]
 

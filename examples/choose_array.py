@@ -6,7 +6,7 @@
 import argparse
 
 import nupes
-from nupes.compiler.sweep import grid, pareto, sweep
+from nupes.explore.sweeps import grid, pareto, sweep
 
 
 def main() -> None:

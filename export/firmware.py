@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nupes.compiler.memory import Request, arrange
+from nupes.compiler.place.memory import Request, arrange
 from nupes.model.artifact import pack_codes
 from nupes.model.errors import ArtifactError
 from nupes.model.files import write_atomically

@@ -14,8 +14,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nupes.compiler.analysis import LayerReport
+    from nupes.arch.config import ArrayConfig
     from nupes.compiler.program import Program, compile
+    from nupes.compiler.report.losses import LayerReport
     from nupes.model.artifact import load
     from nupes.model.errors import (
         ArtifactError,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from nupes.model.network import IntegerNetwork
     from nupes.quantizer import quantize
     from nupes.rtl import verilog
-    from nupes.rtl.config import ArrayConfig
     from nupes.sim import SimulationResult, Simulator, Stalls
 
 __all__ = [
@@ -52,12 +52,12 @@ __all__ = [
 ]
 
 HOMES = {
-    "ArrayConfig": "nupes.rtl.config",
+    "ArrayConfig": "nupes.arch.config",
     "ArtifactError": "nupes.model.errors",
     "CapacityError": "nupes.model.errors",
     "InputError": "nupes.model.errors",
     "IntegerNetwork": "nupes.model.network",
-    "LayerReport": "nupes.compiler.analysis",
+    "LayerReport": "nupes.compiler.report.losses",
     "NupesError": "nupes.model.errors",
     "Program": "nupes.compiler.program",
     "SimulationError": "nupes.model.errors",

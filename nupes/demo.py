@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from nupes.check import Check, check_layers, check_outputs
+from nupes.arch.config import ArrayConfig
 from nupes.commands.compile import describe
 from nupes.commands.evaluate import accuracy
 from nupes.compiler.program import Program, compile
@@ -22,7 +22,7 @@ from nupes.inputs import check_output, run_model
 from nupes.model.artifact import load
 from nupes.model.errors import ArtifactError, InputError
 from nupes.model.files import write_atomically
-from nupes.rtl.config import ArrayConfig
+from nupes.verify import Check, check_layers, check_outputs
 
 __all__ = ["Demo", "run_demo"]
 
@@ -70,7 +70,7 @@ def run_demo(
     check_tools(simulator)  # Before anything that takes time.
     report("loading PyTorch, the digits and the float network")
     from nupes.quantizer import quantize
-    from nupes.quantizer.scheme import parse_scheme
+    from nupes.quantizer.options.scheme import parse_scheme
 
     parse_scheme(scheme)
     module, split = load_digits_example()

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nupes.arch.config import ArrayConfig
 from nupes.model.errors import ArtifactError, InputError
-from nupes.rtl.config import ArrayConfig
 
 if TYPE_CHECKING:
     from torch import nn

@@ -3,6 +3,6 @@
 Torch lives here and nowhere else.
 """
 
-from nupes.quantizer.quantize import quantize
+from nupes.quantizer.api import quantize
 
 __all__ = ["quantize"]

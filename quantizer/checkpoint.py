@@ -17,8 +17,8 @@ from safetensors.numpy import save as save_tensors
 from nupes.model.codebook import Codebook
 from nupes.model.errors import InputError, NupesError
 from nupes.model.files import write_atomically
-from nupes.quantizer.activations import TensorCode
-from nupes.quantizer.choices import Choices, WeightCode
+from nupes.quantizer.codes.decisions import Choices, WeightCode
+from nupes.quantizer.search.tensors import TensorCode
 
 __all__ = ["Checkpoint", "State", "fingerprint"]
 

@@ -4,7 +4,7 @@
 two.
 """
 
-from nupes.rtl.config import ArrayConfig
+from nupes.arch.config import ArrayConfig
 
 __all__ = ["ArrayConfig", "verilog"]
 

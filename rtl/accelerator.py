@@ -4,19 +4,19 @@ from amaranth.hdl import Module, ResetInserter, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from nupes.rtl.activation import ActivationMemory
-from nupes.rtl.config import ArrayConfig
-from nupes.rtl.datapath import Datapath
+from nupes.arch.config import ArrayConfig
+from nupes.arch.isa import Status
+from nupes.rtl.control.fetcher import BurstRequest, Fetcher
+from nupes.rtl.control.run_control import RunControl
+from nupes.rtl.control.sequencer import Sequencer
+from nupes.rtl.control.stream import StreamEngine
+from nupes.rtl.datapath.datapath import Datapath
+from nupes.rtl.datapath.max_pool import PoolUnit
 from nupes.rtl.emit import Library
-from nupes.rtl.fetcher import BurstRequest, Fetcher
 from nupes.rtl.interface import RESULT_BITS
-from nupes.rtl.isa import Status
-from nupes.rtl.pool import PoolUnit
-from nupes.rtl.residual_reader import ResidualReader
-from nupes.rtl.run_control import RunControl
-from nupes.rtl.sequencer import Sequencer
-from nupes.rtl.stream import StreamEngine
-from nupes.rtl.writeback import Writeback
+from nupes.rtl.memory.activation import ActivationMemory
+from nupes.rtl.memory.residual_reader import ResidualReader
+from nupes.rtl.memory.writeback import Writeback
 
 __all__ = ["Accelerator"]
 

@@ -11,8 +11,8 @@ from amaranth.hdl import Shape
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from nupes.rtl.config import ArrayConfig, clog2
-from nupes.rtl.isa import ADDRESS_BITS, Field
+from nupes.arch.config import ArrayConfig, clog2
+from nupes.arch.isa import ADDRESS_BITS, Field
 
 __all__ = [
     "RESULT_BITS",

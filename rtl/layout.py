@@ -3,9 +3,9 @@ word's planes."""
 
 from amaranth.lib import data
 
-from nupes.rtl.config import INSTRUCTION_BITS
+from nupes.arch.config import INSTRUCTION_BITS
+from nupes.arch.isa import ADDRESS_BITS, DESCRIPTOR, INSTRUCTION
 from nupes.rtl.interface import struct_of
-from nupes.rtl.isa import ADDRESS_BITS, DESCRIPTOR, INSTRUCTION
 
 __all__ = ["DESCRIPTOR_LAYOUT", "INSTRUCTION_LAYOUT", "PlaneRun"]
 

@@ -6,9 +6,9 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from nupes.arch.config import ArrayConfig
 from nupes.rtl import emit
 from nupes.rtl.accelerator import Accelerator
-from nupes.rtl.config import ArrayConfig
 from nupes.rtl.emit import Library
 from nupes.rtl.interface import RESULT_BITS
 

@@ -22,8 +22,8 @@ import cocotb_tools.config
 import platformdirs
 from cocotb_tools.runner import Icarus, Runner, Verilator
 
+from nupes.arch.config import ArrayConfig
 from nupes.model.errors import InputError, SimulationError
-from nupes.rtl.config import ArrayConfig
 
 __all__ = ["SIMULATORS", "Progress", "build", "cache_directory", "launcher", "report_to_stderr"]
 

@@ -17,7 +17,7 @@ __all__ = ["RawResult", "image_text", "patch_text", "port_words", "read_report"]
 class RawResult:
     """What the accelerator's ports said in one run.
 
-    ``status``: ``nupes.rtl.isa.Status``; ``cycles``: from ``start`` to ``done``; ``marks`` (m,)
+    ``status``: ``nupes.arch.isa.Status``; ``cycles``: from ``start`` to ``done``; ``marks`` (m,)
     int64: the cycle of each ``mark``, counted from ``start``; ``outputs`` (r, cols) int16: accepted
     results, lane 0 first.
     """

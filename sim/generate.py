@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from nupes import rtl
-from nupes.rtl.config import ArrayConfig
+from nupes.arch.config import ArrayConfig
 from nupes.sim.build import Progress, cache_directory
 
 __all__ = ["generate"]
@@ -24,7 +24,7 @@ def tool_version(package: str) -> str:
 def hash_sources() -> str:
     """Return a hash of the sources of ``nupes.rtl`` as they are on disk."""
     found = hashlib.sha256()
-    for source in sorted(Path(rtl.__file__).parent.glob("*.py")):
+    for source in sorted(Path(rtl.__file__).parent.rglob("*.py")):
         found.update(source.name.encode() + source.read_bytes())
     return found.hexdigest()
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nupes.arch.config import ArrayConfig
+from nupes.arch.isa import Status
 from nupes.compiler.program import check_latency
 from nupes.model.errors import InputError, SimulationError
 from nupes.model.summary import html_table
-from nupes.rtl.config import ArrayConfig
-from nupes.rtl.isa import Status
 from nupes.sim import resident
 from nupes.sim.build import Progress, build, check_tools, launcher, report_to_stderr, tail
 from nupes.sim.files import RawResult, image_text, patch_text, port_words, read_report

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 import pytest
 from hypothesis import HealthCheck, settings
 
-from nupes.rtl.config import ArrayConfig
+from nupes.arch.config import ArrayConfig
 from nupes.sim import Simulator
 
 # Simulators and shared machines make single examples slow now and then; that is no failure.

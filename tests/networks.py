@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from nupes.arch.config import ArrayConfig
 from nupes.model.codebook import Codebook, Family, make_codebook, table_codebook
 from nupes.model.network import (
     Encoder,
@@ -27,7 +28,6 @@ from nupes.model.operators import (
     accumulate,
     output_shape,
 )
-from nupes.rtl.config import ArrayConfig
 
 __all__ = [
     "activation_codebooks",

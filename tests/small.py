@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from nupes.arch.config import ArrayConfig
 from nupes.model.codebook import make_codebook
 from nupes.model.network import (
     Encoder,
@@ -12,7 +13,6 @@ from nupes.model.network import (
     Tensor,
 )
 from nupes.model.operators import Conv
-from nupes.rtl.config import ArrayConfig
 
 __all__ = ["ARRAY", "small_network"]
 

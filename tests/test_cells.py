@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nupes.arch.config import ArrayConfig
 from nupes.compiler.program import compile
 from nupes.quantizer import quantize
-from nupes.rtl.config import ArrayConfig
 from nupes.sim.simulator import Simulator
 from tests.networks import images_of, many, networks_for
 from tests.sim.conftest import needs_icarus

@@ -201,7 +201,7 @@ def test_an_interrupt_leaves_no_waves(
     def stop(hw: nupes.Simulator, *_: object) -> None:
         raise error("here")
 
-    monkeypatch.setattr("nupes.check.check_outputs", stop)
+    monkeypatch.setattr("nupes.verify.check_outputs", stop)
     words = ["simulate", "net.safetensors", "data.npz", "--array", ARRAY_TEXT, "--images", "1"]
     before = set(folder.iterdir())
     assert main([*words, "--waves", "run.vcd"]) in (2, 130)

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nupes.arch.config import ArrayConfig
+from nupes.arch.isa import INSTRUCTION as FIELDS
+from nupes.arch.isa import Opcode, unpack
 from nupes.compiler.program import Program, compile
 from nupes.model.codebook import make_codebook
 from nupes.model.network import InputEncoder, IntegerNetwork, Layer, Requantize, Tensor
 from nupes.model.operators import Conv
-from nupes.rtl.config import ArrayConfig
-from nupes.rtl.isa import INSTRUCTION as FIELDS
-from nupes.rtl.isa import Opcode, unpack
 from nupes.sim.simulator import Simulator, Stalls
 from tests.networks import images_of, many, networks
 

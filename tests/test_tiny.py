@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import nupes
-from nupes.check import check_layers, check_outputs
+from nupes.verify import check_layers, check_outputs
 from tests.small import ARRAY
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.small import ARRAY, small_network
 
 ROOT = Path(__file__).parent.parent
-STAGES = ("quantizer", "model", "compiler", "rtl", "sim", "export")
+STAGES = ("arch", "quantizer", "model", "compiler", "rtl", "sim", "export")
 
 SCRIPT = """
 import json

@@ -51,8 +51,8 @@ def area(
 
     nupes area --array 8x8,mac=pair --target asic --liberty cells.lib
     """
-    from nupes.area import array_area, array_fmax, compare_cells
-    from nupes.synthesis import check_target
+    from nupes.synthesis.areas import array_area, array_fmax, compare_cells
+    from nupes.synthesis.tools import check_target
 
     config = parse_array(array)
     check_target(target, liberty)

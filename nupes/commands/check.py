@@ -7,15 +7,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from nupes.arch.config import ArrayConfig
 from nupes.commands.options import Array, Json, Model
 from nupes.compiler.program import Program, compile
 from nupes.console import Reporter, print_json, print_table, print_text
 from nupes.inputs import load_array, load_model, parse_array, parse_shape, quiet_torch
 from nupes.model.errors import CapacityError, InputError, UnsupportedError
-from nupes.rtl.config import ArrayConfig
 
 if TYPE_CHECKING:
-    from nupes.quantizer.survey import Survey
+    from nupes.quantizer.frontend.surveys import Survey
 
 __all__ = ["check"]
 
@@ -35,7 +35,7 @@ def image_shape(input_shape: str | None, calibration: str | None) -> tuple[int, 
 
 def fit(survey: "Survey", scheme: str, config: ArrayConfig) -> tuple[Program | None, str]:
     """Return the program of the network to be on an array, or why there is none."""
-    from nupes.quantizer.survey import skeleton
+    from nupes.quantizer.frontend.surveys import skeleton
 
     if survey.network is None:
         return None, ""
@@ -137,8 +137,8 @@ def check(
         exported = model.endswith(".pt2")
         shape = None if exported else image_shape(input_shape, calibration)
         report("loading PyTorch and the model")
-        from nupes.quantizer.scheme import parse_scheme
-        from nupes.quantizer.survey import survey
+        from nupes.quantizer.frontend.surveys import survey
+        from nupes.quantizer.options.scheme import parse_scheme
 
         parse_scheme(scheme)
         loaded = load_model(model)

@@ -12,7 +12,7 @@ from rich.table import Table
 from nupes.commands.options import Array, Json, Network, Trace
 from nupes.compiler.program import Program, check_latency
 from nupes.compiler.program import compile as compile_network
-from nupes.compiler.trace import chrome_trace
+from nupes.compiler.report.trace import chrome_trace
 from nupes.console import print_json, print_table, print_text
 from nupes.inputs import check_output, parse_array
 from nupes.model.artifact import load

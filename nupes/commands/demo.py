@@ -39,8 +39,8 @@ def demo(
 
     nupes demo --images 10 --array 8x8 --scheme W3A3
     """
-    from nupes.check import summary
     from nupes.demo import run_demo
+    from nupes.verify import summary
 
     config = parse_array(array)
     with Reporter() as report:

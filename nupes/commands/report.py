@@ -9,12 +9,12 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from nupes.arch.costs import memory_bits
 from nupes.commands.evaluate import accuracy as measure
 from nupes.commands.options import MODEL_HELP, Array, Json, Network
-from nupes.compiler.cost import memory_bits
 from nupes.compiler.program import compile
-from nupes.compiler.sweep import grid, sweep
 from nupes.console import Reporter, print_json, print_text
+from nupes.explore.sweeps import grid, sweep
 from nupes.inputs import (
     check_output,
     has_labels,
@@ -135,8 +135,8 @@ def report(
     if model is not None and images is None:
         raise InputError("images must be given to compare with a model: --images DATA")
     if area is not None:
-        from nupes.area import array_area
-        from nupes.synthesis import check_target
+        from nupes.synthesis.areas import array_area
+        from nupes.synthesis.tools import check_target
 
         check_target(area)
     qnet = load(network)

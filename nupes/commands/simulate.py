@@ -51,10 +51,10 @@ def simulate(
 
     nupes simulate net.safetensors test.npz --images 1 --trace run.json
     """
-    from nupes.check import check_layers, check_outputs, summary
     from nupes.compiler.program import compile
     from nupes.sim import Simulator
     from nupes.sim.simulator import check_waves
+    from nupes.verify import check_layers, check_outputs, summary
 
     if images < 1:
         raise InputError(f"images must be at least 1, not {images}")

@@ -9,14 +9,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from nupes.arch.config import ArrayConfig
 from nupes.commands.options import Json, Network
 from nupes.compiler.program import check_latency
-from nupes.compiler.sweep import Point, grid, pareto
-from nupes.compiler.sweep import sweep as sweep_network
 from nupes.console import Reporter, print_json, print_table
+from nupes.explore.sweeps import Point, grid, pareto
+from nupes.explore.sweeps import sweep as sweep_network
 from nupes.model.artifact import load
 from nupes.model.errors import InputError
-from nupes.rtl.config import ArrayConfig
 
 __all__ = ["sweep"]
 
@@ -54,7 +54,7 @@ def point_table(points: Iterable[Point], luts: bool) -> Table:
 
 def check_fpga(target: str) -> None:
     """Refuse a target without LUTs; check the tool."""
-    from nupes.synthesis import check_target
+    from nupes.synthesis.tools import check_target
 
     check_target(target)
     if target == "asic":
@@ -63,7 +63,7 @@ def check_fpga(target: str) -> None:
 
 def measure(points: list[Point], target: str, report: Reporter) -> list[Point]:
     """Return the points with their LUTs."""
-    from nupes.area import luts_of
+    from nupes.synthesis.areas import luts_of
 
     fitting = [point for point in points if not point.refusal]
     report("synthesizing every size of array, once")

@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, PercentFormatter
 
 from nupes.compiler.program import Program
-from nupes.compiler.sweep import Point
-from nupes.compiler.trace import ENGINES, spans
+from nupes.compiler.report.trace import ENGINES, spans
+from nupes.explore.sweeps import Point
 from nupes.report.gather import Codes, Result
 from nupes.report.theme import COLORS, figure, style, to_svg
 

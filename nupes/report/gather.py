@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nupes.compiler.program import Program
-from nupes.compiler.sweep import Point, pareto
+from nupes.explore.sweeps import Point, pareto
 from nupes.model.arithmetic import Y_RANGE, encode_table
 from nupes.model.codebook import Codebook
 from nupes.model.errors import InputError

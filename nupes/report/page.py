@@ -10,14 +10,14 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from nupes.compiler.program import Program
-from nupes.compiler.sweep import Point
+from nupes.explore.sweeps import Point
 from nupes.model.network import IntegerNetwork
 from nupes.report import charts
 from nupes.report.diagram import lay_out
 from nupes.report.gather import Accuracy, LayerFacts, Result, Size, mark_pareto
 
 if TYPE_CHECKING:
-    from nupes.area import ArrayArea
+    from nupes.synthesis.areas import ArrayArea
 
 __all__ = ["Facts", "render"]
 

@@ -48,8 +48,8 @@ def test_luts_take_the_place_of_cells(
         assert target == "ecp5"
         return [100 - array.rows for array in arrays]
 
-    monkeypatch.setattr("nupes.area.luts_of", luts_of)
-    monkeypatch.setattr("nupes.synthesis.require", lambda package: package)
+    monkeypatch.setattr("nupes.synthesis.areas.luts_of", luts_of)
+    monkeypatch.setattr("nupes.synthesis.tools.require", lambda package: package)
     words = ["sweep", "net.safetensors", "--rows", "2,4", "--cols", "4", "--acc-depth", "8,16"]
     words += ["--jobs", "1", "--luts", "ecp5", "--every"]
     assert main([*words, "--json"]) == 0

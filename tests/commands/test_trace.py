@@ -8,7 +8,7 @@ import pytest
 
 import nupes
 from nupes.cli import main
-from nupes.compiler.trace import chrome_trace
+from nupes.compiler.report.trace import chrome_trace
 from tests.networks import images_of
 from tests.small import ARRAY, small_network
 

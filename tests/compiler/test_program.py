@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nupes.arch.config import INSTRUCTION_BITS, ArrayConfig
+from nupes.arch.isa import CHECKSUM_BITS, INSTRUCTION, Destination, Opcode, Status, checksum, unpack
 from nupes.compiler.program import Program, compile
 from nupes.model.network import IntegerNetwork
-from nupes.rtl.config import INSTRUCTION_BITS, ArrayConfig
-from nupes.rtl.isa import CHECKSUM_BITS, INSTRUCTION, Destination, Opcode, Status, checksum, unpack
-from tests.compiler.test_layout import integers
+from tests.compiler.place.test_layout import integers
 from tests.model.tiny import tiny_network
 from tests.networks import images_of, networks
 from tests.rtl.interpreter import Machine

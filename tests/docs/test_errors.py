@@ -8,7 +8,7 @@ from pathlib import Path
 from nupes.model import errors
 
 ROOT = Path(__file__).parents[2]
-STAGES = ("compiler", "export", "model", "nupes", "quantizer", "rtl", "sim")
+STAGES = ("arch", "compiler", "export", "model", "nupes", "quantizer", "rtl", "sim")
 RAISING = {*errors.__all__, "refuse"}
 
 

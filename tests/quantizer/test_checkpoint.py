@@ -12,7 +12,7 @@ from torch import nn
 from nupes.model.errors import InputError
 from nupes.quantizer import quantize
 from nupes.quantizer.checkpoint import Checkpoint, State, fingerprint
-from nupes.quantizer.recipe import METHODS, Phase
+from nupes.quantizer.options.recipe import METHODS, Phase
 from tests.quantizer.close import images, randomize_norms
 
 RECIPE = replace(

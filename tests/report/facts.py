@@ -3,11 +3,11 @@
 import numpy as np
 
 import nupes
-from nupes.area import PARTS, ArrayArea
-from nupes.compiler.sweep import sweep
+from nupes.explore.sweeps import sweep
 from nupes.report.gather import Accuracy, gather_layers, gather_size, observe_codes, parse_accuracy
 from nupes.report.page import Facts
-from nupes.synthesis import Area
+from nupes.synthesis.areas import PARTS, ArrayArea
+from nupes.synthesis.tools import Area
 from tests.small import ARRAY, small_network
 
 __all__ = ["AREA", "full_facts", "plain_facts"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import nupes
-from nupes.compiler.sweep import sweep
+from nupes.explore.sweeps import sweep
 from nupes.model.arithmetic import Y_RANGE
 from nupes.model.errors import InputError
 from nupes.report.gather import (

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nupes.compiler.trace import spans
+from nupes.compiler.report.trace import spans
 from nupes.report import charts
 from nupes.report.diagram import choose_lanes, lay_out
 from nupes.report.gather import gather_layers
 from nupes.report.page import Facts, render
-from nupes.synthesis import Area
+from nupes.synthesis.tools import Area
 from tests.report.facts import AREA, full_facts, plain_facts
 from tests.small import small_network
 

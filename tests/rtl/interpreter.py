@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nupes.model.arithmetic import requantize, residual_term
-from nupes.rtl.config import INSTRUCTION_BITS, ArrayConfig, clog2
-from nupes.rtl.isa import (
+from nupes.arch.config import INSTRUCTION_BITS, ArrayConfig, clog2
+from nupes.arch.isa import (
     ADDRESS_BITS,
     CHECKSUM_BITS,
     DESCRIPTOR,
@@ -19,6 +18,7 @@ from nupes.rtl.isa import (
     checksum,
     unpack,
 )
+from nupes.model.arithmetic import requantize, residual_term
 from tests.rtl.testbench import signed
 
 __all__ = ["Machine", "Word", "walk"]

@@ -7,9 +7,8 @@ from typing import Any
 
 from amaranth.hdl import Signal
 
-from nupes.rtl.accelerator import Accelerator
-from nupes.rtl.config import ArrayConfig
-from nupes.rtl.isa import (
+from nupes.arch.config import ArrayConfig
+from nupes.arch.isa import (
     DESCRIPTOR,
     DESCRIPTOR_WORDS,
     LAG_FREE,
@@ -19,6 +18,7 @@ from nupes.rtl.isa import (
     pack,
     pack_instruction,
 )
+from nupes.rtl.accelerator import Accelerator
 from tests.rtl.bench import execute
 from tests.rtl.testbench import signed
 

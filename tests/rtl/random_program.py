@@ -2,8 +2,8 @@
 
 import random
 
-from nupes.rtl.config import ArrayConfig, clog2
-from nupes.rtl.isa import LAG_FREE, Destination, plane_cycles
+from nupes.arch.config import ArrayConfig, clog2
+from nupes.arch.isa import LAG_FREE, Destination, plane_cycles
 from tests.rtl.interpreter import walk
 from tests.rtl.program import LAYER, Program
 

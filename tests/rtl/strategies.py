@@ -3,8 +3,8 @@
 import numpy as np
 from hypothesis import strategies as st
 
+from nupes.arch.config import ArrayConfig
 from nupes.model.codebook import Codebook
-from nupes.rtl.config import ArrayConfig
 
 __all__ = ["SHAPES", "codebooks", "configs", "signed_integers", "unsigned_integers"]
 

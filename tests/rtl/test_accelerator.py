@@ -6,8 +6,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from nupes.rtl.config import ArrayConfig, clog2
-from nupes.rtl.isa import LAG_FREE, Destination, Status
+from nupes.arch.config import ArrayConfig, clog2
+from nupes.arch.isa import LAG_FREE, Destination, Status
 from tests.rtl.interpreter import Machine
 from tests.rtl.program import Program, Stalls, run
 from tests.rtl.random_program import IDENTITY, SIZE, add_layer, dump, fill, fill_tables, small

@@ -7,9 +7,9 @@ import pytest
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 
-from nupes.rtl.cell import Cell
-from nupes.rtl.config import ArrayConfig
-from nupes.rtl.datapath import Datapath
+from nupes.arch.config import ArrayConfig
+from nupes.rtl.datapath.cell import Cell
+from nupes.rtl.datapath.datapath import Datapath
 from nupes.rtl.emit import Library, place, verilog
 
 CONFIG = ArrayConfig(rows=2, cols=4, code_bits=2, acc_depth=4, act_depth=8, param_slots=2)

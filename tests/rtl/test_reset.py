@@ -6,10 +6,10 @@ import pytest
 from amaranth.hdl import Elaboratable, ResetInserter, Signal
 from amaranth.lib import wiring
 
-from nupes.rtl.config import ArrayConfig
-from nupes.rtl.datapath import Datapath
+from nupes.arch.config import ArrayConfig
+from nupes.rtl.datapath.datapath import Datapath
+from nupes.rtl.datapath.max_pool import PoolUnit
 from nupes.rtl.interface import FeedControl, PoolControl, WordControl
-from nupes.rtl.pool import PoolUnit
 from tests.rtl.testbench import simulate
 
 CONFIG = ArrayConfig(rows=2, cols=2, acc_depth=4, param_slots=2, tensor_bits=4)

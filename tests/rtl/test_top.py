@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
+from nupes.arch.isa import BANKS
 from nupes.rtl import ArrayConfig, verilog
-from nupes.rtl.isa import BANKS
 from nupes.rtl.top import TOP
 
 CONFIG = ArrayConfig(rows=4, cols=2, act_depth=64, acc_depth=16)
@@ -63,5 +63,5 @@ def test_memories_are_cleared_in_a_loop(text: str) -> None:
 
 
 def test_configuration_needs_no_amaranth() -> None:
-    code = "import sys, nupes.rtl, nupes.rtl.isa; sys.exit('amaranth' in sys.modules)"
+    code = "import sys, nupes.rtl, nupes.arch.isa; sys.exit('amaranth' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -7,7 +7,7 @@ from typing import Any
 from amaranth.hdl import Elaboratable, Value
 from amaranth.sim import Simulator
 
-from nupes.rtl.isa import Destination
+from nupes.arch.isa import Destination
 
 __all__ = ["load", "signed", "simulate"]
 

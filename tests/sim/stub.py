@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nupes.rtl.config import ArrayConfig
+from nupes.arch.config import ArrayConfig
 
 __all__ = ["BURST", "CRASH", "ECHO", "HANG", "SMALL", "arrivals", "echo", "stub"]
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nupes.rtl.config import INSTRUCTION_BITS
-from nupes.rtl.isa import Opcode, Status
+from nupes.arch.config import INSTRUCTION_BITS
+from nupes.arch.isa import Opcode, Status
 from nupes.sim import RawResult, Simulator, Stalls
 from tests.networks import many
 from tests.rtl import program as pysim

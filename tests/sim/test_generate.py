@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nupes.rtl.config import ArrayConfig
+from nupes.arch.config import ArrayConfig
 from nupes.sim import generate as module
 from nupes.sim.generate import generate
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from nupes import rtl
+from nupes.arch.config import ArrayConfig
 from nupes.model.errors import SimulationError
-from nupes.rtl.config import ArrayConfig
 from nupes.sim.build import (
     TESTBENCH,
     TOP,

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nupes.arch.config import ArrayConfig
+from nupes.arch.isa import Status
 from nupes.model.errors import InputError, SimulationError
-from nupes.rtl.config import ArrayConfig
-from nupes.rtl.isa import Status
 from nupes.sim import Simulator
 from tests.sim.stub import SMALL, echo
 

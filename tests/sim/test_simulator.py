@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nupes.arch.config import ArrayConfig
+from nupes.arch.isa import Status
 from nupes.model.errors import InputError, SimulationError
-from nupes.rtl.config import ArrayConfig
-from nupes.rtl.isa import Status
 from nupes.sim import Simulator, Stalls, simulator
 from tests.sim.conftest import needs_icarus
 from tests.sim.stub import CRASH, ECHO, HANG, SMALL, arrivals, echo, stub

@@ -1,0 +1,301 @@
+"""The array configuration: every size a user may choose, and the widths and latencies that follow
+from it.
+
+No Amaranth here: the compiler shares this file with the hardware.
+"""
+
+from dataclasses import dataclass, fields
+
+from nupes.arch.cells import CELLS, CellKind
+from nupes.model.errors import InputError
+
+__all__ = ["ArrayConfig"]
+
+INSTRUCTION_BITS = 256
+
+MOST_TABLE_BITS = 10
+"""A cell's products as a table: beyond 1,024 entries a multiplier is smaller."""
+
+
+def clog2(value: int) -> int:
+    """Return the number of bits that count ``value`` things: ``ceil(log2(value))``, at least 0."""
+    return max(value - 1, 0).bit_length()
+
+
+@dataclass(frozen=True)
+class ArrayConfig:
+    """A weight-stationary systolic array of ``rows`` x ``cols`` processing elements and its
+    memories.
+
+    ``rows`` carry input channels, ``cols`` output channels; one must divide the other. Depths are
+    in words of their memory; the default activation memory holds ResNet-20 for CIFAR-10.
+    """
+
+    rows: int = 16
+    """Input channels per pass, 2 to 64."""
+    cols: int = 16
+    """Output channels per pass, 2 to 64."""
+    code_bits: int = 4
+    """Bits of an operand's code, 2 to 8; wider tensors run as planes."""
+    mac: str = "decode"
+    """What the cells multiply: decode, uniform, square, pair or product (docs/hardware.md)."""
+    weight_operand_bits: int = 0
+    """Bits of a weight in the cells, sign included: ``code_bits`` (0) or one more; not for decode
+    and product."""
+    activation_operand_bits: int = 0
+    """Bits of an activation in the cells, sign included: ``code_bits`` for signed codes, one more
+    (0) for unsigned ones too; not for decode and product."""
+    weight_magnitudes: tuple[int, ...] = ()
+    """Magnitudes of the weight levels of product cells, besides 0, rising."""
+    activation_magnitudes: tuple[int, ...] = ()
+    """Magnitudes of the activation levels of product cells, besides 0, rising."""
+    weight_level_bits: int = 8
+    """Bits of a decoded weight level (signed)."""
+    activation_level_bits: int = 9
+    """Bits of a decoded activation level (signed)."""
+    acc_bits: int = 32
+    """Bits of an accumulator (signed), 16 to 32."""
+    acc_depth: int = 512
+    """Output pixels that one pass may cover: words of the accumulator memory."""
+    act_depth: int = 16384
+    """Words of ``max(rows, cols)`` codes in the activation memory."""
+    param_slots: int = 32
+    """Column tiles whose requantization parameters are resident."""
+    tensor_bits: int = 8
+    """Widest code that the encoder can produce."""
+    burst: int = 32
+    """Words of one burst on the external memory port."""
+    fetch_depth: int = 128
+    """Words of the fetch buffer; a multiple of ``burst``."""
+    watchdog: int = 65536
+    """Cycles without any progress after which a run ends with status TIMEOUT."""
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.type is int and (not isinstance(value, int) or isinstance(value, bool)):
+                raise InputError(f"ArrayConfig.{item.name} must be an integer, not {value!r}")
+        self.check_cell()
+        for name, low, high in (
+            ("rows", 2, 64),
+            ("cols", 2, 64),
+            ("code_bits", 2, 8),
+            ("weight_level_bits", 2, 8),
+            ("activation_level_bits", 2, 9),
+            ("acc_bits", 16, 32),
+            ("acc_depth", 4, 4096),
+            ("act_depth", 4, 1 << 20),
+            ("param_slots", 2, 256),
+            ("tensor_bits", 1, 8),
+            ("burst", 1, 128),
+            ("fetch_depth", 2, 4096),
+            ("watchdog", 256, 1 << 24),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise InputError(f"ArrayConfig.{name} must be {low} to {high}, not {value}")
+        if self.rows % self.cols and self.cols % self.rows:
+            raise InputError(
+                f"ArrayConfig.rows and cols must divide one another, not {self.rows}x{self.cols}"
+            )
+        if max(self.rows, self.cols) > 16 * min(self.rows, self.cols):
+            raise InputError(
+                f"ArrayConfig.rows and cols must differ at most by 16, not {self.rows}x{self.cols}"
+            )
+        if self.fetch_depth % self.burst or self.fetch_depth < 2 * self.burst:
+            raise InputError(
+                f"ArrayConfig.fetch_depth must be a multiple of burst and hold two of them "
+                f"({2 * self.burst}), not {self.fetch_depth}"
+            )
+        if self.tensor_bits < self.code_bits:
+            raise InputError(
+                f"ArrayConfig.tensor_bits must be at least code_bits ({self.code_bits}), "
+                f"not {self.tensor_bits}"
+            )
+
+    def check_cell(self) -> None:
+        """Refuse a cell that does not exist, or fields that it does not have."""
+        if self.mac not in CELLS:
+            raise InputError(f"ArrayConfig.mac must be one of {', '.join(CELLS)}, not {self.mac!r}")
+        for side in ("weight", "activation"):
+            bits, name = getattr(self, f"{side}_operand_bits"), f"{side}_operand_bits"
+            codes = (self.code_bits, self.code_bits + 1)
+            if bits and self.mac in ("decode", "product"):
+                raise InputError(
+                    f"ArrayConfig.{name} must be 0 with mac={self.mac!r}, not {bits}: its operands "
+                    "have the bits of its levels"
+                )
+            if bits and bits not in codes:
+                raise InputError(
+                    f"ArrayConfig.{name} must be 0, {codes[0]} or {codes[1]}, not {bits}"
+                )
+            values, name = getattr(self, f"{side}_magnitudes"), f"{side}_magnitudes"
+            top = (1 << (getattr(self, f"{side}_level_bits") - 1)) - 1
+            if (self.mac == "product") != bool(values):
+                raise InputError(
+                    f"ArrayConfig.{name} must be {'given' if not values else 'empty'} with "
+                    f"mac={self.mac!r}, not {values!r}"
+                )
+            if not isinstance(values, tuple) or not all(type(value) is int for value in values):
+                raise InputError(f"ArrayConfig.{name} must be a tuple of integers, not {values!r}")
+            if any(b <= a for a, b in zip((0, *values), values, strict=False)) or (
+                values and values[-1] > top
+            ):
+                raise InputError(f"ArrayConfig.{name} must rise from 1 to {top}, not {values!r}")
+        if self.mac in ("square", "pair", "product") and self.table_bits > MOST_TABLE_BITS:
+            raise InputError(
+                f"ArrayConfig: the magnitudes of a {self.mac} cell's operands must have at most "
+                f"{MOST_TABLE_BITS} bits together, not {self.table_bits}; reduce code_bits "
+                f"({self.code_bits})"
+            )
+
+    def __str__(self) -> str:
+        return f"{self.rows}x{self.cols}"
+
+    @property
+    def cell(self) -> CellKind:
+        """The kind of the cells and their operands' bits."""
+        if self.mac == "decode":
+            return CellKind(self.mac, self.weight_level_bits, self.activation_level_bits)
+        if self.mac == "product":
+            weights, activations = (0, *self.weight_magnitudes), (0, *self.activation_magnitudes)
+            bits = (1 + clog2(len(weights)), 1 + clog2(len(activations)))
+            return CellKind(
+                self.mac, *bits, weight_magnitudes=weights, activation_magnitudes=activations
+            )
+        weight_bits = self.weight_operand_bits or self.code_bits
+        activation_bits = self.activation_operand_bits or self.code_bits + 1
+        return CellKind(
+            self.mac,
+            min(weight_bits, self.weight_level_bits),
+            min(activation_bits, self.activation_level_bits),
+            weight_top=(1 << (self.weight_level_bits - 1)) - 1,
+            activation_top=(1 << (self.activation_level_bits - 1)) - 1,
+        )
+
+    @property
+    def table_bits(self) -> int:
+        """Bits of both operands' magnitudes: the address of a cell's table of products."""
+        return self.cell.weight_bits + self.cell.activation_bits - 2
+
+    @property
+    def product_bits(self) -> int:
+        """Bits of the magnitude of an entry in a pair cell's table."""
+        return self.weight_level_bits + self.activation_level_bits - 2
+
+    @property
+    def linear_bit(self) -> int:
+        """1 if activation operands carry a bit that is 0 for products to be squared."""
+        return int(self.mac == "square")
+
+    @property
+    def level_entry_bits(self) -> int:
+        """Bits of an activation decoder's entry: an operand, and a square cell's linear bit."""
+        return self.cell.activation_bits + self.linear_bit
+
+    @property
+    def largest_product(self) -> int:
+        """Largest magnitude of a cell's product."""
+        cell = self.cell
+        if self.mac == "decode":
+            return 1 << (cell.weight_bits + cell.activation_bits - 2)
+        if self.mac == "product":
+            return cell.weight_magnitudes[-1] * cell.activation_magnitudes[-1]
+        if self.mac == "pair":
+            return cell.weight_top * cell.activation_top
+        product = cell.weight_limit * cell.activation_limit
+        return product**2 if self.mac == "square" else product
+
+    @property
+    def shift_bits(self) -> int:
+        """Bits of the left shift of partial sums: where operands are digits of levels."""
+        return 0 if self.mac in ("decode", "product") else 4
+
+    @property
+    def lanes(self) -> int:
+        """Codes in one word of the activation memory."""
+        return max(self.rows, self.cols)
+
+    @property
+    def word_bits(self) -> int:
+        """Bits of one word of the activation memory."""
+        return self.lanes * self.code_bits
+
+    @property
+    def port_bits(self) -> int:
+        """Bits of one word of the external memory port."""
+        return max(64, self.word_bits)
+
+    @property
+    def instruction_words(self) -> int:
+        """Port words of one instruction."""
+        return -(-INSTRUCTION_BITS // self.port_bits)
+
+    @property
+    def planes(self) -> int:
+        """Most planes of any tensor: digits of a span of ``activation_level_bits`` bits."""
+        return -(-self.activation_level_bits // self.code_bits)
+
+    @property
+    def joined_bits(self) -> int:
+        """Bits of all the digits of one code side by side."""
+        return self.planes * self.code_bits
+
+    @property
+    def table_slots(self) -> int:
+        """Decode tables resident per operand: the planes of two layers, rounded up to a power of
+        two; at least the passes of one layer."""
+        return 1 << clog2(max(2 * self.planes, self.passes))
+
+    @property
+    def passes(self) -> int:
+        """Most digits of a weight or activation level in the cells, at most 16."""
+        if self.mac in ("decode", "product"):
+            return self.planes
+        weights = -(-self.weight_level_bits // (self.cell.weight_bits - 1))
+        narrow = -(-self.activation_level_bits // (self.cell.activation_bits - 1))
+        digits = -(-self.code_bits // (self.cell.activation_bits - 1))
+        return min(max(weights, narrow + digits * (self.planes - 1)), 16)
+
+    @property
+    def psum_bits(self) -> int:
+        """Bits of a partial sum that leaves a column: ``rows`` products cannot overflow it."""
+        return 1 + (self.rows * self.largest_product).bit_length()
+
+    @property
+    def act_address_bits(self) -> int:
+        """Bits of an activation memory address."""
+        return clog2(self.act_depth)
+
+    @property
+    def encoder_stages(self) -> int:
+        """Comparisons of the threshold search: one more than the widest code."""
+        return self.tensor_bits + 1
+
+    @property
+    def issue_to_psum(self) -> int:
+        """Cycles from the issue of a word to lane 0's partial sum: memory read, decode, one per
+        row."""
+        return 2 + self.rows
+
+    @property
+    def lane_latency(self) -> int:
+        """Cycles from a lane's partial sum to its code: accumulate, requantize (4), search, map."""
+        return 5 + self.encoder_stages
+
+    @property
+    def issue_to_write(self) -> int:
+        """Cycles from the issue of a word to the write of its (first) result word."""
+        return self.issue_to_psum + self.lane_latency + self.cols
+
+    @property
+    def issue_to_pool(self) -> int:
+        """Cycles from the issue of a max-pool pixel's last word to its maximum: memory read, join,
+        compare."""
+        return 3
+
+    @property
+    def result_depth(self) -> int:
+        """Words of the result queue towards the host: covers the pipeline, so a ready host never
+        stalls it."""
+        return 1 << clog2(self.issue_to_write + 4)

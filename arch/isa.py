@@ -1,0 +1,251 @@
+"""The instruction set: one declarative table from which hardware, compiler and documentation are
+built.
+
+A program is one linear stream of port words: an instruction, then its payload, then the next
+instruction. The hardware reads it front to back, once. There is no Amaranth here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+from nupes.arch.config import INSTRUCTION_BITS
+from nupes.model.errors import InputError
+
+__all__ = [
+    "BANKS",
+    "CHECKSUM_BITS",
+    "DESCRIPTOR",
+    "DESCRIPTOR_WORDS",
+    "INSTRUCTION",
+    "LAG_FREE",
+    "Destination",
+    "Field",
+    "Opcode",
+    "Status",
+    "checksum",
+    "pack",
+    "pack_instruction",
+    "plane_cycles",
+    "unpack",
+]
+
+ADDRESS_BITS = 20
+
+BANKS = 2
+"""Banks of the activation memory: even and odd addresses. So many planes of a word are read or
+written in a cycle; therefore the steps between planes are odd."""
+
+CHECKSUM_BITS = 16
+CHECKSUM_SEED = 0xACE1
+DESCRIPTOR_WORDS = 5
+DESCRIPTOR_SLOTS = 4
+ENCODER_SLOTS = 2
+
+LAG_FREE = 31
+"""A ``lag`` that never waits."""
+
+
+class Opcode(IntEnum):
+    """What an instruction does. 0 is not an instruction, so erased memory is refused."""
+
+    LOAD = 1
+    """Write ``count`` payload words to consecutive addresses of a destination."""
+    TILE = 2
+    """Load a weight tile from the payload, then stream one block of pixels through the array."""
+    POOL = 3
+    """Stream one block of pixels through the max-pool unit."""
+    END = 4
+    """Wait until everything has retired and every result was taken; end with status OK."""
+
+
+class Destination(IntEnum):
+    """Address spaces of LOAD. Each payload word writes one entry, in its low bits."""
+
+    ACTIVATION = 0
+    """Activation memory; entry: a word of codes."""
+    WEIGHT_TABLE = 1
+    """Weight decoders; address ``slot << code_bits | code``; entry: operand of the cells (decode:
+    the level)."""
+    ACTIVATION_TABLE = 2
+    """Activation decoders; the same."""
+    RESIDUAL_TABLE = 3
+    """Residual decoders of the lanes; same address; entry: level."""
+    SCALE = 4
+    """Lane parameters; address ``slot << clog2(cols) | lane``; entry: mult 16, bias 48."""
+    SHIFT = 5
+    """Lane parameters, same address; entry: shift 5, residual shift 5, residual slot 4, linear 1,
+    unused 1,
+    residual mult 16, residual offset 9 (signed)."""
+    THRESHOLD = 6
+    """Encoder search trees; address ``slot << (tensor_bits + 1) | node`` (root 1, children 2n and
+    2n + 1)."""
+    MAP = 7
+    """Encoder maps; address ``slot << (tensor_bits + 1) | index``; entry: joined digits of the
+    code."""
+    DESCRIPTOR = 8
+    """Layer descriptors; address ``slot << 3 | word``; entry: 64 bits of the descriptor."""
+    PRODUCT = 9
+    """Product tables of pair cells; address ``weight magnitude << activation bits | activation
+    magnitude``; entry: product of the levels that the magnitudes stand for."""
+
+
+class Status(IntEnum):
+    """How a run ended."""
+
+    RUNNING = 0
+    OK = 1
+    BAD_INSTRUCTION = 2
+    TIMEOUT = 3
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a layout: name, width in bits, signedness, and what it means."""
+
+    name: str
+    width: int
+    doc: str
+    signed: bool = False
+
+
+INSTRUCTION: tuple[Field, ...] = (
+    Field("opcode", 3, "what to do"),
+    Field("lag", 5, "wait until at most this many earlier tiles are unfinished; 31: do not wait"),
+    Field("destination", 4, "LOAD: address space"),
+    Field("mark", 1, "first tile of a layer: raises the `mark` output with its first word"),
+    Field("first", 1, "the first word of a pixel starts its accumulator from 0"),
+    Field("last", 1, "the last word of a pixel goes on to the post-processor"),
+    Field("chase", 1, "wait for each word until LOAD has written its address"),
+    Field(
+        "masked",
+        1,
+        "each weight row is preceded by a payload word with one bit per column: 0 makes a weight 0",
+    ),
+    Field("weight_slot", 4, "decode table of the weights"),
+    Field("activation_slot", 4, "decode table of the activations"),
+    Field("descriptor", 2, "descriptor slot of the layer"),
+    Field("rows", 7, "weight rows in the payload; the remaining rows are 0"),
+    Field("slice", 4, "which `rows` codes of a word enter the array"),
+    Field("out_slice", 4, "which `cols` codes of an output or residual word belong to the tile"),
+    Field("param_slot", 8, "lane parameters of the column tile"),
+    Field("count", 16, "pixels of the block; LOAD: payload words"),
+    Field("address", ADDRESS_BITS, "address of the first word; LOAD: first address"),
+    Field(
+        "row_address", ADDRESS_BITS, "address of the first word at output column 0 of the first row"
+    ),
+    Field("column", 13, "output column of the first pixel"),
+    Field("x", 14, "input column of the first word", signed=True),
+    Field("row_x", 14, "input column of a row's first word", signed=True),
+    Field("y", 14, "input row of the first word", signed=True),
+    Field("out_address", ADDRESS_BITS, "address of the first output word"),
+    Field("residual_address", ADDRESS_BITS, "address of the first residual word"),
+    Field("shift", 4, "left shift of the tile's partial sums"),
+)
+"""Fields of an instruction, least significant first; the checksum fills the top 16 bits."""
+
+DESCRIPTOR: tuple[Field, ...] = (
+    Field("step_x", ADDRESS_BITS, "address step to the next output column"),
+    Field("step_y", ADDRESS_BITS, "address step to the next output row"),
+    Field("step_kx", ADDRESS_BITS, "address step to the next kernel column (inside a tile)"),
+    Field("step_ky", ADDRESS_BITS, "address step to the next kernel row (inside a tile)"),
+    Field(
+        "step_plane", ADDRESS_BITS, "address step to the next plane (POOL, most significant first)"
+    ),
+    Field("width", 13, "input width; words outside are structural zeros"),
+    Field("height", 13, "input height"),
+    Field("stride_x", 6, "horizontal stride in input columns"),
+    Field("stride_y", 6, "vertical stride in input rows"),
+    Field("dilation_x", 6, "horizontal distance of taps inside a tile"),
+    Field("dilation_y", 6, "vertical distance of taps inside a tile"),
+    Field("out_width", 13, "output columns per row"),
+    Field("kernel_w", 10, "kernel columns walked inside a tile (1 for convolutions)"),
+    Field("kernel_h", 10, "kernel rows walked inside a tile (1 for convolutions)"),
+    Field("planes", 3, "planes walked inside a tile (POOL)"),
+    Field(
+        "pace",
+        3,
+        "cycles that a pixel's last word holds the stream: half its output or residual planes, "
+        "whichever are more, rounded up",
+    ),
+    Field("out_step", ADDRESS_BITS, "address step to the next output pixel"),
+    Field(
+        "out_plane_step",
+        ADDRESS_BITS,
+        "address step to the next output plane, least significant first",
+    ),
+    Field("out_planes", 3, "planes of the output"),
+    Field("residual_step", ADDRESS_BITS, "address step to the next residual pixel"),
+    Field("residual_plane_step", ADDRESS_BITS, "address step to the next residual plane"),
+    Field("residual_planes", 3, "planes of the residual; 0: none"),
+    Field("encoder_slot", 1, "search tree and map of the layer"),
+    Field("encoder_depth", 4, "comparisons of the search; 0: emit y to the host instead of a code"),
+)
+"""Fields of a layer descriptor, least significant first, in DESCRIPTOR_WORDS words of 64 bits."""
+
+
+def plane_cycles(planes: int) -> int:
+    """Return the cycles that reading or writing the planes of a word takes, at least 1."""
+    return max(1, -(-planes // BANKS))
+
+
+def width_of(layout: tuple[Field, ...]) -> int:
+    """Return the bits of a layout."""
+    return sum(item.width for item in layout)
+
+
+assert width_of(INSTRUCTION) <= INSTRUCTION_BITS - CHECKSUM_BITS
+assert width_of(DESCRIPTOR) <= 64 * DESCRIPTOR_WORDS
+
+
+def pack(layout: tuple[Field, ...], values: Mapping[str, int]) -> int:
+    """Return the integer of a layout; missing fields are 0; raise ``InputError`` for a value that
+    does not fit.
+
+    Address steps and addresses wrap: negative values of unsigned ``ADDRESS_BITS`` fields are taken
+    modulo their width.
+    """
+    unknown = set(values) - {item.name for item in layout}
+    if unknown:
+        raise InputError(f"layout has no field {sorted(unknown)}")
+    word, position = 0, 0
+    for item in layout:
+        value = int(values.get(item.name, 0))
+        wraps = item.width == ADDRESS_BITS
+        low = -(1 << (item.width - 1)) if item.signed or wraps else 0
+        high = (1 << (item.width - 1)) - 1 if item.signed else (1 << item.width) - 1
+        if not low <= value <= high:
+            raise InputError(f"field {item.name} must be {low} to {high}, not {value}")
+        word |= (value & ((1 << item.width) - 1)) << position
+        position += item.width
+    return word
+
+
+def unpack(layout: tuple[Field, ...], word: int) -> dict[str, int]:
+    """Return the fields of a packed layout."""
+    values = {}
+    for item in layout:
+        value = word & ((1 << item.width) - 1)
+        if item.signed and value >> (item.width - 1):
+            value -= 1 << item.width
+        values[item.name] = value
+        word >>= item.width
+    return values
+
+
+def checksum(body: int) -> int:
+    """Return the 16-bit checksum of an instruction's low 240 bits: XOR of its 16-bit parts and a
+    seed.
+
+    Any odd number of flipped bits in a column is found; so are all-zero and all-one words.
+    """
+    result = CHECKSUM_SEED
+    for position in range(0, INSTRUCTION_BITS - CHECKSUM_BITS, 16):
+        result ^= (body >> position) & 0xFFFF
+    return result
+
+
+def pack_instruction(values: Mapping[str, int]) -> int:
+    """Return the 256-bit instruction with its checksum."""
+    body = pack(INSTRUCTION, values)
+    return body | checksum(body) << (INSTRUCTION_BITS - CHECKSUM_BITS)

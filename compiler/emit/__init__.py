@@ -1,0 +1,1 @@
+"""Instructions: steps with payloads, what is resident in the slots, the order of LOADs."""

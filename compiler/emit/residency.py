@@ -1,0 +1,196 @@
+"""Residency: which tables, parameters and descriptors are in the hardware's slots, and the LOADs
+that bring them.
+
+Every slot memory is a cache with a known future order: the least recently used slot is replaced,
+and the LOAD waits for the last tile that uses what it replaces.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+
+import numpy as np
+
+from nupes.arch.config import ArrayConfig, clog2
+from nupes.arch.isa import (
+    DESCRIPTOR,
+    DESCRIPTOR_SLOTS,
+    DESCRIPTOR_WORDS,
+    ENCODER_SLOTS,
+    Destination,
+    pack,
+)
+from nupes.model.errors import CapacityError
+from nupes.model.network import Encoder, Layer
+from nupes.model.planes import Planes
+
+__all__ = ["Entries", "Residency", "Slots", "lane_parameters", "search_tree"]
+
+Entries = tuple[Destination, int, Sequence[int]]
+"""One LOAD: destination, first address, one integer per entry."""
+
+
+class Slots:
+    """The slots of one memory, and the last tile that uses each."""
+
+    def __init__(self, count: int) -> None:
+        self.resident: OrderedDict[Hashable, int] = OrderedDict()
+        self.free = list(range(count))[::-1]
+        self.last_use = [-1] * count
+
+    def claim(self, key: Hashable) -> tuple[int, bool]:
+        """Return the slot of a content, and whether it is already there."""
+        if key in self.resident:
+            self.resident.move_to_end(key)
+            return self.resident[key], True
+        slot = self.free.pop() if self.free else self.resident.popitem(last=False)[1]
+        self.resident[key] = slot
+        return slot, False
+
+
+class Residency:
+    """What the next tile needs: each method returns a slot, and queues the LOADs of what is not
+    resident.
+
+    ``take`` hands over the queued LOADs, each with the newest tile that still needs what it
+    overwrites (-1: none), and notes that ``tile`` uses all that was asked for since.
+    """
+
+    def __init__(self, config: ArrayConfig) -> None:
+        self.config = config
+        self.slots = {
+            Destination.WEIGHT_TABLE: Slots(config.table_slots),
+            Destination.ACTIVATION_TABLE: Slots(config.table_slots),
+            Destination.RESIDUAL_TABLE: Slots(config.table_slots),
+            Destination.SCALE: Slots(config.param_slots),
+            Destination.THRESHOLD: Slots(ENCODER_SLOTS),
+            Destination.DESCRIPTOR: Slots(DESCRIPTOR_SLOTS),
+            Destination.PRODUCT: Slots(1),
+        }
+        self.queued: list[tuple[Entries, int, int]] = []
+        self.asked: list[tuple[Slots, int]] = []
+
+    def take(self, tile: int) -> list[tuple[Entries, int, int]]:
+        """Return each queued LOAD, the tile it waits for, and after how many tiles it is due."""
+        queued, self.queued = self.queued, []
+        for slots, slot in self.asked:
+            slots.last_use[slot] = tile
+        self.asked = []
+        return queued
+
+    def ask(
+        self,
+        memory: Destination,
+        key: Hashable,
+        entries: Callable[[int], list[Entries]],
+        ahead: int = 0,
+    ) -> int:
+        """Return the slot of a content of a slot memory; ``entries(slot)`` brings it there.
+
+        The content is due ``ahead`` tiles after the next one.
+        """
+        slots = self.slots[memory]
+        slot, present = slots.claim(key)
+        if not present:
+            self.queued += [(load, slots.last_use[slot], ahead) for load in entries(slot)]
+        self.asked.append((slots, slot))
+        return slot
+
+    def table(self, memory: Destination, table: np.ndarray) -> int:
+        """Return the slot of a decode table, int16 (at most 2**code_bits,)."""
+        shift = self.config.code_bits
+        return self.ask(
+            memory, table.tobytes(), lambda slot: [(memory, slot << shift, table.tolist())]
+        )
+
+    def products(self, table: np.ndarray) -> None:
+        """Bring the product table of pair cells, int64, in the order of its addresses."""
+        memory = Destination.PRODUCT
+        self.ask(memory, table.tobytes(), lambda _: [(memory, 0, table.tolist())])
+
+    def parameters(self, layer: Layer, column: int, skip: Planes | None) -> int:
+        """Return the slot of a column tile's requantization parameters; ``skip`` are the skip
+        tensor's planes.
+        """
+        table = 0
+        if skip is not None and skip.count == 1:
+            table = self.table(Destination.RESIDUAL_TABLE, skip.tables[0])
+
+        def entries(slot: int) -> list[Entries]:
+            scale, shift = lane_parameters(layer, column, self.config.cols, skip, table)
+            address = slot << clog2(self.config.cols)
+            return [(Destination.SCALE, address, scale), (Destination.SHIFT, address, shift)]
+
+        return self.ask(Destination.SCALE, (layer.name, column, table), entries)
+
+    def encoder(self, layer: Layer, planes: Planes, ahead: int = 0) -> tuple[int, int]:
+        """Return the slot and the depth of a layer's search tree and map.
+
+        ``planes`` are the output's; the first results come ``ahead`` tiles after the next one.
+        """
+        encoder, stages = layer.encoder, self.config.encoder_stages
+        assert encoder is not None
+        depth = max(1, len(encoder.thresholds).bit_length())
+        if depth > stages:
+            raise CapacityError(
+                f"layer {layer.name!r}: encoder needs {depth} comparisons, but tensor_bits "
+                f"{self.config.tensor_bits} gives {stages}; "
+                f"use ArrayConfig(tensor_bits={depth - 1})"
+            )
+
+        def entries(slot: int) -> list[Entries]:
+            tree, codes = search_tree(encoder, planes, depth)
+            base = slot << stages
+            return [(Destination.THRESHOLD, base + 1, tree), (Destination.MAP, base, codes)]
+
+        return self.ask(Destination.THRESHOLD, layer.name, entries, ahead), depth
+
+    def descriptor(self, values: dict[str, int]) -> int:
+        """Return the slot of a layer descriptor."""
+
+        def entries(slot: int) -> list[Entries]:
+            packed = pack(DESCRIPTOR, values)
+            words = [packed >> (64 * i) & (2**64 - 1) for i in range(DESCRIPTOR_WORDS)]
+            return [(Destination.DESCRIPTOR, slot << 3, words)]
+
+        return self.ask(Destination.DESCRIPTOR, frozenset(values.items()), entries)
+
+
+def search_tree(encoder: Encoder, planes: Planes, depth: int) -> tuple[list[int], list[int]]:
+    """Return the thresholds in tree order (root first) and the joined digits of the map, padded to
+    ``depth``.
+
+    Unused thresholds are 32767; their map entries repeat the last code.
+    """
+    nodes = (1 << depth) - 1
+    ordered = np.full(nodes, 32767, np.int64)
+    ordered[: len(encoder.thresholds)] = encoder.thresholds
+    tree: list[int] = []
+    for level in range(depth):
+        step = 1 << (depth - level)
+        tree += ordered[step // 2 - 1 :: step].tolist()
+    joined = planes.joined[encoder.codes]
+    codes = np.concatenate([joined, np.full(nodes + 1 - len(joined), joined[-1])])
+    return tree, codes.tolist()
+
+
+def lane_parameters(
+    layer: Layer, column: int, cols: int, skip: Planes | None, table: int
+) -> tuple[list[int], list[int]]:
+    """Return the SCALE and SHIFT entries of a column tile's lanes.
+
+    ``skip`` are the planes of the skip tensor, ``table`` its decode slot; without one the residual
+    mult is 0.
+    """
+    tail = layer.requantize
+    assert tail is not None
+    mult_r, shift_r, linear, offset = 0, 1, 0, 0
+    if layer.residual is not None and skip is not None:
+        mult_r, shift_r = layer.residual.mult, layer.residual.shift
+        linear, offset = int(skip.count > 1), skip.offset
+    common = shift_r << 5 | table << 10 | linear << 14 | mult_r << 16 | (offset & 0x1FF) << 32
+    channels = slice(column * cols, (column + 1) * cols)
+    scale = [
+        int(mult) | (int(bias) & (2**48 - 1)) << 16
+        for mult, bias in zip(tail.mult[channels], tail.bias[channels], strict=True)
+    ]
+    return scale, [int(shift) | common for shift in tail.shift[channels]]

@@ -1,0 +1,1 @@
+"""Layers in, passes of the array out."""

@@ -1,0 +1,175 @@
+"""Weight tiles: how each operator is cut into passes of ``rows`` input channels by ``cols`` output
+channels.
+
+A layer's matrix is walked column tile by column tile; within one, every pass adds the products of
+one pair of planes of one tap of one channel slice. Tiles that would hold nothing but structural
+zeros are left out.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nupes.arch.config import ArrayConfig
+from nupes.compiler.lowering.operands import LayerOperands
+from nupes.compiler.place.layout import pack_words
+from nupes.model.operators import AveragePool, Conv, Select
+
+__all__ = [
+    "Matrix",
+    "WeightTile",
+    "conv_matrix",
+    "identity_matrix",
+    "patch_matrix",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class WeightTile:
+    """One pass: input channels from ``slice_index * rows`` on, at one tap, for one pass of the
+    weights' operands and one of the activations'.
+
+    ``payload`` counts port words; ``masked`` says whether mask words are among them.
+    """
+
+    tap: int
+    slice_index: int
+    weight_plane: int
+    activation_plane: int
+    rows: int
+    masked: bool
+
+    @property
+    def payload(self) -> int:
+        """Port words of the tile's weights."""
+        return self.rows * (2 if self.masked else 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """The weights of a layer as the array sees them.
+
+    ``digits`` (passes, taps, k, n) uint8; ``present`` (k, n) bool says where an operand exists at
+    all (None: everywhere); ``tables`` (passes, 2**code_bits) are the levels of the digits. ``zero``
+    (passes,) is a digit of level 0 per pass, or -1 where none exists.
+    """
+
+    digits: np.ndarray
+    tables: np.ndarray
+    present: np.ndarray | None
+    zero: tuple[int, ...]
+
+    @property
+    def taps(self) -> int:
+        """Taps of the kernel that are tiles of their own."""
+        return self.digits.shape[1]
+
+    @property
+    def channels(self) -> int:
+        """Output channels."""
+        return self.digits.shape[3]
+
+    def column_tile(self, column: int, planes: int, config: ArrayConfig) -> list[WeightTile]:
+        """Return the passes of one column tile for an input of ``planes`` passes, in execution
+        order.
+        """
+        k = self.digits.shape[2]
+        columns = slice(column * config.cols, (column + 1) * config.cols)
+        tiles = []
+        for index in range(-(-k // config.rows)):
+            rows = min(config.rows, k - index * config.rows)
+            masked = [False] * len(self.tables)
+            if self.present is not None:
+                present = self.present[index * config.rows : index * config.rows + rows, columns]
+                if not present.any():
+                    continue
+                masked = [zero < 0 and not present.all() for zero in self.zero]
+            tiles += [
+                WeightTile(tap, index, i, j, rows, masked[i])
+                for tap in range(self.taps)
+                for i in range(len(self.tables))
+                for j in range(planes)
+            ]
+        return tiles or [WeightTile(0, 0, 0, 0, 0, False)]
+
+    def payload(self, tile: WeightTile, column: int, config: ArrayConfig) -> np.ndarray:
+        """Return the port words of a tile, uint64 (payload, port words)."""
+        rows = slice(tile.slice_index * config.rows, tile.slice_index * config.rows + tile.rows)
+        columns = slice(column * config.cols, (column + 1) * config.cols)
+        digits = self.digits[tile.weight_plane, tile.tap, rows, columns]
+        present = None if self.present is None else self.present[rows, columns]
+        if present is not None and not tile.masked:
+            digits = np.where(present, digits, max(self.zero[tile.weight_plane], 0)).astype(
+                np.uint8
+            )
+        codes = pack_words(digits, config)
+        if not tile.masked or present is None:
+            return codes
+        bits = np.packbits(present, axis=1, bitorder="little")
+        masks = np.zeros((tile.rows, codes.shape[1] * 8), np.uint8)
+        masks[:, : bits.shape[1]] = bits
+        return np.stack([masks.view("<u8"), codes], axis=1).reshape(-1, codes.shape[1])
+
+
+def zeros_of(tables: np.ndarray) -> tuple[int, ...]:
+    """Return a digit of level 0 for each table, or -1."""
+    found = [np.flatnonzero(table == 0) for table in tables]
+    return tuple(int(index[0]) if len(index) else -1 for index in found)
+
+
+def conv_matrix(op: Conv, channels: int, layer: LayerOperands) -> Matrix:
+    """Return the matrix of a convolution over ``channels`` input channels; groups become block-
+    diagonal.
+    """
+    assert layer.digits is not None
+    n, per_group, kh, kw = op.codes.shape
+    codes = op.codes.transpose(2, 3, 1, 0).reshape(kh * kw, per_group, n)
+    present = None
+    if op.groups > 1:
+        dense = np.zeros((kh * kw, channels, n), np.uint8)
+        present = np.zeros((channels, n), bool)
+        for group in range(op.groups):
+            rows = slice(group * per_group, (group + 1) * per_group)
+            columns = slice(group * (n // op.groups), (group + 1) * (n // op.groups))
+            dense[:, rows, columns] = codes[:, :, columns]
+            present[rows, columns] = True
+        codes = dense
+    digits = np.moveaxis(layer.digits.digits[codes], -1, 0)[list(layer.weights.planes)]
+    tables = layer.weights.levels
+    return Matrix(digits, tables, present, zeros_of(tables))
+
+
+def patch_matrix(op: Conv, layer: LayerOperands) -> Matrix:
+    """Return the matrix of a convolution over packed patches: one tap, ``taps * channels`` rows."""
+    matrix = conv_matrix(op, op.codes.shape[1], layer)
+    count, taps, k, n = matrix.digits.shape
+    return Matrix(matrix.digits.reshape(count, 1, taps * k, n), matrix.tables, None, matrix.zero)
+
+
+def identity_matrix(op: Select | AveragePool, channels: int, layer: LayerOperands) -> Matrix:
+    """Return the matrix that copies input channel ``c - offset`` to output channel ``c``."""
+    offset, outputs = (op.offset, op.channels) if isinstance(op, Select) else (0, channels)
+    digits = np.eye(channels, outputs, k=offset, dtype=np.uint8)
+    tables = layer.weights.levels
+    copies = np.repeat(digits[None, None], len(tables), axis=0)
+    return Matrix(copies, tables, digits.astype(bool), (0,) * len(tables))
+
+
+def partial_sum_bound(matrix: Matrix, tables: np.ndarray) -> int:
+    """Return the largest magnitude of any partial sum over all passes, in any order of summation.
+
+    ``tables`` are the levels of the activation passes. Every product of a weight digit and an
+    activation digit is taken at its extremes (0 where there is no operand); positive and negative
+    ones are summed apart, per output channel.
+    """
+    positive = np.zeros(matrix.channels, np.int64)
+    negative = np.zeros(matrix.channels, np.int64)
+    for weight_table, digits in zip(matrix.tables, matrix.digits, strict=True):
+        weights = weight_table[digits].astype(np.int64)
+        if matrix.present is not None:
+            weights = weights * matrix.present
+        for table in tables:
+            high, low = max(int(table.max()), 0), min(int(table.min()), 0)
+            positive += np.maximum(weights * high, weights * low).sum(axis=(0, 1))
+            negative += np.minimum(weights * high, weights * low).sum(axis=(0, 1))
+    return int(max(positive.max(), -negative.min()))

@@ -1,0 +1,1 @@
+"""Tensors in, addresses of the activation memory out."""

@@ -1,0 +1,81 @@
+"""Activation memory: which words a tensor may use while it lives."""
+
+from dataclasses import dataclass, fields, replace
+
+from nupes.arch.config import ArrayConfig
+from nupes.model.errors import CapacityError
+
+__all__ = ["Request", "allocate", "words_needed"]
+
+
+MOST_DEPTH = 1 << 20
+"""Largest ``act_depth``."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A tensor that needs ``words`` from the layer that writes it (-1: the host) to its last
+    reader, inclusive.
+    """
+
+    name: str
+    words: int
+    born: int
+    dies: int
+
+
+def arrange(requests: list[Request]) -> list[tuple[Request, int]]:
+    """Return every tensor with its base address: largest first, each at the lowest address that is
+    free during its life.
+    """
+    placed: list[tuple[Request, int]] = []
+    for request in sorted(requests, key=lambda item: (-item.words, item.born)):
+        rivals = sorted(
+            (base, base + other.words)
+            for other, base in placed
+            if other.born <= request.dies and request.born <= other.dies
+        )
+        base = 0
+        for start, stop in rivals:
+            if base + request.words <= start:
+                break
+            base = max(base, stop)
+        placed.append((request, base))
+    return placed
+
+
+def words_needed(requests: list[Request]) -> int:
+    """Return the words of memory that ``arrange`` takes."""
+    return max((base + request.words for request, base in arrange(requests)), default=0)
+
+
+def allocate(requests: list[Request], config: ArrayConfig) -> dict[str, int]:
+    """Return the base address of every tensor; tensors that live at the same time never overlap.
+
+    Raise ``CapacityError`` with the tensor, the words missing and the smallest ``act_depth`` that
+    holds the network under this strategy.
+    """
+    placed, needed = arrange(requests), words_needed(requests)
+    if needed > config.act_depth:
+        worst = max(placed, key=lambda item: item[1] + item[0].words)[0]
+        fits = call_of(replace(config, act_depth=min(needed, MOST_DEPTH)))
+        raise CapacityError(
+            f"activation memory must hold {needed} words, but act_depth is {config.act_depth}: "
+            f"tensor {worst.name!r} does not fit by {needed - config.act_depth} words; "
+            + (
+                f"the smallest that fits is {fits}"
+                if needed <= MOST_DEPTH
+                else f"no act_depth up to {MOST_DEPTH} is enough"
+            )
+        )
+    return {request.name: base for request, base in placed}
+
+
+def call_of(config: ArrayConfig) -> str:
+    """Return the call that makes a configuration, fields with their default left out."""
+    shown = [
+        f"{item.name}={getattr(config, item.name)}"
+        for item in fields(config)
+        if item.name in ("rows", "cols") or getattr(config, item.name) != item.default
+    ]
+    return f"ArrayConfig({', '.join(shown)})"

@@ -1,0 +1,1 @@
+"""Schedule and timeline in, losses and traces for people out."""

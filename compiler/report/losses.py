@@ -1,0 +1,145 @@
+"""Where the cycles go: bounds and losses of every layer, from the exact timeline."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+from nupes.arch.config import ArrayConfig
+from nupes.compiler.emit.steps import Schedule, Step
+from nupes.compiler.timing.timeline import Timeline
+from nupes.model.network import IntegerNetwork
+
+__all__ = ["LayerReport", "Losses", "report"]
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The cycles of a layer beyond its MACs at full rate; with those they add up to its cycles.
+
+    ``edge``: cells without an operand while a tile streams (channel and pixel edges, layers without
+    MACs). ``requantization``: results that take more than one write. ``weights``: waiting for
+    weights or parameters although memory kept up. ``memory``: waiting for memory, the input
+    included. ``dependency``: waiting for earlier results, and the pipeline's fill and drain.
+    """
+
+    edge: float
+    requantization: int
+    weights: int
+    memory: int
+    dependency: int
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One layer on the array, in cycles unless said otherwise.
+
+    ``macs`` counts real multiply-accumulates, ``tiles`` TILE and POOL instructions, ``words`` port
+    words of its part of the program. ``mac_bound`` is MACs over cells; ``tile_bound`` the streamed
+    words, at least ``rows`` per weight tile; ``memory_bound`` the words at one a cycle.
+    """
+
+    name: str
+    cycles: int
+    macs: int
+    tiles: int
+    words: int
+    mac_bound: float
+    tile_bound: int
+    losses: Losses
+
+    @property
+    def memory_bound(self) -> int:
+        """Cycles that the memory port needs for the layer's words."""
+        return self.words
+
+    @property
+    def utilization(self) -> float:
+        """Real MACs per cell and cycle, 0 to 1."""
+        return self.mac_bound / max(self.cycles, 1)
+
+    def as_dict(self) -> dict:
+        """Return everything as JSON data."""
+        return asdict(self) | {
+            "memory_bound": self.memory_bound,
+            "utilization": self.utilization,
+        }
+
+
+def report(
+    network: IntegerNetwork, plan: Schedule, timeline: Timeline, config: ArrayConfig
+) -> tuple[LayerReport, ...]:
+    """Return one report per layer, in execution order; their cycles add up to the run's."""
+    starts = [0, *timeline.marks[1:]]
+    stops = [*timeline.marks[1:], timeline.cycles]
+    macs = network.macs
+    reports = []
+    tile = 0
+    for layer, steps, start, stop in zip(
+        network.layers, layer_steps(plan, config), starts, stops, strict=True
+    ):
+        words, tiles = steps
+        count = macs[layer.name]
+        mac_bound = count / (config.rows * config.cols)
+        losses = lose(tiles, tile, timeline, start, stop, mac_bound)
+        bound = sum(max(step.count * step.per_pixel, config.rows) for step in tiles)
+        reports.append(
+            LayerReport(
+                layer.name, stop - start, count, len(tiles), words, mac_bound, bound, losses
+            )
+        )
+        tile += len(tiles)
+    return tuple(reports)
+
+
+def layer_steps(plan: Schedule, config: ArrayConfig) -> Iterator[tuple[int, list[Step]]]:
+    """Yield each layer's port words and its tiles; LOADs count for the tile that follows them."""
+    words, tiles, ahead = 0, [], 0
+    for step in plan.steps:
+        ahead += config.instruction_words + step.words
+        if not step.count:
+            continue
+        if step.fields["mark"] and tiles:
+            yield words, tiles
+            words, tiles = 0, []
+        words, ahead = words + ahead, 0
+        tiles.append(step)
+    yield words + ahead, tiles
+
+
+def lose(
+    tiles: list[Step], first: int, timeline: Timeline, start: int, stop: int, mac_bound: float
+) -> Losses:
+    """Attribute a layer's cycles; ``first`` is the index of its first tile.
+
+    A layer's cycles begin with its first word (the first layer's with the start) and end with the
+    next one's, so the wait before a layer's first word belongs to the layer before.
+    """
+    streamed = requantization = weights = memory = 0
+    for offset, step in enumerate(tiles):
+        index = first + offset
+        words = step.count * step.per_pixel
+        pace = (step.count - 1) * (step.pace - 1)
+        streamed += words
+        requantization += pace
+        issued = timeline.final_issue[index] - timeline.first_issue[index] + 1
+        memory += issued - words - pace  # a stream that chases the input
+    edges = range(first + (first > 0), first + len(tiles) + 1)
+    for index in edges:
+        if index >= len(timeline.first_issue):
+            continue
+        before = timeline.final_issue[index - 1] if index else start
+        pace = tiles[index - 1 - first].pace - 1 if index else 0
+        gap = timeline.first_issue[index] - before - 1
+        held = min(gap, pace)
+        late = min(max(timeline.dispatch[index] - before, 0), gap - held)
+        starved = min(late, timeline.memory_wait[index])
+        requantization += held
+        memory += starved
+        weights += late - starved
+    known = streamed + requantization + weights + memory
+    return Losses(
+        edge=streamed - mac_bound,
+        requantization=requantization,
+        weights=weights,
+        memory=memory,
+        dependency=stop - start - known,
+    )

@@ -1,0 +1,121 @@
+"""The timeline as a Chrome trace: what every engine does in every cycle, for ui.perfetto.dev and
+chrome://tracing.
+
+The spans are those of the exact prediction, one per instruction and engine; a test compares them
+with the signals of the RTL.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from nupes.arch.isa import Destination, Opcode
+from nupes.compiler.program import Program
+
+__all__ = ["ENGINES", "Span", "chrome_trace", "spans"]
+
+ENGINES = ("layer", "load", "stream", "pool", "drain")
+"""The rows of the trace: whole layers; payload words that the sequencer consumes; words issued into
+the array, and into the max-pool unit; results written or queued for the host."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What an engine does for one instruction, from cycle ``first`` to cycle ``last``; cycle 0 is
+    that of ``start``."""
+
+    engine: str
+    name: str
+    layer: str
+    first: int
+    last: int
+    details: dict[str, int]
+
+
+def spans(program: Program) -> Iterator[Span]:
+    """Yield the spans of every engine, in program order; those of one engine never overlap."""
+    timeline, array = program.timeline, program.array
+    steps = program.schedule.steps[:-1]  # the last one is the END
+    layers = tile_layers(program)
+    tile = 0
+    for step, (decoded, loaded) in zip(steps, timeline.payload, strict=True):
+        # A LOAD may be for a later layer than the tile after it.
+        layer = layers[step.due if step.due >= 0 else min(tile, len(layers) - 1)]
+        opcode = Opcode(step.fields["opcode"])
+        if step.words:
+            name = "weights"
+            if opcode == Opcode.LOAD:
+                name = (
+                    "input" if step.hole else Destination(step.fields["destination"]).name.lower()
+                )
+            yield Span("load", name, layer, decoded + 1, loaded, {"words": step.words})
+        if opcode == Opcode.LOAD:
+            continue
+        first, final = timeline.first_issue[tile], timeline.final_issue[tile]
+        details = {"tile": tile, "pixels": step.count, "words": step.count * step.per_pixel}
+        engine, delay = "stream", array.issue_to_write
+        if opcode == Opcode.POOL:
+            engine, delay = "pool", array.issue_to_pool + 1
+        yield Span(engine, f"tile {tile}", layer, first, final, details)
+        if step.writes:
+            result = first + step.per_pixel - 1 + delay
+            words = {"tile": tile, "words": step.count * step.writes}
+            name = "to host" if step.to_host else f"tile {tile}"
+            yield Span("drain", name, layer, result, timeline.retired[tile], words)
+        tile += 1
+
+
+def tile_layers(program: Program) -> list[str]:
+    """Return the layer of every tile."""
+    names = iter(layer.name for layer in program.layers)
+    layers: list[str] = []
+    for step in program.schedule.steps:
+        if step.count:
+            layers.append(next(names) if step.fields["mark"] else layers[-1])
+    return layers
+
+
+def layer_spans(program: Program) -> Iterator[Span]:
+    """Yield a span for every layer: together they are the whole run."""
+    first = 0
+    for layer in program.layers:
+        details = {"cycles": layer.cycles, "macs": layer.macs}
+        yield Span("layer", layer.name, layer.name, first, first + layer.cycles - 1, details)
+        first += layer.cycles
+
+
+def chrome_trace(program: Program) -> dict[str, Any]:
+    """Return a program's trace as JSON data (the Trace Event Format of Chrome).
+
+    The format counts microseconds: one of them is one cycle.
+    """
+    rows = {engine: row for row, engine in enumerate(ENGINES)}
+    events: list[dict[str, Any]] = [
+        {"ph": "M", "name": "process_name", "pid": 0, "args": {"name": f"{program.array} array"}}
+    ]
+    for engine, row in rows.items():
+        where = {"ph": "M", "pid": 0, "tid": row}
+        events.append(where | {"name": "thread_name", "args": {"name": engine}})
+        events.append(where | {"name": "thread_sort_index", "args": {"sort_index": row}})
+    for span in [*layer_spans(program), *spans(program)]:
+        events.append(
+            {
+                "ph": "X",
+                "name": span.name,
+                "cat": span.engine,
+                "pid": 0,
+                "tid": rows[span.engine],
+                "ts": span.first,
+                "dur": span.last - span.first + 1,
+                "args": {"layer": span.layer, **span.details},
+            }
+        )
+    return {
+        "traceEvents": events,
+        "otherData": {
+            "unit": "1 us is one cycle",
+            "array": str(program.array),
+            "cycles": program.cycles,
+            "latency": program.latency,
+        },
+    }

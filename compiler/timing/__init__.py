@@ -1,0 +1,1 @@
+"""Schedule in, exact cycles out."""

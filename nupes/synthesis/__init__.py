@@ -1,0 +1,1 @@
+"""Array configuration in, LUTs, gates and clock of its Verilog out."""

@@ -1,0 +1,1 @@
+"""Codes of tensors and weights: candidates, rounding, and what has been decided."""

@@ -1,0 +1,1 @@
+"""PyTorch module or exported program in, float graph out."""

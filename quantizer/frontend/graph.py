@@ -1,0 +1,131 @@
+"""The captured float network: nodes in execution order, parameters in float64, shapes as (h, w, c).
+
+A node reads earlier nodes by name. Flattening leaves no node: a flattened tensor is the map that it
+flattens.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from nupes.model.operators import AveragePool, MaxPool, Padding, Select
+from nupes.quantizer.frontend.functions import Function
+
+__all__ = [
+    "Add",
+    "Affine",
+    "Convolution",
+    "Graph",
+    "Input",
+    "Node",
+    "Op",
+    "Opaque",
+    "Pad",
+    "Pool",
+    "Shape",
+]
+
+Shape = tuple[int, int, int]
+"""Height, width and channels of a map."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """The network's input."""
+
+
+@dataclass(frozen=True, eq=False)
+class Convolution:
+    """``weight`` (n, c // groups, kh, kw) and ``bias`` (n,), float64; linear layers as well."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+    stride: tuple[int, int] = (1, 1)
+    padding: Padding = (0, 0, 0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """``scale * x + shift`` per channel, both (c,) float64.
+
+    A batch norm also says how its output is distributed over its training data: ``mean`` and
+    ``std`` (c,).
+    """
+
+    scale: np.ndarray
+    shift: np.ndarray
+    mean: np.ndarray | None = None
+    std: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Pad:
+    """Spatial zero padding, to be folded in the operator that reads it."""
+
+    padding: Padding
+
+
+@dataclass(frozen=True)
+class Add:
+    """Sum of two tensors of one shape."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A sum over a window, times ``gain``."""
+
+    op: AveragePool
+    gain: float
+
+
+@dataclass(frozen=True)
+class Opaque:
+    """A call that cannot run, in the graph of a survey."""
+
+    kind: str
+
+
+Op = Input | Convolution | Affine | Pad | Add | Pool | Select | MaxPool | Function | Opaque
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One operator. ``name`` is its module path, made unique."""
+
+    name: str
+    op: Op
+    inputs: tuple[str, ...]
+    shape: Shape
+
+
+@dataclass
+class Graph:
+    """A captured network: ``nodes`` by name in execution order, the first one its input."""
+
+    nodes: dict[str, Node] = field(default_factory=dict)
+    output: str = ""
+    output_shape: tuple[int, ...] = ()
+
+    @property
+    def input(self) -> Node:
+        """The node that stands for the network's input."""
+        return next(iter(self.nodes.values()))
+
+    def prune(self) -> None:
+        """Drop the nodes that the output does not depend on; the input stays."""
+        alive = {self.output, self.input.name}
+        for node in reversed(self.nodes.values()):
+            if node.name in alive:
+                alive.update(node.inputs)
+        self.nodes = {name: node for name, node in self.nodes.items() if name in alive}
+
+    def consumers(self) -> dict[str, int]:
+        """Return how often each node is read, the network's output included."""
+        counts = dict.fromkeys(self.nodes, 0)
+        for node in self.nodes.values():
+            for name in node.inputs:
+                counts[name] += 1
+        counts[self.output] += 1
+        return counts

@@ -1,0 +1,1 @@
+"""Decisions of the search in, decisions improved by gradient out."""

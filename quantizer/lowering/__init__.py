@@ -1,0 +1,1 @@
+"""Stages and decisions in, integers of the contract out."""

@@ -1,0 +1,119 @@
+"""Lowering: fused stages and the choices made for them to the integers of the contract."""
+
+from typing import Any
+
+import numpy as np
+
+from nupes.model.arithmetic import Y_RANGE
+from nupes.model.network import InputEncoder, IntegerNetwork, Layer, Residual, Tensor
+from nupes.model.operators import Conv, MaxPool, Operator, Select
+from nupes.quantizer.codes.decisions import Choices
+from nupes.quantizer.frontend.functions import build_encoder
+from nupes.quantizer.frontend.graph import Convolution, Pool
+from nupes.quantizer.lowering.fixed_point import fixed_point, lower_requantize, raise_scale
+from nupes.quantizer.search.tensors import TensorCode
+from nupes.quantizer.stages.fuser import FusedNetwork, Stage
+
+__all__ = ["lower"]
+
+HEADROOM = 2.0
+"""How far beyond the calibrated pre-activations ``y`` reaches before it saturates."""
+
+GRID = 4097
+"""Points at which the clipping range of a function is looked for."""
+
+
+def lower(network: FusedNetwork, choices: Choices, metadata: dict[str, Any]) -> IntegerNetwork:
+    """Return the integer network of a fused network with these choices."""
+    shapes = {stage.name: stage.shape for stage in network.stages}
+    shapes[network.input.name] = network.input.shape
+    tensors = {
+        name: Tensor(name, shapes[name], code.codebook, code.scale)
+        for name, code in choices.tensors.items()
+    }
+    scales: dict[str, float] = {}
+    layers = tuple(lower_stage(stage, choices, tensors, scales) for stage in network.stages)
+    return IntegerNetwork(
+        input=tensors[network.input.name],
+        encoder=lower_input(network, choices.tensors[network.input.name]),
+        layers=layers,
+        scale=scales[network.stages[-1].name],
+        output_shape=network.output_shape,
+        metadata=metadata,
+    )
+
+
+def lower_input(network: FusedNetwork, code: TensorCode) -> InputEncoder:
+    """Return the host's encoder, the input's affine folded in its thresholds."""
+    levels = code.codebook.levels.astype(np.float64)
+    middle = (levels[:-1] + levels[1:]) / 2 * code.scale
+    scale, shift = network.input_scale[:, None], network.input_shift[:, None]
+    return InputEncoder((middle[None] - shift) / scale)
+
+
+def lower_stage(
+    stage: Stage, choices: Choices, tensors: dict[str, Tensor], scales: dict[str, float]
+) -> Layer:
+    """Return one layer; register the scale of its ``y``."""
+    source = tensors[stage.source]
+    if isinstance(stage.op, MaxPool):
+        return Layer(stage.name, stage.op, source.name, tensors[stage.name])
+    op, factor = lower_operator(stage, choices, source.scale)
+    bias = choices.bias[stage.name]
+    skip = tensors[stage.residual] if stage.residual else None
+    code = choices.tensors.get(stage.name)
+    reach = clipping_range(stage, code, choices.reach[stage.name])
+    y_scale = raise_scale(reach / Y_RANGE[1], factor, bias, skip.scale if skip else None)
+    scales[stage.name] = y_scale
+    encoder = None
+    if code is not None:
+        where = f"layer {stage.name!r}"
+        encoder = build_encoder(stage.function, y_scale, code.codebook, code.scale, where)
+    return Layer(
+        name=stage.name,
+        op=op,
+        input=source.name,
+        output=tensors.get(stage.name),
+        requantize=lower_requantize(factor / y_scale, bias / y_scale),
+        residual=lower_residual(skip, y_scale),
+        encoder=encoder,
+    )
+
+
+def lower_operator(stage: Stage, choices: Choices, scale: float) -> tuple[Operator, np.ndarray]:
+    """Return the integer operator and the real value of one accumulator unit per channel."""
+    op = stage.op
+    if isinstance(op, Convolution):
+        code = choices.weights[stage.name]
+        conv = Conv(
+            code.codes, code.codebook, code.scale, op.stride, op.padding, op.dilation, op.groups
+        )
+        return conv, code.scale * scale
+    assert isinstance(op, Select | Pool)
+    return op.op if isinstance(op, Pool) else op, stage.gain * scale
+
+
+def clipping_range(stage: Stage, code: TensorCode | None, largest: float) -> float:
+    """Return the magnitude that ``y`` must reach: beyond it the code no longer changes, or no value
+    is expected."""
+    reach = HEADROOM * largest if largest > 0 else 1.0
+    if code is None:
+        return reach
+    if stage.copies_codes:
+        return float(np.abs(code.codebook.levels).max()) * code.scale
+    grid = np.linspace(-reach, reach, GRID)
+    codes = code.codebook.nearest(stage.function(grid) / code.scale).astype(np.int16)
+    changes = np.flatnonzero(np.diff(codes))
+    if len(changes) == 0:
+        return reach
+    step = grid[1] - grid[0]
+    outermost = max(abs(grid[changes[0]]), abs(grid[changes[-1] + 1])) + step
+    return min(reach, float(outermost))
+
+
+def lower_residual(skip: Tensor | None, y_scale: float) -> Residual | None:
+    """Return the residual of a stored tensor in units of ``y``."""
+    if skip is None:
+        return None
+    mult, shift = fixed_point(np.array([skip.scale / y_scale]))
+    return Residual(skip.name, int(mult[0]), int(shift[0]))

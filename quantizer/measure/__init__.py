@@ -1,0 +1,1 @@
+"""What the network makes of an error, and what quantization did to it."""

@@ -1,0 +1,137 @@
+"""How much an error in each value of a tensor matters to the network's outputs.
+
+A small error ``e`` in a value ``x`` moves the outputs ``o`` by ``e do/dx``; errors that are
+independent of one another cost their squared sum ``sum_x e^2 |do/dx|^2``. The squared gradients
+come from random signs ``v``, because ``E (d(v o)/dx)^2 = |do/dx|^2``: an estimate of the diagonal
+of the Gauss-Newton matrix.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nupes.quantizer.frontend.graph import Convolution
+from nupes.quantizer.stages.fuser import FusedNetwork
+from nupes.quantizer.stages.run import Maps, run_float
+
+__all__ = ["Sensitivity", "measure_importance", "measure_sensitivity"]
+
+IMAGES = 128
+"""Images of a sample, at most."""
+
+PART = 32
+"""Images that run at a time; on so many are sensitivities of pre-activations kept."""
+
+VALUES = 1 << 27
+"""Values that the tensors of a sample have at most together, however large the network."""
+
+DRAWS = 8
+"""Random signs for each image."""
+
+FEW_DRAWS = 2
+"""Random signs for each image where all images are looked at."""
+
+LEAST = 1e-6
+"""Least sensitivity of a channel, as a fraction of its tensor's largest."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sensitivity:
+    """Squared gradients of the outputs, relative to the outputs' variance."""
+
+    images: Tensor
+    """Numbers (m,) of the images that they were measured on; every part is spread over all."""
+    stored: Maps
+    """By the values of each tensor (m, c, h, w), rounded by none."""
+    before: Maps
+    """By what each stage gives before its function (p, c, h, w), for the first p images."""
+
+    @property
+    def first(self) -> Tensor:
+        """Numbers (p,) of the images of ``before``."""
+        return self.images[: len(next(iter(self.before.values())))]
+
+    def of_channels(self, name: str) -> np.ndarray:
+        """Return the mean (c,) over a tensor's channels, all positive."""
+        values = self.stored[name].double().mean((0, 2, 3)).numpy()
+        most = values.max(initial=0.0)
+        return np.maximum(values, LEAST * most) if most > 0 else np.ones_like(values)
+
+
+def measure_sensitivity(network: FusedNetwork, inputs: Tensor) -> Sensitivity:
+    """Return the sensitivities of the float network on a sample of inputs (n, c, h, w)."""
+    size = inputs[0].numel() + sum(math.prod(stage.shape) for stage in network.stages)
+    count = max(1, min(IMAGES, len(inputs), VALUES // size))
+    spread = torch.linspace(0, len(inputs) - 1, count).long()
+    parts = -(-count // PART)
+    chunks = [spread[first::parts] for first in range(parts)]
+    generator = torch.Generator().manual_seed(0)
+    measured = [squared_gradients(network, inputs[chunk], generator) for chunk in chunks]
+    stored = {name: torch.cat([part[0][name] for part in measured]) for name in measured[0][0]}
+    return Sensitivity(torch.cat(chunks), stored, measured[0][1])
+
+
+def measure_importance(network: FusedNetwork, inputs: Tensor) -> Maps:
+    """Return how much what a convolution gives matters to the network's outputs, for each of the
+    inputs (n, c, h, w): ``|do/dy|^2``, its mean over the channels of a group, (n, groups, oh, ow)
+    by the names of stages. The unit is the outputs' own."""
+    groups = {
+        stage.name: stage.op.groups for stage in network.stages if isinstance(stage.op, Convolution)
+    }
+    if not groups:
+        return {}
+    parts: dict[str, list[Tensor]] = {name: [] for name in groups}
+    generator = torch.Generator().manual_seed(0)
+    for images in inputs.split(PART):
+        before: Maps = {}
+        with torch.enable_grad():
+            stored = run_float(network.stages, start_of(network, images), before)
+            wanted = [before[name] for name in groups]
+            squares = mean_squares(stored[network.stages[-1].name], wanted, generator, FEW_DRAWS)
+        for (name, count), values in zip(groups.items(), squares, strict=True):
+            parts[name].append(values.unflatten(1, (count, -1)).mean(2))
+    return {name: torch.cat(values) for name, values in parts.items()}
+
+
+def squared_gradients(
+    network: FusedNetwork, images: Tensor, generator: torch.Generator
+) -> tuple[Maps, Maps]:
+    """Return estimates of ``|do/dx|^2`` over the outputs' variance for the values of all tensors,
+    and for all pre-activations."""
+    before: Maps = {}
+    with torch.enable_grad():
+        stored = run_float(network.stages, start_of(network, images), before)
+        outputs = stored[network.stages[-1].name]
+        squares = mean_squares(outputs, [*stored.values(), *before.values()], generator, DRAWS)
+    power = float(outputs.detach().var(unbiased=False)) or 1.0
+    scaled = [values / (power * outputs[0].numel()) for values in squares]
+    count = len(stored)
+    return (
+        dict(zip(stored, scaled[:count], strict=True)),
+        dict(zip(before, scaled[count:], strict=True)),
+    )
+
+
+def start_of(network: FusedNetwork, images: Tensor) -> Maps:
+    """Return the network's input as the maps that gradients lead back to."""
+    return {network.input.name: network.scale_input(images).detach().requires_grad_()}
+
+
+def mean_squares(
+    outputs: Tensor, values: Sequence[Tensor], generator: torch.Generator, draws: int
+) -> list[Tensor]:
+    """Return estimates of ``|do/dx|^2`` for the values ``x`` of tensors, from some draws of random
+    signs."""
+    total = [torch.zeros_like(value) for value in values]
+    for _ in range(draws):
+        signs = torch.randint(0, 2, outputs.shape, generator=generator) * 2.0 - 1
+        gradients = torch.autograd.grad(
+            (outputs * signs).sum(), values, retain_graph=True, materialize_grads=True
+        )
+        for squares, gradient in zip(total, gradients, strict=True):
+            squares += gradient.square() / draws
+    return total

@@ -1,0 +1,1 @@
+"""Schemes, bits and recipes: what the user asks for, checked."""

@@ -1,0 +1,1 @@
+"""Stages and calibration inputs in, codes of weights and tensors out."""

@@ -1,0 +1,1 @@
+"""Program words in, what every engine does in every cycle out."""

@@ -1,0 +1,51 @@
+"""The descriptor file: the layer descriptors that LOAD has written."""
+
+from amaranth.hdl import Array, Module, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from nupes.arch.config import ArrayConfig, clog2
+from nupes.arch.isa import DESCRIPTOR_SLOTS, DESCRIPTOR_WORDS, Destination
+from nupes.rtl.interface import LoadBus
+from nupes.rtl.layout import DESCRIPTOR_LAYOUT
+
+__all__ = ["DescriptorFile"]
+
+WORD_BITS = 64
+
+
+class DescriptorFile(wiring.Component):
+    """Keep ``DESCRIPTOR_SLOTS`` descriptors in registers; show the one of ``slot``.
+
+    Latency: ``descriptor`` follows ``slot`` in the same cycle, a loaded word one cycle later.
+    """
+
+    load: wiring.PureInterface
+    slot: Signal
+    descriptor: data.View
+
+    def __init__(self, config: ArrayConfig) -> None:
+        super().__init__(
+            {
+                "load": In(LoadBus(config)),
+                "slot": In(clog2(DESCRIPTOR_SLOTS)),
+                "descriptor": Out(DESCRIPTOR_LAYOUT),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        slots = Array(
+            Signal(WORD_BITS * DESCRIPTOR_WORDS, name=f"slot_{slot}", reset_less=True)
+            for slot in range(DESCRIPTOR_SLOTS)
+        )
+        load = self.load
+        word_bits = clog2(DESCRIPTOR_WORDS)
+        selected = slots[load.address[word_bits:]]
+        with m.If(load.valid & (load.destination == Destination.DESCRIPTOR)):
+            with m.Switch(load.address[:word_bits]):
+                for word in range(DESCRIPTOR_WORDS):
+                    with m.Case(word):
+                        m.d.sync += selected.word_select(word, WORD_BITS).eq(load.data)
+        m.d.comb += self.descriptor.eq(slots[self.slot])
+        return m

@@ -1,0 +1,204 @@
+"""The sequencer: takes the program apart into loads, weight rows and dispatched tiles."""
+
+from functools import reduce
+from operator import xor
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from nupes.arch.config import INSTRUCTION_BITS, ArrayConfig
+from nupes.arch.isa import (
+    ADDRESS_BITS,
+    BANKS,
+    CHECKSUM_BITS,
+    CHECKSUM_SEED,
+    LAG_FREE,
+    Destination,
+    Opcode,
+    Status,
+)
+from nupes.rtl.interface import LoadBus, WeightBus
+from nupes.rtl.layout import INSTRUCTION_LAYOUT
+
+__all__ = ["Sequencer"]
+
+
+class Sequencer(wiring.Component):
+    """Take program words; drive the load bus and the weight bus; dispatch TILE and POOL.
+
+    Timing, with an instruction's last word consumed in cycle c: it is decoded in c + 1, and longer
+    while it must wait; its first payload word is consumed one cycle after the last cycle of DECODE
+    at the earliest, then one word per cycle; the next instruction's first word one cycle after the
+    last payload word (after DECODE if there is none). A tile is at ``tile`` one cycle after its
+    last payload word (after DECODE if there is none). ``load`` and ``weights`` are driven in the
+    cycle in which their word is consumed. Throughput: one word per cycle.
+
+    DECODE waits: LOAD until at most ``lag`` dispatched tiles have not retired; TILE and POOL until
+    ``begun`` was high in an earlier cycle for the TILE or POOL before; END until all dispatched
+    tiles have retired and ``results_empty``. A payload word of LOAD ACTIVATION also waits while the
+    bank of its address is ``write_busy``.
+
+    ``finish`` is OK in END's last cycle of DECODE, BAD_INSTRUCTION in the first cycle of DECODE of
+    an instruction whose checksum is wrong or that asks for something that does not exist, else
+    RUNNING. The component is reset between runs.
+    """
+
+    words: stream.Interface
+    tile: stream.Interface
+    load: wiring.PureInterface
+    weights: wiring.PureInterface
+    loaded: Signal
+    begun: Signal
+    retire: Signal
+    write_busy: Signal
+    results_empty: Signal
+    consume: Signal
+    finish: Signal
+
+    def __init__(self, config: ArrayConfig) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "words": In(stream.Signature(config.port_bits)),
+                "tile": Out(stream.Signature(INSTRUCTION_LAYOUT)),
+                "load": Out(LoadBus(config)),
+                "weights": Out(WeightBus(config)),
+                # The next word that LOAD ACTIVATION will write.
+                "loaded": Out(ADDRESS_BITS),
+                "begun": In(1),
+                "retire": In(1),
+                "write_busy": In(BANKS),
+                "results_empty": In(1),
+                "consume": Out(1),
+                "finish": Out(Status),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self.config
+
+        collected = Signal(range(max(2, config.instruction_words)))
+        buffer = Signal(config.instruction_words * config.port_bits)
+        instruction = data.View(INSTRUCTION_LAYOUT, buffer[: INSTRUCTION_LAYOUT.size])
+        is_load = Signal()
+        to_activation = Signal()
+        waiting = Signal()  # the latest tile has not issued its first word yet
+        dispatch = Signal()
+        unfinished = Signal(range(4 * config.issue_to_write))  # dispatched - retired
+        remaining = Signal(instruction.count.shape().width)  # payload words
+        address = Signal(ADDRESS_BITS)  # of the next payload word of a LOAD
+        bank_busy = Mux(address[0], self.write_busy[1], self.write_busy[0])
+        m.d.comb += [
+            is_load.eq(instruction.opcode == Opcode.LOAD),
+            to_activation.eq(is_load & (instruction.destination == Destination.ACTIVATION)),
+            self.consume.eq(self.words.valid & self.words.ready),
+        ]
+        m.d.sync += unfinished.eq(unfinished + dispatch - self.retire)
+        with m.If(self.begun):
+            m.d.sync += waiting.eq(0)
+
+        with m.FSM() as machine:
+            with m.State("COLLECT"):
+                m.d.comb += self.words.ready.eq(1)
+                with m.If(self.consume):
+                    m.d.sync += buffer.eq(Cat(buffer, self.words.payload)[config.port_bits :])
+                    m.d.sync += collected.eq(collected + 1)
+                    with m.If(collected == config.instruction_words - 1):
+                        m.d.sync += collected.eq(0)
+                        m.next = "DECODE"
+            with m.State("DECODE"):
+                with m.If(~self._sensible(buffer, instruction)):
+                    m.d.comb += self.finish.eq(Status.BAD_INSTRUCTION)
+                with m.Elif(instruction.opcode == Opcode.END):
+                    with m.If((unfinished == 0) & self.results_empty):
+                        m.d.comb += self.finish.eq(Status.OK)
+                with m.Elif(is_load):
+                    with m.If((instruction.lag == LAG_FREE) | (unfinished <= instruction.lag)):
+                        m.d.sync += remaining.eq(instruction.count)
+                        m.next = "PAYLOAD"
+                        with m.If(instruction.count == 0):
+                            m.next = "COLLECT"
+                with m.Elif(~waiting):
+                    m.d.sync += waiting.eq(1)
+                    m.d.sync += remaining.eq(
+                        Mux(instruction.masked, instruction.rows << 1, instruction.rows)
+                    )
+                    m.next = "PAYLOAD"
+                    with m.If((instruction.opcode == Opcode.POOL) | (instruction.rows == 0)):
+                        m.d.comb += dispatch.eq(1)
+                        m.next = "COLLECT"
+            with m.State("PAYLOAD"):
+                m.d.comb += self.words.ready.eq(~(to_activation & bank_busy))
+                with m.If(self.consume):
+                    m.d.sync += remaining.eq(remaining - 1)
+                    with m.If(remaining == 1):
+                        m.d.comb += dispatch.eq(~is_load)
+                        m.next = "COLLECT"
+
+        paying = self.consume & machine.ongoing("PAYLOAD")
+        decode = machine.ongoing("DECODE")
+        self._drive_load(m, instruction, address, paying & is_load, to_activation, decode)
+        self._drive_weights(m, instruction, paying & ~is_load, decode)
+        with m.If(dispatch):
+            m.d.sync += [self.tile.valid.eq(1), self.tile.payload.eq(instruction)]
+        with m.Elif(self.tile.ready):
+            m.d.sync += self.tile.valid.eq(0)
+        return m
+
+    def _sensible(self, buffer: Signal, instruction: data.View) -> Value:
+        """Return whether the checksum holds and the instruction names things that exist."""
+        parts = [
+            buffer[position : position + CHECKSUM_BITS]
+            for position in range(0, INSTRUCTION_BITS, CHECKSUM_BITS)
+        ]
+        opcode = instruction.opcode
+        streams = (opcode == Opcode.TILE) | (opcode == Opcode.POOL)
+        return (reduce(xor, parts) == CHECKSUM_SEED) & (
+            (opcode == Opcode.END)
+            | ((opcode == Opcode.LOAD) & (instruction.destination <= max(Destination)))
+            | (streams & (instruction.count != 0) & (instruction.rows <= self.config.rows))
+        )
+
+    def _drive_load(
+        self, m: Module, instruction: data.View, address: Signal, valid: Value,
+        to_activation: Signal, decode: Value,
+    ) -> None:  # fmt: skip
+        """Write payload words of LOAD to consecutive addresses."""
+        m.d.comb += [
+            self.load.valid.eq(valid),
+            self.load.destination.eq(instruction.destination),
+            self.load.address.eq(address),
+            self.load.data.eq(self.words.payload),
+        ]
+        with m.If(decode):
+            m.d.sync += address.eq(instruction.address)
+            with m.If(to_activation):
+                m.d.sync += self.loaded.eq(instruction.address)
+        with m.If(valid):
+            m.d.sync += address.eq(address + 1)
+            with m.If(to_activation):
+                m.d.sync += self.loaded.eq(self.loaded + 1)
+
+    def _drive_weights(
+        self, m: Module, instruction: data.View, valid: Value, decode: Value
+    ) -> None:
+        """Send payload words of TILE to rows 0, 1, 2, ...; mask words wait for their row."""
+        config, weights = self.config, self.weights
+        row = Signal.like(weights.row)
+        mask = Signal(config.cols)
+        masked = Signal()  # the mask of this row has arrived
+        m.d.comb += [
+            weights.valid.eq(valid & (masked | ~instruction.masked)),
+            weights.row.eq(row),
+            weights.codes.eq(self.words.payload),
+            weights.mask.eq(Mux(instruction.masked, mask, ~0)),
+            weights.slot.eq(instruction.weight_slot),
+        ]
+        with m.If(valid):
+            m.d.sync += [masked.eq(~masked & instruction.masked), mask.eq(self.words.payload)]
+        with m.If(weights.valid):
+            m.d.sync += row.eq(row + 1)
+        with m.If(decode):
+            m.d.sync += row.eq(0)

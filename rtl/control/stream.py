@@ -1,0 +1,168 @@
+"""The stream engine: issues the words of tiles to the array and to the max-pool unit."""
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from nupes.arch.config import ArrayConfig
+from nupes.arch.isa import ADDRESS_BITS, LAG_FREE, Opcode
+from nupes.rtl.control.descriptors import DescriptorFile
+from nupes.rtl.control.walk import Walk
+from nupes.rtl.interface import FeedControl, LoadBus, PoolControl, WordControl
+from nupes.rtl.layout import INSTRUCTION_LAYOUT, PlaneRun
+
+__all__ = ["StreamEngine"]
+
+
+class StreamEngine(wiring.Component):
+    """Take one tile after the other; issue one word per cycle.
+
+    A tile is accepted when there is none or in the cycle of the present one's final word, as soon
+    as ``started - retired <= lag`` (POOL also: ``started == retired``), where ``started`` counts
+    the tiles accepted before; its first word can be issued one cycle later. A word is issued unless
+
+    - ``chase`` is set, the word is not a structural zero and its address is not below ``loaded``,
+    - a ``last`` word was issued less than its layer's ``pace`` cycles ago (of an earlier tile too),
+    - it is the ``last`` word of a result for the host and ``result_depth`` results have been issued
+      and not taken (a result taken in cycle n counts from n + 1).
+
+    ``last`` means the last word of a pixel in a tile with ``last`` set, or in any POOL. All outputs
+    belong to the cycle of the issue. Entries of ``outputs`` (every ``last`` word) and ``residuals``
+    (of TILEs only) are always taken.
+    """
+
+    tile: stream.Interface
+    load: wiring.PureInterface
+    loaded: Signal
+    retire: Signal
+    result_taken: Signal
+    address: Signal
+    feed: data.View
+    control: data.View
+    pool: data.View
+    outputs: stream.Interface
+    residuals: stream.Interface
+    issue: Signal
+    begun: Signal
+    mark: Signal
+
+    def __init__(self, config: ArrayConfig) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "tile": In(stream.Signature(INSTRUCTION_LAYOUT)),
+                "load": In(LoadBus(config)),
+                "loaded": In(ADDRESS_BITS),
+                "retire": In(1),
+                "result_taken": In(1),
+                "address": Out(config.act_address_bits),
+                "feed": Out(FeedControl(config)),
+                "control": Out(WordControl(config)),
+                "pool": Out(PoolControl()),
+                "outputs": Out(stream.Signature(PlaneRun(), always_ready=True)),
+                "residuals": Out(stream.Signature(PlaneRun(), always_ready=True)),
+                # A word, a tile's first word, a layer's first word is issued.
+                "issue": Out(1),
+                "begun": Out(1),
+                "mark": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self.config
+        m.submodules.descriptors = descriptors = DescriptorFile(config)
+        m.submodules.walk = walk = Walk()
+        wiring.connect(m, descriptors.load, wiring.flipped(self.load))
+        tile, position, descriptor = (
+            Signal(INSTRUCTION_LAYOUT),
+            walk.position,
+            descriptors.descriptor,
+        )
+
+        active = Signal()
+        fresh = Signal()  # the tile's first word has not been issued
+        is_pool = Signal()
+        last = Signal()
+        to_host = Signal()
+        accept = Signal()
+        m.d.comb += [
+            is_pool.eq(tile.opcode == Opcode.POOL),
+            last.eq(position.last & (tile.last | is_pool)),
+            to_host.eq((descriptor.encoder_depth == 0) & ~is_pool),
+            descriptors.slot.eq(tile.descriptor),
+            walk.descriptor.eq(descriptor),
+            walk.tile.eq(self.tile.payload),
+            walk.accept.eq(accept),
+            walk.step.eq(self.issue),
+        ]
+
+        unfinished = Signal(range(4 * config.issue_to_write))  # started - retired
+        lag = self.tile.payload.lag
+        first_pool = self.tile.payload.opcode == Opcode.POOL
+        m.d.comb += [
+            self.tile.ready.eq(
+                (~active | (self.issue & position.end))
+                & ((lag == LAG_FREE) | (unfinished <= lag))
+                & (~first_pool | (unfinished == 0))
+            ),
+            accept.eq(self.tile.valid & self.tile.ready),
+        ]
+        m.d.sync += unfinished.eq(unfinished + accept - self.retire)
+
+        hold = Signal.like(descriptor.pace)  # cycles until the next word
+        owed = Signal(range(config.result_depth + 1))  # results issued and not taken
+        m.d.comb += self.issue.eq(
+            active
+            & (hold == 0)
+            & ~(tile.chase & position.inside & (position.address >= self.loaded))
+            & ~(last & to_host & (owed == config.result_depth))
+        )
+        m.d.sync += owed.eq(owed + (self.issue & last & to_host) - self.result_taken)
+        with m.If(hold != 0):
+            m.d.sync += hold.eq(hold - 1)
+        with m.If(self.issue):
+            m.d.sync += fresh.eq(0)
+            with m.If(last & (descriptor.pace != 0)):
+                m.d.sync += hold.eq(descriptor.pace - 1)
+            with m.If(position.end):
+                m.d.sync += active.eq(0)
+        with m.If(accept):
+            m.d.sync += [tile.eq(self.tile.payload), active.eq(1), fresh.eq(1)]
+
+        m.d.comb += [
+            self.address.eq(position.address),
+            self.begun.eq(self.issue & fresh),
+            self.mark.eq(self.begun & tile.mark),
+            self.feed.swap.eq(self.begun & ~is_pool),
+            self.feed.pad.eq(~position.inside),
+            self.feed.rows.eq(tile.rows),
+            self.feed.slot.eq(tile.activation_slot),
+            self.feed.slice.eq(tile.slice),
+            self.control.valid.eq(self.issue & ~is_pool),
+            self.control.first.eq(position.first & tile.first),
+            self.control.last.eq(last),
+            self.control.end.eq(position.end),
+            self.control.acc_address.eq(position.pixel),
+            self.control.shift.eq(tile.shift),
+            self.control.param_slot.eq(tile.param_slot),
+            self.control.encoder_slot.eq(descriptor.encoder_slot),
+            self.control.encoder_depth.eq(descriptor.encoder_depth),
+            self.pool.valid.eq(self.issue & is_pool),
+            self.pool.first.eq(position.first),
+            self.pool.last.eq(position.last),
+            self.pool.top.eq(position.top),
+            self.pool.pad.eq(~position.inside),
+            self.pool.end.eq(position.end),
+            self.outputs.valid.eq(self.issue & last),
+            self.outputs.payload.address.eq(position.out_address),
+            self.outputs.payload.plane_step.eq(descriptor.out_plane_step),
+            self.outputs.payload.planes.eq(descriptor.out_planes),
+            self.outputs.payload.slice.eq(tile.out_slice),
+            self.residuals.valid.eq(self.issue & last & ~is_pool),
+            self.residuals.payload.address.eq(position.residual_address),
+            self.residuals.payload.plane_step.eq(descriptor.residual_plane_step),
+            self.residuals.payload.planes.eq(descriptor.residual_planes),
+            self.residuals.payload.slice.eq(tile.out_slice),
+        ]
+        return m

@@ -1,0 +1,1 @@
+"""Levels and weights in, codes or ``y`` out."""

@@ -1,0 +1,103 @@
+"""One lane of the post-processor: accumulate, requantize, encode one output channel."""
+
+from amaranth.hdl import Cat, Module, Signal, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from nupes.arch.config import ArrayConfig, clog2
+from nupes.arch.isa import Destination
+from nupes.rtl.datapath.accumulator import Accumulator
+from nupes.rtl.datapath.delays import delay
+from nupes.rtl.datapath.encoder import Encoder
+from nupes.rtl.datapath.requantizer import Requantizer
+from nupes.rtl.datapath.residual_term import ResidualTerm
+from nupes.rtl.interface import RESULT_BITS, LoadBus, ScaleEntry, ShiftEntry, WordControl
+
+__all__ = ["Lane"]
+
+
+class Lane(wiring.Component):
+    """Turn partial sums into results: one per cycle, ``result`` in cycle x + ``lane_latency``.
+
+    ``control`` arrives in cycle x - 1, ``psum`` in x, the skip tensor's digits ``residual`` in x +
+    1. ``control_out`` is the control one cycle later, for the next lane. ``index`` is the lane's
+    number: a constant input, so that all lanes are the same module.
+    """
+
+    def __init__(self, config: ArrayConfig) -> None:
+        super().__init__(
+            {
+                "index": In(clog2(config.cols)),
+                "load": In(LoadBus(config)),
+                "control": In(WordControl(config)),
+                "control_out": Out(WordControl(config)),
+                "psum": In(signed(config.psum_bits)),
+                "residual": In(config.joined_bits),
+                "result": Out(RESULT_BITS),
+            }
+        )
+        self.index: Signal
+        self.load: wiring.PureInterface
+        self.control: data.View
+        self.control_out: data.View
+        self.psum: Signal
+        self.residual: Signal
+        self.result: Signal
+        self.config = config
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self.config
+        m.submodules.accumulator = accumulator = Accumulator(config)
+        m.submodules.residual_term = residual_term = ResidualTerm(config)
+        m.submodules.requantizer = requantizer = Requantizer(config)
+        m.submodules.encoder = encoder = Encoder(config)
+        connect(m, flipped(self.load), residual_term.load)
+        connect(m, flipped(self.load), encoder.load)
+        m.d.sync += self.control_out.eq(self.control)
+
+        # Parameters: read in x, used from x + 1 on.
+        scale = self.parameters(m, "scales", ScaleEntry(), Destination.SCALE)
+        shift = self.parameters(m, "shifts", ShiftEntry(), Destination.SHIFT)
+
+        # The search starts in x + 5 and reads its root in x + 4.
+        search = Cat(self.control.encoder_slot, self.control.encoder_depth)
+        m.d.comb += [
+            accumulator.valid.eq(self.control.valid),
+            accumulator.first.eq(self.control.first),
+            accumulator.shift.eq(self.control.shift),
+            accumulator.address.eq(self.control.acc_address),
+            accumulator.psum.eq(self.psum),
+            residual_term.joined.eq(self.residual),
+            residual_term.parameters.eq(shift),
+            requantizer.total.eq(accumulator.total),
+            requantizer.scale.eq(scale),
+            requantizer.shift.eq(shift.shift),
+            requantizer.term.eq(residual_term.term),
+            Cat(encoder.slot, encoder.depth).eq(delay(m, search, 5, "search", reset_less=True)),
+            encoder.y.eq(requantizer.y),
+            self.result.eq(encoder.result),
+        ]
+        return m
+
+    def parameters(
+        self, m: Module, name: str, layout: data.StructLayout, destination: Destination
+    ) -> data.View:
+        """Add a parameter memory; return the entry of last cycle's slot."""
+        memory = Memory(shape=layout, depth=self.config.param_slots, init=[])
+        m.submodules[name] = memory
+        read, write = memory.read_port(), memory.write_port()
+        lane_bits = len(self.index)
+        m.d.comb += [
+            read.addr.eq(self.control_out.param_slot),
+            read.en.eq(1),
+            write.addr.eq(self.load.address[lane_bits:]),
+            write.data.eq(self.load.data),
+            write.en.eq(
+                self.load.valid
+                & (self.load.destination == destination)
+                & (self.load.address[:lane_bits] == self.index)
+            ),
+        ]
+        return read.data

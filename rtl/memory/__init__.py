@@ -1,0 +1,1 @@
+"""The activation memory, and who reads and writes it."""

@@ -1,0 +1,45 @@
+"""Placement: when the host may pack the input as patches."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nupes.arch.config import ArrayConfig
+from nupes.compiler.place.placement import place
+from nupes.model.codebook import make_codebook
+from nupes.model.network import InputEncoder, IntegerNetwork, Layer, Requantize, Residual, Tensor
+from nupes.model.operators import Conv, Select
+
+CONFIG = ArrayConfig(8, 8)
+SOURCE = Tensor("x", (4, 4, 1), make_codebook("uniform", 4, False), 1.0)
+
+
+def one_conv(residual: Residual | None = None) -> IntegerNetwork:
+    """Return a padded 3x3 convolution of one channel, with a skip tensor or without."""
+    book = make_codebook("uniform", 4, True)
+    op = Conv(np.zeros((1, 1, 3, 3), np.uint8), book, np.ones(1), padding=(1, 1, 1, 1))
+    one = np.ones(1, np.int32)
+    tail = Requantize(one, one.astype(np.int64), one)
+    layer = Layer("conv", op, "x", None, tail, residual)
+    return IntegerNetwork(SOURCE, InputEncoder(np.arange(1, 16)[None] - 0.5), (layer,), 1.0, (16,))
+
+
+def test_a_first_convolution_with_few_channels_reads_patches() -> None:
+    network = one_conv()
+    placement = place(network, CONFIG)
+    assert placement.patched is network.layers[0]
+    assert placement.patches is not None
+    assert placement.patches.words_per_plane == 2
+
+
+@pytest.mark.parametrize("shift", [1, 31])
+def test_an_input_that_its_own_reader_adds_stays_a_map(shift: int) -> None:
+    placement = place(one_conv(Residual("x", 1, shift)), CONFIG)
+    assert placement.patched is placement.patches is None
+
+
+def test_a_reader_that_gains_nothing_reads_a_map() -> None:
+    network = one_conv()
+    layer = replace(network.layers[0], op=Select(1))
+    assert place(replace(network, layers=(layer,)), CONFIG).patched is None

@@ -1,0 +1,34 @@
+"""Bounds and losses: every cycle of a layer is accounted for, once."""
+
+from dataclasses import astuple
+
+import pytest
+from hypothesis import given
+
+from nupes.arch.config import ArrayConfig
+from nupes.compiler.program import compile
+from nupes.model.errors import CapacityError
+from nupes.model.network import IntegerNetwork
+from tests.networks import networks
+from tests.small import ARRAY, small_network
+
+
+@given(networks())
+def test_bounds_and_losses_add_up_to_the_cycles(network: IntegerNetwork) -> None:
+    try:
+        program = compile(network, ArrayConfig(4, 4, acc_depth=16))
+    except CapacityError:
+        return
+    assert sum(layer.cycles for layer in program.layers) == program.cycles
+    for layer in program.layers:
+        assert layer.mac_bound + sum(astuple(layer.losses)) == pytest.approx(layer.cycles)
+        assert min(astuple(layer.losses)) >= 0
+        assert layer.tiles > 0
+    assert sum(layer.words for layer in program.layers) == len(program.image)
+
+
+def test_a_report_is_json_data() -> None:
+    data = compile(small_network(), ARRAY).layers[0].as_dict()
+    assert set(data["losses"]) == {"edge", "requantization", "weights", "memory", "dependency"}
+    assert data["memory_bound"] == data["words"]
+    assert 0 < data["utilization"] <= 1

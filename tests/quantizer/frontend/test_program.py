@@ -1,0 +1,196 @@
+"""What capture refuses, by name, and what it leaves as it was."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nupes.model.errors import InputError, UnsupportedError
+from nupes.quantizer.frontend.program import capture, export_module
+from tests.quantizer.test_operators import Call, conv
+
+
+def spoiled(module: nn.Module, name: str, value: float) -> nn.Module:
+    """Return the module with one value of a parameter or buffer replaced."""
+    dict(module.state_dict())[name].view(-1)[0] = value
+    return module
+
+
+def two(function: Callable[..., Tensor]) -> nn.Module:
+    """Return a module with the convolutions ``a`` and ``b``."""
+    return Call(function, a=conv(), b=conv())
+
+
+REFUSED: dict[str, tuple[nn.Module, str]] = {
+    "softmax": (
+        nn.Sequential(conv(), nn.Softmax(1)),
+        r"operator aten.softmax.int in module '1' is not supported; supported operators: adaptive_",
+    ),
+    "nested": (
+        nn.Sequential(conv(), nn.Sequential(nn.ReLU(), nn.ConvTranspose2d(6, 3, 2))),
+        r"operator aten.conv_transpose2d.input in module '1.1' is not supported",
+    ),
+    "top": (
+        two(lambda s, x: torch.cat([s.a(x), s.b(x)], 1)),
+        r"operator aten.cat.default in the top module is not supported",
+    ),
+    "product": (
+        two(lambda s, x: s.a(x) * s.b(x)),
+        r"aten.mul.Tensor in the top module: of two computed tensors only the plain sum",
+    ),
+    "shapes": (
+        Call(lambda s, x: s.a(x) + s.b(x), a=conv(), b=conv(1)),
+        r"aten.add.Tensor .*: both tensors of a sum must have one shape, not \(6, 8, 7\) and",
+    ),
+    "constant map": (
+        Call(lambda s, x: s.a(x + torch.ones(10, 9)), a=conv()),
+        r"constant operand must be a scalar or one value per channel, not of shape \(10, 9\)",
+    ),
+    "max ceil": (
+        nn.Sequential(conv(), nn.MaxPool2d(2, ceil_mode=True)),
+        r"aten.max_pool2d.default in module '1': ceil_mode must be False",
+    ),
+    "average ceil": (
+        nn.Sequential(conv(), nn.AvgPool2d(2, ceil_mode=True)),
+        r"aten.avg_pool2d.default in module '1': ceil_mode must be False; its divisor varies",
+    ),
+    "average count": (
+        nn.Sequential(conv(), nn.AvgPool2d(2, padding=1, count_include_pad=False)),
+        r"count_include_pad must be True with padding; its divisor varies",
+    ),
+    "adaptive": (
+        nn.Sequential(conv(), nn.AdaptiveAvgPool2d(3)),
+        r"its output size \(3, 3\) must divide the map \(8, 7\); its divisor varies",
+    ),
+    "reflection": (
+        nn.Sequential(nn.ReflectionPad2d(1), conv()),
+        r"aten.pad.default in module '0': padding must be of a feature map with the constant 0",
+    ),
+    "constant pad": (
+        nn.Sequential(nn.ConstantPad2d(1, 1.0), conv()),
+        r"padding must be of a feature map with the constant 0",
+    ),
+    "crop": (
+        Call(lambda s, x: s.a(x[:, :, 1:]), a=conv()),
+        r"aten.slice.Tensor .*: a slice must take every n-th row or column of the whole map",
+    ),
+    "linear of a map": (nn.Linear(9, 3), r"linear must read a tensor of \(batch, features\)"),
+    "reshape": (
+        Call(lambda s, x: s.a(x).reshape(-1), a=conv()),
+        r"a reshape must flatten the whole map to \(batch, features\), not give \(672,\)",
+    ),
+    "mean": (
+        Call(lambda s, x: s.a(x).mean(1), a=conv()),
+        r"mean must be over height and width, dimensions \(2, 3\), not \[1\]",
+    ),
+    "computed weight": (
+        Call(lambda s, x: F.conv2d(x, s.a(x)[:, :3, :3, :3].mean(0, keepdim=True)), a=conv()),
+        r"is not supported|must be|a slice must take",
+    ),
+    "cast": (
+        Call(lambda s, x: s.a(x).half(), a=conv()),
+        r"aten.to.dtype in the top module: a cast to torch.float16 is not supported",
+    ),
+    "outputs": (
+        Call(lambda s, x: (s.a(x), s.a(x)), a=conv()),  # type: ignore[arg-type, return-value]
+        r"module must have one input and one output tensor, not 1 and 2",
+    ),
+    "constant": (
+        Call(lambda s, x: torch.zeros(2, 3)),
+        r"module output must depend on its input, not be a constant",
+    ),
+    "control flow": (
+        Call(lambda s, x: s.a(x) if x.sum() > 0 else x, a=conv()),
+        r"module Call must be exportable by torch.export, not fail with: ",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_by_name(name: str) -> None:
+    module, message = REFUSED[name]
+    with pytest.raises(UnsupportedError, match=message):
+        capture(export_module(module, (2, 3, 10, 9)))
+
+
+class Pair(nn.Module):
+    """A module of two inputs."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the sum."""
+        return x + y
+
+
+def test_two_inputs_are_refused() -> None:
+    with pytest.raises(UnsupportedError, match=r"module must have one input, not 2: \['x', 'y'\]"):
+        export_module(Pair(), (2, 3, 10, 9))
+
+
+def test_wrong_channel_count() -> None:
+    message = (
+        r"must accept images of the calibration's shape \(3, 10, 9\), not fail with: .*4 channels"
+    )
+    with pytest.raises(InputError, match=message):
+        export_module(conv(c=4), (2, 3, 10, 9))
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (
+            spoiled(nn.Sequential(conv()), "0.weight", float("nan")),
+            "operator aten.conv2d.default in module '0': its weight must be finite",
+        ),
+        (
+            spoiled(nn.Sequential(conv()), "0.bias", float("inf")),
+            "in module '0': its bias must be finite, not NaN or infinite",
+        ),
+        (
+            spoiled(nn.Sequential(conv(), nn.BatchNorm2d(6)), "1.running_mean", float("inf")),
+            "in module '1': its running mean must be finite",
+        ),
+        (
+            spoiled(nn.Sequential(conv(), nn.BatchNorm2d(6)), "1.running_var", -1.0),
+            "in module '1': its running variance must be positive",
+        ),
+    ],
+)
+def test_bad_parameters(module: nn.Module, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        capture(export_module(module, (2, 3, 10, 9)))
+
+
+def test_training_flags_are_restored() -> None:
+    module = nn.Sequential(conv(), nn.BatchNorm2d(6), nn.Dropout())
+    module.train()
+    module[1].eval()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    export_module(module, (2, 3, 10, 9))
+    assert [part.training for part in module] == [True, False, True]
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+def test_in_place_functions_do_not_reach_back() -> None:
+    def forward(self: Call, x: Tensor) -> Tensor:
+        y = self.a(x)
+        z = y.relu_()
+        return y + self.b(x) + z
+
+    graph = capture(export_module(two(forward), (2, 3, 10, 9)))
+    # The sum reads the rectified tensor twice: the function happened in place.
+    reads = [name for node in graph.nodes.values() for name in node.inputs]
+    assert reads.count("relu") == 2
+
+
+def test_programs_of_other_exports() -> None:
+    module = nn.Sequential(conv(), nn.BatchNorm2d(6), nn.Flatten(), nn.Linear(336, 4)).eval()
+    dynamic = ({0: torch.export.Dim("batch")},)
+    program = torch.export.export(module, (torch.zeros(2, 3, 10, 9),), dynamic_shapes=dynamic)
+    assert list(capture(program).nodes) == ["input", "0", "1", "3"]
+    module.train()
+    trained = torch.export.export(module, (torch.zeros(2, 3, 10, 9),))
+    message = "batch norm must use its running statistics; export in evaluation mode"
+    with pytest.raises(UnsupportedError, match=message):
+        capture(trained)

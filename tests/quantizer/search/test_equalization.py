@@ -1,0 +1,95 @@
+"""Equalized networks are the same network, with channels that suit their readers better."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from nupes.quantizer.frontend.program import capture, export_module
+from nupes.quantizer.measure.sensitivity import measure_sensitivity
+from nupes.quantizer.search.equalization import channel_classes, equalize, rescale
+from nupes.quantizer.stages.fuser import FusedNetwork, fuse
+from nupes.quantizer.stages.run import run_float
+from tests.networks import many
+from tests.quantizer.close import images
+from tests.quantizer.test_operators import MODULES, make
+
+X = images(6, 3, 10, 9)
+
+
+def fused(module: nn.Module) -> FusedNetwork:
+    """Return a module's stages."""
+    return fuse(capture(export_module(module, (2, *X.shape[1:]))))
+
+
+def output(network: FusedNetwork) -> np.ndarray:
+    """Return what the network gives in float."""
+    maps = {network.input.name: network.scale_input(torch.from_numpy(X))}
+    return run_float(network.stages, maps)[network.stages[-1].name].numpy()
+
+
+def four_bits(network: FusedNetwork) -> dict[str, int]:
+    """Return 4 bits for every tensor."""
+    return dict.fromkeys((network.input.name, *(stage.name for stage in network.stages)), 4)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_float_network_stays_the_same(name: str) -> None:
+    network = fused(make(name))
+    expected = output(network)
+    found = output(equalize(network, torch.from_numpy(X), four_bits(network)))
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", ["conv groups", "affine inside", "linear twice"])
+@many(20)
+@given(st.data())
+def test_any_factors_leave_the_network_the_same(name: str, data: st.DataObject) -> None:
+    network = fused(make(name))
+    classes = channel_classes(network)
+    count = 1 + max(int(indices.max()) for indices in classes.values())
+    seed = data.draw(st.integers(0, 2**31))
+    factors = np.exp(np.random.default_rng(seed).uniform(-2, 2, count))
+    factors[0] = 1.0
+    scaled = rescale(network, {name: factors[indices] for name, indices in classes.items()})
+    expected = output(network)
+    np.testing.assert_allclose(
+        output(scaled), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max()
+    )
+
+
+def cost(network: FusedNetwork, name: str) -> float:
+    """Return what an error that grows with a tensor costs its readers."""
+    inputs = torch.from_numpy(X)
+    exact = run_float(network.stages, {network.input.name: network.scale_input(inputs)})
+    power = exact[name].square().mean((0, 2, 3)).numpy()
+    return float(power.sum() * measure_sensitivity(network, inputs).of_channels(name).sum())
+
+
+def uneven() -> nn.Sequential:
+    """Return a chain whose channels differ in magnitude."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3)).eval()
+    first = module[0]
+    assert isinstance(first, nn.Conv2d)
+    with torch.no_grad():
+        first.weight *= torch.logspace(-1, 1, 8).reshape(-1, 1, 1, 1)
+    return module
+
+
+def test_readers_pay_less() -> None:
+    network = fused(uneven())
+    name = network.stages[0].name
+    better = equalize(network, torch.from_numpy(X), four_bits(network))
+    assert cost(better, name) < 0.5 * cost(network, name)
+    again = equalize(better, torch.from_numpy(X), four_bits(network))
+    assert cost(again, name) == pytest.approx(cost(better, name), rel=1e-3)
+
+
+def test_tensors_of_eight_bits_stay() -> None:
+    network = fused(uneven())
+    same = equalize(network, torch.from_numpy(X), dict.fromkeys(four_bits(network), 8))
+    for before, after in zip(network.stages, same.stages, strict=True):
+        np.testing.assert_array_equal(before.bias, after.bias)

@@ -1,0 +1,73 @@
+"""Fusing and folding change no value: stages evaluated in float equal the module."""
+
+import numpy as np
+import pytest
+import torch
+
+from nupes.model.errors import UnsupportedError
+from nupes.quantizer.frontend.program import capture, export_module
+from nupes.quantizer.stages.apply import apply_function, apply_operator, column
+from nupes.quantizer.stages.fuser import FusedNetwork, fuse
+from tests.quantizer.close import images, module_output
+from tests.quantizer.test_operators import MODULES, make
+
+
+def evaluate(network: FusedNetwork, x: np.ndarray) -> np.ndarray:
+    """Return the float output of a fused network."""
+    values = {
+        network.input.name: torch.from_numpy(x) * column(network.input_scale)
+        + column(network.input_shift)
+    }
+    for stage in network.stages:
+        y = apply_operator(stage, values[stage.source]) + column(stage.bias)
+        if stage.residual is not None:
+            y = y + values[stage.residual]
+        values[stage.name] = apply_function(stage, y)
+    return values[network.stages[-1].name].reshape(len(x), *network.output_shape).numpy()
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_stages_equal_the_module(name: str) -> None:
+    module, x = make(name), images(3, 3, 10, 9)
+    network = fuse(capture(export_module(module, x.shape)))
+    np.testing.assert_allclose(evaluate(network, x), module_output(module, x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_bounds_hold(name: str) -> None:
+    module, x = make(name), images(8, 3, 10, 9, low=-3, high=3)
+    network = fuse(capture(export_module(module, x.shape)))
+    assert evaluate(network, x).min() >= network.stages[-1].low
+
+
+def stages_of(module: torch.nn.Module) -> list[str]:
+    """Return the names of a module's stages."""
+    return [stage.name for stage in fuse(capture(export_module(module, (2, 3, 10, 9)))).stages]
+
+
+def test_an_affine_of_the_input_costs_no_stage() -> None:
+    assert stages_of(make("affine channel")) == ["a"]
+    assert stages_of(make("affine negative")) == ["rsub", "a"]
+
+
+def test_batch_norms_cost_no_stage() -> None:
+    assert stages_of(make("batch norm")) == ["0", "3"]
+    assert stages_of(make("batch norm alone")) == ["0", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (
+            torch.nn.Sequential(torch.nn.ZeroPad2d(1), torch.nn.ReLU()),
+            "zero padding '0' must be read by a convolution or a pool alone",
+        ),
+        (
+            torch.nn.Sequential(torch.nn.ZeroPad2d(1), torch.nn.MaxPool2d(2)),
+            "zero padding before max-pool '1' must be of values that are never negative",
+        ),
+    ],
+)
+def test_padding_that_cannot_be_folded(module: torch.nn.Module, message: str) -> None:
+    with pytest.raises(UnsupportedError, match=message):
+        stages_of(module)

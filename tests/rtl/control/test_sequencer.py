@@ -1,0 +1,277 @@
+"""The sequencer, cycle by cycle against the times that its docstring states."""
+
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from amaranth.hdl import Signal
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nupes.arch.config import INSTRUCTION_BITS, ArrayConfig
+from nupes.arch.isa import (
+    BANKS,
+    INSTRUCTION,
+    LAG_FREE,
+    Destination,
+    Opcode,
+    Status,
+    pack_instruction,
+    unpack,
+)
+from nupes.rtl.control.sequencer import Sequencer
+from tests.rtl.bench import execute
+
+CONFIGS = [
+    ArrayConfig(rows=2, cols=2, act_depth=16),
+    ArrayConfig(rows=24, cols=24, act_depth=16),  # instructions of 3 words of 96 bits
+    ArrayConfig(rows=40, cols=40, act_depth=16, code_bits=8),  # 320 bits
+]
+
+Instructions = list[tuple[dict[str, int], list[int]]]
+"""Fields and payload of each."""
+
+
+@dataclass
+class Times:
+    """What happened when."""
+
+    consumed: list[int] = field(default_factory=list)
+    loads: list[tuple[int, int, int, int]] = field(default_factory=list)
+    weights: list[tuple[int, int, int]] = field(default_factory=list)
+    dispatched: list[int] = field(default_factory=list)
+    finished: int | None = None
+
+
+@dataclass
+class World:
+    """Everything around the sequencer, decided in advance."""
+
+    valid: list[bool]
+    write_busy: list[int]  # one bit per bank
+    accept_delay: list[int]  # per tile, from dispatch
+    begin_delay: list[int]  # from accept + 1
+    retire_delay: list[int]  # from the first word
+
+
+def expected(
+    config: ArrayConfig, program: list[tuple[dict[str, int], list[int]]], world: World
+) -> Times:
+    """Return the times of a program of (fields, payload)."""
+    times, now, tiles = Times(), 0, 0
+    begun = -1  # cycle in which the latest tile issued its first word
+    retired: list[int] = []
+
+    def consume(banks: int = 0) -> int:
+        """Take a word that needs these banks (one bit each)."""
+        nonlocal now
+        while not world.valid[now] or banks & world.write_busy[now]:
+            now += 1
+        times.consumed.append(now)
+        now += 1
+        return now - 1
+
+    for fields, payload in program:
+        for _ in range(config.instruction_words):
+            consume()
+        opcode, lag = fields["opcode"], fields.get("lag", 0)
+        loads = opcode == Opcode.LOAD
+        while True:  # DECODE in cycle now
+            unfinished = tiles - sum(cycle < now for cycle in retired)
+            if opcode == Opcode.END and unfinished == 0:
+                times.finished = now
+                return times
+            if loads and (lag == LAG_FREE or unfinished <= lag):
+                break
+            if opcode in (Opcode.TILE, Opcode.POOL) and begun < now:
+                break
+            now += 1
+        now += 1
+        row = 0
+        for index, word in enumerate(payload):
+            place = fields.get("address", 0) + index
+            stores = loads and fields["destination"] == Destination.ACTIVATION
+            cycle = consume(1 << place % BANKS if stores else 0)
+            if loads:
+                times.loads.append((cycle, fields["destination"], place, word))
+            elif not fields.get("masked") or index % 2:
+                times.weights.append((cycle, row, word))
+                row += 1
+        if not loads:
+            times.dispatched.append(now)
+            begun = now + world.accept_delay[tiles] + 1 + world.begin_delay[tiles]
+            retired.append(begun + world.retire_delay[tiles])
+            tiles += 1
+    raise AssertionError("program without END")
+
+
+def observed(config: ArrayConfig, words: list[int], world: World) -> Times:
+    """Run the sequencer in the same world."""
+    sequencer, times = Sequencer(config), Times()
+    begins: set[int] = set()
+    retires: set[int] = set()
+    waiting: list[int] = []
+
+    async def bench(context: Any, reset: Signal) -> None:
+        position = 0
+        context.set(sequencer.results_empty, 1)
+        for now in range(len(world.valid)):
+            valid = world.valid[now] and position < len(words)
+            context.set(sequencer.words.valid, valid)
+            context.set(sequencer.words.payload, words[position] if valid else 0)
+            context.set(sequencer.write_busy, world.write_busy[now])
+            context.set(sequencer.begun, now in begins)
+            context.set(sequencer.retire, now in retires)
+            if context.get(sequencer.tile.valid) and not waiting:
+                tile = len(times.dispatched)
+                times.dispatched.append(now)
+                accept = now + world.accept_delay[tile]
+                waiting.append(accept)
+                begins.add(accept + 1 + world.begin_delay[tile])
+                retires.add(accept + 1 + world.begin_delay[tile] + world.retire_delay[tile])
+            context.set(sequencer.tile.ready, waiting == [now])
+            if waiting == [now]:
+                waiting.clear()
+            load, weights = sequencer.load, sequencer.weights
+            if context.get(load.valid):
+                entry = (load.destination, load.address, load.data)
+                times.loads.append((now, *(context.get(item) for item in entry)))
+            if context.get(weights.valid):
+                codes = context.get(weights.codes.as_value())
+                times.weights.append((now, context.get(weights.row), codes))
+            if context.get(sequencer.consume):
+                times.consumed.append(now)
+                position += 1
+            if context.get(sequencer.finish) != Status.RUNNING:
+                assert context.get(sequencer.finish) == Status.OK
+                times.finished = now
+                return
+            await context.tick()
+
+    execute(sequencer, bench)
+    return times
+
+
+def split(config: ArrayConfig, raw: int) -> list[int]:
+    """Return an instruction's port words."""
+    bits = config.port_bits
+    return [raw >> (i * bits) & (2**bits - 1) for i in range(config.instruction_words)]
+
+
+def random_program(config: ArrayConfig, chance: random.Random) -> Instructions:
+    """Return a few instructions and END."""
+    program: Instructions = []
+    for _ in range(chance.randint(1, 8)):
+        opcode = chance.choice([Opcode.LOAD, Opcode.TILE, Opcode.TILE, Opcode.POOL])
+        fields = {"opcode": opcode, "lag": chance.choice([0, 1, 3, LAG_FREE]), "count": 5}
+        payload: list[int] = []
+        if opcode == Opcode.LOAD:
+            payload = [chance.getrandbits(config.port_bits) for _ in range(chance.randint(0, 9))]
+            destination = chance.choice([Destination.ACTIVATION, Destination.MAP])
+            fields |= {"destination": destination, "address": 3, "count": len(payload)}
+        elif opcode == Opcode.TILE:
+            rows, masked = chance.randint(0, config.rows), chance.randrange(2)
+            payload = [
+                chance.getrandbits(config.cols * config.code_bits) for _ in range(rows << masked)
+            ]
+            fields |= {"rows": rows, "masked": masked, "weight_slot": 1}
+        program.append((fields, payload))
+    return [*program, ({"opcode": Opcode.END}, [])]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    config=st.sampled_from(CONFIGS),
+    seed=st.integers(0, 2**32),
+    supply=st.sampled_from([0.3, 0.8, 1]),
+    busy=st.sampled_from([0, 0.3]),
+    slow=st.sampled_from([0, 10, 60]),
+)
+def test_times(config: ArrayConfig, seed: int, supply: float, busy: float, slow: int) -> None:
+    chance = random.Random(seed)
+    program = random_program(config, chance)
+    words = [
+        word
+        for fields, payload in program
+        for word in split(config, pack_instruction(fields)) + payload
+    ]
+    cycles = 5000
+    world = World(
+        [chance.random() < supply for _ in range(cycles)],
+        [sum((chance.random() < busy) << bank for bank in range(BANKS)) for _ in range(cycles)],
+        *([chance.randint(0, slow) for _ in program] for _ in range(2)),
+        retire_delay=[200 for _ in program],  # equal: tiles retire in order, in different cycles
+    )
+    assert observed(config, words, world) == expected(config, program, world)
+
+
+def decode(config: ArrayConfig, instructions: list[int]) -> list[Status]:
+    """Return ``finish`` in the first cycle of DECODE of each instruction."""
+    sequencer = Sequencer(config)
+    statuses = []
+
+    async def bench(context: Any, reset: Signal) -> None:
+        context.set(sequencer.words.valid, 1)
+        context.set(sequencer.results_empty, 1)
+        for raw in instructions:
+            context.set(reset, 1)
+            await context.tick()
+            context.set(reset, 0)
+            for word in split(config, raw):
+                assert context.get(sequencer.finish) == Status.RUNNING
+                context.set(sequencer.words.payload, word)
+                await context.tick()
+            statuses.append(context.get(sequencer.finish))
+
+    execute(sequencer, bench)
+    return statuses
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_every_flipped_bit_is_found(config: ArrayConfig) -> None:
+    fields = {"opcode": Opcode.TILE, "rows": 2, "count": 77, "address": 0x12345, "y": -1}
+    good = pack_instruction(fields)
+    flipped = [good ^ (1 << bit) for bit in range(INSTRUCTION_BITS)]
+    assert decode(config, [good]) == [Status.RUNNING]
+    assert set(decode(config, flipped)) == {Status.BAD_INSTRUCTION}
+
+
+def test_what_does_not_exist_is_refused() -> None:
+    config = CONFIGS[0]
+    tile = {"opcode": Opcode.TILE, "rows": 2, "count": 1}
+    bad = [{"opcode": opcode} for opcode in (0, 5, 6, 7)]
+    bad += [
+        {"opcode": Opcode.LOAD, "destination": place} for place in range(max(Destination) + 1, 16)
+    ]
+    bad += [tile | {"count": 0}, tile | {"rows": 3}, {"opcode": Opcode.POOL}]
+    good = [tile, {"opcode": Opcode.POOL, "count": 1}]
+    good += [{"opcode": Opcode.LOAD, "destination": place} for place in Destination]
+    assert decode(config, [pack_instruction(fields) for fields in good]) == [0] * len(good)
+    refused = decode(config, [pack_instruction(fields) for fields in bad])
+    assert refused == [Status.BAD_INSTRUCTION] * len(bad)
+    assert decode(config, [0, 2**256 - 1]) == [Status.BAD_INSTRUCTION] * 2
+    assert decode(config, [pack_instruction({"opcode": Opcode.END})]) == [Status.OK]
+
+
+def test_masks_reach_their_rows() -> None:
+    config, seen = CONFIGS[0], []
+    sequencer = Sequencer(config)
+    fields = {"opcode": Opcode.TILE, "rows": 2, "masked": 1, "count": 1, "weight_slot": 3}
+    words = [*split(config, pack_instruction(fields)), 0b01, 0x5A, 0b10, 0xC3]
+
+    async def bench(context: Any, reset: Signal) -> None:
+        context.set(sequencer.words.valid, 1)
+        weights = sequencer.weights
+        for word in [*words[: config.instruction_words], 0, *words[config.instruction_words :]]:
+            context.set(sequencer.words.payload, word)
+            if context.get(weights.valid):
+                names = (weights.row, weights.mask, weights.codes.as_value(), weights.slot)
+                seen.append(tuple(context.get(item) for item in names))
+            await context.tick()
+        tile = context.get(sequencer.tile.payload.as_value())
+        assert context.get(sequencer.tile.valid)
+        assert unpack(INSTRUCTION, tile) == {f.name: fields.get(f.name, 0) for f in INSTRUCTION}
+
+    execute(sequencer, bench)
+    assert seen == [(0, 0b01, 0x5A, 3), (1, 0b10, 0xC3, 3)]

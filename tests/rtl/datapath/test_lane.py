@@ -1,0 +1,50 @@
+"""One lane of the post-processor: what the blocks inside it do not show by themselves."""
+
+import numpy as np
+import pytest
+
+from nupes.arch.config import ArrayConfig, clog2
+from nupes.arch.isa import Destination
+from nupes.model.arithmetic import requantize
+from nupes.rtl.datapath.lane import Lane
+from nupes.rtl.interface import ScaleEntry, ShiftEntry, WordControl
+from tests.rtl.testbench import load, signed, simulate
+
+
+def words(config: ArrayConfig, slots: list[int], psum: int) -> list[dict]:
+    """Return the cycles of one first-and-last word per parameter slot, results to the host."""
+    zero = dict.fromkeys(WordControl(config).members, 0)
+    valid = {"valid": 1, "first": 1, "last": 1, "end": 1}
+    cycles = [{"control": zero | valid | {"param_slot": slot}, "psum": psum} for slot in slots]
+    return [*cycles, {"control": zero}]
+
+
+@pytest.mark.parametrize("cols", [2, 3, 5, 16])
+def test_a_lane_takes_its_own_parameters(cols: int) -> None:
+    config = ArrayConfig(rows=cols, cols=cols, param_slots=3, tensor_bits=4, acc_depth=4)
+    generator = np.random.default_rng(cols)
+    shape = (config.param_slots, cols)
+    mult, shift = generator.integers(0, 65536, shape), generator.integers(1, 32, shape)
+    address = [slot << clog2(cols) | lane for slot, lane in np.ndindex(shape)]
+    scales = [ScaleEntry().const({"mult": int(m)}).as_bits() for m in mult.reshape(-1)]
+    shifts = [ShiftEntry().const({"shift": int(s)}).as_bits() for s in shift.reshape(-1)]
+    writes = load(Destination.SCALE, dict(zip(address, scales, strict=True)))
+    writes += load(Destination.SHIFT, dict(zip(address, shifts, strict=True)))
+    slots = [2, 0, 1, 1, 2]
+    for lane in {0, 1, cols - 1}:
+        cycles = [{"index": lane}, *writes, *words(config, slots, 12345)]
+        latency = 1 + config.lane_latency
+        seen = simulate(Lane(config), cycles, ("result",), idle=latency)["result"]
+        start = 1 + len(writes) + latency
+        y = [signed(value, 16) for value in seen[start : start + len(slots)]]
+        total = np.full(len(slots), 12345)
+        assert (
+            y == requantize(total, mult[slots, lane], np.zeros(1, int), shift[slots, lane]).tolist()
+        )
+
+
+def test_control_leaves_one_cycle_later() -> None:
+    config = ArrayConfig(rows=2, cols=2)
+    values = [0, 1, (1 << WordControl(config).size) - 1, 0x155, 0]
+    cycles = [{"control": value} for value in values]
+    assert simulate(Lane(config), cycles, ("control_out",), idle=1)["control_out"] == [0, *values]

@@ -1,0 +1,59 @@
+"""The comparison itself: it must find what differs, not only what agrees."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import given, settings
+
+import nupes
+from nupes.compiler.program import compile
+from nupes.verify import check_layers, check_outputs, observe, summary
+from tests.networks import images_of, networks
+from tests.small import ARRAY, small_network
+
+
+def test_exact_run(running: Callable[..., nupes.Simulator]) -> None:
+    program = compile(small_network(), ARRAY)
+    check = check_outputs(running(ARRAY), program, images_of(program.network, 3))
+    assert check.exact
+    assert summary(check).startswith("[bold green]bit-exact 3/3 images, 2/2 layers[/]")
+
+
+def test_a_wrong_prediction_is_found(running: Callable[..., nupes.Simulator]) -> None:
+    program = compile(small_network(), ARRAY)
+    first, last = program.layers
+    wrong = replace(program, layers=(replace(first, cycles=first.cycles + 1), last))
+    check = check_outputs(running(ARRAY), wrong, images_of(program.network, 2))
+    assert (check.exact, check.exact_images, check.exact_layers) == (False, 2, 1)
+    assert check.layers[0].unexpected_cycles == (first.cycles,)
+    assert f"layer conv: predicted {first.cycles + 1:,} cycles, measured" in summary(check)
+
+
+def test_a_wrong_layer_is_found(running: Callable[..., nupes.Simulator]) -> None:
+    """The model stores another code in the first layer of the second image alone."""
+    program = compile(small_network(), ARRAY)
+    images = images_of(program.network, 3)
+    check = check_outputs(running(ARRAY), program, images)
+    network = replace(program.network)
+    honest = network.trace
+
+    def trace(codes: np.ndarray) -> list:
+        steps = [(layer, values.copy()) for layer, values in honest(codes)]
+        steps[0][1][1, 0, 0, 0] ^= 1
+        return steps
+
+    object.__setattr__(network, "trace", trace)
+    check = check_layers(running(ARRAY), replace(program, network=network), check, images)
+    assert (check.exact, check.exact_layers) == (False, 1)
+    assert "layer conv: values equal in 2 of 3 images" in summary(check)
+
+
+@settings(max_examples=30)
+@given(networks())
+def test_observed_layer_gives_its_levels(network: nupes.IntegerNetwork) -> None:
+    codes = network.encode(images_of(network, 2))
+    for index, (layer, values) in enumerate(network.trace(codes)):
+        if layer.output is not None:
+            levels = layer.output.codebook.levels[values].transpose(0, 3, 1, 2)
+            np.testing.assert_array_equal(observe(network, index).run(codes), levels)
