@@ -86,7 +86,7 @@ def busy(rows: list[tuple[str, str, str, nupes.Program]]) -> Table:
                 if isinstance(layer.op, Conv)
                 and (layer.op.kernel, layer.op.stride) == ((3, 3), (stride, stride))
                 and layer.op.groups == 1
-                and program.network.tensors[layer.input].shape[2] >= WIDE
+                and program.network.tensors[layer.inputs[0].tensor].shape[2] >= WIDE
             ]
             if found:
                 worst = max(layer.cycles / layer.tile_bound - 1 for layer in found)

@@ -34,11 +34,9 @@ def bounds(network: nupes.IntegerNetwork) -> Table:
     table.add_column("bound", justify="right")
     table.add_column("bits", justify="right")
     table.add_column("exact in")
-    tensors = network.tensors
     for layer in network.layers:
         if isinstance(layer.op, Conv):
-            largest = int(np.abs(tensors[layer.input].codebook.levels.astype(int)).max())
-            bound = layer.op.gain * largest
+            bound = network.bounds[layer.name]
             dtype = np.dtype(exact_float(bound)).name
             table.add_row(layer.name, f"{bound:,}", str(bound.bit_length()), dtype)
     return table

@@ -68,13 +68,12 @@ UseRamulatorTrace = False
 
 def products(network: nupes.IntegerNetwork) -> dict[str, tuple[int, int, int]]:
     """Return (M, N, K) of every convolution and linear layer by name; groups are not supported."""
-    shapes = network.layer_shapes()
     found = {}
     for layer in network.layers:
         if isinstance(layer.op, Conv):
             if layer.op.groups != 1:
                 raise nupes.InputError(f"layer {layer.name!r}: groups must be 1 for this table")
-            height, width, channels = shapes[layer.name]
+            height, width, channels = layer.output.shape
             found[layer.name] = height * width, channels, layer.op.codes[0].size
     return found
 

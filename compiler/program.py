@@ -96,7 +96,7 @@ class Program:
     def outputs(self, raw: np.ndarray) -> np.ndarray:
         """Return ``y`` int16 (output_shape) from the result words, int16 (words, cols)."""
         last = self.network.layers[-1]
-        height, width, channels = self.network.layer_shapes()[last.name]
+        height, width, channels = last.output.shape
         out = np.zeros((height * width, channels), np.int16)
         position = 0
         for tile in self.schedule.results:
@@ -104,7 +104,7 @@ class Program:
             rows = raw[position : position + tile.count, :lanes]
             out[tile.first : tile.first + tile.count, tile.channel : tile.channel + lanes] = rows
             position += tile.count
-        return out.T.reshape(self.network.output_shape)
+        return out.T.reshape(self.network.the_output.shape)
 
 
 def instruction_words(step: Step, config: ArrayConfig) -> np.ndarray:

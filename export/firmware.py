@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from nupes.compiler.place.memory import Request, arrange
-from nupes.model.artifact import pack_codes
 from nupes.model.errors import ArtifactError
 from nupes.model.files import write_atomically
-from nupes.model.network import IntegerNetwork, Layer
+from nupes.model.layer import Layer
+from nupes.model.network import IntegerNetwork
 from nupes.model.operators import AveragePool, Conv, MaxPool, Select
+from nupes.model.packing import pack_codes
 
 __all__ = ["build_firmware", "export_firmware", "intel_hex", "memory_map"]
 
@@ -48,20 +49,20 @@ class MemoryMap:
 
 def memory_map(network: IntegerNetwork) -> MemoryMap:
     """Return the memory map: tensors share bytes when they do not live at the same time."""
-    last = {name: -1 for name in network.tensors}
-    born = {network.input.name: -1}
+    last = {name: -1 for name in network.stored}
+    born = {network.the_input.tensor.name: -1}
     weights, image = {}, b""
     for index, layer in enumerate(network.layers):
-        for name in [layer.input] + ([layer.residual.tensor] if layer.residual else []):
-            last[name] = index
-        if layer.output is not None:
+        for port in layer.reads:
+            last[port.tensor] = index
+        if not layer.wide:
             born[layer.output.name] = last[layer.output.name] = index
         if isinstance(layer.op, Conv):
             weights[layer.name] = len(image)
             image += pack_codes(layer.op.codes, layer.op.codebook.bits).tobytes()
     requests = [
         Request(name, int(np.prod(tensor.shape)), born[name], last[name])
-        for name, tensor in network.tensors.items()
+        for name, tensor in network.stored.items()
     ]
     placed = arrange(requests)
     size = max(base + request.words for request, base in placed)
@@ -109,10 +110,10 @@ def layer_arrays(layer: Layer, index: int) -> str:
     parts = [f"/* layer {index}: {comment(layer.name)} */\n"]
     if isinstance(layer.op, Conv):
         parts.append(array("int8_t", f"levels_{index}", layer.op.codebook.levels))
-    if layer.requantize is not None:
-        parts.append(array("uint16_t", f"mult_{index}", layer.requantize.mult))
-        parts.append(array("int64_t", f"bias_{index}", layer.requantize.bias))
-        parts.append(array("uint8_t", f"shift_{index}", layer.requantize.shift))
+    if layer.post is not None:
+        parts.append(array("uint16_t", f"mult_{index}", layer.post.requantize.mult))
+        parts.append(array("int64_t", f"bias_{index}", layer.post.requantize.bias))
+        parts.append(array("uint8_t", f"shift_{index}", layer.post.requantize.shift))
     if layer.encoder is not None:
         if len(layer.encoder.thresholds):
             parts.append(array("int16_t", f"thresholds_{index}", layer.encoder.thresholds))
@@ -122,7 +123,7 @@ def layer_arrays(layer: Layer, index: int) -> str:
 
 def layer_entry(network: IntegerNetwork, layer: Layer, index: int, places: MemoryMap) -> str:
     """Return the initializer of one layer's description."""
-    order = {name: number for number, name in enumerate(network.tensors)}
+    order = {name: number for number, name in enumerate(network.stored)}
     op = layer.op
     conv = op if isinstance(op, Conv) else None
     encoded = layer.encoder is not None
@@ -130,13 +131,11 @@ def layer_entry(network: IntegerNetwork, layer: Layer, index: int, places: Memor
     groups = op.groups if isinstance(op, Conv) else 1
     fields = {
         "kind": KINDS[type(op)],
-        "input": order[layer.input],
-        "output": order[layer.output.name] if layer.output else -1,
-        "skip": order[layer.residual.tensor] if layer.residual else -1,
+        "input": order[layer.inputs[0].tensor],
+        "output": order[layer.output.name] if not layer.wide else -1,
+        "skip": order[layer.residual.port.tensor] if layer.residual else -1,
     }
-    fields |= dict(
-        zip(("height", "width", "channels"), network.layer_shapes()[layer.name], strict=True)
-    )
+    fields |= dict(zip(("height", "width", "channels"), layer.output.shape, strict=True))
     fields |= {
         "kernel": numbers(*op.kernel),
         "stride": numbers(*op.stride),
@@ -147,9 +146,9 @@ def layer_entry(network: IntegerNetwork, layer: Layer, index: int, places: Memor
         "weights": places.weights.get(layer.name, 0),
         "bits": conv.codebook.bits if conv else 0,
         "levels": f"levels_{index}" if conv else 0,
-        "mult": f"mult_{index}" if layer.requantize else 0,
-        "bias": f"bias_{index}" if layer.requantize else 0,
-        "shift": f"shift_{index}" if layer.requantize else 0,
+        "mult": f"mult_{index}" if layer.post else 0,
+        "bias": f"bias_{index}" if layer.post else 0,
+        "shift": f"shift_{index}" if layer.post else 0,
         "skip_mult": layer.residual.mult if layer.residual else 0,
         "skip_shift": layer.residual.shift if layer.residual else 0,
         "steps": steps,
@@ -162,7 +161,7 @@ def layer_entry(network: IntegerNetwork, layer: Layer, index: int, places: Memor
 
 def header(network: IntegerNetwork, places: MemoryMap) -> str:
     """Return ``network.h``: sizes, and what lies where."""
-    height, width, channels = network.input.shape
+    height, width, channels = network.the_input.tensor.shape
     rows = []
     for layer in network.layers:
         if isinstance(layer.op, Conv):
@@ -176,7 +175,7 @@ def header(network: IntegerNetwork, places: MemoryMap) -> str:
     maps = "\n".join(
         f" *   0x{places.bases[name]:06x}  {np.prod(tensor.shape):8d} bytes"
         f"  {comment(name)}  {tensor.shape}"
-        for name, tensor in network.tensors.items()
+        for name, tensor in network.stored.items()
     )
     return f"""/* An integer network for the nupes runtime; written by nupes, not by hand.
  *
@@ -194,7 +193,7 @@ def header(network: IntegerNetwork, places: MemoryMap) -> str:
  *
 {maps}
  *
- * The real result is y * {network.scale!r}.
+ * The real result is y * {network.layers[-1].output.scale!r}.
  */
 #ifndef NETWORK_H
 #define NETWORK_H
@@ -202,8 +201,8 @@ def header(network: IntegerNetwork, places: MemoryMap) -> str:
 #include "nupes.h"
 
 #define NETWORK_INPUT_BYTES {height * width * channels}
-#define NETWORK_INPUT_BASE {places.bases[network.input.name]}
-#define NETWORK_RESULTS {int(np.prod(network.output_shape))}
+#define NETWORK_INPUT_BASE {places.bases[network.the_input.tensor.name]}
+#define NETWORK_RESULTS {int(np.prod(network.the_output.shape))}
 #define NETWORK_WEIGHT_BYTES {len(places.image)}
 #define NETWORK_MEMORY_BYTES {places.activations}
 
@@ -216,12 +215,12 @@ extern const nupes_network network;
 def source(network: IntegerNetwork, places: MemoryMap) -> str:
     """Return ``network.c``: every table, tensor and layer."""
     parts = ['#include "network.h"\n\n']
-    for index, (name, tensor) in enumerate(network.tensors.items()):
+    for index, (name, tensor) in enumerate(network.stored.items()):
         parts.append(f"/* tensor {index}: {comment(name)} */\n")
         parts.append(array("int16_t", f"tensor_{index}", tensor.codebook.levels))
     parts += [layer_arrays(layer, index) for index, layer in enumerate(network.layers)]
     parts.append("static const nupes_tensor tensors[] = {\n")
-    for index, (name, tensor) in enumerate(network.tensors.items()):
+    for index, (name, tensor) in enumerate(network.stored.items()):
         sizes = ", ".join(map(str, tensor.shape))
         parts.append(f"    {{{sizes}, {places.bases[name]}, tensor_{index}}},\n")
     parts.append("};\nstatic const nupes_layer layers[] = {\n")

@@ -32,8 +32,10 @@ from nupes.model.arithmetic import Y_RANGE, encode_table, residual_term
 from nupes.model.codebook import Codebook
 from nupes.model.errors import InputError
 from nupes.model.files import write_atomically
-from nupes.model.network import IntegerNetwork, Layer, Tensor
+from nupes.model.layer import Layer
+from nupes.model.network import IntegerNetwork
 from nupes.model.operators import AveragePool, Conv, MaxPool, Operator, Select
+from nupes.model.tensor import Tensor
 
 __all__ = ["OPSET", "InputKind", "build_onnx", "export_onnx"]
 
@@ -135,8 +137,8 @@ def requantize(
     graph: Graph, layer: Layer, acc: str, skip: tuple[Tensor, str] | None, base: int
 ) -> str:
     """Append ``clip(((acc * mult + bias) >> shift) + r) - base`` to the range of ``y``, int64."""
-    assert layer.requantize is not None
-    name, tail = prefix(layer), layer.requantize
+    assert layer.post is not None
+    name, tail = prefix(layer), layer.post.requantize
 
     def channels(values: np.ndarray, dtype: type, label: str) -> str:
         return graph.constant(values.reshape(-1, 1, 1), dtype, f"{name}/{label}")
@@ -194,7 +196,7 @@ def encode_input(graph: Graph, network: IntegerNetwork, images: str) -> str:
     Missing thresholds are infinite; only an infinite pixel passes them, and the last step takes
     that back.
     """
-    thresholds = network.encoder.thresholds
+    thresholds = network.the_input.encoder.thresholds
     channels, count = thresholds.shape
     depth = max(1, count.bit_length())
     table = np.full((channels, 2**depth - 1), np.inf)
@@ -235,17 +237,17 @@ def build_onnx(network: IntegerNetwork, input: InputKind = "float32") -> ModelPr
             f"ONNX input must be one of {', '.join(get_args(InputKind))}, not {input!r}"
         )
     graph = Graph()
-    height, width, planes = network.input.shape
+    height, width, planes = network.the_input.tensor.shape
     kind, name = (np.uint8, "codes") if input == "codes" else (np.dtype(input), "images")
     codes = name if input == "codes" else encode_input(graph, network, name)
-    stored = {network.input.name: (network.input, codes)}
+    stored = {network.the_input.tensor.name: (network.the_input.tensor, codes)}
     for layer in network.layers:
-        source, codes = stored[layer.input]
-        if isinstance(layer.op, MaxPool):
+        source, codes = stored[layer.inputs[0].tensor]
+        if layer.op.copies:
             result = max_pool(graph, layer.op, codes, prefix(layer))
         else:
             acc = accumulate(graph, layer.op, source, codes, prefix(layer))
-            skip = stored[layer.residual.tensor] if layer.residual else None
+            skip = stored[layer.residual.port.tensor] if layer.residual else None
             # The table is indexed from 0, hence the base; the last layer's result has none.
             base = Y_RANGE[0] if layer.encoder else 0
             result = requantize(graph, layer, acc, skip, base)
@@ -253,13 +255,12 @@ def build_onnx(network: IntegerNetwork, input: InputKind = "float32") -> ModelPr
                 table = encode_table(layer.encoder.thresholds, layer.encoder.codes)
                 encoder = graph.constant(table, np.uint8, f"{prefix(layer)}/encoder")
                 result = graph.add("Gather", [encoder, result], f"{prefix(layer)}/codes")
-        if layer.output is not None:
-            stored[layer.output.name] = (layer.output, result)
-    shape = graph.constant([0, *network.output_shape], np.int64, "output_shape")
+        stored[layer.output.name] = (layer.output, result)
+    shape = graph.constant([0, *network.the_output.shape], np.int64, "output_shape")
     y = graph.add("Reshape", [graph.cast(result, np.int16, "y_map"), shape], "y")
-    scale = graph.constant(network.scale, np.float64, "scale")
+    scale = graph.constant(network.layers[-1].output.scale, np.float64, "scale")
     graph.add("Mul", [graph.cast(y, np.float64, "y_real"), scale], "output")
-    ends: list[int | str] = ["batch", *network.output_shape]
+    ends: list[int | str] = ["batch", *network.the_output.shape]
     model = graph.model(
         network,
         [(name, kind, ["batch", planes, height, width])],

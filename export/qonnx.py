@@ -24,15 +24,10 @@ from nupes.model.arithmetic import FLOAT32_EXACT, Y_RANGE, encode_table
 from nupes.model.codebook import Codebook
 from nupes.model.errors import UnsupportedError
 from nupes.model.files import write_atomically
-from nupes.model.network import (
-    IntegerNetwork,
-    Layer,
-    Requantize,
-    Residual,
-    Tensor,
-    accumulator_bound,
-)
-from nupes.model.operators import AveragePool, Conv, MaxPool, Operator, Select, output_shape
+from nupes.model.layer import Layer, Requantize, Residual
+from nupes.model.network import IntegerNetwork
+from nupes.model.operators import AveragePool, Conv, MaxPool, Operator, Select
+from nupes.model.tensor import Tensor
 
 __all__ = ["DOMAIN", "OPSET", "build_qonnx", "export_qonnx"]
 
@@ -213,7 +208,7 @@ def accumulate(graph: Shaped, layer: Layer, source: Tensor, levels: str, name: s
 
 def planes(op: Operator, source: Tensor) -> Shape:
     """Return the shape (1, n, oh, ow) of an operator's result."""
-    height, width, channels = output_shape(op, source.shape)
+    height, width, channels = op.shape(source.shape)
     return 1, channels, height, width
 
 
@@ -270,16 +265,15 @@ def store(
     name: str,
 ) -> str:
     """Append what a layer with an encoder stores: levels, float32."""
-    assert layer.requantize is not None
-    assert layer.output is not None
+    assert layer.post is not None
     book, shape = layer.output.codebook, planes(layer.op, source)
     spacing(book, f"layer {layer.name!r}: output codebook")
     reached = first_reached(layer, book)
     if skip is None:
-        bound = accumulator_bound(layer.op, source.codebook)
-        limits = accumulator_thresholds(layer.requantize, reached, bound)
+        bound = layer.op.bound(source.codebook)
+        limits = accumulator_thresholds(layer.post.requantize, reached, bound)
         return threshold(graph, acc, limits, book, shape, f"{name}/levels")
-    y = result(graph, layer.requantize, acc, skip, name)
+    y = result(graph, layer.post.requantize, acc, skip, name)
     single = graph.convert(y, np.float32, shape, f"{name}/y_single")
     return threshold(graph, single, reached[np.newaxis], book, shape, f"{name}/levels")
 
@@ -293,20 +287,20 @@ def build_qonnx(network: IntegerNetwork) -> onnx.ModelProto:
     24 bits.
     """
     graph = Shaped()
-    height, width, channels = network.input.shape
-    book = network.input.codebook
-    spacing(book, f"input {network.input.name!r}: codebook")
+    height, width, channels = network.the_input.tensor.shape
+    book = network.the_input.tensor.codebook
+    spacing(book, f"input {network.the_input.tensor.name!r}: codebook")
     image = 1, channels, height, width
-    limits = round_up(network.encoder.thresholds)
+    limits = round_up(network.the_input.encoder.thresholds)
     levels = threshold(graph, "images", limits, book, image, "input/levels")
-    stored = {network.input.name: (network.input, levels)}
+    stored = {network.the_input.tensor.name: (network.the_input.tensor, levels)}
     for layer in network.layers:
-        source, levels = stored[layer.input]
+        source, levels = stored[layer.inputs[0].tensor]
         name = f"layers/{layer.name}"
-        if isinstance(layer.op, MaxPool):
+        if layer.op.copies:
             levels = max_pool(graph, layer.op, source, levels, name)
         else:
-            bound = accumulator_bound(layer.op, source.codebook)
+            bound = layer.op.bound(source.codebook)
             if bound + 1 >= FLOAT32_EXACT:
                 raise UnsupportedError(
                     f"layer {layer.name!r}: accumulator must stay below 2**24, which float32 "
@@ -315,18 +309,19 @@ def build_qonnx(network: IntegerNetwork) -> onnx.ModelProto:
             acc = accumulate(graph, layer, source, levels, name)
             skip = None
             if layer.residual is not None:
-                skip = stored[layer.residual.tensor][1], layer.residual
-            assert layer.requantize is not None
+                skip = stored[layer.residual.port.tensor][1], layer.residual
+            assert layer.post is not None
             if layer.encoder is None:
-                levels = result(graph, layer.requantize, acc, skip, name)
+                levels = result(graph, layer.post.requantize, acc, skip, name)
             else:
                 levels = store(graph, layer, source, acc, skip, name)
-        if layer.output is not None:
-            stored[layer.output.name] = (layer.output, levels)
-    ends = 1, *network.output_shape
+        stored[layer.output.name] = (layer.output, levels)
+    ends = 1, *network.the_output.shape
     target = graph.constant(ends, np.int64, "output_shape")
     y = graph.put("Reshape", [levels, target], "y", np.float64, ends)
-    graph.add("Mul", [y, graph.constant(network.scale, np.float64, "scale")], "output")
+    graph.add(
+        "Mul", [y, graph.constant(network.layers[-1].output.scale, np.float64, "scale")], "output"
+    )
     model = graph.model(
         network,
         [("images", np.float32, list(image))],

@@ -93,9 +93,10 @@ def exact_matmul(left: np.ndarray, right: np.ndarray, bound: int) -> np.ndarray:
 
     The result is int32 for a ``bound`` below 2**31, else int64.
 
-    ``bound`` must be at least ``sum_k |left[m,k]| * |right[k,n]|`` for every output. Every partial
-    sum, in whatever order BLAS forms it, is then an integer of magnitude at most ``bound``, which
-    ``exact_float(bound)`` holds; no rounding ever happens. Operands may already be floating-point
+    ``bound`` must be at least the sum of an output's positive products ``left[m,k] * right[k,n]``,
+    and minus that of its negative ones. Every partial sum, in whatever order BLAS forms it, lies
+    between the two, an integer of magnitude at most ``bound``, which ``exact_float(bound)`` holds;
+    no rounding ever happens. Operands may already be floating-point
     integers.
     """
     dtype = exact_float(bound)

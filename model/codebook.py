@@ -7,7 +7,7 @@ reproduce the table.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -94,6 +94,16 @@ class Codebook:
             self.lmax,
             self.exponent,
         )
+
+    def fields(self) -> dict[str, Any]:
+        """Return the parameters, all but the levels, as JSON data."""
+        return {
+            "bits": self.bits,
+            "family": self.family,
+            "signed": self.signed,
+            "lmax": self.lmax,
+            "exponent": self.exponent,
+        }
 
     @property
     def is_weight(self) -> bool:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nupes.arch.config import ArrayConfig
     from nupes.compiler.program import Program, compile
     from nupes.compiler.report.losses import LayerReport
-    from nupes.model.artifact import load
+    from nupes.model.artifact.reader import load
     from nupes.model.errors import (
         ArtifactError,
         CapacityError,
@@ -66,7 +66,7 @@ HOMES = {
     "Stalls": "nupes.sim",
     "UnsupportedError": "nupes.model.errors",
     "compile": "nupes.compiler.program",
-    "load": "nupes.model.artifact",
+    "load": "nupes.model.artifact.reader",
     "quantize": "nupes.quantizer",
     "verilog": "nupes.rtl",
 }

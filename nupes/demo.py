@@ -19,7 +19,7 @@ from nupes.commands.evaluate import accuracy
 from nupes.compiler.program import Program, compile
 from nupes.console import Reporter
 from nupes.inputs import check_output, run_model
-from nupes.model.artifact import load
+from nupes.model.artifact.reader import load
 from nupes.model.errors import ArtifactError, InputError
 from nupes.model.files import write_atomically
 from nupes.verify import Check, check_layers, check_outputs

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from nupes.compiler.program import Program, compile
-from nupes.model.network import IntegerNetwork, Layer, Requantize
+from nupes.model.layer import Layer, Post, Requantize
+from nupes.model.network import IntegerNetwork, Output
 from nupes.model.operators import Select
+from nupes.model.tensor import Port, Tensor, Wide
 from nupes.sim import Simulator
 
 __all__ = ["Check", "LayerCheck", "check_layers", "check_outputs", "observe", "summary"]
@@ -101,7 +103,7 @@ def check_layers(
     layers = []
     for index, (layer, values) in enumerate(stored):
         before = check.layers[index]
-        if layer.output is None:
+        if layer.wide:
             compared, exact = check.images, check.exact_images
         else:
             probe = compile(observe(network, index), program.array, program.latency)
@@ -127,20 +129,21 @@ def observe(network: IntegerNetwork, index: int) -> IntegerNetwork:
     """Return the network that ends after layer ``index`` with an identity, so that its results are
     the levels which that layer stores."""
     tensor = network.layers[index].output
-    assert tensor is not None
     height, width, channels = tensor.shape
     identity = Requantize(
         mult=np.full(channels, 2, np.int32),
         bias=np.zeros(channels, np.int64),
         shift=np.ones(channels, np.int32),
     )
-    last = Layer("nupes_observe", Select(channels), tensor.name, None, identity)
+    name = "observed levels"
+    while name in network.tensors or name in {layer.name for layer in network.layers}:
+        name += "_"
+    levels = Tensor(name, tensor.shape, Wide(tensor.scale))
+    last = Layer(name, Select(channels), (Port(tensor.name),), levels, Post(identity))
     return IntegerNetwork(
-        network.input,
-        network.encoder,
+        network.inputs,
         (*network.layers[: index + 1], last),
-        tensor.scale,
-        (channels, height, width),
+        (Output(name, (channels, height, width)),),
     )
 
 

@@ -301,7 +301,7 @@ class Simulator:
             y = program.outputs(raw.outputs)[np.newaxis]
             edges = np.array([0, *raw.marks[1:], raw.cycles])
             yield SimulationResult(
-                outputs=y.astype(np.float64) * program.network.scale,
+                outputs=y.astype(np.float64) * program.network.layers[-1].output.scale,
                 y=y,
                 cycles=[raw.cycles],
                 layer_cycles=np.diff(edges)[np.newaxis],

@@ -10,24 +10,11 @@ from hypothesis import strategies as st
 
 from nupes.arch.config import ArrayConfig
 from nupes.model.codebook import Codebook, Family, make_codebook, table_codebook
-from nupes.model.network import (
-    Encoder,
-    InputEncoder,
-    IntegerNetwork,
-    Layer,
-    Requantize,
-    Residual,
-    Tensor,
-)
-from nupes.model.operators import (
-    AveragePool,
-    Conv,
-    MaxPool,
-    Operator,
-    Select,
-    accumulate,
-    output_shape,
-)
+from nupes.model.layer import Encoder, Layer, Requantize, Residual
+from nupes.model.network import IntegerNetwork
+from nupes.model.operators import AveragePool, Conv, MaxPool, Operator, Select
+from nupes.model.tensor import Port, Tensor
+from tests.assemble import assemble, coded, layer_of, wide
 
 __all__ = [
     "activation_codebooks",
@@ -177,7 +164,7 @@ class Builder:
         """
         assert not isinstance(op, MaxPool)
         levels = source.codebook.levels[self.codes((2, *source.shape), source.codebook)]
-        acc = accumulate(op, levels)
+        acc = op.accumulate(levels)
         n = acc.shape[3]
         spread = max(float(np.abs(acc).max()), 1.0)
         gain = 2.0 ** self.draw(st.sampled_from([-1.0, 0.0, 2.0, 6.0])) * 20000 / spread
@@ -214,27 +201,27 @@ class Builder:
             op = self.select(source)
         else:
             op = self.window(source, AveragePool if kind == "average" else MaxPool)
-        shape = output_shape(op, source.shape)
+        shape = op.shape(source.shape)
         name = f"layer{index}"
         if isinstance(op, MaxPool):
-            output = Tensor(f"t{index}", shape, source.codebook, 1.0)
-            self.layers.append(Layer(name, op, source.name, output))
+            output = coded(f"t{index}", shape, source.codebook)
+            self.layers.append(layer_of(name, op, source.name, output))
             self.tensors.append(output)
             return
         residual = None
         skips = [tensor for tensor in self.tensors if tensor.shape == shape]
         if skips and self.draw(st.booleans()):
-            skip = self.draw(st.sampled_from(skips))
+            skip = Port(self.draw(st.sampled_from(skips)).name)
             residual = Residual(
-                skip.name, self.draw(st.integers(0, 65535)), self.draw(st.integers(1, 31))
+                skip, self.draw(st.integers(0, 65535)), self.draw(st.integers(1, 31))
             )
-        output = encoder = None
+        output, encoder = wide(f"t{index}", shape), None
         if not last:
             book = self.draw(self.activation_books)
-            output, encoder = Tensor(f"t{index}", shape, book, 1.0), self.encoder(book)
+            output, encoder = coded(f"t{index}", shape, book), self.encoder(book)
             self.tensors.append(output)
         tail = self.requantize(op, source)
-        self.layers.append(Layer(name, op, source.name, output, tail, residual, encoder))
+        self.layers.append(layer_of(name, op, source.name, output, tail, residual, encoder))
 
 
 def networks_for(config: ArrayConfig, most_layers: int = 4) -> st.SearchStrategy[IntegerNetwork]:
@@ -258,23 +245,20 @@ def networks(
     )
     book = draw(builder.activation_books)
     shape = (draw(st.integers(1, 7)), draw(st.integers(1, 7)), draw(st.integers(1, 9)))
-    source = Tensor("input", shape, book, 1.0)
+    source = coded("input", shape, book)
     builder.tensors.append(source)
     count = draw(st.integers(1, most_layers))
     for index in range(count):
         builder.layer(last=index == count - 1)
-    thresholds = np.tile(np.arange(1, len(book)) - 0.5, (shape[2], 1))
-    last = builder.layers[-1]
-    sources = {tensor.name: tensor for tensor in builder.tensors}
-    height, width, channels = output_shape(last.op, sources[last.input].shape)
-    return IntegerNetwork(
-        source, InputEncoder(thresholds), tuple(builder.layers), 1.0, (channels, height, width)
-    )
+    height, width, channels = builder.layers[-1].output.shape
+    return assemble(source, builder.layers, (channels, height, width))
 
 
 def images_of(network: IntegerNetwork, count: int, seed: int = 0) -> np.ndarray:
     """Return random images (b, c, h, w) that use every input code."""
-    height, width, channels = network.input.shape
+    height, width, channels = network.the_input.tensor.shape
     rng = np.random.default_rng(seed)
-    codes = rng.integers(0, len(network.input.codebook), (count, channels, height, width))
+    codes = rng.integers(
+        0, len(network.the_input.tensor.codebook), (count, channels, height, width)
+    )
     return codes.astype(np.float64)

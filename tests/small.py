@@ -4,15 +4,10 @@ import numpy as np
 
 from nupes.arch.config import ArrayConfig
 from nupes.model.codebook import make_codebook
-from nupes.model.network import (
-    Encoder,
-    InputEncoder,
-    IntegerNetwork,
-    Layer,
-    Requantize,
-    Tensor,
-)
+from nupes.model.layer import Encoder, Requantize
+from nupes.model.network import IntegerNetwork
 from nupes.model.operators import Conv
+from tests.assemble import assemble, coded, layer_of, wide
 
 __all__ = ["ARRAY", "small_network"]
 
@@ -36,11 +31,11 @@ def small_network() -> IntegerNetwork:
             (40000 * ones).astype(np.int32), ones << 10, (shift * ones).astype(np.int32)
         )
 
-    source = Tensor("x", (4, 4, 1), inputs, 1.0)
-    hidden = Tensor("hidden", (4, 4, 6), inputs, 0.5)
+    source = coded("x", (4, 4, 1), inputs)
+    hidden = coded("hidden", (4, 4, 6), inputs, 0.5)
     steps = np.arange(1, 16, dtype=np.int16) * 900
     layers = (
-        Layer(
+        layer_of(
             "conv",
             conv((6, 1, 3, 3), 1),
             "x",
@@ -48,7 +43,8 @@ def small_network() -> IntegerNetwork:
             tail(6, 14),
             encoder=Encoder(steps, np.arange(16, dtype=np.uint8)),
         ),
-        Layer("linear", conv((5, 6, 4, 4), 0), "hidden", None, tail(5, 16)),
+        layer_of(
+            "linear", conv((5, 6, 4, 4), 0), "hidden", wide("y", (1, 1, 5), 2.0**-8), tail(5, 16)
+        ),
     )
-    thresholds = np.arange(1, 16)[np.newaxis] - 0.5
-    return IntegerNetwork(source, InputEncoder(thresholds), layers, 2.0**-8, (5,))
+    return assemble(source, layers, (5,))

@@ -18,9 +18,11 @@ from nupes.arch.isa import INSTRUCTION as FIELDS
 from nupes.arch.isa import Opcode, unpack
 from nupes.compiler.program import Program, compile
 from nupes.model.codebook import make_codebook
-from nupes.model.network import InputEncoder, IntegerNetwork, Layer, Requantize, Tensor
+from nupes.model.layer import Requantize
+from nupes.model.network import IntegerNetwork
 from nupes.model.operators import Conv
 from nupes.sim.simulator import Simulator, Stalls
+from tests.assemble import assemble, coded, layer_of, wide
 from tests.networks import images_of, many, networks
 
 # Accumulators of 16 pixels cut most maps into several blocks.
@@ -115,10 +117,9 @@ def linear(channels: int) -> IntegerNetwork:
     weights, codes = make_codebook("uniform", 2, True), make_codebook("uniform", 2, False)
     op = Conv(np.ones((channels, channels, 1, 1), np.uint8), weights, np.ones(channels))
     one = np.ones(channels, np.int32)
-    layer = Layer("linear", op, "input", None, Requantize(2 * one, 0 * one.astype(np.int64), one))
-    source = Tensor("input", (1, 1, channels), codes, 1.0)
-    thresholds = np.tile(np.arange(1, len(codes)) - 0.5, (channels, 1))
-    return IntegerNetwork(source, InputEncoder(thresholds), (layer,), 1.0, (channels,))
+    tail = Requantize(2 * one, 0 * one.astype(np.int64), one)
+    layer = layer_of("linear", op, "input", wide("y", (1, 1, channels)), tail)
+    return assemble(coded("input", (1, 1, channels), codes), [layer], (channels,))
 
 
 def weight_words(program: Program) -> list[int]:

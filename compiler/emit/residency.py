@@ -20,7 +20,7 @@ from nupes.arch.isa import (
     pack,
 )
 from nupes.model.errors import CapacityError
-from nupes.model.network import Encoder, Layer
+from nupes.model.layer import Encoder, Layer
 from nupes.model.planes import Planes
 
 __all__ = ["Entries", "Residency", "Slots", "lane_parameters", "search_tree"]
@@ -181,8 +181,8 @@ def lane_parameters(
     ``skip`` are the planes of the skip tensor, ``table`` its decode slot; without one the residual
     mult is 0.
     """
-    tail = layer.requantize
-    assert tail is not None
+    assert layer.post is not None
+    tail = layer.post.requantize
     mult_r, shift_r, linear, offset = 0, 1, 0, 0
     if layer.residual is not None and skip is not None:
         mult_r, shift_r = layer.residual.mult, layer.residual.shift

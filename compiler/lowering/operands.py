@@ -16,9 +16,10 @@ from nupes.arch.cells import (
 from nupes.arch.config import ArrayConfig
 from nupes.model.codebook import Codebook
 from nupes.model.errors import UnsupportedError
-from nupes.model.network import Layer, Tensor
+from nupes.model.layer import Layer
 from nupes.model.operators import Conv
 from nupes.model.planes import Planes, split_planes
+from nupes.model.tensor import Tensor
 
 __all__ = ["LayerOperands", "layer_operands", "pair_entries"]
 

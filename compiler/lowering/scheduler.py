@@ -32,8 +32,9 @@ from nupes.compiler.place.layout import (
 )
 from nupes.compiler.place.placement import Placement, check_levels, place
 from nupes.model.errors import CapacityError, UnsupportedError
-from nupes.model.network import IntegerNetwork, Layer
-from nupes.model.operators import AveragePool, Conv, MaxPool, Operator, Select, output_shape
+from nupes.model.layer import Layer
+from nupes.model.network import IntegerNetwork
+from nupes.model.operators import AveragePool, Conv, MaxPool, Select, Window
 
 __all__ = ["schedule"]
 
@@ -91,10 +92,10 @@ class Scheduler:
     def run(self) -> Schedule:
         """Emit every layer."""
         if self.place.patched is None:
-            layout = self.place.layouts[self.network.input.name]
+            layout = self.place.layouts[self.network.the_input.tensor.name]
             self.load_input(layout.base, layout.words)
         for layer in self.network.layers:
-            check_walk(layer, self.network.tensors[layer.input].shape)
+            check_walk(layer, self.network.tensors[layer.inputs[0].tensor].shape)
             self.unmarked = True
             if isinstance(layer.op, MaxPool):
                 self.emit_pool(layer, layer.op)
@@ -108,7 +109,7 @@ class Scheduler:
 
     def input_layout(self) -> InputLayout:
         """Return how the host packs the input."""
-        source, layer = self.network.input, self.place.patched
+        source, layer = self.network.the_input.tensor, self.place.patched
         if layer is None:
             return plain_input(source, self.place.layouts[source.name], self.config)
         assert isinstance(layer.op, Conv)
@@ -165,7 +166,7 @@ class Scheduler:
 
     # Walks over the input
 
-    def walk(self, op: Operator, source: TensorLayout, out_width: int) -> dict[str, int]:
+    def walk(self, op: Window, source: TensorLayout, out_width: int) -> dict[str, int]:
         """Return the descriptor's fields of an operator's walk over its input."""
         values = {
             "step_x": op.stride[1],
@@ -191,7 +192,7 @@ class Scheduler:
         return values
 
     def start(
-        self, op: Operator, source: TensorLayout, plane: int, group: int, tap: int, first: int,
+        self, op: Window, source: TensorLayout, plane: int, group: int, tap: int, first: int,
         out_width: int,
     ) -> dict[str, int]:  # fmt: skip
         """Return the instruction's fields of a walk that starts at output pixel ``first`` of one
@@ -214,7 +215,7 @@ class Scheduler:
     def target(self, layer: Layer) -> dict[str, int]:
         """Return the descriptor's fields of a layer's results and of its skip tensor."""
         values = {"out_planes": 1, "pace": 1}
-        if layer.output is not None:
+        if not layer.wide:
             target = self.place.layouts[layer.output.name]
             values |= {
                 "out_step": 1,
@@ -223,7 +224,7 @@ class Scheduler:
                 "pace": plane_cycles(target.planes),
             }
         if layer.residual is not None:
-            skip = self.place.layouts[layer.residual.tensor]
+            skip = self.place.layouts[layer.residual.port.tensor]
             values |= {
                 "residual_step": 1,
                 "residual_plane_step": skip.plane_step,
@@ -236,8 +237,7 @@ class Scheduler:
 
     def emit_pool(self, layer: Layer, op: MaxPool) -> None:
         """Emit a max-pool: one POOL per channel group."""
-        assert layer.output is not None
-        source = self.place.layouts[layer.input]
+        source = self.place.layouts[layer.inputs[0].tensor]
         target = self.place.layouts[layer.output.name]
         values = self.walk(op, source, target.width) | self.target(layer)
         values |= {"planes": source.planes, "step_plane": wrap(-source.plane_step)}
@@ -275,9 +275,9 @@ class Scheduler:
         """Prepare a layer for the array; raise ``CapacityError`` if its accumulators could
         overflow, ``UnsupportedError`` for codebooks that the cells cannot hold.
         """
-        config, planes = self.config, self.place.planes[layer.input]
-        tensor = self.network.tensors[layer.input]
-        height, width, channels = output_shape(op, tensor.shape)
+        config, planes = self.config, self.place.planes[layer.inputs[0].tensor]
+        tensor = self.network.tensors[layer.inputs[0].tensor]
+        height, width, channels = op.shape(tensor.shape)
         packed = layer is self.place.patched
         if isinstance(op, Conv):
             where = f"layer {layer.name!r}"
@@ -299,7 +299,7 @@ class Scheduler:
                 f"layer {layer.name!r}: accumulator could reach {bound}, beyond acc_bits "
                 f"{config.acc_bits}; it needs {bound.bit_length() + 1} bits, or fewer weight bits"
             )
-        source = self.place.layouts[layer.input]
+        source = self.place.layouts[layer.inputs[0].tensor]
         values = self.target(layer)
         if not packed:
             values |= self.walk(op, source, width)
@@ -362,7 +362,7 @@ class Scheduler:
             values |= {"kernel_w": 1, "kernel_h": 1, "planes": 1}
             fields = {"address": base, "row_address": base, "chase": 1}
         else:
-            source = self.place.layouts[layer.input]
+            source = self.place.layouts[layer.inputs[0].tensor]
             fields = self.start(op, source, plane, group, tile.tap, first, work.out_width)
             rows = (first + count - 1) // work.out_width - first // work.out_width
             bottom = fields["y"] + rows * op.stride[0]
@@ -387,7 +387,7 @@ class Scheduler:
         }
         if config.mac == "pair":
             self.residency.products(pair_entries(operands, config))
-        if layer.output is not None:
+        if not layer.wide:
             slot, depth = self.residency.encoder(layer, self.place.planes[layer.output.name], left)
             values |= {"encoder_slot": slot, "encoder_depth": depth}
         fields["descriptor"] = self.residency.descriptor(values)
@@ -398,14 +398,14 @@ class Scheduler:
         )  # fmt: skip
         if left == 0:
             step.pace, step.writes = values["pace"], values["out_planes"]
-            step.to_host = layer.output is None
+            step.to_host = layer.wide
             skip = None
             if layer.residual is not None:
-                skip = self.place.planes[layer.residual.tensor]
-                layout = self.place.layouts[layer.residual.tensor]
+                skip = self.place.planes[layer.residual.port.tensor]
+                layout = self.place.layouts[layer.residual.port.tensor]
                 fields["residual_address"] = layout.address(0, out_group) + first
                 reads += self.runs(layout, out_group, first, count)
-            if layer.output is not None:
+            if not layer.wide:
                 target = self.place.layouts[layer.output.name]
                 fields["out_address"] = target.address(0, out_group) + first
                 writes = self.runs(target, out_group, first, count)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from nupes.arch.config import ArrayConfig
-from nupes.model.network import Tensor
-from nupes.model.operators import Conv, output_shape
+from nupes.model.operators import Conv
 from nupes.model.planes import Planes, split_planes
+from nupes.model.tensor import Tensor
 
 __all__ = ["InputLayout", "PatchLayout", "TensorLayout", "pack_words", "plain_input", "zero_digits"]
 
@@ -160,7 +160,7 @@ def patch_input(
     """Return the host's packing of patches for a convolution with one group."""
     planes = split_planes(tensor.codebook, config.code_bits)
     height, width, channels = tensor.shape
-    oh, ow, _ = output_shape(op, tensor.shape)
+    oh, ow, _ = op.shape(tensor.shape)
     top, _, left, _ = op.padding
     kh, kw = op.kernel
     y = np.arange(oh)[:, None] * op.stride[0] + np.arange(kh) * op.dilation[0] - top

@@ -9,9 +9,11 @@ from nupes.compiler.place.layout import PatchLayout, TensorLayout, zero_digits
 from nupes.compiler.place.memory import Request, allocate, words_needed
 from nupes.model.codebook import Codebook
 from nupes.model.errors import CapacityError
-from nupes.model.network import IntegerNetwork, Layer, Tensor
-from nupes.model.operators import Conv, output_shape
+from nupes.model.layer import Layer
+from nupes.model.network import IntegerNetwork
+from nupes.model.operators import Conv
 from nupes.model.planes import Planes, split_planes
+from nupes.model.tensor import Tensor
 
 __all__ = ["Placement", "check_levels", "place"]
 
@@ -35,13 +37,13 @@ def place(network: IntegerNetwork, config: ArrayConfig) -> Placement:
     The input is packed as patches where that pays and fits, and is a plain map otherwise. Raise
     ``CapacityError`` if the network does not fit ``act_depth`` in either way.
     """
-    for name, tensor in network.tensors.items():
+    for name, tensor in network.stored.items():
         check_levels(f"tensor {name!r}", tensor.codebook, "activation_level_bits", config)
     planes = {
         name: split_planes(tensor.codebook, config.code_bits)
-        for name, tensor in network.tensors.items()
+        for name, tensor in network.stored.items()
     }
-    patched = patch_reader(network, planes[network.input.name], config)
+    patched = patch_reader(network, planes[network.the_input.tensor.name], config)
     ways = [None] if patched is None else [patched, None]
     needs = [words_needed(lives(network, sizes(network, planes, way, config))) for way in ways]
     fitting = [way for way, words in zip(ways, needs, strict=True) if words <= config.act_depth]
@@ -54,10 +56,10 @@ def sizes(
     network: IntegerNetwork, planes: dict[str, Planes], patched: Layer | None, config: ArrayConfig
 ) -> dict[str, int]:
     """Return the words of every tensor; the input is packed for ``patched``, or plain (None)."""
-    source = network.input
+    source = network.the_input.tensor
     words = {
         name: map_layout(tensor, 0, planes[name].count, config).words
-        for name, tensor in network.tensors.items()
+        for name, tensor in network.stored.items()
     }
     if patched is not None:
         words[source.name] = patch_layout(
@@ -70,7 +72,7 @@ def place_as(
     network: IntegerNetwork, planes: dict[str, Planes], patched: Layer | None, config: ArrayConfig
 ) -> Placement:
     """Return the placement with the input packed for ``patched``, or as a plain map (None)."""
-    source, tensors = network.input, network.tensors
+    source, tensors = network.the_input.tensor, network.stored
     words = sizes(network, planes, patched, config)
     bases = allocate(lives(network, words), config)
     layouts = {
@@ -96,7 +98,7 @@ def patch_layout(
 ) -> PatchLayout:
     """Return the layout of the input packed for a convolution, from ``base`` on."""
     assert isinstance(layer.op, Conv)
-    height, width, _ = output_shape(layer.op, source.shape)
+    height, width, _ = layer.op.shape(source.shape)
     operands = layer.op.kernel[0] * layer.op.kernel[1] * source.shape[2]
     words = -(-operands // config.lanes)
     return PatchLayout(base, height * width, words, planes, config.acc_depth)
@@ -109,9 +111,9 @@ def patch_reader(network: IntegerNetwork, planes: Planes, config: ArrayConfig) -
     Packing pays when it needs fewer passes; it needs a single reader with one group, and a zero for
     padding taps. Patches are no map, so nothing may add the input either, that reader included.
     """
-    source = network.input
-    readers = [layer for layer in network.layers if layer.input == source.name]
-    skips = [layer.residual.tensor for layer in network.layers if layer.residual]
+    source = network.the_input.tensor
+    readers = [layer for layer in network.layers if layer.inputs[0].tensor == source.name]
+    skips = [layer.residual.port.tensor for layer in network.layers if layer.residual]
     if len(readers) != 1 or source.name in skips:
         return None
     op, channels = readers[0].op, source.shape[2]
@@ -127,12 +129,11 @@ def patch_reader(network: IntegerNetwork, planes: Planes, config: ArrayConfig) -
 
 def lives(network: IntegerNetwork, words: dict[str, int]) -> list[Request]:
     """Return what each tensor needs and from which layer to which it lives."""
-    born, dies = {network.input.name: -1}, {network.input.name: -1}
+    born, dies = {network.the_input.tensor.name: -1}, {network.the_input.tensor.name: -1}
     for index, layer in enumerate(network.layers):
-        dies[layer.input] = index
-        if layer.residual:
-            dies[layer.residual.tensor] = index
-        if layer.output:
+        for port in layer.reads:
+            dies[port.tensor] = index
+        if not layer.wide:
             born[layer.output.name] = dies[layer.output.name] = index
     return [Request(name, words[name], born[name], dies[name]) for name in born]
 

@@ -15,7 +15,7 @@ from nupes.compiler.program import compile as compile_network
 from nupes.compiler.report.trace import chrome_trace
 from nupes.console import print_json, print_table, print_text
 from nupes.inputs import check_output, parse_array
-from nupes.model.artifact import load
+from nupes.model.artifact.reader import load
 from nupes.model.errors import InputError
 from nupes.model.files import write_atomically
 

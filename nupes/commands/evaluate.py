@@ -8,7 +8,7 @@ import typer
 from nupes.commands.options import MODEL_HELP, Data, Json, Network
 from nupes.console import Reporter, print_json, print_text
 from nupes.inputs import load_array, load_labels, load_model, run_model
-from nupes.model.artifact import load
+from nupes.model.artifact.reader import load
 
 __all__ = ["accuracy", "evaluate"]
 

@@ -24,7 +24,7 @@ from nupes.inputs import (
     parse_array,
     run_model,
 )
-from nupes.model.artifact import load
+from nupes.model.artifact.reader import load
 from nupes.model.errors import InputError
 from nupes.model.files import write_atomically
 from nupes.model.network import IntegerNetwork

@@ -10,7 +10,7 @@ from nupes.commands.compile import check_trace, trace_bytes
 from nupes.commands.options import Array, Data, Json, Network, SimulatorName, Trace
 from nupes.console import Reporter, print_json, print_text
 from nupes.inputs import check_output, load_array, parse_array
-from nupes.model.artifact import load
+from nupes.model.artifact.reader import load
 from nupes.model.errors import InputError
 from nupes.model.files import complete_file, write_atomically
 

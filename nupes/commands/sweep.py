@@ -15,7 +15,7 @@ from nupes.compiler.program import check_latency
 from nupes.console import Reporter, print_json, print_table
 from nupes.explore.sweeps import Point, grid, pareto
 from nupes.explore.sweeps import sweep as sweep_network
-from nupes.model.artifact import load
+from nupes.model.artifact.reader import load
 from nupes.model.errors import InputError
 
 __all__ = ["sweep"]

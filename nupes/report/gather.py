@@ -4,19 +4,18 @@ Nothing here draws, and nothing is estimated: what the artifact does not hold is
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from nupes.compiler.program import Program
 from nupes.explore.sweeps import Point, pareto
-from nupes.model.arithmetic import Y_RANGE, encode_table
+from nupes.model.arithmetic import Y_RANGE
 from nupes.model.codebook import Codebook
 from nupes.model.errors import InputError
-from nupes.model.network import IntegerNetwork, Layer, execute
-from nupes.model.operators import Conv, MaxPool
-from nupes.model.summary import describe_operator
+from nupes.model.network import IntegerNetwork
+from nupes.model.operators import Conv
 
 __all__ = [
     "Accuracy",
@@ -172,12 +171,12 @@ def gather_layers(
 ) -> list[LayerFacts]:
     """Return the facts of every layer; costs are those of ``program``, activations those of
     ``observe_codes``."""
-    tensors, shapes, macs = network.tensors, network.layer_shapes(), network.macs
+    tensors, macs = network.tensors, network.macs
     entries = recorded(network)
     costs = {} if program is None else {layer.name: layer.as_dict() for layer in program.layers}
     facts = []
     for index, layer in enumerate(network.layers):
-        op, source = layer.op, tensors[layer.input]
+        op, source = layer.op, tensors[layer.inputs[0].tensor]
         entry = entries.get(layer.name, {})
         weights = None
         parameters = 0
@@ -185,18 +184,18 @@ def gather_layers(
             weights = count_codes(op.codes, op.codebook)
             parameters = op.codes.size + len(op.codes)
         output, saturated, results = (observed or {}).get(layer.name, (None, None, 0))
-        if output is None and layer.output is not None:
+        if output is None and not layer.wide:
             book = layer.output.codebook
             output = count_codes(np.zeros(0, np.int64), book, layer.output.scale)
-        reads = (layer.input, *((layer.residual.tensor,) if layer.residual else ()))
+        reads = tuple(port.tensor for port in layer.reads)
         facts.append(
             LayerFacts(
                 index,
                 layer.name,
-                describe_operator(op, source.shape) + (" + add" if layer.residual else ""),
+                op.words(*network.input_shapes(layer)) + (" + add" if layer.residual else ""),
                 reads,
-                None if layer.output is None else layer.output.name,
-                shapes[layer.name],
+                None if layer.wide else layer.output.name,
+                layer.output.shape,
                 macs[layer.name],
                 parameters,
                 source.codebook.bits,
@@ -219,28 +218,20 @@ def observe_codes(
 ) -> dict[str, tuple[Codes | None, int | None, int]]:
     """Run images (b, c, h, w); return for each layer the codes that it stored, how many of its
     16-bit results were saturated (None for a max-pool, which has none), and of how many."""
-    stored = {network.input.name: (network.input, network.encode(images))}
+    stored = {network.the_input.tensor.name: network.encode(images)}
     found: dict[str, tuple[Codes | None, int | None, int]] = {}
     for layer in network.layers:
-        values, saturated = run_layer(layer, stored)
+        operands, bound = network.operands(layer, stored), network.bounds.get(layer.name, 0)
+        values, saturated = layer.run(operands, bound), None
+        if not layer.op.copies:
+            y = layer.results(operands, bound)
+            saturated = int(((y == Y_RANGE[0]) | (y == Y_RANGE[1])).sum())
         codes = None
-        if layer.output is not None:
-            stored[layer.output.name] = (layer.output, values)
+        if not layer.wide:
             codes = count_codes(values, layer.output.codebook, layer.output.scale)
+        stored[layer.output.name] = values
         found[layer.name] = (codes, saturated, 0 if saturated is None else values.size)
     return found
-
-
-def run_layer(layer: Layer, stored: Mapping[str, Any]) -> tuple[np.ndarray, int | None]:
-    """Return what a layer stores (or its ``y``), and how many of its results were saturated."""
-    if isinstance(layer.op, MaxPool):
-        return execute(layer, stored), None
-    y = execute(replace(layer, encoder=None), stored)
-    saturated = int(((y == Y_RANGE[0]) | (y == Y_RANGE[1])).sum())
-    if layer.encoder is None:
-        return y, saturated
-    table = encode_table(layer.encoder.thresholds, layer.encoder.codes)
-    return table[y.astype(np.int64) - Y_RANGE[0]], saturated
 
 
 def mark_pareto(points: Sequence[Point]) -> list[tuple[Point, bool]]:

@@ -103,13 +103,13 @@ def render(facts: Facts) -> str:
     )
     environment.filters.update(grouped=grouped, bytes=size_text, percent=percent)
     template = environment.from_string((folder / "page.html.j2").read_text(encoding="utf-8"))
-    shape = "x".join(map(str, facts.network.input.shape))
+    shape = "x".join(map(str, facts.network.the_input.tensor.shape))
     return template.render(
         facts=facts,
         version=version("nupes"),
         charts=draw(facts),
         drawings=draw_layers(facts.layers),
-        diagram=lay_out(facts.layers, facts.network.input.name, shape),
+        diagram=lay_out(facts.layers, facts.network.the_input.tensor.name, shape),
         pareto=mark_pareto(facts.points),
         losses=charts.LOSS_COLORS,
         milliseconds=1000 * facts.program.cycles / CLOCK if facts.program else None,

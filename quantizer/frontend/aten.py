@@ -14,7 +14,7 @@ import torch
 from torch import fx
 
 from nupes.model.errors import InputError, UnsupportedError
-from nupes.model.operators import AveragePool, MaxPool, Padding, Select, output_shape
+from nupes.model.operators import AveragePool, MaxPool, Padding, Select
 from nupes.quantizer.frontend.functions import FUNCTIONS, make_function
 from nupes.quantizer.frontend.graph import (
     Add,
@@ -286,7 +286,7 @@ def max_pool(context: Context, node: fx.Node) -> str:
     if argument(node, 5, "ceil_mode", False):
         context.refuse("ceil_mode must be False; pad the map instead")
     op = MaxPool(kernel, stride, symmetric(padding), dilation)
-    return context.add(op, (source.name,), output_shape(op, source.shape), "max_pool2d")
+    return context.add(op, (source.name,), op.shape(source.shape), "max_pool2d")
 
 
 def average_pool(context: Context, node: fx.Node) -> str:
@@ -307,7 +307,7 @@ def average_pool(context: Context, node: fx.Node) -> str:
 
 def add_pool(context: Context, source: Node, op: AveragePool, divisor: int) -> str:
     """Add an average pool."""
-    shape = output_shape(op, source.shape)
+    shape = op.shape(source.shape)
     return context.add(Pool(op, 1.0 / divisor), (source.name,), shape, "avg_pool2d")
 
 
@@ -373,7 +373,7 @@ def strided_slice(context: Context, node: fx.Node) -> str:
     if not whole or not is_map(argument(node, 0)) or axis % 4 not in (2, 3):
         context.refuse("a slice must take every n-th row or column of the whole map")
     op = Select(source.shape[2], 0, (step, 1) if axis % 4 == 2 else (1, step))
-    return context.add(op, (source.name,), output_shape(op, source.shape), "slice")
+    return context.add(op, (source.name,), op.shape(source.shape), "slice")
 
 
 def reshape(context: Context, node: fx.Node) -> str:

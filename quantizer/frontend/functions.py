@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from nupes.model.arithmetic import Y_RANGE
 from nupes.model.codebook import Codebook
 from nupes.model.errors import UnsupportedError
-from nupes.model.network import Encoder
+from nupes.model.layer import Encoder
 
 __all__ = ["FUNCTIONS", "IDENTITY", "Function", "build_encoder", "compose", "make_function"]
 

@@ -16,17 +16,10 @@ from nupes.arch.cells import codebook_rule
 from nupes.model.arithmetic import Y_RANGE
 from nupes.model.codebook import Codebook, make_codebook
 from nupes.model.errors import UnsupportedError
-from nupes.model.network import (
-    Encoder,
-    InputEncoder,
-    IntegerNetwork,
-    Layer,
-    Requantize,
-    Residual,
-    Tensor,
-)
+from nupes.model.layer import Encoder, Layer, Post, Requantize, Residual
+from nupes.model.network import Input, InputEncoder, IntegerNetwork, Output
 from nupes.model.operators import AveragePool, Conv, MaxPool, Select
-from nupes.model.summary import describe_operator
+from nupes.model.tensor import Coded, Port, Tensor, Wide
 from nupes.quantizer.frontend.functions import IDENTITY, build_encoder
 from nupes.quantizer.frontend.graph import Convolution, Graph, Opaque, Pool, Shape
 from nupes.quantizer.frontend.program import Problem, capture, export_module, module_path
@@ -178,7 +171,7 @@ def list_layers(network: FusedNetwork, graph: Graph) -> list[SurveyedLayer]:
 
 def describe_stage(stage: Stage, source: Shape) -> str:
     """Return a stage in words: operator, window, stride, what is added and the function."""
-    words = [describe_operator(bare_operator(stage, 8, 0), source)]
+    words = [bare_operator(stage, 8, 0).words(source)]
     if stage.residual is not None:
         words.append("add")
     if stage.function is not IDENTITY:
@@ -197,43 +190,42 @@ def skeleton(
     ``UnsupportedError`` for a function that no encoder can hold.
     """
     plan = plan_bits(network, parse_scheme(scheme), 8, None, 8, overrides)
-    source = Tensor(
-        "input", network.input.shape, stand_in(plan.tensors["input"], False, 0, cell), 1.0
-    )
+    book = stand_in(plan.tensors["input"], False, 0, cell)
+    source = Tensor("input", network.input.shape, Coded(book, 1.0))
     tensors = {source.name: source}
     channels = network.input.shape[2]
     thresholds = np.tile(np.arange(1.0, len(source.codebook)), (channels, 1))
     layers = []
     for index, stage in enumerate(network.stages, start=1):
         last = index == len(network.stages)
-        read = tensors[stage.source]
-        codebook = (
-            read.codebook
-            if stage.copies_codes
-            else stand_in(plan.tensors[stage.name], stage.low < 0, index, cell)
-        )
-        if not last:
-            tensors[stage.name] = Tensor(stage.name, stage.shape, codebook, 1.0)
-        output = tensors.get(stage.name)
         pooled = isinstance(stage.op, MaxPool)
+        encoder = None
+        output = Tensor(stage.name, stage.shape, Wide(1.0))
+        if not last:
+            codebook = (
+                tensors[stage.source].codebook
+                if stage.copies_codes
+                else stand_in(plan.tensors[stage.name], stage.low < 0, index, cell)
+            )
+            output = Tensor(stage.name, stage.shape, Coded(codebook, 1.0))
+            encoder = None if pooled else plausible_encoder(stage, codebook)
+        tensors[stage.name] = output
         n = stage.shape[2]
-        bits = plan.weights.get(stage.name, 8)
-        residual = None if stage.residual is None else Residual(stage.residual, 1, 1)
+        tail = Requantize(np.ones(n, np.int32), np.zeros(n, np.int64), np.ones(n, np.int32))
+        residual = None if stage.residual is None else Residual(Port(stage.residual), 1, 1)
         layers.append(
             Layer(
                 stage.name,
-                bare_operator(stage, bits, index, cell),
-                stage.source,
+                bare_operator(stage, plan.weights.get(stage.name, 8), index, cell),
+                (Port(stage.source),),
                 output,
-                None
-                if pooled
-                else Requantize(np.ones(n, np.int32), np.zeros(n, np.int64), np.ones(n, np.int32)),
-                residual,
-                None if pooled or last else plausible_encoder(stage, codebook),
+                None if pooled else Post(tail, residual, encoder),
             )
         )
     return IntegerNetwork(
-        source, InputEncoder(thresholds), tuple(layers), 1.0, network.output_shape
+        (Input(source, InputEncoder(thresholds)),),
+        tuple(layers),
+        (Output(layers[-1].output.name, network.output_shape),),
     )
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from nupes.model.arithmetic import BIAS_BITS, MULT_MAX, SHIFT_RANGE
-from nupes.model.network import Requantize
+from nupes.model.layer import Requantize
 
 __all__ = ["fits", "fixed_point", "lower_requantize", "raise_scale"]
 

@@ -5,8 +5,10 @@ from typing import Any
 import numpy as np
 
 from nupes.model.arithmetic import Y_RANGE
-from nupes.model.network import InputEncoder, IntegerNetwork, Layer, Residual, Tensor
+from nupes.model.layer import Layer, Post, Residual
+from nupes.model.network import Input, InputEncoder, IntegerNetwork, Output
 from nupes.model.operators import Conv, MaxPool, Operator, Select
+from nupes.model.tensor import Coded, Port, Tensor, Wide
 from nupes.quantizer.codes.decisions import Choices
 from nupes.quantizer.frontend.functions import build_encoder
 from nupes.quantizer.frontend.graph import Convolution, Pool
@@ -28,17 +30,15 @@ def lower(network: FusedNetwork, choices: Choices, metadata: dict[str, Any]) -> 
     shapes = {stage.name: stage.shape for stage in network.stages}
     shapes[network.input.name] = network.input.shape
     tensors = {
-        name: Tensor(name, shapes[name], code.codebook, code.scale)
+        name: Tensor(name, shapes[name], Coded(code.codebook, code.scale))
         for name, code in choices.tensors.items()
     }
-    scales: dict[str, float] = {}
-    layers = tuple(lower_stage(stage, choices, tensors, scales) for stage in network.stages)
+    layers = tuple(lower_stage(stage, choices, tensors) for stage in network.stages)
+    source = network.input.name
     return IntegerNetwork(
-        input=tensors[network.input.name],
-        encoder=lower_input(network, choices.tensors[network.input.name]),
+        inputs=(Input(tensors[source], lower_input(network, choices.tensors[source])),),
         layers=layers,
-        scale=scales[network.stages[-1].name],
-        output_shape=network.output_shape,
+        outputs=(Output(layers[-1].output.name, network.output_shape),),
         metadata=metadata,
     )
 
@@ -51,20 +51,17 @@ def lower_input(network: FusedNetwork, code: TensorCode) -> InputEncoder:
     return InputEncoder((middle[None] - shift) / scale)
 
 
-def lower_stage(
-    stage: Stage, choices: Choices, tensors: dict[str, Tensor], scales: dict[str, float]
-) -> Layer:
-    """Return one layer; register the scale of its ``y``."""
+def lower_stage(stage: Stage, choices: Choices, tensors: dict[str, Tensor]) -> Layer:
+    """Return one layer; ``tensors`` are those that are stored."""
     source = tensors[stage.source]
     if isinstance(stage.op, MaxPool):
-        return Layer(stage.name, stage.op, source.name, tensors[stage.name])
+        return Layer(stage.name, stage.op, (Port(source.name),), tensors[stage.name])
     op, factor = lower_operator(stage, choices, source.scale)
     bias = choices.bias[stage.name]
     skip = tensors[stage.residual] if stage.residual else None
     code = choices.tensors.get(stage.name)
     reach = clipping_range(stage, code, choices.reach[stage.name])
     y_scale = raise_scale(reach / Y_RANGE[1], factor, bias, skip.scale if skip else None)
-    scales[stage.name] = y_scale
     encoder = None
     if code is not None:
         where = f"layer {stage.name!r}"
@@ -72,11 +69,13 @@ def lower_stage(
     return Layer(
         name=stage.name,
         op=op,
-        input=source.name,
-        output=tensors.get(stage.name),
-        requantize=lower_requantize(factor / y_scale, bias / y_scale),
-        residual=lower_residual(skip, y_scale),
-        encoder=encoder,
+        inputs=(Port(source.name),),
+        output=tensors.get(stage.name, Tensor(stage.name, stage.shape, Wide(y_scale))),
+        post=Post(
+            lower_requantize(factor / y_scale, bias / y_scale),
+            lower_residual(skip, y_scale),
+            encoder,
+        ),
     )
 
 
@@ -116,4 +115,4 @@ def lower_residual(skip: Tensor | None, y_scale: float) -> Residual | None:
     if skip is None:
         return None
     mult, shift = fixed_point(np.array([skip.scale / y_scale]))
-    return Residual(skip.name, int(mult[0]), int(shift[0]))
+    return Residual(Port(skip.name), int(mult[0]), int(shift[0]))

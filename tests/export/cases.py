@@ -1,5 +1,6 @@
 """Networks at the edges of the contract, and published shapes, for every export."""
 
+from dataclasses import replace
 from functools import cache
 from typing import Literal
 
@@ -8,16 +9,10 @@ from hypothesis import strategies as st
 
 import nupes
 from nupes.model.codebook import table_codebook
-from nupes.model.network import (
-    Encoder,
-    InputEncoder,
-    IntegerNetwork,
-    Layer,
-    Requantize,
-    Residual,
-    Tensor,
-)
-from nupes.model.operators import Conv, MaxPool
+from nupes.model.layer import Encoder, Post, Requantize, Residual
+from nupes.model.network import IntegerNetwork
+from nupes.model.operators import Conv
+from tests.assemble import assemble, coded, layer_of, wide
 from tests.networks import networks
 
 __all__ = ["digits", "edges", "input_codes", "largest_sum"]
@@ -41,8 +36,8 @@ def digits(codebook: Literal["power", "uniform"] = "power") -> tuple[IntegerNetw
 def input_codes(network: IntegerNetwork, count: int, seed: int = 0) -> np.ndarray:
     """Return random codes (b, h, w, c) of the network's input."""
     rng = np.random.default_rng(seed)
-    size = (count, *network.input.shape)
-    return rng.integers(0, len(network.input.codebook), size).astype(np.uint8)
+    size = (count, *network.the_input.tensor.shape)
+    return rng.integers(0, len(network.the_input.tensor.codebook), size).astype(np.uint8)
 
 
 def largest_sum(level: int, weight: int, channels: int) -> IntegerNetwork:
@@ -51,10 +46,9 @@ def largest_sum(level: int, weight: int, channels: int) -> IntegerNetwork:
     op = Conv(np.zeros((1, channels, 1, 1), np.uint8), weights, np.ones(1))
     one = np.ones(1, np.int64)
     tail = Requantize(one * 40000, one << 30, one * 31)
-    source = Tensor("input", (1, 1, channels), book, 1.0)
-    thresholds = np.tile(np.arange(1, len(book)) - 0.5, (channels, 1))
-    layer = Layer("sum", op, "input", None, tail)
-    return IntegerNetwork(source, InputEncoder(thresholds), (layer,), 1.0, (1,))
+    source = coded("input", (1, 1, channels), book)
+    layer = layer_of("sum", op, "input", wide("y", (1, 1, 1)), tail)
+    return assemble(source, [layer], (1,))
 
 
 @st.composite
@@ -64,25 +58,20 @@ def edges(draw: st.DrawFn) -> IntegerNetwork:
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     layers = []
     for layer in network.layers:
-        if isinstance(layer.op, MaxPool):
+        if layer.post is None:
             layers.append(layer)
             continue
-        assert layer.requantize is not None
-        n = len(layer.requantize.mult)
+        n = len(layer.post.requantize.mult)
         mult = rng.choice([0, 1, 40000, 65535], n)
         bias = rng.choice([-(2**47), 2**47 - 1, -1, 0, 2**30, -(2**40)], n)
         tail = Requantize(mult, bias, rng.choice([1, 15, 31], n))
         residual = layer.residual
         if residual is not None:
-            residual = Residual(residual.tensor, 65535, draw(st.sampled_from([1, 9, 31])))
+            residual = Residual(residual.port, 65535, draw(st.sampled_from([1, 9, 31])))
         encoder = layer.encoder
         if encoder is not None and len(encoder.thresholds) > 1:
             ends = encoder.thresholds.copy()
             ends[0], ends[-1] = -32768, 32767
             encoder = Encoder(ends, encoder.codes)
-        layers.append(
-            Layer(layer.name, layer.op, layer.input, layer.output, tail, residual, encoder)
-        )
-    return IntegerNetwork(
-        network.input, network.encoder, tuple(layers), network.scale, network.output_shape
-    )
+        layers.append(replace(layer, post=Post(tail, residual, encoder)))
+    return replace(network, layers=tuple(layers))

@@ -111,7 +111,7 @@ def test_digits() -> None:
 @needs_compiler
 def test_accumulator_at_the_end_of_32_bits() -> None:
     network = largest_sum(-256, -128, 65535)
-    check(network, np.zeros((1, *network.input.shape), np.uint8))
+    check(network, np.zeros((1, *network.the_input.tensor.shape), np.uint8))
 
 
 @needs_compiler
@@ -178,12 +178,11 @@ def test_tensors_that_live_together_do_not_overlap(network: IntegerNetwork) -> N
     assert max(area.stop for area in sizes.values()) == places.activations
     for index, layer in enumerate(network.layers):
         later = network.layers[index:]
-        needed = {item.input for item in later}
-        needed |= {item.residual.tensor for item in later if item.residual}
-        known = {network.input.name} | {
-            item.output.name for item in network.layers[:index] if item.output
+        needed = {port.tensor for item in later for port in item.reads}
+        known = {network.the_input.tensor.name} | {
+            item.output.name for item in network.layers[:index]
         }
-        if layer.output is not None:
+        if not layer.wide:
             area = sizes[layer.output.name]
             for name in needed & known:
                 assert set(area).isdisjoint(sizes[name])

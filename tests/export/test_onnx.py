@@ -107,8 +107,9 @@ def test_accumulators_at_the_end_of_32_bits(
     network = largest_sum(level, weight, channels)
     model = build_onnx(network, "codes")
     assert sum(node.op_type == "ConvInteger" for node in model.graph.node) == convolutions
+    source = network.the_input.tensor
     codes = np.stack([
-        np.full(network.input.shape, code, np.uint8) for code in range(len(network.input.codebook))
+        np.full(source.shape, code, np.uint8) for code in range(len(source.codebook))
     ])  # fmt: skip
     (y,) = start(model).run(["y"], {"codes": codes.transpose(0, 3, 1, 2).copy()})
     expected = network.run(codes)

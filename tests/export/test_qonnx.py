@@ -12,8 +12,11 @@ from qonnx.core.onnx_exec import execute_onnx
 import nupes
 from nupes.export.qonnx import DOMAIN, build_qonnx, export_qonnx
 from nupes.model.codebook import Codebook, make_codebook, table_codebook
-from nupes.model.network import Encoder, InputEncoder, IntegerNetwork, Layer, Requantize, Tensor
+from nupes.model.layer import Encoder, Requantize
+from nupes.model.network import InputEncoder, IntegerNetwork
 from nupes.model.operators import Conv
+from nupes.model.tensor import Tensor
+from tests.assemble import assemble, coded, layer_of, wide
 from tests.export.cases import digits, edges, largest_sum
 from tests.model.tiny import broken, tiny_network
 from tests.networks import images_of, networks
@@ -43,18 +46,20 @@ def representable(network: IntegerNetwork) -> IntegerNetwork:
     """Return a network of the same graph with uniform codebooks and functions that never fall."""
 
     def tensor(item: Tensor) -> Tensor:
-        return replace(item, codebook=even(item.codebook, weight=False))
+        return coded(item.name, item.shape, even(item.codebook, weight=False), item.scale)
 
     layers = []
     for layer in network.layers:
-        op, encoder = layer.op, layer.encoder
+        op, post = layer.op, layer.post
         if isinstance(op, Conv):
             op = replace(op, codebook=even(op.codebook, weight=True))
-        if encoder is not None:
-            encoder = Encoder(encoder.thresholds, np.sort(encoder.codes))
-        output = tensor(layer.output) if layer.output else None
-        layers.append(replace(layer, op=op, encoder=encoder, output=output))
-    return replace(network, input=tensor(network.input), layers=tuple(layers))
+        if post is not None and post.encoder is not None:
+            encoder = Encoder(post.encoder.thresholds, np.sort(post.encoder.codes))
+            post = replace(post, encoder=encoder)
+        output = layer.output if layer.wide else tensor(layer.output)
+        layers.append(replace(layer, op=op, post=post, output=output))
+    source = replace(network.the_input, tensor=tensor(network.the_input.tensor))
+    return replace(network, inputs=(source,), layers=tuple(layers))
 
 
 @settings(max_examples=15)
@@ -138,11 +143,11 @@ def test_large_accumulators_are_refused_by_layer() -> None:
 
 
 def test_weights_outside_their_bits_are_refused_by_layer() -> None:
-    source = Tensor("input", (1, 1, 1), table_codebook([0, 1], 1), 1.0)
+    source = coded("input", (1, 1, 1), table_codebook([0, 1], 1))
     one = np.ones(1, np.int64)
     op = Conv(np.zeros((1, 1, 1, 1), np.uint8), table_codebook([100, 101], 2), np.ones(1))
-    layer = Layer("far", op, "input", None, Requantize(one, one, one))
-    network = IntegerNetwork(source, InputEncoder(np.zeros((1, 1))), (layer,), 1.0, (1,))
+    layer = layer_of("far", op, "input", wide("y", (1, 1, 1)), Requantize(one, one, one))
+    network = assemble(source, [layer], (1,))
     with pytest.raises(nupes.UnsupportedError, match=r"layer 'far'.* fit 2 bits .*not 100\.\.101"):
         build_qonnx(network)
 

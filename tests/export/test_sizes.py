@@ -13,15 +13,16 @@ from tests.networks import networks
 
 def promised(network: IntegerNetwork) -> int:
     """Return the bytes of all arrays by the table of docs/numerics.md."""
-    size = network.encoder.thresholds.size * 8 + 2 * len(network.input.codebook)
+    source = network.the_input
+    size = source.encoder.thresholds.size * 8 + 2 * len(source.tensor.codebook)
     for layer in network.layers:
-        if layer.output is not None:
+        if not layer.wide:
             size += 2 * len(layer.output.codebook)
         if isinstance(layer.op, Conv):
             size += -(-layer.op.codes.size * layer.op.codebook.bits // 8)
             size += 2 * len(layer.op.codebook) + 8 * len(layer.op.codes)
-        if layer.requantize is not None:
-            size += (4 + 8 + 4) * len(layer.requantize.mult)
+        if layer.post is not None:
+            size += (4 + 8 + 4) * len(layer.post.requantize.mult)
         if layer.encoder is not None:
             size += 2 * len(layer.encoder.thresholds) + len(layer.encoder.codes)
     return size

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
-from nupes.model.network import IntegerNetwork, Layer
-from nupes.model.operators import AveragePool, Conv, MaxPool, Operator, Select
+from nupes.model.layer import Layer
+from nupes.model.network import IntegerNetwork
+from nupes.model.operators import AveragePool, Conv, MaxPool, Select, Window
 
 __all__ = ["accumulate", "encode", "max_pool", "requantize", "residual_term", "run"]
 
@@ -33,7 +34,7 @@ def encode(y: int, thresholds: Sequence[int], codes: Sequence[int]) -> int:
     return codes[sum(y >= threshold for threshold in thresholds)]
 
 
-def windows(op: Operator, height: int, width: int) -> list[list[list[tuple[int, int, int, int]]]]:
+def windows(op: Window, height: int, width: int) -> list[list[list[tuple[int, int, int, int]]]]:
     """Return for each output pixel the (ky, kx, y, x) of its taps that lie inside the map."""
     top, bottom, left, right = op.padding
     rows = []
@@ -97,31 +98,33 @@ def max_pool(op: MaxPool, codes: Map) -> Map:
 
 def run(network: IntegerNetwork, codes: Any) -> list[int]:
     """Return the flat ``y`` (channel, row, column) of one image's input codes (h, w, c)."""
-    stored: dict[str, Map] = {network.input.name: codes.tolist()}
-    tables = {name: tensor.codebook.levels.tolist() for name, tensor in network.tensors.items()}
+    stored: dict[str, Map] = {network.the_input.tensor.name: codes.tolist()}
+    tables = {name: tensor.codebook.levels.tolist() for name, tensor in network.stored.items()}
     result: Map = []
     for layer in network.layers:
         result = run_layer(layer, stored, tables)
-        if layer.output is not None:
-            stored[layer.output.name] = result
+        stored[layer.output.name] = result
     height, width, channels = len(result), len(result[0]), len(result[0][0])
     return [result[y][x][c] for c, y, x in product(range(channels), range(height), range(width))]
 
 
 def run_layer(layer: Layer, stored: dict[str, Map], tables: dict[str, list[int]]) -> Map:
     """Return the codes that a layer stores, or ``y`` for the last one."""
-    if isinstance(layer.op, MaxPool):
-        return max_pool(layer.op, stored[layer.input])
-    table, tail, skip = tables[layer.input], layer.requantize, layer.residual
-    assert tail is not None
-    levels = [[[table[c] for c in pixel] for pixel in row] for row in stored[layer.input]]
+    if layer.op.copies:
+        return max_pool(layer.op, stored[layer.inputs[0].tensor])
+    source, post = layer.inputs[0].tensor, layer.post
+    assert post is not None
+    table, tail, skip = tables[source], post.requantize, post.residual
+    levels = [
+        [[table[c] for c in pixel] for pixel in row] for row in stored[layer.inputs[0].tensor]
+    ]
     sums = accumulate(layer.op, levels)
     for y, row in enumerate(sums):
         for x, pixel in enumerate(row):
             for n, acc in enumerate(pixel):
                 term = 0
                 if skip is not None:
-                    level = tables[skip.tensor][stored[skip.tensor][y][x][n]]
+                    level = tables[skip.port.tensor][stored[skip.port.tensor][y][x][n]]
                     term = residual_term(level, skip.mult, skip.shift)
                 value = requantize(
                     acc, int(tail.mult[n]), int(tail.bias[n]), int(tail.shift[n]), term

@@ -275,4 +275,4 @@ def test_stored_scales_are_metadata(tmp_path: Path, whole: bytes) -> None:
     network = load(path)
     codes = network.encode(images_of(network, 3))
     np.testing.assert_array_equal(network.run(codes), tiny_network().run(codes))
-    assert isinstance(network.input, Tensor)
+    assert isinstance(network.the_input.tensor, Tensor)

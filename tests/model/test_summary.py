@@ -6,7 +6,7 @@ import numpy as np
 
 import nupes
 from nupes.model.operators import AveragePool, Conv, MaxPool, Select
-from nupes.model.summary import describe_operator, html_table
+from nupes.model.summary import html_table
 from nupes.sim import SimulationResult
 from tests.small import ARRAY, small_network
 
@@ -36,21 +36,21 @@ class Cells(HTMLParser):
 
 def conv(*shape: int, **options: object) -> Conv:
     """Return a convolution of zeros."""
-    book = small_network().input.codebook
+    book = small_network().the_input.tensor.codebook
     return Conv(np.zeros(shape, np.uint8), book, np.ones(shape[0]), **options)  # type: ignore[arg-type]
 
 
 def test_operators_in_words() -> None:
-    assert describe_operator(conv(4, 3, 3, 3, stride=(2, 2)), (8, 8, 3)) == "conv 3x3 stride 2"
-    assert describe_operator(conv(4, 3, 1, 1), (8, 8, 3)) == "conv 1x1"
-    assert describe_operator(conv(4, 3, 8, 8), (8, 8, 3)) == "linear"
-    assert describe_operator(conv(4, 1, 3, 3, groups=4), (8, 8, 4)) == "depthwise 3x3"
-    assert describe_operator(conv(4, 2, 3, 3, groups=2), (8, 8, 4)) == "conv groups 2 3x3"
+    assert conv(4, 3, 3, 3, stride=(2, 2)).words((8, 8, 3)) == "conv 3x3 stride 2"
+    assert conv(4, 3, 1, 1).words((8, 8, 3)) == "conv 1x1"
+    assert conv(4, 3, 8, 8).words((8, 8, 3)) == "linear"
+    assert conv(4, 1, 3, 3, groups=4).words((8, 8, 4)) == "depthwise 3x3"
+    assert conv(4, 2, 3, 3, groups=2).words((8, 8, 4)) == "conv groups 2 3x3"
     wide = conv(4, 3, 3, 1, dilation=(2, 1))
-    assert describe_operator(wide, (8, 8, 3)) == "conv 3x1 dilation 2x1"
-    assert describe_operator(MaxPool((2, 2), (2, 2)), (8, 8, 3)) == "max pool 2x2 stride 2"
-    assert describe_operator(AveragePool((8, 8), (8, 8)), (8, 8, 3)) == "average pool 8x8 stride 8"
-    assert describe_operator(Select(3), (8, 8, 3)) == "copy"
+    assert wide.words((8, 8, 3)) == "conv 3x1 dilation 2x1"
+    assert MaxPool((2, 2), (2, 2)).words((8, 8, 3)) == "max pool 2x2 stride 2"
+    assert AveragePool((8, 8), (8, 8)).words((8, 8, 3)) == "average pool 8x8 stride 8"
+    assert Select(3).words((8, 8, 3)) == "copy"
 
 
 def test_a_table_escapes_and_groups() -> None:

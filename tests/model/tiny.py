@@ -6,16 +6,11 @@ from typing import Any
 import numpy as np
 
 from nupes.model.codebook import Codebook, make_codebook
-from nupes.model.network import (
-    Encoder,
-    InputEncoder,
-    IntegerNetwork,
-    Layer,
-    Requantize,
-    Residual,
-    Tensor,
-)
+from nupes.model.layer import Encoder, Requantize, Residual
+from nupes.model.network import IntegerNetwork
 from nupes.model.operators import Conv, MaxPool
+from nupes.model.tensor import Port, Tensor
+from tests.assemble import assemble, coded, layer_of, wide
 
 __all__ = ["broken", "tiny_network"]
 
@@ -43,31 +38,34 @@ def tiny_network() -> IntegerNetwork:
         return Conv(drawn, weights, np.ones(n), padding=(padding, padding, padding, padding))
 
     def tensor(name: str, size: int) -> Tensor:
-        return Tensor(name, (size, size, 2), codes, 0.5)
+        return coded(name, (size, size, 2), codes, 0.5)
 
     layers = (
-        Layer("one", conv(2, 3, 1), "input", tensor("a", 4), requantize(2), None, encoder(codes)),
-        Layer(
-            "two", conv(2, 1, 0), "a", tensor("b", 4), requantize(2), Residual("a", 1, 1),
+        layer_of(
+            "one", conv(2, 3, 1), "input", tensor("a", 4), requantize(2), encoder=encoder(codes)
+        ),
+        layer_of(
+            "two", conv(2, 1, 0), "a", tensor("b", 4), requantize(2), Residual(Port("a"), 1, 1),
             encoder(codes),
         ),
-        Layer("pool", MaxPool((2, 2), (2, 2)), "b", tensor("c", 2)),
-        Layer("head", conv(3, 2, 0), "c", None, requantize(3)),
+        layer_of("pool", MaxPool((2, 2), (2, 2)), "b", tensor("c", 2)),
+        layer_of("head", conv(3, 2, 0), "c", wide("y", (1, 1, 3), 0.25), requantize(3)),
     )  # fmt: skip
-    thresholds = np.tile(np.arange(1, len(codes)) - 0.5, (2, 1))
-    return IntegerNetwork(
-        tensor("input", 4), InputEncoder(thresholds), layers, 0.25, (3,), {"scheme": "W3A4"}
-    )
+    return assemble(tensor("input", 4), layers, (3,), metadata={"scheme": "W3A4"})
 
 
 def broken(index: int, **changes: Any) -> IntegerNetwork:
     """Return the tiny network with some fields of one layer replaced; a nested field is a dict."""
     network = tiny_network()
-    layer = network.layers[index]
+    layers = list(network.layers)
+    layers[index] = changed(layers[index], changes)
+    return replace(network, layers=tuple(layers))
+
+
+def changed(part: Any, changes: dict[str, Any]) -> Any:
+    """Return a data class with some fields replaced."""
     values = {
-        name: replace(getattr(layer, name), **value) if isinstance(value, dict) else value
+        name: changed(getattr(part, name), value) if isinstance(value, dict) else value
         for name, value in changes.items()
     }
-    layers = list(network.layers)
-    layers[index] = replace(layer, **values)
-    return replace(network, layers=tuple(layers))
+    return replace(part, **values)

@@ -14,7 +14,7 @@ from torch import nn
 from examples.digits.network import load_network, load_split
 from nupes.arch.config import ArrayConfig
 from nupes.compiler.program import compile
-from nupes.model.artifact import load
+from nupes.model.artifact.reader import load
 from nupes.model.errors import InputError
 from nupes.model.operators import Conv
 from nupes.quantizer import quantize

@@ -1,5 +1,7 @@
 """Residency: search trees, lane parameters, and slots that are never overwritten in use."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,9 +13,11 @@ from nupes.compiler.emit.residency import Residency, Slots, lane_parameters, sea
 from nupes.model.arithmetic import encode
 from nupes.model.codebook import Codebook, make_codebook, table_codebook
 from nupes.model.errors import CapacityError
-from nupes.model.network import Encoder, Layer, Requantize, Residual, Tensor
+from nupes.model.layer import Encoder, Layer, Requantize, Residual
 from nupes.model.operators import Select
 from nupes.model.planes import split_planes
+from nupes.model.tensor import Port
+from tests.assemble import coded, layer_of
 from tests.networks import activation_codebooks
 
 INT16 = st.integers(-(2**15), 2**15 - 1)
@@ -44,23 +48,24 @@ def layer(channels: int, residual: Residual | None = None) -> Layer:
     index = np.arange(channels)
     tail = Requantize(1000 + index, -(index + 1).astype(np.int64) << 40, 1 + index % 31)
     book = make_codebook("uniform", 4, True)
-    output = Tensor("y", (1, 1, channels), book, 1.0)
+    output = coded("y", (1, 1, channels), book)
     encoder = Encoder(np.zeros(0, np.int16), np.zeros(1, np.uint8))
-    return Layer("layer", Select(channels), "x", output, tail, residual, encoder)
+    return layer_of("layer", Select(channels), "x", output, tail, residual, encoder)
 
 
 @pytest.mark.parametrize("bits", [2, 4])
 def test_lane_parameters(bits: int) -> None:
-    item = layer(6, Residual("x", 77, 9))
+    item = layer(6, Residual(Port("x"), 77, 9))
     skip = split_planes(make_codebook("uniform", 4, True), bits)
     scale, shift = lane_parameters(item, 1, 4, skip, 5)
-    assert item.requantize is not None
+    assert item.post is not None
+    tail = item.post.requantize
     assert len(scale) == len(shift) == 2
     for lane, channel in enumerate((4, 5)):
-        assert scale[lane] & 0xFFFF == item.requantize.mult[channel]
-        assert scale[lane] >> 16 == int(item.requantize.bias[channel]) % 2**48
+        assert scale[lane] & 0xFFFF == tail.mult[channel]
+        assert scale[lane] >> 16 == int(tail.bias[channel]) % 2**48
         word = shift[lane]
-        assert word & 31 == item.requantize.shift[channel]
+        assert word & 31 == tail.shift[channel]
         assert word >> 5 & 31 == 9
         assert word >> 10 & 15 == 5
         assert word >> 14 & 1 == int(bits == 2)
@@ -104,9 +109,12 @@ def test_a_load_waits_for_the_last_user_of_what_it_overwrites(tiles: list[list[i
 
 
 def test_an_encoder_wider_than_the_hardware_is_refused() -> None:
-    wide = Encoder(np.zeros(32, np.int16), np.zeros(33, np.uint8))
-    item = Layer("wide", Select(1), "x", None, None, None, wide)
-    planes = split_planes(table_codebook(list(range(32)), 5), 4)
+    book = table_codebook(list(range(32)), 5)
+    item = layer(1)
+    assert item.post is not None
+    encoder = Encoder(np.zeros(32, np.int16), np.zeros(33, np.uint8))
+    item = replace(item, name="wide", post=replace(item.post, encoder=encoder))
+    planes = split_planes(book, 4)
     with pytest.raises(CapacityError) as error:
         Residency(ArrayConfig(tensor_bits=4)).encoder(item, planes)
     assert str(error.value) == (

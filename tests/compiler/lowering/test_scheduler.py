@@ -14,8 +14,9 @@ from nupes.compiler.lowering.scheduler import blocks, schedule
 from nupes.compiler.program import compile
 from nupes.model.codebook import Codebook, make_codebook, table_codebook
 from nupes.model.errors import CapacityError, UnsupportedError
-from nupes.model.network import InputEncoder, IntegerNetwork, Layer, Tensor
-from nupes.model.operators import AveragePool, Conv, Operator, Select, output_shape
+from nupes.model.network import IntegerNetwork
+from nupes.model.operators import AveragePool, Conv, Operator, Select
+from tests.assemble import assemble, coded, layer_of, wide
 from tests.compiler.test_program import ARRAYS, execute
 from tests.model.tiny import requantize, tiny_network
 from tests.networks import activation_codebooks, images_of, networks, weight_codebooks
@@ -27,13 +28,10 @@ def one_layer(
     op: Operator, shape: tuple[int, int, int], book: Codebook = UNSIGNED
 ) -> IntegerNetwork:
     """Return a network of one layer, named ``only``."""
-    height, width, channels = output_shape(op, shape)
-    layer = Layer("only", op, "input", None, requantize(channels))
-    thresholds = np.tile(np.arange(1, len(book)) - 0.5, (shape[2], 1))
-    return IntegerNetwork(
-        Tensor("input", shape, book, 1.0), InputEncoder(thresholds), (layer,), 1.0,
-        (channels, height, width),
-    )  # fmt: skip
+    height, width, channels = op.shape(shape)
+    output = wide("y", (height, width, channels))
+    layer = layer_of("only", op, "input", output, requantize(channels))
+    return assemble(coded("input", shape, book), [layer], (channels, height, width))
 
 
 def conv(shape: tuple[int, ...], **options) -> Conv:
@@ -113,7 +111,8 @@ def test_levels_wider_than_the_decoders_are_refused() -> None:
 
 @given(weight_codebooks(), activation_codebooks(), st.integers(2, 8))
 def test_the_suggested_level_bits_hold(weights: Codebook, book: Codebook, code_bits: int) -> None:
-    op = Conv(np.arange(len(weights), dtype=np.uint8)[:, None, None, None], weights, np.ones(0))
+    codes = np.arange(len(weights), dtype=np.uint8)[:, None, None, None]
+    op = Conv(codes, weights, np.ones(len(weights)))
     network = one_layer(op, (1, 1, 1), book)
     fields: dict[str, int] = {"weight_level_bits": 2, "activation_level_bits": 2}
     for _ in range(3):

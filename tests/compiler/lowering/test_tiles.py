@@ -15,9 +15,9 @@ from nupes.compiler.lowering.tiles import (
     patch_matrix,
 )
 from nupes.model.codebook import Codebook, make_codebook
-from nupes.model.network import Layer, Tensor
 from nupes.model.operators import AveragePool, Conv, Operator, Select
 from nupes.model.planes import split_planes
+from tests.assemble import coded, layer_of, wide
 from tests.compiler.place.test_layout import integers
 from tests.networks import activation_codebooks, held_codebooks, weight_codebooks
 
@@ -36,8 +36,8 @@ INPUT = make_codebook("uniform", 2, False)
 
 def operands_for(op: Operator, config: ArrayConfig, book: Codebook = INPUT) -> LayerOperands:
     """Return the operands of an operator and of an input with codebook ``book``."""
-    source = Tensor("input", (1, 1, 1), book, 1.0)
-    layer = Layer("only", op, "input", None)
+    source = coded("input", (1, 1, 1), book)
+    layer = layer_of("only", op, "input", wide("y", (1, 1, 1)))
     return layer_operands(layer, source, split_planes(book, config.code_bits), config)
 
 

@@ -16,9 +16,9 @@ from nupes.compiler.place.layout import (
     zero_digits,
 )
 from nupes.model.codebook import ACTIVATION_LEVELS, Codebook, table_codebook
-from nupes.model.network import Tensor
-from nupes.model.operators import Conv, output_shape
+from nupes.model.operators import Conv
 from nupes.model.planes import split_planes
+from tests.assemble import coded
 from tests.model.test_planes import full_tables
 from tests.networks import activation_codebooks
 
@@ -88,7 +88,7 @@ def test_plain_input_is_a_tensor_in_memory(
 ) -> None:
     height, width = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 4))
     channels = data.draw(st.integers(1, 2 * config.lanes + 1))
-    tensor = Tensor("x", (height, width, channels), book, 1.0)
+    tensor = coded("x", (height, width, channels), book)
     planes = split_planes(book, config.code_bits)
     groups = -(-channels // config.lanes)
     layout = TensorLayout(0, height, width, groups, planes.count)
@@ -132,10 +132,10 @@ def test_patches_hold_the_operands_of_every_pixel(
     kernel, stride, dilation = steps[:2], (steps[2], steps[3]), (steps[4], steps[5])
     reach = [dilation[i] * (kernel[i] - 1) + 1 for i in range(2)]
     assume(reach[0] <= shape[0] + sum(padding[:2]) and reach[1] <= shape[1] + sum(padding[2:]))
-    tensor = Tensor("x", shape, book, 1.0)
+    tensor = coded("x", shape, book)
     weights = np.zeros((1, shape[2], *kernel), np.uint8)
     op = Conv(weights, table_codebook([1], 1), np.ones(1), stride, padding, dilation)
-    oh, ow, _ = output_shape(op, shape)
+    oh, ow, _ = op.shape(shape)
     taps = [(ky, kx) for ky in range(kernel[0]) for kx in range(kernel[1])]
     words_per_pixel = -(-len(taps) * shape[2] // config.lanes)
     layout = PatchLayout(0, oh * ow, words_per_pixel, planes.count, block)

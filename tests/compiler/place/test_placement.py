@@ -8,11 +8,14 @@ import pytest
 from nupes.arch.config import ArrayConfig
 from nupes.compiler.place.placement import place
 from nupes.model.codebook import make_codebook
-from nupes.model.network import InputEncoder, IntegerNetwork, Layer, Requantize, Residual, Tensor
+from nupes.model.layer import Requantize, Residual
+from nupes.model.network import IntegerNetwork
 from nupes.model.operators import Conv, Select
+from nupes.model.tensor import Port
+from tests.assemble import assemble, coded, layer_of, wide
 
 CONFIG = ArrayConfig(8, 8)
-SOURCE = Tensor("x", (4, 4, 1), make_codebook("uniform", 4, False), 1.0)
+SOURCE = coded("x", (4, 4, 1), make_codebook("uniform", 4, False))
 
 
 def one_conv(residual: Residual | None = None) -> IntegerNetwork:
@@ -21,8 +24,8 @@ def one_conv(residual: Residual | None = None) -> IntegerNetwork:
     op = Conv(np.zeros((1, 1, 3, 3), np.uint8), book, np.ones(1), padding=(1, 1, 1, 1))
     one = np.ones(1, np.int32)
     tail = Requantize(one, one.astype(np.int64), one)
-    layer = Layer("conv", op, "x", None, tail, residual)
-    return IntegerNetwork(SOURCE, InputEncoder(np.arange(1, 16)[None] - 0.5), (layer,), 1.0, (16,))
+    layer = layer_of("conv", op, "x", wide("y", (4, 4, 1)), tail, residual)
+    return assemble(SOURCE, [layer], (16,))
 
 
 def test_a_first_convolution_with_few_channels_reads_patches() -> None:
@@ -35,7 +38,7 @@ def test_a_first_convolution_with_few_channels_reads_patches() -> None:
 
 @pytest.mark.parametrize("shift", [1, 31])
 def test_an_input_that_its_own_reader_adds_stays_a_map(shift: int) -> None:
-    placement = place(one_conv(Residual("x", 1, shift)), CONFIG)
+    placement = place(one_conv(Residual(Port("x"), 1, shift)), CONFIG)
     assert placement.patched is placement.patches is None
 
 

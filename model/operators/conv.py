@@ -1,0 +1,201 @@
+"""Convolution; linear layers too, as a convolution whose kernel is the whole map."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from nupes.model.arithmetic import exact_float, exact_matmul
+from nupes.model.codebook import Codebook
+from nupes.model.errors import InputError
+from nupes.model.operators.window import (
+    Padding,
+    Window,
+    check_window,
+    pad_levels,
+    tap_slices,
+    window_sizes,
+    window_words,
+)
+from nupes.model.packing import pack_codes, unpack_codes
+from nupes.model.tensor import Shape
+
+__all__ = ["Conv"]
+
+
+@dataclass(frozen=True, eq=False)
+class Conv(Window):
+    """Sum of products of weights and levels over a window, in groups.
+
+    ``codes`` (n, c // groups, kh, kw) uint8 index ``codebook``; ``scale`` (n,) float64 is metadata:
+    the real value of a weight is ``scale[n] * levels[code]``. The arrays must not change once the
+    operator has run: it keeps what it derives from them.
+    """
+
+    codes: np.ndarray
+    codebook: Codebook
+    scale: np.ndarray
+    stride: tuple[int, int] = (1, 1)
+    padding: Padding = (0, 0, 0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    kind: ClassVar[str] = "conv"
+
+    @property
+    def kernel(self) -> tuple[int, int]:
+        """Kernel height and width in taps."""
+        return self.codes.shape[2], self.codes.shape[3]
+
+    @property
+    def levels(self) -> np.ndarray:
+        """Weight levels, int16 of the shape of ``codes``."""
+        return self.codebook.levels[self.codes]
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether each group has one input channel."""
+        return self.groups > 1 and self.codes.shape[1] == 1
+
+    @cached_property
+    def matrices(self) -> np.ndarray:
+        """Weight levels as the product takes them: float32 (groups, kh * kw * c // groups, n //
+        groups)."""
+        levels = self.levels.astype(np.float32)
+        n = len(levels) // self.groups
+        rows = levels.reshape(self.groups, n, *levels.shape[1:]).transpose(0, 3, 4, 2, 1)
+        return np.ascontiguousarray(rows).reshape(self.groups, -1, n)
+
+    @cached_property
+    def gain(self) -> int:
+        """Largest sum of weight magnitudes of an output channel: what an accumulator can reach for
+        levels of magnitude 1."""
+        return int(np.abs(self.levels.astype(np.int64)).sum(axis=(1, 2, 3)).max())
+
+    def check(self) -> None:
+        """Refuse codes, levels and sizes out of their ranges."""
+        if self.codes.dtype != np.uint8 or self.codes.ndim != 4 or self.codes.size == 0:
+            raise InputError(
+                f"weight codes must be uint8 of shape (n, c, kh, kw), "
+                f"not {self.codes.dtype} of shape {self.codes.shape}"
+            )
+        check_window(self)
+        if self.groups < 1:
+            raise InputError(f"groups must be at least 1, not {self.groups}")
+        if len(self.codes) % self.groups:
+            raise InputError(f"{len(self.codes)} channels must divide in {self.groups} groups")
+        if not self.codebook.is_weight:
+            raise InputError(
+                f"weight levels must fit signed 8 bits, not {self.codebook.levels[[0, -1]]}"
+            )
+        if self.codes.max() >= len(self.codebook):
+            raise InputError(f"weight codes must be below {len(self.codebook)}")
+        if self.scale.shape != (len(self.codes),) or self.scale.dtype != np.float64:
+            raise InputError(
+                f"weight scale must be float64 of shape ({len(self.codes)},), not "
+                f"{self.scale.dtype} of shape {self.scale.shape}"
+            )
+
+    def shape(self, *inputs: Shape) -> Shape:
+        """Return the (h, w, n) of the result."""
+        ((height, width, channels),) = inputs
+        sizes = window_sizes(self, height, width)
+        expected = self.codes.shape[1] * self.groups
+        if expected != channels:
+            raise InputError(f"convolution expects {expected} input channels, not {channels}")
+        return *sizes, len(self.codes)
+
+    def accumulate(self, *levels: np.ndarray, bound: int | None = None) -> np.ndarray:
+        """Return one exact product of gathered patches and weights per group."""
+        (source,) = levels
+        if bound is None:
+            bound = self.gain * int(np.abs(source).max(initial=0))
+        oh, ow, _ = self.shape(source.shape[1:])
+        padded = pad_levels(source, self.padding)
+        if self.depthwise:
+            return self._convolve_depthwise(padded, bound, oh, ow)
+        return self._convolve(padded, bound, oh, ow)
+
+    def _convolve(self, padded: np.ndarray, bound: int, oh: int, ow: int) -> np.ndarray:
+        batch, (n, per_group, kh, kw) = len(padded), self.codes.shape
+        (sy, sx), (dy, dx) = self.stride, self.dilation
+        extent = (dy * (kh - 1) + 1, dx * (kw - 1) + 1)
+        windows = sliding_window_view(padded, extent, (1, 2))[:, ::sy, ::sx, :, ::dy, ::dx]
+        windows = windows.transpose(0, 1, 2, 4, 5, 3)  # b, oh, ow, kh, kw, c
+        outputs = []
+        for group, matrix in enumerate(self.matrices):
+            patches = windows[..., group * per_group : (group + 1) * per_group]
+            # A window's columns and channels lie side by side in memory: one copy of long runs.
+            rows = np.ascontiguousarray(patches).reshape(batch * oh * ow, kh * kw * per_group)
+            outputs.append(exact_matmul(rows, matrix, bound))
+        out = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=1)
+        return out.reshape(batch, oh, ow, n)
+
+    def _convolve_depthwise(self, padded: np.ndarray, bound: int, oh: int, ow: int) -> np.ndarray:
+        """Multiply and add, tap by tap; exact like ``exact_matmul``."""
+        multiplier = len(self.codes) // self.groups
+        dtype = exact_float(bound)
+        weights = self.levels[:, 0].astype(dtype)
+        out = np.zeros((len(padded), oh, ow, len(weights)), dtype)
+        for tap, (ys, xs) in enumerate(tap_slices(self, oh, ow)):
+            ky, kx = divmod(tap, self.kernel[1])
+            level = padded[:, ys, xs].astype(dtype, copy=False)
+            if multiplier > 1:
+                level = np.repeat(level, multiplier, axis=3)
+            out += level * weights[:, ky, kx]
+        return out.astype(np.int32 if bound < 2**31 else np.int64)
+
+    def bound(self, *codebooks: Codebook) -> int:
+        """Return the larger of the sums of all positive and of all negative products: no partial
+        sum lies beyond them."""
+        (book,) = codebooks
+        low, high = min(int(book.levels[0]), 0), max(int(book.levels[-1]), 0)
+        weights = self.levels.astype(np.int64)
+        positive = np.maximum(weights * high, weights * low).sum(axis=(1, 2, 3))
+        negative = np.minimum(weights * high, weights * low).sum(axis=(1, 2, 3))
+        return int(max(positive.max(), -negative.min()))
+
+    def macs(self, *inputs: Shape) -> int:
+        """Return the multiply-accumulates for one image."""
+        height, width, _ = self.shape(*inputs)
+        return height * width * self.codes.size
+
+    def words(self, *inputs: Shape) -> str:
+        """Return kind, kernel, stride, dilation and groups in words."""
+        ((height, width, _),) = inputs
+        if self.kernel == (height, width) and self.groups == 1 and not any(self.padding):
+            return "linear"
+        words = ["depthwise" if self.depthwise else "conv"]
+        if self.groups > 1 and not self.depthwise:
+            words.append(f"groups {self.groups}")
+        return " ".join([*words, "x".join(map(str, self.kernel)), *window_words(self)])
+
+    def fields(self) -> dict[str, Any]:
+        """Return the parameters as JSON data; ``shape`` is that of the codes."""
+        return {
+            "shape": list(self.codes.shape),
+            "codebook": self.codebook.fields(),
+            "stride": self.stride,
+            "padding": self.padding,
+            "dilation": self.dilation,
+            "groups": self.groups,
+        }
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return packed codes, levels and scale."""
+        return {
+            "weight.codes": pack_codes(self.codes, self.codebook.bits),
+            "weight.levels": self.codebook.levels,
+            "weight.scale": self.scale,
+        }
+
+    @classmethod
+    def build(cls, values: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> "Conv":
+        """Return the convolution of ``fields`` and ``arrays``."""
+        book = Codebook(arrays["weight.levels"], **values["codebook"])
+        codes = unpack_codes(arrays["weight.codes"], book.bits, tuple(values["shape"]))
+        window = {name: tuple(values[name]) for name in ("stride", "padding", "dilation")}
+        return cls(codes, book, arrays["weight.scale"], **window, groups=values["groups"])

@@ -1,0 +1,81 @@
+"""Stored tensors: maps of codes, or of 16-bit results, and the ranges of them that a layer reads.
+
+A map has the shape (h, w, c), channels innermost, as in the activation memory. A sequence of t
+tokens is the map (t, 1, c).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nupes.model.codebook import Codebook
+from nupes.model.errors import InputError
+
+__all__ = ["Coded", "Format", "Port", "Shape", "Tensor", "Wide"]
+
+Shape = tuple[int, int, int]
+"""Height, width and channels of a map."""
+
+
+@dataclass(frozen=True)
+class Coded:
+    """Codes, uint8: the value of a code is ``scale * codebook.levels[code]``."""
+
+    codebook: Codebook
+    scale: float
+
+
+@dataclass(frozen=True)
+class Wide:
+    """The results ``y`` of a layer as they are, int16: the value is ``scale * y``."""
+
+    scale: float
+
+
+Format = Coded | Wide
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A map (h, w, c) that a layer stores or emits, or that the host gives."""
+
+    name: str
+    shape: Shape
+    format: Format
+
+    @property
+    def codebook(self) -> Codebook:
+        """The codebook of a coded tensor; raise ``InputError`` for a wide one."""
+        if isinstance(self.format, Wide):
+            raise InputError(f"tensor {self.name!r} must be coded, not wide, to have a codebook")
+        return self.format.codebook
+
+    @property
+    def scale(self) -> float:
+        """The real value of a level, or of ``y``, that is 1."""
+        return self.format.scale
+
+    def levels(self, stored: np.ndarray) -> np.ndarray:
+        """Return the integers that stored codes or results stand for, int16 of the same shape."""
+        return stored if isinstance(self.format, Wide) else self.codebook.levels[stored]
+
+
+@dataclass(frozen=True)
+class Port:
+    """What a layer reads of a tensor: ``channels`` channels from ``first`` on, or all of them."""
+
+    tensor: str
+    first: int = 0
+    channels: int | None = None
+
+    def shape(self, whole: Shape) -> Shape:
+        """Return the (h, w, c) that is read of a tensor of shape ``whole``."""
+        height, width, channels = whole
+        return height, width, channels - self.first if self.channels is None else self.channels
+
+    def select(self, stored: np.ndarray) -> np.ndarray:
+        """Return what is read of a stored map (..., c)."""
+        if self.first == 0 and self.channels is None:
+            return stored
+        stop = None if self.channels is None else self.first + self.channels
+        return stored[..., self.first : stop]

@@ -1,0 +1,256 @@
+"""What must hold of an integer network: every range and reference of the contract, checked once."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nupes.model.arithmetic import ACC_BITS, BIAS_BITS, MULT_MAX, SHIFT_RANGE, Y_RANGE
+from nupes.model.errors import CapacityError, InputError
+from nupes.model.layer import Encoder, Layer, Post, Residual
+from nupes.model.tensor import Coded, Port, Shape, Tensor, Wide
+
+if TYPE_CHECKING:
+    from nupes.model.network import Input, IntegerNetwork
+
+__all__ = ["validate"]
+
+
+def validate(network: "IntegerNetwork") -> dict[str, int]:
+    """Check a network; return the largest magnitude of each layer's accumulator by name.
+
+    Raise ``InputError`` with the layer and the field, ``CapacityError`` for an accumulator that
+    could overflow.
+    """
+    if len(network.inputs) == 0:
+        raise InputError("network must have at least one input")
+    if len(network.layers) == 0:
+        raise InputError("network must have at least one layer")
+    if len(network.outputs) == 0:
+        raise InputError("network must have at least one output")
+    tensors: dict[str, Tensor] = {}
+    for item in network.inputs:
+        validate_input(item)
+        add_tensor(item.tensor, tensors, f"input {item.tensor.name!r}")
+    for item in network.state:
+        add_tensor(item.tensor, tensors, f"state {item.tensor.name!r}")
+    bounds: dict[str, int] = {}
+    names: set[str] = set()
+    for layer in network.layers:
+        where = f"layer {layer.name!r}"
+        if layer.name in names:
+            raise InputError(f"{where}: layer name must be unique")
+        names.add(layer.name)
+        bound = validate_layer(layer, tensors, where)
+        if bound is not None:
+            bounds[layer.name] = bound
+        add_tensor(layer.output, tensors, where)
+    validate_ends(network, tensors)
+    return bounds
+
+
+def add_tensor(tensor: Tensor, tensors: dict[str, Tensor], where: str) -> None:
+    """Check a tensor and register it."""
+    if tensor.name in tensors:
+        raise InputError(f"{where}: tensor name {tensor.name!r} must be unique")
+    if len(tensor.shape) != 3 or not all(is_integer(size) and size > 0 for size in tensor.shape):
+        raise InputError(
+            f"{where}: shape of tensor {tensor.name!r} must be three positive sizes, not "
+            f"{tensor.shape}"
+        )
+    validate_scale(tensor.scale, f"{where}: scale of tensor {tensor.name!r}")
+    tensors[tensor.name] = tensor
+
+
+def validate_scale(scale: Any, label: str) -> None:
+    """Refuse a scale that is no positive number."""
+    number = isinstance(scale, int | float | np.floating) and not isinstance(scale, bool)
+    if not number or not 0 < scale < np.inf:
+        raise InputError(f"{label} must be a positive number, not {scale!r}")
+
+
+def is_integer(value: Any) -> bool:
+    """Return whether a value is a whole number by its type."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def validate_input(item: "Input") -> None:
+    """Check an input's thresholds."""
+    where = f"input {item.tensor.name!r}"
+    if not isinstance(item.tensor.format, Coded):
+        raise InputError(f"{where} must be coded, not wide")
+    thresholds = item.encoder.thresholds
+    expected = (item.tensor.shape[2], len(item.tensor.codebook) - 1)
+    if thresholds.shape != expected:
+        raise InputError(f"input thresholds must have shape {expected}, not {thresholds.shape}")
+    if thresholds.dtype != np.float64:
+        raise InputError(f"input thresholds must be float64, not {thresholds.dtype}")
+    if np.isnan(thresholds).any() or np.any(np.diff(thresholds, axis=1) < 0):
+        raise InputError("input thresholds must be non-decreasing numbers")
+
+
+def validate_layer(layer: Layer, tensors: Mapping[str, Tensor], where: str) -> int | None:
+    """Check one layer against the tensors that come before it; return its accumulator's bound,
+    ``None`` where it copies codes."""
+    for port in layer.reads:
+        validate_port(port, tensors, where)
+    op, count = layer.op, len(layer.inputs)
+    most = count if op.most_inputs is None else op.most_inputs
+    if not op.least_inputs <= count <= most:
+        raise InputError(f"{where}: {op.kind} must not read {count} tensors")
+    sources = [tensors[port.tensor] for port in layer.inputs]
+    for source in sources:
+        if isinstance(source.format, Wide):
+            raise InputError(f"{where}: {op.kind} must read coded tensors, {source.name!r} is wide")
+    try:
+        op.check()
+        shape = op.shape(*(port.shape(tensors[port.tensor].shape) for port in layer.inputs))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    if layer.output.shape != shape:
+        raise InputError(
+            f"{where} gives shape {shape}, but its output tensor has {layer.output.shape}"
+        )
+    if op.copies:
+        validate_copy(layer, sources, where)
+        return None
+    if layer.post is None:
+        raise InputError(f"{where} must have a requantization")
+    validate_post(layer.post, layer.output, shape, where)
+    bound = op.bound(*(source.codebook for source in sources))
+    if bound >= 2 ** (ACC_BITS - 1):
+        raise CapacityError(
+            f"{where}: accumulator could reach {bound}, beyond {ACC_BITS} bits; "
+            "use fewer bits or split it"
+        )
+    if layer.post.residual is not None:
+        validate_residual(layer.post.residual, tensors, shape, where)
+    return bound
+
+
+def validate_port(port: Port, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Check that a port lies in a tensor that comes before."""
+    if port.tensor not in tensors:
+        raise InputError(f"{where} reads tensor {port.tensor!r}, which no earlier layer stores")
+    channels = tensors[port.tensor].shape[2]
+    last = channels if port.channels is None else port.first + port.channels
+    numbers = is_integer(port.first) and (port.channels is None or is_integer(port.channels))
+    if not numbers or not 0 <= port.first < last <= channels:
+        raise InputError(
+            f"{where}: channels read of tensor {port.tensor!r} must lie in its {channels}, not "
+            f"{port.first}..{last}"
+        )
+
+
+def validate_copy(layer: Layer, sources: list[Tensor], where: str) -> None:
+    """Check that codes are copied between tensors of one codebook and scale."""
+    if layer.post is not None or isinstance(layer.output.format, Wide):
+        raise InputError(f"{where}: a {layer.op.kind} must copy codes, without requantization")
+    for source in sources:
+        same = source.codebook == layer.output.codebook and source.scale == layer.output.scale
+        if not same:
+            raise InputError(
+                f"{where}: a {layer.op.kind} copies codes, so tensor {source.name!r} and its "
+                "output must have one codebook and one scale"
+            )
+
+
+def validate_residual(
+    residual: Residual, tensors: Mapping[str, Tensor], shape: Shape, where: str
+) -> None:
+    """Check the skip tensor's shape and its integers."""
+    skip = residual.port.shape(tensors[residual.port.tensor].shape)
+    if skip != shape:
+        raise InputError(
+            f"{where}: skip tensor {residual.port.tensor!r} must have shape {shape}, not {skip}"
+        )
+    for label, value, low, high in (
+        ("mult", residual.mult, 0, MULT_MAX),
+        ("shift", residual.shift, *SHIFT_RANGE),
+    ):
+        if not is_integer(value) or not low <= value <= high:
+            raise InputError(
+                f"{where}: residual {label} must be an integer in {low}..{high}, not {value}"
+            )
+
+
+def validate_post(post: Post, output: Tensor, shape: Shape, where: str) -> None:
+    """Check the integer ranges of a layer's requantization and encoder."""
+    limit = 2 ** (BIAS_BITS - 1)
+    for label, values, low, high in (
+        ("mult", post.requantize.mult, 0, MULT_MAX),
+        ("shift", post.requantize.shift, *SHIFT_RANGE),
+        ("bias", post.requantize.bias, -limit, limit - 1),
+    ):
+        if values.shape != (shape[2],):
+            raise InputError(f"{where}: {label} must have shape ({shape[2]},), not {values.shape}")
+        validate_integers(values, f"{where}: {label}")
+        if values.min() < low or values.max() > high:
+            raise InputError(
+                f"{where}: {label} must lie in {low}..{high}, not {values.min()}..{values.max()}"
+            )
+    if (post.encoder is None) != isinstance(output.format, Wide):
+        raise InputError(f"{where}: its output must be wide exactly if it has no encoder")
+    if post.encoder is not None:
+        validate_encoder(post.encoder, output, where)
+
+
+def validate_encoder(encoder: Encoder, output: Tensor, where: str) -> None:
+    """Check the thresholds and codes of an encoder."""
+    thresholds, codes = encoder.thresholds, encoder.codes
+    most = 2 ** (output.codebook.bits + 1) - 1
+    validate_integers(thresholds, f"{where}: encoder thresholds")
+    validate_integers(codes, f"{where}: encoder codes")
+    if len(codes) != len(thresholds) + 1 or len(thresholds) > most:
+        raise InputError(f"{where}: encoder must have at most {most} thresholds and one code more")
+    if np.any(np.diff(thresholds.astype(np.int64)) < 0):
+        raise InputError(f"{where}: encoder thresholds must be non-decreasing")
+    low, high = Y_RANGE
+    if len(thresholds) and not (low <= thresholds[0] and thresholds[-1] <= high):
+        raise InputError(
+            f"{where}: encoder thresholds must lie in {low}..{high}, "
+            f"not {thresholds[0]}..{thresholds[-1]}"
+        )
+    if codes.min() < 0:
+        raise InputError(f"{where}: encoder codes must be at least 0, not {codes.min()}")
+    if codes.max() >= len(output.codebook):
+        raise InputError(f"{where}: encoder codes must be below {len(output.codebook)}")
+
+
+def validate_integers(values: np.ndarray, label: str) -> None:
+    """Refuse an array that is no vector of integers."""
+    if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
+        raise InputError(
+            f"{label} must be a vector of integers, not {values.ndim}-d {values.dtype}"
+        )
+
+
+def validate_ends(network: "IntegerNetwork", tensors: Mapping[str, Tensor]) -> None:
+    """Check what leaves a network: its outputs, and the state for the next run."""
+    for output in network.outputs:
+        where = f"output {output.tensor!r}"
+        if output.tensor not in tensors or not isinstance(tensors[output.tensor].format, Wide):
+            raise InputError(f"{where} must be a wide tensor that a layer stores")
+        shape = tensors[output.tensor].shape
+        sizes = all(is_integer(size) and size > 0 for size in output.shape)
+        if not sizes or int(np.prod(output.shape)) != int(np.prod(shape)):
+            raise InputError(f"{where}: shape {output.shape} must hold the {shape} of its tensor")
+    if len({output.tensor for output in network.outputs}) < len(network.outputs):
+        raise InputError("outputs must be different tensors")
+    for state in network.state:
+        where = f"state {state.tensor.name!r}"
+        written = tensors.get(state.written)
+        if written is None or (written.shape, written.format) != (
+            state.tensor.shape,
+            state.tensor.format,
+        ):
+            raise InputError(
+                f"{where}: tensor {state.written!r} that it is written as must exist and have its "
+                "shape, codebook and scale"
+            )
+        last = len(state.tensor.codebook) - 1
+        codes = state.initial
+        if codes.shape != state.tensor.shape or codes.dtype != np.uint8 or codes.max() > last:
+            raise InputError(
+                f"{where}: initial codes must be uint8 of shape {state.tensor.shape} in 0..{last}"
+            )
