@@ -2,6 +2,7 @@
 shrink.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,11 +13,12 @@ from nupes.arch.config import ArrayConfig
 from nupes.model.codebook import Codebook, Family, make_codebook, table_codebook
 from nupes.model.layer import Encoder, Layer, Requantize, Residual
 from nupes.model.network import IntegerNetwork
-from nupes.model.operators import AveragePool, Conv, MaxPool, Operator, Select
+from nupes.model.operators import AveragePool, Concat, Conv, MaxPool, Operator, Product, Select
 from nupes.model.tensor import Port, Tensor
 from tests.assemble import assemble, coded, layer_of, wide
 
 __all__ = [
+    "JOINS",
     "activation_codebooks",
     "arrays",
     "held_codebooks",
@@ -26,6 +28,9 @@ __all__ = [
     "networks_for",
     "weight_codebooks",
 ]
+
+JOINS = ("concat", "product")
+"""Kinds of operators that read several tensors."""
 
 
 def many(examples: int) -> settings:
@@ -101,6 +106,7 @@ class Builder:
     rng: np.random.Generator
     weight_books: st.SearchStrategy[Codebook]
     activation_books: st.SearchStrategy[Codebook]
+    joins: Collection[str]
     tensors: list[Tensor] = field(default_factory=list)
     layers: list[Layer] = field(default_factory=list)
 
@@ -158,13 +164,12 @@ class Builder:
         stride = self.draw(st.integers(1, 2))
         return Select(self.draw(st.integers(1, channels + 4)), offset, (stride, stride))
 
-    def requantize(self, op: Operator, source: Tensor) -> Requantize:
+    def requantize(self, op: Operator, sources: list[Tensor]) -> Requantize:
         """Return a requantization that uses, and now and then exceeds, the range of ``y``; dead
         channels too.
         """
-        assert not isinstance(op, MaxPool)
-        levels = source.codebook.levels[self.codes((2, *source.shape), source.codebook)]
-        acc = op.accumulate(levels)
+        levels = [t.codebook.levels[self.codes((2, *t.shape), t.codebook)] for t in sources]
+        acc = op.accumulate(*levels)
         n = acc.shape[3]
         spread = max(float(np.abs(acc).max()), 1.0)
         gain = 2.0 ** self.draw(st.sampled_from([-1.0, 0.0, 2.0, 6.0])) * 20000 / spread
@@ -186,47 +191,79 @@ class Builder:
             codes = np.sort(codes)
         return Encoder(thresholds, codes)
 
+    def recent(self) -> Tensor:
+        """Draw one of the last three tensors."""
+        count = len(self.tensors)
+        return self.tensors[self.draw(st.integers(max(0, count - 3), count - 1))]
+
+    def parts(self, source: Tensor) -> list[Tensor]:
+        """Draw tensors that can be concatenated with one, itself at some place."""
+        able = [
+            t for t in self.tensors if (t.shape[:2], t.format) == (source.shape[:2], source.format)
+        ]
+        found = [self.draw(st.sampled_from(able)) for _ in range(self.draw(st.integers(1, 2)))]
+        found.insert(self.draw(st.integers(0, len(found))), source)
+        return found
+
+    def factors(self, source: Tensor) -> list[Tensor]:
+        """Draw the two factors of a product: a tensor, and one that serves it."""
+        able = [
+            t
+            for t in self.tensors
+            if all(size in (1, full) for size, full in zip(t.shape, source.shape, strict=True))
+        ]
+        return [self.draw(st.sampled_from(able)), source]
+
+    def operator(self, last: bool) -> tuple[Operator, list[Tensor]]:
+        """Draw an operator and what it reads."""
+        source = self.recent()
+        kinds = ["conv", "conv", "select", "average"] + ([] if last else ["max"])
+        kinds += ["product"] * ("product" in self.joins)
+        kinds += ["concat"] * ("concat" in self.joins and not last)
+        kind = self.draw(st.sampled_from(kinds))
+        if kind == "conv":
+            return self.conv(source), [source]
+        if kind == "select":
+            return self.select(source), [source]
+        if kind == "product":
+            return Product(), self.factors(source)
+        if kind == "concat":
+            return Concat(), self.parts(source)
+        return self.window(source, AveragePool if kind == "average" else MaxPool), [source]
+
     def layer(self, last: bool) -> None:
         """Add one layer."""
         index = len(self.layers)
-        source = self.tensors[
-            self.draw(st.integers(max(0, len(self.tensors) - 3), len(self.tensors) - 1))
-        ]
-        kinds = ["conv", "conv", "select", "average"] + ([] if last else ["max"])
-        kind = self.draw(st.sampled_from(kinds))
-        op: Operator
-        if kind == "conv":
-            op = self.conv(source)
-        elif kind == "select":
-            op = self.select(source)
-        else:
-            op = self.window(source, AveragePool if kind == "average" else MaxPool)
-        shape = op.shape(source.shape)
-        name = f"layer{index}"
-        if isinstance(op, MaxPool):
-            output = coded(f"t{index}", shape, source.codebook)
-            self.layers.append(layer_of(name, op, source.name, output))
+        op, sources = self.operator(last)
+        shape = op.shape(*(source.shape for source in sources))
+        name, names = f"layer{index}", [source.name for source in sources]
+        if op.copies:
+            output = coded(f"t{index}", shape, sources[0].codebook)
+            self.layers.append(layer_of(name, op, names, output))
             self.tensors.append(output)
             return
         residual = None
         skips = [tensor for tensor in self.tensors if tensor.shape == shape]
-        if skips and self.draw(st.booleans()):
+        # A product reads its second factor where a residual is read.
+        if skips and not isinstance(op, Product) and self.draw(st.booleans()):
             skip = Port(self.draw(st.sampled_from(skips)).name)
-            residual = Residual(
-                skip, self.draw(st.integers(0, 65535)), self.draw(st.integers(1, 31))
-            )
+            mult, shift = self.draw(st.integers(0, 65535)), self.draw(st.integers(1, 31))
+            residual = Residual(skip, mult, shift)
         output, encoder = wide(f"t{index}", shape), None
         if not last:
             book = self.draw(self.activation_books)
+            if self.joins and self.draw(st.booleans()):
+                book = self.tensors[-1].codebook  # so that it can be concatenated
             output, encoder = coded(f"t{index}", shape, book), self.encoder(book)
             self.tensors.append(output)
-        tail = self.requantize(op, source)
-        self.layers.append(layer_of(name, op, source.name, output, tail, residual, encoder))
+        tail = self.requantize(op, sources)
+        self.layers.append(layer_of(name, op, names, output, tail, residual, encoder))
 
 
 def networks_for(config: ArrayConfig, most_layers: int = 4) -> st.SearchStrategy[IntegerNetwork]:
     """Draw a network whose codebooks an array's cells hold."""
-    return networks(most_layers, held_codebooks(config, True), held_codebooks(config, False))
+    books = held_codebooks(config, True), held_codebooks(config, False)
+    return networks(most_layers, *books, joins=())
 
 
 @st.composite
@@ -235,13 +272,16 @@ def networks(
     most_layers: int = 4,
     weight_books: st.SearchStrategy[Codebook] | None = None,
     activation_books: st.SearchStrategy[Codebook] | None = None,
+    joins: Collection[str] = (),
 ) -> IntegerNetwork:
-    """Draw a network of up to ``most_layers`` layers, with any codebooks or the given ones."""
+    """Draw a network of up to ``most_layers`` layers, with any codebooks or the given ones, and
+    operators of several inputs of the kinds in ``joins``."""
     builder = Builder(
         draw,
         np.random.default_rng(draw(st.integers(0, 2**32 - 1))),
         weight_codebooks() if weight_books is None else weight_books,
         activation_codebooks() if activation_books is None else activation_books,
+        joins,
     )
     book = draw(builder.activation_books)
     shape = (draw(st.integers(1, 7)), draw(st.integers(1, 7)), draw(st.integers(1, 9)))

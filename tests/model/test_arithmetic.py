@@ -14,7 +14,7 @@ from nupes.model.arithmetic import (
     saturate,
 )
 from nupes.model.errors import CapacityError
-from tests.model import reference
+from tests.model.reference import arithmetic as reference
 
 INT16 = st.integers(-(2**15), 2**15 - 1)
 INT32 = st.integers(-(2**31), 2**31 - 1)

@@ -16,13 +16,13 @@ from nupes.model.network import Input, InputEncoder, IntegerNetwork, Output
 from nupes.model.operators import Conv, MaxPool, Select, conv
 from nupes.model.tensor import Port
 from tests.assemble import assemble, coded, layer_of, wide
-from tests.model import reference
+from tests.model.reference import network as reference
 from tests.model.tiny import broken, requantize, tiny_network
-from tests.networks import images_of, networks
+from tests.networks import JOINS, images_of, networks
 
 
 @settings(max_examples=60)
-@given(networks())
+@given(networks(joins=JOINS))
 def test_random_networks_equal_the_reference(network: IntegerNetwork) -> None:
     codes = network.encode(images_of(network, 2))
     got = network.run(codes)

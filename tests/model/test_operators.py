@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from nupes.model.codebook import table_codebook
 from nupes.model.errors import InputError
-from nupes.model.operators import AveragePool, Conv, MaxPool, Padding, Select
-from tests.model import reference
+from nupes.model.operators import AveragePool, Concat, Conv, MaxPool, Padding, Product, Select
+from tests.model.reference import result_of
 
 SEED = st.integers(0, 2**32 - 1)
 PAIR = st.tuples(st.integers(1, 3), st.integers(1, 3))
@@ -30,7 +30,7 @@ def maps(draw: st.DrawFn, kernel: tuple[int, int], dilation: tuple[int, int], pa
 
 def check(op: Conv | AveragePool | Select, levels: np.ndarray) -> None:
     """Compare an operator with its reference, from integers and from floats."""
-    want = [reference.accumulate(op, image) for image in levels.tolist()]
+    want = [result_of(op, image) for image in levels.tolist()]
     assert op.accumulate(levels).tolist() == want
     assert op.accumulate(levels.astype(np.float32)).tolist() == want
     assert op.shape(levels.shape[1:]) == np.shape(want)[1:]
@@ -75,7 +75,7 @@ def test_max_pool(kernel, stride, dilation, data: st.DataObject) -> None:
     op = MaxPool(kernel, stride, padding, dilation)
     codes = data.draw(maps(kernel, dilation, padding)) & 255
     try:
-        want = [reference.max_pool(op, image) for image in codes.tolist()]
+        want = [result_of(op, image) for image in codes.tolist()]
     except ValueError:
         with pytest.raises(InputError, match="every max-pool window must hold a real tap"):
             op.shape(codes.shape[1:])
@@ -83,6 +83,50 @@ def test_max_pool(kernel, stride, dilation, data: st.DataObject) -> None:
     got = op.copy(codes.astype(np.uint8))
     assert got.dtype == np.uint8
     assert got.tolist() == want
+
+
+@given(
+    st.tuples(*[st.integers(1, 4)] * 2), st.lists(st.integers(1, 4), min_size=2, max_size=4), SEED
+)
+def test_concat(size: tuple[int, int], channels: list[int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    parts = [rng.integers(0, 256, (2, *size, c)).astype(np.uint8) for c in channels]
+    got = Concat().copy(*parts)
+    assert got.dtype == np.uint8
+    assert got.tolist() == [
+        result_of(Concat(), *maps) for maps in zip(*(p.tolist() for p in parts), strict=True)
+    ]
+    assert Concat().shape(*(part.shape[1:] for part in parts)) == got.shape[1:]
+
+
+@given(st.tuples(*[st.integers(1, 4)] * 3), st.tuples(*[st.booleans()] * 3), SEED)
+def test_product(shape: tuple[int, int, int], served: tuple[bool, ...], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    size = tuple(1 if one else full for one, full in zip(served, shape, strict=True))
+    factor, whole = rng.integers(-256, 256, (2, *size)), rng.integers(-256, 256, (2, *shape))
+    want = [
+        result_of(Product(), *maps) for maps in zip(factor.tolist(), whole.tolist(), strict=True)
+    ]
+    assert Product().accumulate(factor, whole).tolist() == want
+    floats = (part.astype(np.float32) for part in (factor, whole))
+    assert Product().accumulate(*floats).tolist() == want
+    assert Product().shape(size, shape) == shape
+    book = table_codebook([-256, 255], 1)
+    assert Product().bound(book, book) == 65536
+
+
+def test_inputs_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(InputError) as error:
+        Concat().shape((4, 4, 1), (4, 3, 1))
+    assert str(error.value) == (
+        "concatenated maps must have one height and width, not ((4, 4, 1), (4, 3, 1))"
+    )
+    with pytest.raises(InputError) as error:
+        Product().shape((4, 4, 2), (4, 4, 3))
+    assert str(error.value) == (
+        "the first factor of a product must have each size of the second one, (4, 4, 3), or 1, "
+        "not (4, 4, 2)"
+    )
 
 
 def test_max_pool_skips_padding_where_every_code_is_0() -> None:

@@ -1,0 +1,28 @@
+"""The contract once more, in Python integers and plain loops: slow, and independent of NumPy's.
+
+Each operator has a module of its own, found by its kind; it takes the levels of its inputs, or
+their codes if it copies.
+"""
+
+from collections.abc import Callable
+
+from nupes.model.operators import Operator
+from tests.model.reference import average_pool, concat, conv, max_pool, product, select
+from tests.model.reference.windows import Map
+
+__all__ = ["OPERATORS", "result_of"]
+
+OPERATORS: dict[str, Callable[..., Map]] = {
+    "average_pool": average_pool.sums,
+    "concat": concat.codes,
+    "conv": conv.sums,
+    "max_pool": max_pool.codes,
+    "product": product.products,
+    "select": select.levels,
+}
+"""What each kind of operator computes."""
+
+
+def result_of(op: Operator, *inputs: Map) -> Map:
+    """Return the accumulators of one image, or its codes where the operator copies."""
+    return OPERATORS[op.kind](op, *inputs)

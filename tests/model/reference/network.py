@@ -1,0 +1,69 @@
+"""Whole networks, layer by layer."""
+
+from itertools import product
+from typing import Any
+
+from nupes.model.layer import Layer, Post
+from nupes.model.network import IntegerNetwork
+from nupes.model.tensor import Port, Tensor, Wide
+from tests.model.reference import result_of
+from tests.model.reference.arithmetic import encode, requantize, residual_term
+from tests.model.reference.windows import Map
+
+__all__ = ["run"]
+
+
+def run(network: IntegerNetwork, codes: Any) -> list[int]:
+    """Return the flat ``y`` (channel, row, column) of one image's input codes (h, w, c)."""
+    stored: dict[str, Map] = {network.the_input.tensor.name: codes.tolist()}
+    for layer in network.layers:
+        stored[layer.output.name] = run_layer(layer, stored, network.tensors)
+    result = stored[network.the_output.tensor]
+    height, width, channels = len(result), len(result[0]), len(result[0][0])
+    return [result[y][x][c] for c, y, x in product(range(channels), range(height), range(width))]
+
+
+def read(port: Port, stored: dict[str, Map]) -> Map:
+    """Return the codes of the channels that a port reads."""
+    last = None if port.channels is None else port.first + port.channels
+    return [[pixel[port.first : last] for pixel in row] for row in stored[port.tensor]]
+
+
+def levels(port: Port, stored: dict[str, Map], tensors: dict[str, Tensor]) -> Map:
+    """Return the levels that a port reads; those of a wide tensor are its results."""
+    codes, tensor = read(port, stored), tensors[port.tensor]
+    if isinstance(tensor.format, Wide):
+        return codes
+    table = tensor.codebook.levels.tolist()
+    return [[[table[code] for code in pixel] for pixel in row] for row in codes]
+
+
+def run_layer(layer: Layer, stored: dict[str, Map], tensors: dict[str, Tensor]) -> Map:
+    """Return the codes that a layer stores, or ``y``."""
+    if layer.post is None:
+        return result_of(layer.op, *(read(port, stored) for port in layer.inputs))
+    sums = result_of(layer.op, *(levels(port, stored, tensors) for port in layer.inputs))
+    skip = None
+    if layer.post.residual is not None:
+        skip = levels(layer.post.residual.port, stored, tensors)
+    return [
+        [
+            [
+                finish(layer.post, acc, n, None if skip is None else skip[y][x][n])
+                for n, acc in enumerate(pixel)
+            ]
+            for x, pixel in enumerate(row)
+        ]
+        for y, row in enumerate(sums)
+    ]
+
+
+def finish(post: Post, acc: int, n: int, skip: int | None) -> int:
+    """Return the code, or ``y``, of one accumulator of channel ``n``."""
+    tail, term = post.requantize, 0
+    if skip is not None and post.residual is not None:
+        term = residual_term(skip, post.residual.mult, post.residual.shift)
+    y = requantize(acc, int(tail.mult[n]), int(tail.bias[n]), int(tail.shift[n]), term)
+    if post.encoder is None:
+        return y
+    return encode(y, post.encoder.thresholds.tolist(), post.encoder.codes.tolist())
