@@ -6,9 +6,9 @@ Every cell is the *integer* network: top-1 on all test samples, the difference i
 predictions from the float network with its paired standard error, the number of predictions that
 differ, the squared error of the outputs (which has less noise than counts of predictions), and the
 time that quantization took. Cells are kept in ``accuracy.json`` (``--ablation``: ``ablation.json``)
-as soon as they are done, and an interrupted run goes on where it stopped; ``accuracy.md`` is the
-table. The networks are kept beside them. Cells do not know which code measured them: after a change
-of the quantizer, use ``--again`` or another ``--output``.
+as soon as they are done, and an interrupted run goes on where it stopped; ``accuracy.md``
+has a table for each quantity. The networks are kept beside them. Cells do not know which code
+measured them: after a change of the quantizer, use ``--again`` or another ``--output``.
 """
 
 import argparse
@@ -65,17 +65,17 @@ ABLATION: dict[str, Recipe] = {
     "round to nearest, uniform": PLAIN,
     "+ power, exponents by weight error": replace(PLAIN, family="power"),
     "+ weights by output error": replace(PLAIN, family="power", metric="output"),
-    "+ errors by what outputs make of them": replace(
+    "+ errors weighted by sensitivity": replace(
         PLAIN, family="power", metric="output", output_cost=True
     ),
     "+ bias correction": replace(POWER, steps=(), finish=(), compensate=False),
     "+ gptq": replace(POWER, steps=("gptq", "refit"), finish=(), compensate=False),
     "+ coordinate descent": replace(POWER, finish=(), compensate=False),
     "+ other scales": replace(POWER, finish=("rescale",), compensate=False),
-    "+ several beginnings": replace(POWER, compensate=False),
+    "+ beam search": replace(POWER, compensate=False),
     "+ compensation": POWER,
     "+ equalization": replace(SEARCH, tables=False),
-    "+ activations of any levels": SEARCH,
+    "+ a table of levels for each tensor": SEARCH,
     "+ learned codes": replace(SEARCH, phases=(replace(SOFT, exponents=0, activations=False),)),
     "+ learned exponents": replace(SEARCH, phases=(replace(SOFT, activations=False),)),
     "+ learned activations": replace(SEARCH, phases=(SOFT,)),
@@ -180,32 +180,45 @@ def possible(method: str, column: str) -> bool:
     return method != PEER or not SCHEMES[column][1]
 
 
-def table(cells: list[Cell], network: str, floating: float, methods: list[str]) -> str:
-    """Return the Markdown table of one network."""
+def error_of(cell: Cell) -> str:
+    """Return the squared error of the outputs, two digits of it."""
+    return f"{cell.noise:.2g}" if cell.noise < 100 else f"{cell.noise:.0f}"
+
+
+def loss_of(cell: Cell) -> str:
+    """Return the points lost and their standard error."""
+    return f"{cell.lost:.1f} ± {cell.error:.1f}"
+
+
+QUANTITIES: dict[str, Callable[[Cell], str]] = {
+    "Squared error of the outputs, per cent of their variance": error_of,
+    "Points of top-1 lost, and their paired standard error": loss_of,
+}
+"""What the tables show, a table for each; the rest is in the JSON."""
+
+
+def table(cells: list[Cell], network: str, methods: list[str], shown: Callable) -> str:
+    """Return the Markdown table of one quantity of one network."""
     chosen = {(cell.method, cell.scheme): cell for cell in cells if cell.network == network}
     columns = [name for name in SCHEMES if any((m, name) in chosen for m in methods)]
-    lines = [
-        (
-            f"**{network}**, float {floating:.2f} %: top-1; points lost and their paired standard "
-            "error; predictions changed, error of the outputs; seconds"
-        ),
-        "",
-        f"| method | {' | '.join(columns)} |",
-        "| --- |" + " --- |" * len(columns),
-    ]
+    lines = [f"| method | {' | '.join(columns)} |", "| --- |" + " ---: |" * len(columns)]
     for method in methods:
-        row = []
-        for column in columns:
-            cell = chosen.get((method, column))
-            row.append(
-                f"{cell.accuracy:.1f}<br>{cell.lost:+.1f} ± {cell.error:.1f}<br>"
-                f"{cell.changed}; {cell.noise:.2g} %<br>{cell.seconds:.0f} s"
-                if cell
-                else "-"
-            )
-        if any(entry != "-" for entry in row):
-            lines.append(f"| {method} | {' | '.join(row)} |")
+        found = [chosen.get((method, column)) for column in columns]
+        if any(found):
+            row = " | ".join("" if cell is None else shown(cell) for cell in found)
+            lines.append(f"| {method} | {row} |")
     return "\n".join(lines)
+
+
+def tables(cells: list[Cell], floating: dict[str, float], methods: list[str]) -> str:
+    """Return the tables of every quantity and network."""
+    parts = []
+    for title, shown in QUANTITIES.items():
+        parts.append(f"### {title}")
+        for network, accuracy in floating.items():
+            parts.append(f"**{network}**, float {accuracy:.2f} %")
+            parts.append(table(cells, network, methods, shown))
+    return "\n\n".join(parts)
 
 
 def main() -> None:
@@ -253,7 +266,7 @@ def main() -> None:
                         report = {"float": floating, "cells": [asdict(cell) for cell in cells]}
                         save(path, json.dumps(report, indent=1))
                     bar.advance(task)
-    text = "\n\n".join(table(cells, key, floating[key], methods) for key in networks)
+    text = tables(cells, {key: floating[key] for key in networks}, methods)
     save(arguments.output / f"{name}.md", text + "\n")
     print(text)
 

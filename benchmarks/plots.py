@@ -41,6 +41,7 @@ STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "font.size": 9,
     "svg.fonttype": "none",
+    "svg.hashsalt": "nupes",
 }
 
 
@@ -135,7 +136,7 @@ def weights_of(source: Pretrained) -> dict[str, np.ndarray]:
 
 
 def main() -> None:
-    """Write the pictures as PNG."""
+    """Write the pictures, as PNG or SVG."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.plots")
     parser.add_argument("report", type=Path, help="accuracy.json of benchmarks.accuracy")
     parser.add_argument("--network", choices=NETWORKS, help="a network for exponents and levels")
@@ -143,6 +144,7 @@ def main() -> None:
     parser.add_argument("--scheme", default="W4A4")
     parser.add_argument("--method", default="nupes", choices=METHODS)
     parser.add_argument("-o", "--output", type=Path, default=Path("out/accuracy"))
+    parser.add_argument("--svg", action="store_true", help="vectors instead of pixels")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     report = json.loads(arguments.report.read_text())
@@ -161,8 +163,9 @@ def main() -> None:
             )
             figures["levels"] = plot_levels(weights_of(source), qnet)
         for name, figure in figures.items():
-            path = arguments.output / f"{name}.png"
-            figure.savefig(path, dpi=150)
+            path = arguments.output / f"{name}.{'svg' if arguments.svg else 'png'}"
+            # Equal numbers give equal files: no date inside.
+            figure.savefig(path, dpi=150, metadata={"Date": None} if arguments.svg else None)
             print(path)
 
 
