@@ -75,9 +75,11 @@ class Program:
         masks: Sequence[int] | None = None,
         **fields: int,
     ) -> None:
-        """Append a TILE; ``rows`` are weight codes, ``masks`` a word of bits for each of them."""
+        """Append a TILE (or MULTIPLY, an ``opcode`` among the fields); ``rows`` are weight codes,
+        ``masks`` a word of bits for each of them."""
         fields = {"first": 1, "last": 1, "masked": int(masks is not None)} | fields
-        self.instruction(Opcode.TILE, {"rows": len(rows), **fields})
+        opcode = Opcode(fields.pop("opcode", Opcode.TILE))
+        self.instruction(opcode, {"rows": len(rows), **fields})
         for index, row in enumerate(rows):
             self.words += [masks[index]] if masks is not None else []
             self.words.append(self.codes(row))
