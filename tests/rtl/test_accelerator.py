@@ -136,6 +136,8 @@ def test_watchdog() -> None:
     (silent,) = run(config, [good], Stalls(response=1))
     # The last progress would be in the cycle of start.
     assert (silent.status, silent.cycles) == (Status.TIMEOUT, 257)
+    (cut,) = run(config, [good[:-1]])  # ``length`` ends before END does
+    assert cut.status == Status.TIMEOUT
     (deaf,) = run(config, [good], Stalls(result=1))
     assert deaf.status == Status.TIMEOUT
 
