@@ -49,6 +49,8 @@ class ArrayConfig:
     """Magnitudes of the weight levels of product cells, besides 0, rising."""
     activation_magnitudes: tuple[int, ...] = ()
     """Magnitudes of the activation levels of product cells, besides 0, rising."""
+    products: bool = False
+    """Elementwise products of two stored tensors: a multiplier in every lane."""
     weight_level_bits: int = 8
     """Bits of a decoded weight level (signed)."""
     activation_level_bits: int = 9
@@ -75,6 +77,8 @@ class ArrayConfig:
             value = getattr(self, item.name)
             if item.type is int and (not isinstance(value, int) or isinstance(value, bool)):
                 raise InputError(f"ArrayConfig.{item.name} must be an integer, not {value!r}")
+            if item.type is bool and not isinstance(value, bool):
+                raise InputError(f"ArrayConfig.{item.name} must be True or False, not {value!r}")
         self.check_cell()
         for name, low, high in (
             ("rows", 2, 64),
@@ -142,6 +146,11 @@ class ArrayConfig:
                 values and values[-1] > top
             ):
                 raise InputError(f"ArrayConfig.{name} must rise from 1 to {top}, not {values!r}")
+        if self.products and self.mac == "product" and 1 not in self.weight_magnitudes:
+            raise InputError(
+                "ArrayConfig.weight_magnitudes must contain 1 with products=True, for identity "
+                f"tiles of one pass, not {self.weight_magnitudes!r}"
+            )
         if self.mac in ("square", "pair", "product") and self.table_bits > MOST_TABLE_BITS:
             raise InputError(
                 f"ArrayConfig: the magnitudes of a {self.mac} cell's operands must have at most "
@@ -263,6 +272,12 @@ class ArrayConfig:
         return 1 + (self.rows * self.largest_product).bit_length()
 
     @property
+    def factor_bits(self) -> int:
+        """Bits of a partial sum that is multiplied by a stored tensor's level: a level, or one of
+        its digits in place, which may be one more than the largest level."""
+        return self.activation_level_bits + 1
+
+    @property
     def act_address_bits(self) -> int:
         """Bits of an activation memory address."""
         return clog2(self.act_depth)
@@ -279,9 +294,21 @@ class ArrayConfig:
         return 2 + self.rows
 
     @property
+    def product_stages(self) -> int:
+        """Cycles from a lane's partial sum to the accumulator: 1 for the multiplier of products."""
+        return int(self.products)
+
+    @property
+    def issue_to_residual(self) -> int:
+        """Cycles from the issue of a word to its pixel's residual digits at lane 0: in time for
+        the residual term, or for the product with the partial sum."""
+        return self.issue_to_psum + (-1 if self.products else 1)
+
+    @property
     def lane_latency(self) -> int:
-        """Cycles from a lane's partial sum to its code: accumulate, requantize (4), search, map."""
-        return 5 + self.encoder_stages
+        """Cycles from a lane's partial sum to its code: multiply (in arrays with products),
+        accumulate, requantize (4), search, map."""
+        return self.product_stages + 5 + self.encoder_stages
 
     @property
     def issue_to_write(self) -> int:

@@ -57,6 +57,9 @@ class Opcode(IntEnum):
     """Stream one block of pixels through the max-pool unit."""
     END = 4
     """Wait until everything has retired and every result was taken; end with status OK."""
+    MULTIPLY = 5
+    """A TILE whose partial sums are multiplied by the levels of the residual before they are
+    accumulated; only in arrays with products."""
 
 
 class Destination(IntEnum):
@@ -165,8 +168,8 @@ DESCRIPTOR: tuple[Field, ...] = (
     Field(
         "pace",
         3,
-        "cycles that a pixel's last word holds the stream: half its output or residual planes, "
-        "whichever are more, rounded up",
+        "cycles that a pixel's last word, and any word of a MULTIPLY, holds the stream: half its "
+        "output or residual planes, whichever are more, rounded up",
     ),
     Field("out_step", ADDRESS_BITS, "address step to the next output pixel"),
     Field(

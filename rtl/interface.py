@@ -102,7 +102,8 @@ class WordControl(data.StructLayout):
 
     ``valid``: a word was issued; ``first``: start from 0; ``last``: the sum goes on to the
     write-back; ``end``: last word of its tile; ``acc_address``: the pixel's accumulator;
-    ``shift``: left shift of the partial sum; ``param_slot``: SCALE and SHIFT parameters;
+    ``shift``: left shift of the partial sum; ``multiply`` (in arrays with products): multiply it
+    by the level of the residual; ``param_slot``: SCALE and SHIFT parameters;
     ``encoder_slot``, ``encoder_depth``: search tree and its comparisons, depth 0 emits ``y``.
     """
 
@@ -115,6 +116,7 @@ class WordControl(data.StructLayout):
                 "end": 1,
                 "acc_address": clog2(config.acc_depth),
                 "shift": config.shift_bits,
+                "multiply": int(config.products),
                 "param_slot": clog2(config.param_slots),
                 "encoder_slot": 1,
                 "encoder_depth": 4,
@@ -140,8 +142,8 @@ class DatapathPort(wiring.Signature):
 
     ``load`` (written at the end of its cycle), ``weights`` (cycle ``f``), ``feed`` and ``control``
     (cycle ``t``), ``word`` (``t + 1``: the activation memory's output), ``residual``
-    (``t + issue_to_psum + 1``: joined digits of the skip tensor for each lane, any value if there
-    is none), and back ``result_control`` and ``results`` (``t + issue_to_write - 1``: one value of
+    (``t + issue_to_residual``: joined digits of the residual for each lane, any value if there is
+    none), and back ``result_control`` and ``results`` (``t + issue_to_write - 1``: one value of
     ``RESULT_BITS`` per lane, signed ``y`` or joined digits).
     """
 

@@ -155,6 +155,8 @@ class Sequencer(wiring.Component):
         ]
         opcode = instruction.opcode
         streams = (opcode == Opcode.TILE) | (opcode == Opcode.POOL)
+        if self.config.products:
+            streams |= opcode == Opcode.MULTIPLY
         return (reduce(xor, parts) == CHECKSUM_SEED) & (
             (opcode == Opcode.END)
             | ((opcode == Opcode.LOAD) & (instruction.destination <= max(Destination)))

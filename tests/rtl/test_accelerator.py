@@ -1,6 +1,7 @@
 """The whole accelerator against the interpreter: random programs, stalls, errors, resets."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import assume, given, settings
@@ -23,6 +24,19 @@ SHAPES = st.sampled_from(
     ]
 )
 
+PRODUCTS = {
+    **{f"decode, {bits} bits": small(code_bits=bits, tensor_bits=bits) for bits in range(2, 9)},
+    "decode, 4x2": small(4, 2, code_bits=3),
+    "uniform": small(2, 4, code_bits=2, mac="uniform"),
+    "square": small(mac="square", code_bits=3),
+    "pair": small(4, 2, mac="pair", code_bits=2),
+    "product": small(
+        mac="product", weight_magnitudes=(1, 5, 7), activation_magnitudes=tuple(range(1, 16))
+    ),
+}
+PRODUCTS = {name: replace(config, products=True) for name, config in PRODUCTS.items()}
+"""Arrays with products: every width of codes, every kind of cell."""
+
 STALLS = st.builds(
     Stalls,
     request=st.sampled_from([0, 0.5]),
@@ -36,6 +50,28 @@ STALLS = st.builds(
 @settings(max_examples=8, deadline=None)
 @given(config=SHAPES, seed=st.integers(0, 2**32), layers=st.integers(1, 4), stalls=STALLS)
 def test_random_programs(config: ArrayConfig, seed: int, layers: int, stalls: Stalls) -> None:
+    check_random_program(config, seed, layers, stalls)
+
+
+@settings(max_examples=6, deadline=None)
+@given(
+    name=st.sampled_from(sorted(PRODUCTS)), seed=st.integers(0, 2**32), layers=st.integers(1, 4),
+    stalls=STALLS,
+)  # fmt: skip
+def test_random_products(name: str, seed: int, layers: int, stalls: Stalls) -> None:
+    check_random_program(PRODUCTS[name], seed, layers, stalls)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PRODUCTS)
+@settings(max_examples=12, deadline=None)
+@given(seed=st.integers(0, 2**32), stalls=STALLS)
+def test_many_random_products(name: str, seed: int, stalls: Stalls) -> None:
+    check_random_program(PRODUCTS[name], seed, 4, stalls)
+
+
+def check_random_program(config: ArrayConfig, seed: int, layers: int, stalls: Stalls) -> None:
+    """Compare what a program of random layers leaves in memory with the interpreter's."""
     program, chance = Program(config), random.Random(seed)
     fill(program, chance)
     count = sum(add_layer(program, chance, slot) for slot in range(3) for _ in range(layers))
@@ -100,6 +136,8 @@ def test_watchdog() -> None:
     (silent,) = run(config, [good], Stalls(response=1))
     # The last progress would be in the cycle of start.
     assert (silent.status, silent.cycles) == (Status.TIMEOUT, 257)
+    (cut,) = run(config, [good[:-1]])  # ``length`` ends before END does
+    assert cut.status == Status.TIMEOUT
     (deaf,) = run(config, [good], Stalls(result=1))
     assert deaf.status == Status.TIMEOUT
 
