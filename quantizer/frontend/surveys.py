@@ -18,14 +18,17 @@ from nupes.model.codebook import Codebook, make_codebook
 from nupes.model.errors import UnsupportedError
 from nupes.model.layer import Encoder, Layer, Post, Requantize, Residual
 from nupes.model.network import Input, InputEncoder, IntegerNetwork, Output
-from nupes.model.operators import AveragePool, Conv, MaxPool, Select
+from nupes.model.operators import Operator
 from nupes.model.tensor import Coded, Port, Tensor, Wide
+from nupes.quantizer.codes.decisions import WeightCode
 from nupes.quantizer.frontend.functions import IDENTITY, build_encoder
-from nupes.quantizer.frontend.graph import Convolution, Graph, Opaque, Pool, Shape
+from nupes.quantizer.frontend.graph import Graph, Opaque, Shape
 from nupes.quantizer.frontend.program import Problem, capture, export_module, module_path
 from nupes.quantizer.options.bits import plan_bits
 from nupes.quantizer.options.scheme import parse_scheme
-from nupes.quantizer.stages.fuser import FusedNetwork, Stage, fuse
+from nupes.quantizer.stages.fuser import fuse
+from nupes.quantizer.stages.operators import Select
+from nupes.quantizer.stages.stage import FusedNetwork, Stage, weighted
 
 __all__ = ["Advised", "Survey", "SurveyedLayer", "advise", "skeleton", "survey"]
 
@@ -150,17 +153,19 @@ def list_layers(network: FusedNetwork, graph: Graph) -> list[SurveyedLayer]:
     shapes = {name: node.shape for name, node in graph.nodes.items()}
     shapes.update({stage.name: stage.shape for stage in network.stages})
     found = []
+    operators = weighted(network.stages)
     for stage in network.stages:
-        if stage.source in graph.nodes and isinstance(graph.nodes[stage.source].op, Opaque):
+        source = stage.sources[0]
+        if source in graph.nodes and isinstance(graph.nodes[source].op, Opaque):
             if isinstance(stage.op, Select) and stage is network.stages[-1]:
                 continue
-        weights = stage.op.weight if isinstance(stage.op, Convolution) else np.zeros(0)
+        weights = operators[stage.name].weight if stage.name in operators else np.zeros(0)
         height, width, _ = stage.shape
         found.append(
             SurveyedLayer(
                 stage.name,
-                describe_stage(stage, shapes[stage.source]),
-                shapes[stage.source],
+                describe_stage(stage, shapes[source]),
+                shapes[source],
                 stage.shape,
                 height * width * weights.size,
                 weights.size + (len(stage.bias) if weights.size else 0),
@@ -191,19 +196,19 @@ def skeleton(
     """
     plan = plan_bits(network, parse_scheme(scheme), 8, None, 8, overrides)
     book = stand_in(plan.tensors["input"], False, 0, cell)
-    source = Tensor("input", network.input.shape, Coded(book, 1.0))
-    tensors = {source.name: source}
+    first = Tensor("input", network.input.shape, Coded(book, 1.0))
+    tensors = {first.name: first}
     channels = network.input.shape[2]
-    thresholds = np.tile(np.arange(1.0, len(source.codebook)), (channels, 1))
+    thresholds = np.tile(np.arange(1.0, len(first.codebook)), (channels, 1))
     layers = []
     for index, stage in enumerate(network.stages, start=1):
         last = index == len(network.stages)
-        pooled = isinstance(stage.op, MaxPool)
+        pooled = not stage.op.accumulates
         encoder = None
         output = Tensor(stage.name, stage.shape, Wide(1.0))
         if not last:
             codebook = (
-                tensors[stage.source].codebook
+                tensors[stage.sources[0]].codebook
                 if stage.copies_codes
                 else stand_in(plan.tensors[stage.name], stage.low < 0, index, cell)
             )
@@ -217,13 +222,13 @@ def skeleton(
             Layer(
                 stage.name,
                 bare_operator(stage, plan.weights.get(stage.name, 8), index, cell),
-                (Port(stage.source),),
+                tuple(map(Port, stage.sources)),
                 output,
                 None if pooled else Post(tail, residual, encoder),
             )
         )
     return IntegerNetwork(
-        (Input(source, InputEncoder(thresholds)),),
+        (Input(first, InputEncoder(thresholds)),),
         tuple(layers),
         (Output(layers[-1].output.name, network.output_shape),),
     )
@@ -247,16 +252,12 @@ def plausible_encoder(stage: Stage, codebook: Codebook) -> Encoder:
     return build_encoder(stage.function, REACH / Y_RANGE[1], codebook, scale, where)
 
 
-def bare_operator(
-    stage: Stage, bits: int, index: int, cell: str = "decode"
-) -> Conv | AveragePool | Select | MaxPool:
+def bare_operator(stage: Stage, bits: int, index: int, cell: str = "decode") -> Operator:
     """Return a stage's operator; the weights of a convolution are all the level nearest zero."""
-    op = stage.op
-    if isinstance(op, Pool):
-        return op.op
-    if not isinstance(op, Convolution):
-        return op
+    found = weighted([stage])
+    if not found:
+        return stage.op.lower(None)
+    shape = found[stage.name].weight.shape
     codebook = stand_in(bits, True, index, cell, weight=True)
     code = int(np.abs(codebook.levels).argmin())
-    codes = np.full(op.weight.shape, code, np.uint8)
-    return Conv(codes, codebook, np.ones(len(codes)), op.stride, op.padding, op.dilation, op.groups)
+    return stage.op.lower(WeightCode(codebook, np.full(shape, code, np.uint8), np.ones(shape[0])))

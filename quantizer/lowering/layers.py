@@ -7,14 +7,11 @@ import numpy as np
 from nupes.model.arithmetic import Y_RANGE
 from nupes.model.layer import Layer, Post, Residual
 from nupes.model.network import Input, InputEncoder, IntegerNetwork, Output
-from nupes.model.operators import Conv, MaxPool, Operator, Select
 from nupes.model.tensor import Coded, Port, Tensor, Wide
-from nupes.quantizer.codes.decisions import Choices
+from nupes.quantizer.codes.decisions import Choices, TensorCode
 from nupes.quantizer.frontend.functions import build_encoder
-from nupes.quantizer.frontend.graph import Convolution, Pool
 from nupes.quantizer.lowering.fixed_point import fixed_point, lower_requantize, raise_scale
-from nupes.quantizer.search.tensors import TensorCode
-from nupes.quantizer.stages.fuser import FusedNetwork, Stage
+from nupes.quantizer.stages.stage import FusedNetwork, Stage
 
 __all__ = ["lower"]
 
@@ -27,10 +24,8 @@ GRID = 4097
 
 def lower(network: FusedNetwork, choices: Choices, metadata: dict[str, Any]) -> IntegerNetwork:
     """Return the integer network of a fused network with these choices."""
-    shapes = {stage.name: stage.shape for stage in network.stages}
-    shapes[network.input.name] = network.input.shape
     tensors = {
-        name: Tensor(name, shapes[name], Coded(code.codebook, code.scale))
+        name: Tensor(name, network.shapes[name], Coded(code.codebook, code.scale))
         for name, code in choices.tensors.items()
     }
     layers = tuple(lower_stage(stage, choices, tensors) for stage in network.stages)
@@ -53,10 +48,11 @@ def lower_input(network: FusedNetwork, code: TensorCode) -> InputEncoder:
 
 def lower_stage(stage: Stage, choices: Choices, tensors: dict[str, Tensor]) -> Layer:
     """Return one layer; ``tensors`` are those that are stored."""
-    source = tensors[stage.source]
-    if isinstance(stage.op, MaxPool):
-        return Layer(stage.name, stage.op, (Port(source.name),), tensors[stage.name])
-    op, factor = lower_operator(stage, choices, source.scale)
+    weights = choices.weights.get(stage.name)
+    op, inputs = stage.op.lower(weights), tuple(map(Port, stage.sources))
+    if not stage.op.accumulates:
+        return Layer(stage.name, op, inputs, tensors[stage.name])
+    factor = stage.gain * stage.op.unit(weights, [tensors[name].scale for name in stage.sources])
     bias = choices.bias[stage.name]
     skip = tensors[stage.residual] if stage.residual else None
     code = choices.tensors.get(stage.name)
@@ -69,7 +65,7 @@ def lower_stage(stage: Stage, choices: Choices, tensors: dict[str, Tensor]) -> L
     return Layer(
         name=stage.name,
         op=op,
-        inputs=(Port(source.name),),
+        inputs=inputs,
         output=tensors.get(stage.name, Tensor(stage.name, stage.shape, Wide(y_scale))),
         post=Post(
             lower_requantize(factor / y_scale, bias / y_scale),
@@ -77,19 +73,6 @@ def lower_stage(stage: Stage, choices: Choices, tensors: dict[str, Tensor]) -> L
             encoder,
         ),
     )
-
-
-def lower_operator(stage: Stage, choices: Choices, scale: float) -> tuple[Operator, np.ndarray]:
-    """Return the integer operator and the real value of one accumulator unit per channel."""
-    op = stage.op
-    if isinstance(op, Convolution):
-        code = choices.weights[stage.name]
-        conv = Conv(
-            code.codes, code.codebook, code.scale, op.stride, op.padding, op.dilation, op.groups
-        )
-        return conv, code.scale * scale
-    assert isinstance(op, Select | Pool)
-    return op.op if isinstance(op, Pool) else op, stage.gain * scale
 
 
 def clipping_range(stage: Stage, code: TensorCode | None, largest: float) -> float:

@@ -14,7 +14,7 @@ import torch
 
 from nupes.model.codebook import Codebook
 from nupes.quantizer.codes.decisions import WeightCode
-from nupes.quantizer.learning.student import SoftWeight, sharpness
+from nupes.quantizer.learning.soft import SoftWeight, sharpness
 from nupes.quantizer.options.recipe import StepName
 
 __all__ = [
