@@ -35,7 +35,7 @@ def bits_of(network: IntegerNetwork) -> tuple[dict[str, int], dict[str, int]]:
     weights = {
         layer.name: layer.op.codebook.bits for layer in network.layers if isinstance(layer.op, Conv)
     }
-    return weights, {name: tensor.codebook.bits for name, tensor in network.tensors.items()}
+    return weights, {name: tensor.codebook.bits for name, tensor in network.stored.items()}
 
 
 def make(scheme: str, **options: object) -> IntegerNetwork:
@@ -84,7 +84,7 @@ def test_metadata_tells_the_choices() -> None:
 
 def test_uniform_has_no_exponents() -> None:
     network = make("W4A4", codebook="uniform")
-    books = [tensor.codebook for tensor in network.tensors.values()]
+    books = [tensor.codebook for tensor in network.stored.values()]
     books += [layer.op.codebook for layer in network.layers if isinstance(layer.op, Conv)]
     assert all(book.exponent is None for book in books)
 

@@ -248,7 +248,7 @@ def test_powers_only_keep_levels_even() -> None:
     network = quantize(
         Normalised(convolution()).eval(), "W8A8", x, codebook="power", method="search"
     )
-    assert np.unique(np.diff(network.input.codebook.levels)).tolist() == [1]
+    assert np.unique(np.diff(network.the_input.tensor.codebook.levels)).tolist() == [1]
 
 
 def test_large_images_are_judged_by_all_of_them() -> None:
