@@ -18,10 +18,10 @@ from nupes.commands.compile import describe
 from nupes.commands.evaluate import accuracy
 from nupes.compiler.program import Program, compile
 from nupes.console import Reporter
-from nupes.inputs import check_output, run_model
+from nupes.inputs import run_model
 from nupes.model.artifact import load
 from nupes.model.errors import ArtifactError, InputError
-from nupes.model.files import write_atomically
+from nupes.model.files import check_output, write_atomically
 from nupes.verify import Check, check_layers, check_outputs
 
 __all__ = ["Demo", "run_demo"]

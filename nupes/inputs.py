@@ -6,7 +6,6 @@ import importlib.util
 import logging
 import re
 import sys
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,14 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nupes.arch.config import ArrayConfig
-from nupes.model.errors import ArtifactError, InputError
+from nupes.model.errors import InputError
 
 if TYPE_CHECKING:
     from torch import nn
     from torch.export import ExportedProgram
 
 __all__ = [
-    "check_output",
     "has_labels",
     "load_array",
     "load_labels",
@@ -103,16 +101,6 @@ def parse_overrides(texts: list[str]) -> dict[str, str]:
             )
         overrides[pattern] = scheme
     return overrides
-
-
-def check_output(path: Path) -> None:
-    """Raise ``ArtifactError`` now if ``path`` could not be written at the end of the work."""
-    try:
-        if path.is_dir():
-            raise ArtifactError(f"output path {path} must be a file, not a directory")
-        tempfile.NamedTemporaryFile(prefix=f".{path.name}.", dir=path.parent).close()
-    except OSError as error:
-        raise ArtifactError(f"output path {path} must be writable: {error.strerror}") from error
 
 
 def open_archive(path: Path) -> dict[str, np.ndarray]:

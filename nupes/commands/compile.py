@@ -14,10 +14,10 @@ from nupes.compiler.program import Program, check_latency
 from nupes.compiler.program import compile as compile_network
 from nupes.compiler.report.trace import chrome_trace
 from nupes.console import print_json, print_table, print_text
-from nupes.inputs import check_output, parse_array
+from nupes.inputs import parse_array
 from nupes.model.artifact import load
 from nupes.model.errors import InputError
-from nupes.model.files import write_atomically
+from nupes.model.files import check_output, write_atomically
 
 __all__ = ["check_trace", "compile", "describe", "layer_table", "loss_table", "trace_bytes"]
 

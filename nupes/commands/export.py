@@ -8,10 +8,9 @@ import typer
 
 from nupes.commands.options import Json, Network
 from nupes.console import print_json, print_text
-from nupes.inputs import check_output
 from nupes.model.artifact import load
 from nupes.model.errors import InputError
-from nupes.model.files import write_atomically
+from nupes.model.files import check_output, write_atomically
 from nupes.model.network import IntegerNetwork
 
 __all__ = ["export"]

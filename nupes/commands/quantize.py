@@ -8,7 +8,6 @@ import typer
 from nupes.commands.options import Json, Model
 from nupes.console import Reporter, print_json, print_text
 from nupes.inputs import (
-    check_output,
     load_array,
     load_model,
     parse_overrides,
@@ -16,6 +15,7 @@ from nupes.inputs import (
     parse_shape,
     quiet_torch,
 )
+from nupes.model.files import check_output
 
 __all__ = ["quantize"]
 

@@ -9,10 +9,10 @@ import typer
 from nupes.commands.compile import check_trace, trace_bytes
 from nupes.commands.options import Array, Data, Json, Network, SimulatorName, Trace
 from nupes.console import Reporter, print_json, print_text
-from nupes.inputs import check_output, load_array, parse_array
+from nupes.inputs import load_array, parse_array
 from nupes.model.artifact import load
 from nupes.model.errors import InputError
-from nupes.model.files import complete_file, write_atomically
+from nupes.model.files import check_output, complete_file, write_atomically
 
 __all__ = ["simulate"]
 

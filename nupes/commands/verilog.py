@@ -7,8 +7,8 @@ import typer
 
 from nupes.commands.options import Array, Json
 from nupes.console import Reporter, print_json, print_text
-from nupes.inputs import check_output, parse_array
-from nupes.model.files import write_atomically
+from nupes.inputs import parse_array
+from nupes.model.files import check_output, write_atomically
 
 __all__ = ["verilog"]
 
