@@ -4,6 +4,7 @@ A path may lead through symbolic links: what they lead to is written, and the li
 regular file (a device, a pipe) cannot be renamed over: it is written to, as any tool does.
 """
 
+import errno
 import os
 import secrets
 import stat
@@ -60,7 +61,7 @@ def check_output(path: Path) -> None:
             os.close(create(temporary))
             temporary.unlink()
         elif not os.access(target, os.W_OK):
-            raise ArtifactError(f"output path {path} must be writable: Permission denied")
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise refusal(path, error) from error
 

@@ -71,6 +71,7 @@ def simulate(
         report = stack.enter_context(Reporter())
         recording = None if waves is None else stack.enter_context(complete_file(waves))
         hw = stack.enter_context(Simulator(config, simulator, waves=recording, progress=report))
+        hw.prepare(program)
         report(f"simulating {len(inputs)} images")
         result = check_outputs(hw, program, inputs, report.count)
         if layers:
