@@ -13,7 +13,7 @@ from nupes.model.errors import InputError
 from nupes.model.files import check_output, write_atomically
 from nupes.model.network import IntegerNetwork
 
-__all__ = ["export"]
+__all__ = ["run"]
 
 Outputs = dict[str, Any]
 """JSON data of the files written, by format."""
@@ -74,7 +74,7 @@ def describe(kind: str, data: Outputs) -> str:
     return f"{kind}: {data['path']} (opset {data['opset']}, {data['bytes']:,} bytes)"
 
 
-def export(
+def run(
     network: Network,
     onnx: Annotated[
         Path | None,

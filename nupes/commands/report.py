@@ -30,7 +30,7 @@ from nupes.model.network import IntegerNetwork
 from nupes.report.gather import Accuracy, Result, gather_layers, gather_size, observe_codes
 from nupes.report.gather import parse_accuracy as parse
 
-__all__ = ["report"]
+__all__ = ["run"]
 
 SIZES = (4, 8, 16, 32, 64)
 """Rows and columns of the arrays that are compared."""
@@ -75,7 +75,7 @@ def measure_accuracy(
     return Accuracy(len(images), measure(network(images), classes), real)
 
 
-def report(
+def run(
     network: Network,
     array: Array = "16x16",
     output: Annotated[

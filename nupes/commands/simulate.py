@@ -14,10 +14,10 @@ from nupes.model.artifact import load
 from nupes.model.errors import InputError
 from nupes.model.files import check_output, complete_file, write_atomically
 
-__all__ = ["simulate"]
+__all__ = ["run"]
 
 
-def simulate(
+def run(
     network: Network,
     data: Data,
     images: Annotated[
