@@ -5,12 +5,11 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import nupes
-
 __all__ = ["find_sources", "hash_sources"]
 
-ROOT = Path(nupes.__file__).parent
-"""Where the modules of this package are, and no other's."""
+PACKAGE = __name__.partition(".")[0]
+ROOT = Path(__file__).parents[1]
+"""Where the modules of this package are, stages under their links."""
 
 
 def find_sources(name: str) -> dict[str, Path]:
@@ -42,7 +41,7 @@ def file_of(module: str) -> Path | None:
     """Return the file of a module or package of ``nupes``; None for others and for other names."""
     package, *parts = module.split(".")
     path = ROOT.joinpath(*parts)
-    if package != nupes.__name__:
+    if package != PACKAGE:
         return None
     files = path / "__init__.py", path.with_suffix(".py")
     return next((file for file in files if file.is_file()), None)

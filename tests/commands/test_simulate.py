@@ -9,6 +9,7 @@ import nupes
 from nupes.cli import main
 from nupes.commands import simulate
 from tests.commands.run import ARRAY_TEXT, refused
+from tests.small import ARRAY
 
 
 def test_simulate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,3 +89,27 @@ def test_bad_input(
     folder: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
 ) -> None:
     assert refused(capsys, *words).startswith(message)
+
+
+LARGE = """
+import torch
+from torch import nn
+
+def load():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(1460, 1460))
+"""
+
+
+@pytest.mark.slow
+def test_a_program_of_any_size(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The memory of a simulator follows from the program: nothing to configure."""
+    Path("large.py").write_text(LARGE)
+    np.savez("data.npz", x=np.random.default_rng(0).normal(size=(2, 1460, 1, 1)))
+    words = ["quantize", "large.py:load", "--calibration", "data.npz", "--method", "rtn"]
+    assert main([*words, "--ends", "scheme", "-o", "large.safetensors"]) == 0
+    program = nupes.compile(nupes.load("large.safetensors"), ARRAY)
+    assert len(program.image) > 1 << 20
+    words = ["simulate", "large.safetensors", "data.npz", "--images", "1", "--array", ARRAY_TEXT]
+    assert main(words) == 0
+    assert "bit-exact 1/1 images, 1/1 layers" in capsys.readouterr().out
