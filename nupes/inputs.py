@@ -138,9 +138,11 @@ def open_archive(path: Path) -> Iterator[NpzFile]:
 
 def read_member(archive: NpzFile, path: Path, key: str) -> np.ndarray:
     """Return an array of an archive whose header and size agree: nothing is allocated before."""
-    name = key if key in archive.zip.namelist() else f"{key}.npy"
-    size = archive.zip.getinfo(name).file_size
-    with archive.zip.open(name) as member:
+    with zipfile.ZipFile(path) as file:
+        name = key if key in file.namelist() else f"{key}.npy"
+        size = file.getinfo(name).file_size
+        member = file.open(name)
+    with member:
         version = read_magic(member)
         read = read_array_header_1_0 if version == (1, 0) else read_array_header_2_0
         shape, _, dtype = read(member)
