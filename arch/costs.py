@@ -1,34 +1,45 @@
 """What an array costs: the bits of its memories, exactly."""
 
 from nupes.arch.config import ArrayConfig
-from nupes.arch.isa import ENCODER_SLOTS
+from nupes.arch.isa import BANKS, ENCODER_SLOTS, SCALE_ENTRY, SHIFT_ENTRY, Y_BITS, width_of
 
 __all__ = ["memory_bits"]
-
-SCALE_BITS, SHIFT_BITS = 64, 41
-"""Entries of the lane parameters."""
 
 
 def memory_bits(array: ArrayConfig) -> int:
     """Return the bits of all memories of an array but its queues of addresses: activations,
-    accumulators, decode tables, lane parameters, encoders, fetch buffer and result queue."""
-    encoder = (1 << array.encoder_stages) * array.joined_bits + (
-        (1 << array.encoder_stages) - 1
-    ) * 16
-    lane = (
+    accumulators, decode tables, product tables, lane parameters, encoders, fetch buffer and result
+    queue.
+    """
+    return (
+        BANKS * -(-array.act_depth // BANKS) * array.word_bits
+        + array.cols * lane_bits(array)
+        + decoder_bits(array)
+        + array.rows * array.cols * product_table_bits(array)
+        + array.fetch_depth * array.port_bits
+        + array.result_depth * Y_BITS * array.cols
+    )
+
+
+def lane_bits(array: ArrayConfig) -> int:
+    """Return the bits of a lane's accumulators, parameters, search trees and maps."""
+    codes = 1 << array.encoder_stages
+    encoder = codes * array.joined_bits + (codes - 1) * Y_BITS
+    return (
         array.acc_depth * array.acc_bits
-        + array.param_slots * (SCALE_BITS + SHIFT_BITS)
+        + array.param_slots * (width_of(SCALE_ENTRY) + width_of(SHIFT_ENTRY))
         + ENCODER_SLOTS * encoder
     )
-    entries = array.table_slots << array.code_bits
-    # One decoder for each row's activations, one for each column's weights, one for its skip
-    # tensor.
-    levels = (array.rows + array.cols) * array.activation_level_bits
-    levels += array.cols * array.weight_level_bits
-    return (
-        array.act_depth * array.word_bits
-        + array.cols * lane
-        + entries * levels
-        + array.fetch_depth * array.port_bits
-        + array.result_depth * 16 * array.cols
-    )
+
+
+def decoder_bits(array: ArrayConfig) -> int:
+    """Return the bits of all decode tables: operands of the activations for each row; of the
+    weights, and levels of the skip tensor, for each column."""
+    columns = array.cell.weight_bits + array.activation_level_bits
+    entry = array.rows * array.level_entry_bits + array.cols * columns
+    return (array.table_slots << array.code_bits) * entry
+
+
+def product_table_bits(array: ArrayConfig) -> int:
+    """Return the bits of a cell's table of products, which pair cells alone have as a memory."""
+    return array.product_bits << array.table_bits if array.mac == "pair" else 0

@@ -19,6 +19,9 @@ __all__ = [
     "DESCRIPTOR_WORDS",
     "INSTRUCTION",
     "LAG_FREE",
+    "SCALE_ENTRY",
+    "SHIFT_ENTRY",
+    "Y_BITS",
     "Destination",
     "Field",
     "Opcode",
@@ -28,6 +31,7 @@ __all__ = [
     "pack_instruction",
     "plane_cycles",
     "unpack",
+    "width_of",
 ]
 
 ADDRESS_BITS = 20
@@ -75,11 +79,9 @@ class Destination(IntEnum):
     RESIDUAL_TABLE = 3
     """Residual decoders of the lanes; same address; entry: level."""
     SCALE = 4
-    """Lane parameters; address ``slot << clog2(cols) | lane``; entry: mult 16, bias 48."""
+    """Lane parameters; address ``slot << clog2(cols) | lane``; entry: ``SCALE_ENTRY``."""
     SHIFT = 5
-    """Lane parameters, same address; entry: shift 5, residual shift 5, residual slot 4, linear 1,
-    unused 1,
-    residual mult 16, residual offset 9 (signed)."""
+    """Lane parameters, same address; entry: ``SHIFT_ENTRY``."""
     THRESHOLD = 6
     """Encoder search trees; address ``slot << (tensor_bits + 1) | node`` (root 1, children 2n and
     2n + 1)."""
@@ -186,6 +188,26 @@ DESCRIPTOR: tuple[Field, ...] = (
 )
 """Fields of a layer descriptor, least significant first, in DESCRIPTOR_WORDS words of 64 bits."""
 
+SCALE_ENTRY: tuple[Field, ...] = (
+    Field("mult", 16, "multiplier of the accumulator"),
+    Field("bias", 48, "added to the product", signed=True),
+)
+"""Fields of an entry of destination SCALE, least significant first."""
+
+SHIFT_ENTRY: tuple[Field, ...] = (
+    Field("shift", 5, "right shift of the sum"),
+    Field("residual_shift", 5, "right shift of the skip tensor's product"),
+    Field("residual_slot", 4, "decode table of the skip tensor"),
+    Field("linear", 1, "the skip tensor's levels are its joined digits plus the offset"),
+    Field("unused", 1, "0"),
+    Field("residual_mult", 16, "multiplier of the skip tensor's levels; 0: none"),
+    Field("residual_offset", 9, "lowest level of the skip tensor", signed=True),
+)
+"""Fields of an entry of destination SHIFT, least significant first."""
+
+Y_BITS = 16
+"""Bits of a requantized sum, and of a threshold that it is compared with."""
+
 
 def plane_cycles(planes: int) -> int:
     """Return the cycles that reading or writing the planes of a word takes, at least 1."""
@@ -195,10 +217,6 @@ def plane_cycles(planes: int) -> int:
 def width_of(layout: tuple[Field, ...]) -> int:
     """Return the bits of a layout."""
     return sum(item.width for item in layout)
-
-
-assert width_of(INSTRUCTION) <= INSTRUCTION_BITS - CHECKSUM_BITS
-assert width_of(DESCRIPTOR) <= 64 * DESCRIPTOR_WORDS
 
 
 def pack(layout: tuple[Field, ...], values: Mapping[str, int]) -> int:

@@ -15,7 +15,8 @@ from typing import Annotated
 import typer
 
 from nupes.arch.cells import CELLS
-from nupes.inputs import check_output, parse_array
+from nupes.inputs import parse_array
+from nupes.model.files import check_output
 from nupes.synthesis.areas import (
     PARTS,
     ArrayArea,

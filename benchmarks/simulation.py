@@ -21,26 +21,20 @@ import typer
 import nupes
 from benchmarks.pretrained import load_pretrained
 from nupes.inputs import parse_array
-from nupes.sim.build import (
-    TESTBENCH,
-    TOP,
-    VERILATOR_FLAGS,
-    report_to_stderr,
-    tool_environment,
-    verilator_program,
-)
+from nupes.sim.builds import LEAST_MEMORY, report_to_stderr
 from nupes.sim.files import image_text, patch_text, port_words, read_report
-from nupes.sim.generate import generate
+from nupes.sim.launchers import TESTBENCH, TOP, VERILATOR_FLAGS
+from nupes.sim.tools import tool_environment, verilator_program
+from nupes.sim.verilog import generate
 
 CALIBRATION = 64
-MEMORY_WORDS = 1 << 20
 
 
 def build_bare(array: nupes.ArrayConfig, verilog: str, folder: Path) -> Path:
     """Return the program of the bare loop for an array."""
     source = folder / "accelerator.v"
     source.write_text(verilog)
-    parameters = {"PORT_BITS": array.port_bits, "COLS": array.cols, "MEMORY_WORDS": MEMORY_WORDS}
+    parameters = {"PORT_BITS": array.port_bits, "COLS": array.cols, "MEMORY_WORDS": LEAST_MEMORY}
     command = [verilator_program(), "--cc", "--exe", "--build", *VERILATOR_FLAGS]
     command += [f"-G{name}={value}" for name, value in parameters.items()]
     command += ["--top-module", TOP, "--prefix", "Vbare", "-Mdir", str(folder / "build")]
@@ -91,7 +85,7 @@ def main(
     ours, theirs, used = [], [], np.zeros(2)
     with (
         tempfile.TemporaryDirectory() as directory,
-        nupes.Simulator(config, verilog=verilog, memory_words=MEMORY_WORDS) as hw,
+        nupes.Simulator(config, verilog=verilog) as hw,
     ):
         folder = Path(directory)
         bare = build_bare(config, verilog, folder)
@@ -100,8 +94,9 @@ def main(
         ) as process:
             assert process.stdin is not None
             assert process.stdout is not None
-            assert hw._process is not None
-            simulators = (hw._process.pid, process.pid)
+            hw.prepare(program)
+            assert hw._running is not None
+            simulators = (hw._running[0].process.pid, process.pid)
             for index in range(rounds + 1):
                 before = np.array([processor_seconds(item) for item in simulators])
                 started = time.perf_counter()
@@ -110,7 +105,7 @@ def main(
                 write_job(folder, program, codes, load=index == 0)
                 print(file=process.stdin, flush=True)
                 other = float(process.stdout.readline())
-                report = read_report(folder / "report.txt", config.cols)
+                report = read_report(folder, config.cols)
                 if (report.outputs != result.outputs).any() or report.cycles != result.cycles:
                     raise nupes.SimulationError("the bare loop computed something else")
                 if index:  # the first job loads the program

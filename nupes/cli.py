@@ -10,23 +10,26 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from nupes.commands.area import area
-from nupes.commands.check import check
-from nupes.commands.compile import compile
-from nupes.commands.demo import demo
-from nupes.commands.doctor import doctor
-from nupes.commands.evaluate import evaluate
-from nupes.commands.export import export
-from nupes.commands.quantize import quantize
-from nupes.commands.report import report
-from nupes.commands.simulate import simulate
-from nupes.commands.sweep import sweep
-from nupes.commands.verilog import verilog
+from nupes.commands import (
+    area,
+    check,
+    compile,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    quantize,
+    report,
+    simulate,
+    sweep,
+    verilog,
+)
 from nupes.console import print_error
 from nupes.model.errors import NupesError
 
@@ -75,7 +78,7 @@ for command in (
     export,
     demo,
 ):
-    app.command()(command)
+    app.command(command.__name__.rpartition(".")[2])(command.run)
 
 
 def show_version(wanted: bool) -> None:
@@ -104,6 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     if arguments is None:  # A kill cleans up, as an interrupt does.
         signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    for stream in (sys.stdout, sys.stderr):  # What a terminal cannot show ends no command.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     words = list(sys.argv[1:] if arguments is None else arguments)
     # Wherever it stands: each command has it.
     words.sort(key=lambda word: word not in VERBOSE)
@@ -128,6 +134,9 @@ def explain(end: BaseException, verbose: bool) -> int:
         if verbose:
             traceback.print_exception(end)
         print_error(str(end))
+        return 2
+    if isinstance(end, MemoryError):
+        print_error(f"the memory of this machine must hold the work, but cannot: {end}")
         return 2
     traceback.print_exception(end)
     print_error(f"{type(end).__name__}: this is a defect of nupes; please report it")

@@ -52,7 +52,8 @@ class Reporter:
     def __init__(self) -> None:
         self.console = Console(stderr=True, soft_wrap=True, highlight=False)
         self.live = Progress(
-            SpinnerColumn(),
+            # Its dots are in no encoding but Unicode's.
+            SpinnerColumn("dots" if self.console.encoding.startswith("utf") else "line"),
             TextColumn("{task.description}", markup=False),
             TimeElapsedColumn(),
             console=self.console,

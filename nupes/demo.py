@@ -18,10 +18,10 @@ from nupes.commands.compile import describe
 from nupes.commands.evaluate import accuracy
 from nupes.compiler.program import Program, compile
 from nupes.console import Reporter
-from nupes.inputs import check_output, run_model
+from nupes.inputs import run_model
 from nupes.model.artifact.reader import load
 from nupes.model.errors import ArtifactError, InputError
-from nupes.model.files import write_atomically
+from nupes.model.files import check_output, write_atomically
 from nupes.verify import Check, check_layers, check_outputs
 
 __all__ = ["Demo", "run_demo"]
@@ -65,7 +65,7 @@ def run_demo(
         "verilog": directory / "nupes_accelerator.v",
         "report": directory / "report.json",
     }
-    from nupes.sim.build import check_tools
+    from nupes.sim.tools import check_tools
 
     check_tools(simulator)  # Before anything that takes time.
     report("loading PyTorch, the digits and the float network")
@@ -100,11 +100,12 @@ def run_demo(
     write_atomically(paths["images"], arrays.getvalue())
 
     from nupes.sim import Simulator
-    from nupes.sim.generate import generate
+    from nupes.sim.verilog import generate
 
     text = generate(config, report)
     write_atomically(paths["verilog"], text.encode())
     with Simulator(config, simulator, verilog=text, progress=report) as hw:
+        hw.prepare(program)
         report(f"simulating {images} images on the RTL")
         check = check_outputs(hw, program, test[:images], report.count)
         report(f"comparing what each of {len(program.layers)} layers stores")

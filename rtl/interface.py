@@ -12,7 +12,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from nupes.arch.config import ArrayConfig, clog2
-from nupes.arch.isa import ADDRESS_BITS, Field
+from nupes.arch.isa import ADDRESS_BITS, SCALE_ENTRY, SHIFT_ENTRY, Field
 
 __all__ = [
     "RESULT_BITS",
@@ -198,21 +198,11 @@ class ScaleEntry(data.StructLayout):
     """One entry of destination SCALE."""
 
     def __init__(self) -> None:
-        super().__init__({"mult": 16, "bias": Shape(48, signed=True)})
+        super().__init__(struct_of(SCALE_ENTRY).members)
 
 
 class ShiftEntry(data.StructLayout):
     """One entry of destination SHIFT."""
 
     def __init__(self) -> None:
-        super().__init__(
-            {
-                "shift": 5,
-                "residual_shift": 5,
-                "residual_slot": 4,
-                "linear": 1,
-                "unused": 1,
-                "residual_mult": 16,
-                "residual_offset": Shape(9, signed=True),
-            }
-        )
+        super().__init__(struct_of(SHIFT_ENTRY).members)

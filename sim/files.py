@@ -85,15 +85,33 @@ def patch_text(addresses: np.ndarray, words: np.ndarray, port_bits: int) -> byte
     return lines.tobytes()
 
 
-def read_report(path: Path, cols: int) -> RawResult:
-    """Return a job's result; raise ``SimulationError`` if the run did not end, or not cleanly."""
-    head, *lines = path.read_text().split("\n")
-    fields = head.split()
+def incomplete(directory: Path) -> SimulationError:
+    """Return the error of a report that is not all there."""
+    return SimulationError(
+        f"the simulator must write its report to {directory}, but could not; "
+        "make room or set TMPDIR to another directory"
+    )
+
+
+def read_text(path: Path) -> str:
+    """Return what the bench has written to a file; raise ``SimulationError`` if there is none."""
     try:
-        status, cycles, idle, overflow, marks, results, _ = (int(field) for field in fields)
+        return path.read_text()
+    except FileNotFoundError as error:
+        raise incomplete(path.parent) from error
+
+
+def read_report(directory: Path, cols: int) -> RawResult:
+    """Return a job's result from the files that the bench has written; raise ``SimulationError`` if
+    the run did not end, or not cleanly."""
+    head = read_text(directory / "report.txt").rstrip("\n")
+    if not head:
+        raise incomplete(directory)
+    try:
+        status, cycles, idle, marks, results, _ = (int(field) for field in head.split(" "))
     except ValueError as error:
         raise SimulationError(
-            f"the accelerator's status has undefined bits: {head!r} ({path})"
+            f"the accelerator's status has undefined bits: {head!r} ({directory})"
         ) from error
     if status == 0:
         raise SimulationError(
@@ -101,14 +119,13 @@ def read_report(path: Path, cols: int) -> RawResult:
         )
     if not idle:
         raise SimulationError("the accelerator ended its run but did not become idle")
-    if overflow:
-        raise SimulationError(
-            f"the run gave more results ({results}) or marks ({marks}) than the bench can hold"
-        )
-    stamps = np.array([int(line) for line in lines[:marks]], np.int64)
+    stamps = np.array(read_text(directory / "marks.txt").split(), np.int64)
+    digits = read_text(directory / "results.txt").replace("\n", "")
+    if len(stamps) != marks or len(digits) != 4 * cols * results:
+        raise incomplete(directory)
     try:
-        raw = bytes.fromhex("".join(lines[marks : marks + results]))
+        raw = bytes.fromhex(digits)
     except ValueError as error:
-        raise SimulationError(f"the results have undefined bits ({path})") from error
+        raise SimulationError(f"the results have undefined bits ({directory})") from error
     lanes = np.frombuffer(raw, ">i2").reshape(results, cols)[:, ::-1]
     return RawResult(status, cycles, stamps, lanes.astype(np.int16))

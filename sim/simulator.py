@@ -1,15 +1,9 @@
-"""The user's side of a resident simulation: ``Simulator`` starts it, gives it jobs, ends it."""
+"""The user's side of a resident simulation: ``Simulator`` builds it, starts it, gives it jobs."""
 
-import json
 import os
-import shutil
-import socket
-import subprocess
-import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from threading import RLock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,87 +12,44 @@ from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import Status
 from nupes.compiler.program import check_latency
 from nupes.model.errors import InputError, SimulationError
-from nupes.model.summary import html_table
+from nupes.model.files import check_output
 from nupes.sim import resident
-from nupes.sim.build import Progress, build, check_tools, launcher, report_to_stderr, tail
-from nupes.sim.files import RawResult, image_text, patch_text, port_words, read_report
-from nupes.sim.generate import generate
+from nupes.sim.builds import LEAST_MEMORY, Progress, build_simulator, report_to_stderr
+from nupes.sim.files import RawResult
+from nupes.sim.jobs import NO_STALLS, Job, JobFiles, Patch, Stalls, program_words
+from nupes.sim.launchers import WAVE_FORMATS, find_launcher
+from nupes.sim.process import Process
+from nupes.sim.results import SimulationResult, join_results
+from nupes.sim.tools import check_tools
+from nupes.sim.verilog import generate
 
 if TYPE_CHECKING:
     from nupes.compiler.program import Program
 
-__all__ = ["NO_STALLS", "SimulationResult", "Simulator", "Stalls"]
+__all__ = ["Simulator", "check_waves"]
 
 DEFAULT_LATENCY = 20
-START_SECONDS = 600.0
-"""How long a start may take, on however busy a machine. One that fails is noticed at once: the
-simulator's end of the socket closes with it."""
 
-STOP_SECONDS = 5.0
-WAVE_FORMATS = ("vcd", "fst")
-SHOWN = 10
-"""Images, and values of each, that a notebook shows."""
-
-
-@dataclass(frozen=True)
-class Stalls:
-    """Random back-pressure on the external ports: the probability of a stall per cycle, in steps of
-    1/256.
-
-    ``response`` = 1 is a memory that never answers. The same ``seed`` (1 to 2**32 - 1) gives the
-    same stalls. No port stalls before cycle ``since`` of a run.
-    """
-
-    request: float = 0.0
-    response: float = 0.0
-    result: float = 0.0
-    seed: int = 1
-    since: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("request", "response", "result"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise InputError(f"Stalls.{name} must be a probability from 0 to 1, not {value}")
-        if not 1 <= self.seed < 1 << 32:
-            raise InputError(f"Stalls.seed must be 1 to 2**32 - 1, not {self.seed}")
-        if not 0 <= self.since < 1 << 32:
-            raise InputError(f"Stalls.since must be 0 to 2**32 - 1, not {self.since}")
+ADVICE = {
+    Status.RUNNING: "it did not end",
+    Status.BAD_INSTRUCTION: "a word of the program is not an instruction or its checksum is wrong",
+    Status.TIMEOUT: "nothing moved for ArrayConfig.watchdog cycles: does the memory answer, "
+    "does the host take results?",
+}
 
 
-NO_STALLS = Stalls()
-
-
-@dataclass(frozen=True, eq=False)
-class SimulationResult:
-    """What a program computed on the hardware, image by image.
-
-    ``outputs`` float64 (b, *output_shape): equal to the integer network's; ``y`` int16, the same
-    before the scale; ``cycles``: from ``start`` to ``done``, per image; ``layer_cycles`` int64 (b,
-    layers): their sum is ``cycles``; a layer runs from its first word to the next layer's, the
-    first from ``start``, the last to ``done``.
-    """
-
-    outputs: np.ndarray
-    y: np.ndarray
-    cycles: list[int]
-    layer_cycles: np.ndarray
-
-    def __repr__(self) -> str:
-        spread = " to ".join(f"{value:,}" for value in sorted({min(self.cycles), max(self.cycles)}))
-        return f"SimulationResult({len(self.y)} images, {spread} cycles each)"
-
-    def _repr_html_(self) -> str:
-        """Return cycles and outputs per image as a notebook shows them; the first images only."""
-        rows = [
-            (image, cycles, np.array2string(y.reshape(-1)[:SHOWN], separator=" "))
-            for image, (cycles, y) in enumerate(zip(self.cycles, self.y, strict=True))
-        ]
-        return html_table(repr(self), ("image", "cycles", "first values of y"), rows[:SHOWN])
+def check_waves(path: Path) -> None:
+    """Raise ``InputError`` if no simulator writes waveforms of this kind."""
+    if path.suffix[1:] not in WAVE_FORMATS:
+        raise InputError(f"waves must be a .vcd or .fst file, not {str(path)!r}")
 
 
 class Simulator:
     """A simulation of one array that stays alive and runs programs; use it in a ``with`` statement.
+
+    It is built and started for the first program, with a memory that holds it. A program that needs
+    more memory starts another one. Threads may share a simulator: one run follows the other. A fork
+    may not run anything on it, but may close it.
 
     Args:
         config: the array.
@@ -109,7 +60,6 @@ class Simulator:
             headers of lz4 and zlib are installed); complete when the simulator is closed.
         verilog: text that defines ``nupes_accelerator``, instead of the one generated for
             ``config``.
-        memory_words: port words of the external memory.
         timeout: seconds that one run may take.
         progress: called with a line of text when something takes longer than a second.
 
@@ -126,7 +76,6 @@ class Simulator:
         *,
         waves: str | os.PathLike[str] | None = None,
         verilog: str | None = None,
-        memory_words: int = 1 << 20,
         timeout: float = 600.0,
         progress: Progress = report_to_stderr,
     ) -> None:
@@ -138,17 +87,13 @@ class Simulator:
         self.waves = None if waves is None else Path(waves).absolute()
         if waves is not None:
             check_waves(Path(waves))
-        self.memory_words = memory_words
         self.timeout = timeout
         self.progress = progress
         self._verilog = verilog
-        self._process: subprocess.Popen[bytes] | None = None
-        self._socket: socket.socket | None = None
-        self._lifeline: socket.socket | None = None
-        self._directory = Path()
-        self._jobs = 0
-        self._image: np.ndarray | None = None
-        self._patched: np.ndarray = np.empty(0, np.int64)
+        self._lock = RLock()
+        self._opened = False
+        self._memory = 0
+        self._running: tuple[Process, JobFiles] | None = None
 
     def __enter__(self) -> "Simulator":
         self.open()
@@ -158,75 +103,35 @@ class Simulator:
         self.close()
 
     def open(self) -> None:
-        """Build the simulator if no cached one fits, and start it."""
-        if self._process is not None:
-            raise SimulationError("the simulator is running already")
+        """Get ready for programs; raise at once what would hinder them all."""
+        if self._opened:
+            raise SimulationError("the simulator is open already")
         if self.waves is not None:
-            check_writable(self.waves)
-        check_tools(self.simulator)  # Before anything that takes time.
-        wave_format = "" if self.waves is None else self.waves.suffix[1:]
-        built = build(
-            self.config,
-            self._verilog if self._verilog is not None else generate(self.config, self.progress),
-            self.simulator,
-            wave_format,
-            self.memory_words,
-            self.progress,
-        )
-        command, environment = launcher(self.simulator, wave_format).command(
-            built, resident.__name__, self.waves
-        )
-        self._directory = Path(tempfile.mkdtemp(prefix="nupes-"))
-        self._image, self._patched, self._jobs = None, np.empty(0, np.int64), 0
-        self._socket, jobs = socket.socketpair()
-        self._lifeline, lifeline = socket.socketpair()
-        environment |= {
-            resident.SOCKET: str(jobs.fileno()),
-            "COCOTB_RESULTS_FILE": str(self._directory / "results.xml"),
-        }
-        with jobs, lifeline, (self._directory / "simulator.log").open("wb") as log:
-            # A session of its own: the terminal's interrupt goes to us alone, and we end the
-            # simulator.
-            self._process = subprocess.Popen(
-                command,
-                env=environment,
-                cwd=self._directory,
-                stdin=lifeline.fileno(),
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                pass_fds=[jobs.fileno()],
-                start_new_session=True,
-            )
-        try:
-            if self._receive(START_SECONDS) != {"ready": True}:
-                raise SimulationError("the simulator did not say that it is ready")
-        except BaseException:
-            self._abandon()
-            raise
+            check_output(self.waves)
+        check_tools(self.simulator)
+        self._opened = True
 
     def close(self) -> None:
         """End the simulator; closing twice is fine."""
-        process, jobs, lifeline = self._process, self._socket, self._lifeline
-        self._process = self._socket = self._lifeline = None
-        if jobs is not None:
-            jobs.close()
-        try:
-            if process is not None:
-                process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            pass
-        finally:
-            if process is not None and process.poll() is None:
-                process.kill()
-                process.wait()
-            if lifeline is not None:
-                lifeline.close()
-                shutil.rmtree(self._directory, ignore_errors=True)
+        running = self._running
+        if running is not None and not running[0].ours:  # the lock may be one of another thread
+            running[0].close()
+        else:
+            with self._lock:
+                if self._running is not None:
+                    self._running[0].close()
+        self._running, self._opened, self._memory = None, False, 0
+
+    def prepare(self, program: "Program") -> None:
+        """Build and start what ``run`` needs for a program now."""
+        self._check_program(program)
+        with self._lock:
+            self._start(len(program.image))
 
     def execute(
         self,
         image: np.ndarray | Sequence[int],
-        patch: tuple[np.ndarray, np.ndarray] | None = None,
+        patch: Patch | None = None,
         *,
         latency: int | None = None,
         stalls: Stalls = NO_STALLS,
@@ -245,45 +150,27 @@ class Simulator:
         status within ``cycle_limit`` cycles or ``timeout`` seconds, gave undefined bits, or left
         the accelerator busy.
         """
-        if self._process is None:
-            raise SimulationError("the simulator is not running; use `with Simulator(...) as hw:`")
         if latency is None:
             latency = self.latency or DEFAULT_LATENCY
-        check_latency(latency)
-        for name, value in (("reset_cycle", reset_cycle), ("cycle_limit", cycle_limit)):
-            if not 0 <= value < 1 << 32:
-                raise InputError(f"{name} must be 0 to 2**32 - 1, not {value}")
-        loads = self._write_image(image)
-        patches = self._write_patch(patch)
-        job = [
-            int(loads),
-            int(patches),
-            0 if self._image is None else len(self._image),
-            latency,
-            stalls.seed,
-            *(round(256 * value) for value in (stalls.request, stalls.response, stalls.result)),
-            reset_cycle,
-            cycle_limit,
-            stalls.since,
-        ]
-        job += [0] * (16 - len(job))
-        (self._directory / "job.hex").write_text("\n".join(f"{value:x}" for value in job) + "\n")
-        try:
-            self._run_job()
-        except BaseException:
-            self._abandon()
-            raise
-        return read_report(self._directory / "report.txt", self.config.cols)
+        job = Job(latency, stalls, reset_cycle, cycle_limit)
+        words = program_words(image, self.config.port_bits)
+        self._check_owner()
+        with self._lock:
+            process, files = self._start(len(words))
+            files.write(words, patch, job)
+            try:
+                process.run(self.timeout)
+            except BaseException:  # It is not known what it is doing.
+                process.kill()
+                self._stop()
+                raise
+            return files.read()
 
     def stream(
         self, program: "Program", images: np.ndarray, *, stalls: Stalls = NO_STALLS
     ) -> Iterator[SimulationResult]:
         """Yield the result of each image (batch of one), as soon as it is there; see ``run``."""
-        if program.array != self.config:
-            raise InputError(
-                f"the program must be compiled for this simulator's array {self.config!r}, "
-                f"not {program.array!r}"
-            )
+        self._check_program(program)
         codes = program.network.encode(images)
         latency = self.latency or program.latency
         for index in range(len(codes)):
@@ -327,134 +214,52 @@ class Simulator:
             parts.append(part)
             if progress is not None:
                 progress(len(parts), len(images))
-        if not parts:
-            raise InputError("images must contain at least one image, not 0")
-        return SimulationResult(
-            outputs=np.concatenate([part.outputs for part in parts]),
-            y=np.concatenate([part.y for part in parts]),
-            cycles=[cycles for part in parts for cycles in part.cycles],
-            layer_cycles=np.concatenate([part.layer_cycles for part in parts]),
-        )
+        return join_results(parts)
 
-    def _write_image(self, image: np.ndarray | Sequence[int]) -> bool:
-        """Write the program file if the image is not the one in memory; return whether it did."""
-        words = port_words(image, self.config.port_bits)
-        if not 0 < len(words) <= self.memory_words:
+    def _check_program(self, program: "Program") -> None:
+        """Refuse a program of another array."""
+        if program.array != self.config:
             raise InputError(
-                f"image must have 1 to {self.memory_words} words (memory_words), not {len(words)}"
+                f"the program must be compiled for this simulator's array {self.config!r}, "
+                f"not {program.array!r}"
             )
-        if self._image is not None and np.array_equal(words, self._image):
-            return False
-        text = image_text(words, self.config.port_bits)
-        (self._directory / "program.hex").write_bytes(text)
-        self._image, self._patched = words.copy(), np.empty(0, np.int64)
-        return True
 
-    def _write_patch(self, patch: tuple[np.ndarray, np.ndarray] | None) -> bool:
-        """Write the patch file: this run's words, and the image's where only the last run's are."""
-        assert self._image is not None
-        addresses, words = np.empty(0, np.int64), self._image[:0]
-        if patch is not None:
-            addresses = np.asarray(patch[0]).astype(np.int64).reshape(-1)
-            words = port_words(patch[1], self.config.port_bits, "patch")
-            if len(words) != len(addresses):
-                raise InputError(
-                    f"patch must have a word for each address, not {len(words)} words "
-                    f"for {len(addresses)} addresses"
-                )
-            if len(addresses) and not (0 <= addresses.min() and addresses.max() < len(self._image)):
-                raise InputError(
-                    f"patch must stay inside the image of {len(self._image)} words, "
-                    f"not reach {int(addresses.min())}..{int(addresses.max())}"
-                )
-        if not np.array_equal(addresses, self._patched):
-            stale = np.setdiff1d(self._patched, addresses)
-            places = np.concatenate([stale, addresses])
-            words = np.concatenate([self._image[stale], words])
-        else:
-            places = addresses
-        self._patched = addresses
-        if not len(places):
-            return False
-        text = patch_text(places, words, self.config.port_bits)
-        (self._directory / "patch.hex").write_bytes(text)
-        return True
+    def _check_owner(self) -> None:
+        """Refuse a fork of the process that started the simulator."""
+        if self._running is not None and not self._running[0].ours:
+            raise SimulationError(
+                "the simulator must be used by the process that opened it, not by a fork of it; "
+                "open another one there"
+            )
 
-    def _run_job(self) -> None:
-        """Let the simulator do the job in its files; return when the report is written."""
-        assert self._socket is not None
-        self._jobs += 1
-        try:
-            self._socket.sendall(json.dumps({"job": self._jobs}).encode() + b"\n")
-        except OSError:
-            pass  # It has ended: receiving says how.
-        if self._receive(self.timeout) != {"job": self._jobs}:
-            raise SimulationError("the simulator answered another job than the one it was given")
+    def _start(self, words: int) -> tuple[Process, JobFiles]:
+        """Return a running simulator whose memory holds ``words`` port words."""
+        if not self._opened:
+            raise SimulationError("the simulator is not running; use `with Simulator(...) as hw:`")
+        if self._running is not None and words <= self._memory:
+            return self._running
+        if self._running is not None and self.waves is not None:
+            raise InputError(
+                f"waves must be of programs up to {self._memory} words here, not {words}; "
+                "run the largest program first"
+            )
+        memory = max(LEAST_MEMORY, 1 << (words - 1).bit_length())
+        launcher = find_launcher(
+            self.simulator, "" if self.waves is None else self.waves.suffix[1:]
+        )
+        verilog = self._verilog
+        if verilog is None:
+            verilog = generate(self.config, self.progress)
+        built = build_simulator(launcher, self.config, verilog, memory, self.progress)
+        self._stop(opened=True)
+        process = Process(*launcher.command(built, resident.__name__, self.waves))
+        files = JobFiles(process.directory, self.config.port_bits, self.config.cols)
+        self._running, self._memory = (process, files), memory
+        return self._running
 
-    def _receive(self, seconds: float) -> dict:
-        """Return the simulator's next message; raise ``SimulationError`` if none comes in time."""
-        assert self._socket is not None
-        assert self._process is not None
-        deadline = time.monotonic() + seconds
-        data = b""
-        while not data.endswith(b"\n"):
-            try:
-                self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
-                part = self._socket.recv(4096)
-            except TimeoutError:
-                raise SimulationError(
-                    f"the simulator did not answer within {seconds:g} s (timeout){self._keep_log()}"
-                ) from None
-            except OSError:
-                part = b""
-            if not part:
-                try:
-                    code = self._process.wait(STOP_SECONDS)
-                except subprocess.TimeoutExpired:
-                    code = None
-                raise SimulationError(
-                    f"the simulator ended by itself (exit status {code}){self._keep_log()}"
-                )
-            data += part
-        return json.loads(data)
-
-    def _keep_log(self) -> str:
-        """Copy the simulator's log to a place that outlives the job; return its place and end."""
-        log = self._directory / "simulator.log"
-        end = tail(log)
-        descriptor, kept = tempfile.mkstemp(prefix="nupes-simulator-", suffix=".log")
-        os.close(descriptor)
-        shutil.copyfile(log, kept)
-        return f"; its log is {kept}:\n{end}"
-
-    def _abandon(self) -> None:
-        """Kill the simulator: it is not known what it is doing."""
-        if self._process is not None:
-            self._process.kill()
-        self.close()
-
-
-ADVICE = {
-    Status.RUNNING: "it did not end",
-    Status.BAD_INSTRUCTION: "a word of the program is not an instruction or its checksum is wrong",
-    Status.TIMEOUT: "nothing moved for ArrayConfig.watchdog cycles: does the memory answer, "
-    "does the host take results?",
-}
-
-
-def check_waves(path: Path) -> None:
-    """Raise ``InputError`` if no simulator writes waveforms of this kind."""
-    if path.suffix[1:] not in WAVE_FORMATS:
-        raise InputError(f"waves must be a .vcd or .fst file, not {str(path)!r}")
-
-
-def check_writable(path: Path) -> None:
-    """Raise ``InputError`` if a file cannot be created; leave an existing one alone."""
-    existed = path.exists()
-    try:
-        with path.open("ab"):
-            pass
-    except OSError as error:
-        raise InputError(f"waves cannot be written to {path} ({error.strerror})") from error
-    if not existed:
-        path.unlink()
+    def _stop(self, opened: bool = False) -> None:
+        """End what runs; without ``opened`` the simulator is closed."""
+        running, self._running = self._running, None
+        self._memory, self._opened = 0, opened
+        if running is not None:
+            running[0].close()

@@ -7,8 +7,9 @@
 //   job.hex      read   the sixteen words JOB_* below
 //   program.hex  read   if JOB_LOAD: the program image; memory above it is zero
 //   patch.hex    read   if JOB_PATCH: words with their addresses, written over the image
-//   report.txt   written "status cycles idle overflow marks results resets", one stamp per mark (decimal),
-//                        one word per accepted result (hexadecimal, lane 0 in the low bits)
+//   marks.txt    written while the run lasts: one stamp per mark (decimal)
+//   results.txt  written while the run lasts: one word per accepted result (hexadecimal, lane 0 in the low bits)
+//   report.txt   written at its end: "status cycles idle marks results resets"
 //
 // Cycles count from 0 in the cycle of `start`. External memory: a burst accepted in cycle n delivers its first word in
 // cycle max(n + latency, cycle after the previous burst's last word), then one word per cycle; a request is accepted
@@ -21,8 +22,6 @@ module testbench;
   parameter PORT_BITS = 64;
   parameter COLS = 16;
   parameter MEMORY_WORDS = 1048576;
-  parameter RESULT_WORDS = 65536;
-  parameter MARKS = 4096;
 
   localparam JOB_LOAD = 0;           // 1: read program.hex
   localparam JOB_PATCH = 1;          // 1: read patch.hex
@@ -49,8 +48,6 @@ module testbench;
 
   reg [31:0] job[0:15];
   reg [PORT_BITS-1:0] memory[0:MEMORY_WORDS-1];
-  reg [COLS*16-1:0] results[0:RESULT_WORDS-1];
-  reg [31:0] marks[0:MARKS-1];
 
   // The accelerator.
 
@@ -159,12 +156,11 @@ module testbench;
   reg [31:0] mark_count = 0;
   reg [31:0] result_count = 0;
   reg [31:0] loaded = 0; // words of the present image
-  reg overflow = 0;
   reg repeated = 0; // the reset of JOB_RESET has been made
   reg [1:0] final_status = 0;
   reg [31:0] final_cycle = 0;
 
-  integer i, file;
+  integer i, report, marks, results;
 
   initial begin
     // Every job starts from a fully known memory, in four-state simulators as well.
@@ -184,14 +180,26 @@ module testbench;
     end
   endtask
 
+  // A run that is reset writes its files anew.
+  task open_files;
+    begin
+      marks = $fopen("marks.txt", "w");
+      results = $fopen("results.txt", "w");
+    end
+  endtask
+
+  task close_files;
+    begin
+      $fclose(marks);
+      $fclose(results);
+    end
+  endtask
+
   task write_report;
     begin
-      file = $fopen("report.txt", "w");
-      $fwrite(file, "%0d %0d %0d %0d %0d %0d %0d\n", final_status, final_cycle, idle, overflow, mark_count,
-              result_count, repeated);
-      for (i = 0; i < mark_count & i < MARKS; i = i + 1) $fwrite(file, "%0d\n", marks[i]);
-      for (i = 0; i < result_count & i < RESULT_WORDS; i = i + 1) $fwrite(file, "%h\n", results[i]);
-      $fclose(file);
+      report = $fopen("report.txt", "w");
+      $fwrite(report, "%0d %0d %0d %0d %0d %0d\n", final_status, final_cycle, idle, mark_count, result_count, repeated);
+      $fclose(report);
     end
   endtask
 
@@ -205,13 +213,11 @@ module testbench;
 
     if (state == RUNNING | state == DRAINING) begin
       if (mark) begin
-        if (mark_count < MARKS) marks[mark_count] = cycle;
-        else overflow <= 1;
+        $fwrite(marks, "%0d\n", cycle);
         mark_count <= mark_count + 1;
       end
       if (result_valid & result_ready) begin
-        if (result_count < RESULT_WORDS) results[result_count] = result_data;
-        else overflow <= 1;
+        $fwrite(results, "%h\n", result_data);
         result_count <= result_count + 1;
       end
     end
@@ -235,7 +241,7 @@ module testbench;
         random <= job[JOB_SEED];
         mark_count <= 0;
         result_count <= 0;
-        overflow <= 0;
+        open_files;
         state <= RUNNING;
       end
       RUNNING:
@@ -255,9 +261,13 @@ module testbench;
         waited <= 0;
         state <= DRAINING;
       end
-      RESETTING: state <= READY;
+      RESETTING: begin
+        close_files;
+        state <= READY;
+      end
       DRAINING:
       if (!rst & (idle | waited >= DRAIN_CYCLES + job[JOB_LATENCY])) begin
+        close_files;
         write_report;
         rst <= !idle;
         finished <= !finished;

@@ -73,7 +73,7 @@ def test_a_verilator_that_does_not_start(bare: Path, monkeypatch: pytest.MonkeyP
     add_program(bare, "perl")
     (bare / "verilator").write_text("#!/bin/sh\necho wrong machine >&2\nexit 1\n")
     (bare / "verilator").chmod(0o755)
-    monkeypatch.setattr("nupes.sim.build.verilator_program", lambda: str(bare / "verilator"))
+    monkeypatch.setattr("nupes.sim.tools.verilator_program", lambda: str(bare / "verilator"))
     finding = doctor.find_verilator()
     assert (finding.state, finding.found) == ("missing", "it does not start: wrong machine")
 

@@ -58,7 +58,7 @@ def allocate(requests: list[Request], config: ArrayConfig) -> dict[str, int]:
     placed, needed = arrange(requests), words_needed(requests)
     if needed > config.act_depth:
         worst = max(placed, key=lambda item: item[1] + item[0].words)[0]
-        fits = call_of(replace(config, act_depth=min(needed, MOST_DEPTH)))
+        fits = describe(replace(config, act_depth=min(needed, MOST_DEPTH)))
         raise CapacityError(
             f"activation memory must hold {needed} words, but act_depth is {config.act_depth}: "
             f"tensor {worst.name!r} does not fit by {needed - config.act_depth} words; "
@@ -71,11 +71,18 @@ def allocate(requests: list[Request], config: ArrayConfig) -> dict[str, int]:
     return {request.name: base for request, base in placed}
 
 
-def call_of(config: ArrayConfig) -> str:
-    """Return the call that makes a configuration, fields with their default left out."""
-    shown = [
-        f"{item.name}={getattr(config, item.name)}"
+def describe(config: ArrayConfig) -> str:
+    """Return the option of the command line that makes a configuration, fields with their default
+    left out, and the call in Python."""
+    shown = {
+        item.name: getattr(config, item.name)
         for item in fields(config)
-        if item.name in ("rows", "cols") or getattr(config, item.name) != item.default
-    ]
-    return f"ArrayConfig({', '.join(shown)})"
+        if item.name not in ("rows", "cols") and getattr(config, item.name) != item.default
+    }
+    call = [f"rows={config.rows}", f"cols={config.cols}"]
+    call += [f"{name}={value!r}" for name, value in shown.items()]
+    option = [str(config)]
+    for name, value in shown.items():
+        text = ":".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        option.append(f"{name}={text}")
+    return f"--array {','.join(option)} or, in Python, ArrayConfig({', '.join(call)})"

@@ -10,13 +10,13 @@ from nupes.commands.options import Array, Json
 from nupes.console import Reporter, print_json, print_table, print_text
 from nupes.inputs import parse_array
 
-__all__ = ["area"]
+__all__ = ["run"]
 
 COLUMNS = ("luts", "lutram", "flops", "carry", "dsp", "block_ram")
 GATES = ("gates", "transistors", "memory_bits", "area")
 
 
-def area(
+def run(
     array: Array = "16x16",
     target: Annotated[
         str,

@@ -17,7 +17,7 @@ from nupes.model.errors import CapacityError, InputError, UnsupportedError
 if TYPE_CHECKING:
     from nupes.quantizer.frontend.surveys import Survey
 
-__all__ = ["check"]
+__all__ = ["run"]
 
 
 def image_shape(input_shape: str | None, calibration: str | None) -> tuple[int, int, int]:
@@ -102,7 +102,7 @@ def print_problems(survey: "Survey") -> None:
             console.print(f"  -> {problem.advice}", markup=False)
 
 
-def check(
+def run(
     model: Model,
     input_shape: Annotated[
         str | None,

@@ -10,16 +10,15 @@ import typer
 from rich.table import Table
 
 from nupes.commands.options import Array, Json, Network, Trace
-from nupes.compiler.program import Program, check_latency
-from nupes.compiler.program import compile as compile_network
+from nupes.compiler.program import Program, check_latency, compile
 from nupes.compiler.report.trace import chrome_trace
 from nupes.console import print_json, print_table, print_text
-from nupes.inputs import check_output, parse_array
+from nupes.inputs import parse_array
 from nupes.model.artifact.reader import load
 from nupes.model.errors import InputError
-from nupes.model.files import write_atomically
+from nupes.model.files import check_output, write_atomically
 
-__all__ = ["check_trace", "compile", "describe", "layer_table", "loss_table", "trace_bytes"]
+__all__ = ["check_trace", "describe", "layer_table", "loss_table", "run", "trace_bytes"]
 
 
 def describe(program: Program) -> dict[str, Any]:
@@ -101,7 +100,7 @@ def trace_bytes(program: Program) -> bytes:
     return json_format.dumps(chrome_trace(program)).encode()
 
 
-def compile(
+def run(
     network: Network,
     array: Array = "16x16",
     latency: Annotated[
@@ -141,7 +140,7 @@ def compile(
             raise InputError(f"program must be saved as .npz or .hex, not {str(output)!r}")
         check_output(output)
     check_trace(trace)
-    program = compile_network(load(network), config, latency)
+    program = compile(load(network), config, latency)
     if output is not None:
         write_atomically(output, program_bytes(program, output.suffix))
     if trace is not None:

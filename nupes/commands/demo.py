@@ -10,10 +10,10 @@ from nupes.commands.options import Array, Json, SimulatorName
 from nupes.console import Reporter, print_json, print_table, print_text
 from nupes.inputs import parse_array
 
-__all__ = ["demo"]
+__all__ = ["run"]
 
 
-def demo(
+def run(
     images: Annotated[
         int, typer.Option(metavar="N", help="How many test images to simulate, 1 to 500.")
     ] = 50,

@@ -9,12 +9,12 @@ from nupes.commands.options import Json
 from nupes.console import print_json, print_table
 from nupes.doctor import examine, remedy
 
-__all__ = ["doctor"]
+__all__ = ["run"]
 
 MARKS = {"ok": "[green]ok[/]", "missing": "[bold red]missing[/]", "optional": "[yellow]optional[/]"}
 
 
-def doctor(json: Json = False) -> None:
+def run(json: Json = False) -> None:
     """Tell what is installed, what is missing and how to get it.
 
     Changes nothing. The exit status is 1 if something that the flow needs is missing; what is

@@ -10,7 +10,7 @@ from nupes.console import Reporter, print_json, print_text
 from nupes.inputs import load_array, load_labels, load_model, run_model
 from nupes.model.artifact.reader import load
 
-__all__ = ["accuracy", "evaluate"]
+__all__ = ["accuracy", "run"]
 
 
 def accuracy(results: np.ndarray, labels: np.ndarray) -> float:
@@ -18,7 +18,7 @@ def accuracy(results: np.ndarray, labels: np.ndarray) -> float:
     return float((results.reshape(len(results), -1).argmax(axis=1) == labels).mean())
 
 
-def evaluate(
+def run(
     network: Network,
     data: Data,
     labels: Annotated[

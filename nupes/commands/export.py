@@ -8,13 +8,12 @@ import typer
 
 from nupes.commands.options import Json, Network
 from nupes.console import print_json, print_text
-from nupes.inputs import check_output
 from nupes.model.artifact.reader import load
 from nupes.model.errors import InputError
-from nupes.model.files import write_atomically
+from nupes.model.files import check_output, write_atomically
 from nupes.model.network import IntegerNetwork
 
-__all__ = ["export"]
+__all__ = ["run"]
 
 Outputs = dict[str, Any]
 """JSON data of the files written, by format."""
@@ -75,7 +74,7 @@ def describe(kind: str, data: Outputs) -> str:
     return f"{kind}: {data['path']} (opset {data['opset']}, {data['bytes']:,} bytes)"
 
 
-def export(
+def run(
     network: Network,
     onnx: Annotated[
         Path | None,

@@ -8,19 +8,20 @@ import typer
 from nupes.commands.options import Json, Model
 from nupes.console import Reporter, print_json, print_text
 from nupes.inputs import (
-    check_output,
     load_array,
     load_model,
+    parse_ends,
     parse_overrides,
     parse_range,
     parse_shape,
     quiet_torch,
 )
+from nupes.model.files import check_output
 
-__all__ = ["quantize"]
+__all__ = ["run"]
 
 
-def quantize(
+def run(
     model: Model,
     scheme: Annotated[
         str,
@@ -44,9 +45,12 @@ def quantize(
         Path, typer.Option("--output", "-o", metavar="FILE", help="Where to save the network.")
     ] = Path("net.safetensors"),
     ends: Annotated[
-        int,
-        typer.Option(metavar="BITS", help="Bits of the first and last layer and of the input."),
-    ] = 8,
+        str,
+        typer.Option(
+            metavar="BITS",
+            help="Bits of the first and last layer and of the input; scheme: as the others.",
+        ),
+    ] = "8",
     codebook: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="power (exponents per layer) or uniform."),
@@ -96,23 +100,24 @@ def quantize(
     shape = None if input_shape is None else parse_shape(input_shape)
     limits = None if input_range is None else parse_range(input_range)
     overrides = parse_overrides(override or [])
+    bits = parse_ends(ends)
     data = None if calibration is None else load_array(calibration)
     with Reporter() as report:
         report("loading PyTorch and the model")
-        from nupes.quantizer import quantize as run
+        from nupes.quantizer import quantize
 
         loaded = load_model(model)
         report(f"quantizing to {scheme}")
         with quiet_torch():
-            network = run(
+            network = quantize(
                 loaded,
                 scheme,
                 data,
                 input_shape=shape,  # pyright: ignore[reportArgumentType] - of three, see above
                 input_range=limits,
-                ends=ends,
+                ends=bits,
                 method=method,
-                codebook=codebook,  # pyright: ignore[reportArgumentType] - checked by run
+                codebook=codebook,  # pyright: ignore[reportArgumentType] - checked there
                 cell=cell,
                 overrides=overrides,
                 device=device,

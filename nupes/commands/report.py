@@ -16,7 +16,6 @@ from nupes.compiler.program import compile
 from nupes.console import Reporter, print_json, print_text
 from nupes.explore.sweeps import grid, sweep
 from nupes.inputs import (
-    check_output,
     has_labels,
     load_array,
     load_labels,
@@ -26,12 +25,12 @@ from nupes.inputs import (
 )
 from nupes.model.artifact.reader import load
 from nupes.model.errors import InputError
-from nupes.model.files import write_atomically
+from nupes.model.files import check_output, write_atomically
 from nupes.model.network import IntegerNetwork
 from nupes.report.gather import Accuracy, Result, gather_layers, gather_size, observe_codes
 from nupes.report.gather import parse_accuracy as parse
 
-__all__ = ["report"]
+__all__ = ["run"]
 
 SIZES = (4, 8, 16, 32, 64)
 """Rows and columns of the arrays that are compared."""
@@ -76,7 +75,7 @@ def measure_accuracy(
     return Accuracy(len(images), measure(network(images), classes), real)
 
 
-def report(
+def run(
     network: Network,
     array: Array = "16x16",
     output: Annotated[

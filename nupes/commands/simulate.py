@@ -9,15 +9,15 @@ import typer
 from nupes.commands.compile import check_trace, trace_bytes
 from nupes.commands.options import Array, Data, Json, Network, SimulatorName, Trace
 from nupes.console import Reporter, print_json, print_text
-from nupes.inputs import check_output, load_array, parse_array
+from nupes.inputs import load_array, parse_array
 from nupes.model.artifact.reader import load
 from nupes.model.errors import InputError
-from nupes.model.files import complete_file, write_atomically
+from nupes.model.files import check_output, complete_file, write_atomically
 
-__all__ = ["simulate"]
+__all__ = ["run"]
 
 
-def simulate(
+def run(
     network: Network,
     data: Data,
     images: Annotated[
@@ -71,6 +71,7 @@ def simulate(
         report = stack.enter_context(Reporter())
         recording = None if waves is None else stack.enter_context(complete_file(waves))
         hw = stack.enter_context(Simulator(config, simulator, waves=recording, progress=report))
+        hw.prepare(program)
         report(f"simulating {len(inputs)} images")
         result = check_outputs(hw, program, inputs, report.count)
         if layers:

@@ -13,12 +13,11 @@ from nupes.arch.config import ArrayConfig
 from nupes.commands.options import Json, Network
 from nupes.compiler.program import check_latency
 from nupes.console import Reporter, print_json, print_table
-from nupes.explore.sweeps import Point, grid, pareto
-from nupes.explore.sweeps import sweep as sweep_network
+from nupes.explore.sweeps import Point, grid, pareto, sweep
 from nupes.model.artifact.reader import load
 from nupes.model.errors import InputError
 
-__all__ = ["sweep"]
+__all__ = ["run"]
 
 SIZES = "8,12,16,24,32,48,64"
 DEPTHS = "128,256,512,1024"
@@ -71,7 +70,7 @@ def measure(points: list[Point], target: str, report: Reporter) -> list[Point]:
     return [point if point.refusal else replace(point, luts=next(luts)) for point in points]
 
 
-def sweep(
+def run(
     network: Network,
     rows: Annotated[str, typer.Option(metavar="LIST", help="Rows, 2 to 64.")] = SIZES,
     cols: Annotated[str, typer.Option(metavar="LIST", help="Columns, 2 to 64.")] = SIZES,
@@ -133,7 +132,7 @@ def sweep(
     qnet = load(network)
     with Reporter() as report:
         report(f"compiling for {len(arrays)} arrays")
-        points = sweep_network(qnet, arrays, latency, jobs or os.cpu_count() or 1, report.count)
+        points = sweep(qnet, arrays, latency, jobs or os.cpu_count() or 1, report.count)
         if luts:
             points = measure(points, luts, report)
     front = pareto(points)

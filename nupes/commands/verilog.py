@@ -7,13 +7,13 @@ import typer
 
 from nupes.commands.options import Array, Json
 from nupes.console import Reporter, print_json, print_text
-from nupes.inputs import check_output, parse_array
-from nupes.model.files import write_atomically
+from nupes.inputs import parse_array
+from nupes.model.files import check_output, write_atomically
 
-__all__ = ["verilog"]
+__all__ = ["run"]
 
 
-def verilog(
+def run(
     array: Array = "16x16",
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write the Verilog.")
@@ -34,9 +34,9 @@ def verilog(
     check_output(output)
     with Reporter() as report:
         report(f"generating the Verilog of the {config} array")
-        from nupes.rtl import verilog as generate
+        from nupes.rtl import verilog
 
-        text = generate(config)
+        text = verilog(config)
         write_atomically(output, text.encode())
     if json:
         print_json({"path": str(output), "array": str(config), "lines": text.count("\n")})

@@ -28,8 +28,8 @@ from nupes.rtl.emit import Library
 from nupes.rtl.interface import FeedControl, LoadBus, WeightBus
 from nupes.rtl.memory.activation import Bank
 from nupes.rtl.top import TOP, Pins
-from nupes.sim.build import Progress, report_to_stderr
-from nupes.sim.generate import SOURCES
+from nupes.sim.builds import Progress, report_to_stderr
+from nupes.sim.sources import hash_sources
 from nupes.synthesis.tools import Area, cached, fmax, recipe, synthesize
 
 __all__ = [
@@ -42,6 +42,9 @@ __all__ = [
     "compare_cells",
     "luts_of",
 ]
+
+SOURCES = hash_sources(__name__)
+"""Hash of the sources that this process loads: parts depend on them."""
 
 PARTS = ("cell", "row decoder", "weight decoder", "lane", "bank", "control")
 """The parts of an array, as they are synthesized; "control" is everything that is none of the

@@ -3,7 +3,6 @@
 Results are cached by content: Verilog, script and the tools' versions.
 """
 
-import hashlib
 import importlib.util
 import json
 import os
@@ -20,8 +19,7 @@ from typing import Any
 import platformdirs
 
 from nupes.model.errors import InputError, NupesError
-from nupes.model.files import write_atomically
-from nupes.sim.build import cache_directory
+from nupes.sim.cache import keep_text, kept_text, key_of
 
 __all__ = ["TARGETS", "Area", "cached", "check_target", "fmax", "recipe", "synthesize"]
 
@@ -146,13 +144,13 @@ def execute(package: str, entry: str, arguments: list[str], directory: Path, cod
 
 def cached(content: tuple, work: Callable[[Path], dict]) -> dict:
     """Return the JSON result of ``work(directory)``, from the cache if the content was seen."""
-    key = hashlib.sha256(repr(content).encode()).hexdigest()[:24]
-    path = cache_directory() / f"area-{key}.json"
-    if path.is_file():
-        return json.loads(path.read_text())
+    name = f"area-{key_of(content)}.json"
+    text = kept_text(name)
+    if text is not None:
+        return json.loads(text)
     with tempfile.TemporaryDirectory() as directory:
         result = work(Path(directory))
-    write_atomically(path, json.dumps(result).encode())
+    keep_text(name, json.dumps(result))
     return result
 
 

@@ -1,6 +1,5 @@
 """Sweeps: equal to compiling each array, and a front that nothing beats."""
 
-import re
 from dataclasses import replace
 
 import pytest
@@ -9,10 +8,8 @@ from hypothesis import strategies as st
 
 import nupes
 from nupes.arch.config import ArrayConfig
-from nupes.arch.costs import memory_bits
 from nupes.explore.sweeps import Point, grid, pareto, sweep
 from nupes.model.errors import InputError
-from nupes.rtl import verilog
 from tests.small import small_network
 
 BASE = ArrayConfig()
@@ -69,23 +66,3 @@ def test_grids() -> None:
         grid([2, 65], [2], [8], BASE)
     with pytest.raises(InputError, match=r"ArrayConfig\.acc_depth must be 4 to 4096, not 3"):
         grid([2], [2], [3], BASE)
-
-
-MODULE = re.compile(r"^module (\S+?) ?\(.*?^endmodule", re.DOTALL | re.MULTILINE)
-MEMORY = re.compile(r"^  reg \[(\d+):0\] \S+ +\[(\d+):0\];", re.MULTILINE)
-INSTANCE = re.compile(r"^  (\\?nupes_\S+) +\\?\S+ +\(", re.MULTILINE)
-
-
-@pytest.mark.parametrize("size", [(2, 6), pytest.param((4, 2), marks=pytest.mark.slow)])
-def test_memory_bits_are_those_of_the_verilog(size: tuple[int, int]) -> None:
-    array = ArrayConfig(*size, acc_depth=64, act_depth=100, param_slots=4, code_bits=3)
-    modules = {match[1]: match[0] for match in MODULE.finditer(verilog(array))}
-
-    def bits(name: str) -> int:
-        sizes = MEMORY.findall(modules[name])
-        # Queues of addresses are not counted.
-        own = sum((int(width) + 1) * (int(last) + 1) for width, last in sizes)
-        own *= not name.endswith((".places", "residual_reader.queue"))
-        return own + sum(bits(part) for part in INSTANCE.findall(modules[name]))
-
-    assert bits("nupes_accelerator") == memory_bits(array)

@@ -28,8 +28,8 @@ module nupes_accelerator (
   reg [31:0] cycle, asked, arrived, echoed, quiet, count;
   reg [1:0] outstanding;
   reg [7:0] opcode;
-  reg [`PORT_BITS-1:0] words[0:65535];
-  reg [15:0] stamps[0:65535];
+  reg [`PORT_BITS-1:0] words[0:2097151];
+  reg [15:0] stamps[0:2097151];
 
   wire known = arrived != 0;
   wire more = run & (!known | (asked <= count & opcode == 1));
@@ -57,8 +57,8 @@ module nupes_accelerator (
     if (accept) asked <= asked + 32;
     if (accept | response_valid | take) quiet <= 0;
     if (response_valid) begin
-      words[arrived[15:0]] <= response_data;
-      stamps[arrived[15:0]] <= cycle[15:0];
+      words[arrived[20:0]] <= response_data;
+      stamps[arrived[20:0]] <= cycle[15:0];
       arrived <= arrived + 1;
       if (arrived == 0) begin
         opcode <= response_data[7:0];

@@ -47,10 +47,15 @@ def test_words_that_do_not_fit() -> None:
         port_words(np.array([[0, 1]]), 66)
 
 
+def write_report(folder: Path, report: str, marks: str = "", results: str = "") -> None:
+    """Write what the bench writes."""
+    for name, text in (("report", report), ("marks", marks), ("results", results)):
+        (folder / f"{name}.txt").write_text(text)
+
+
 def test_report(tmp_path: Path) -> None:
-    path = tmp_path / "report.txt"
-    path.write_text("1 90 1 0 2 1 0\n7\n80\nffff0002\n")
-    result = read_report(path, 2)
+    write_report(tmp_path, "1 90 1 2 1 0\n", "7\n80\n", "ffff0002\n")
+    result = read_report(tmp_path, 2)
     assert (result.status, result.cycles) == (1, 90)
     assert result.marks.tolist() == [7, 80]
     assert result.outputs.dtype == np.int16
@@ -58,17 +63,23 @@ def test_report(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("report", "message"),
+    ("files", "message"),
     [
-        ("0 9 1 0 0 0 0\n", "the run did not end within 9 cycles"),
-        ("1 9 0 0 0 0 0\n", "did not become idle"),
-        ("1 9 1 1 0 70000 0\n", r"more results \(70000\)"),
-        ("x 9 1 0 0 0 0\n", "status has undefined bits"),
-        ("1 9 1 0 0 1 0\nxxxx0002\n", "results have undefined bits"),
+        (("0 9 1 0 0 0\n",), "the run did not end within 9 cycles"),
+        (("1 9 0 0 0 0\n",), "did not become idle"),
+        (("x 9 1 0 0 0\n",), "status has undefined bits"),
+        (("1 9 1 0 1 0\n", "", "xxxx0002\n"), "results have undefined bits"),
+        (("",), "the simulator must write its report to .*, but could not; make room or set"),
+        (("1 9 1 1 0 0\n",), "the simulator must write its report to "),
+        (("1 9 1 0 2 0\n", "", "ffff0002\nffff"), "the simulator must write its report to "),
     ],
 )
-def test_runs_without_a_result(tmp_path: Path, report: str, message: str) -> None:
-    path = tmp_path / "report.txt"
-    path.write_text(report)
+def test_runs_without_a_result(tmp_path: Path, files: tuple[str, ...], message: str) -> None:
+    write_report(tmp_path, *files)
     with pytest.raises(SimulationError, match=message):
-        read_report(path, 2)
+        read_report(tmp_path, 2)
+
+
+def test_a_report_that_was_not_written(tmp_path: Path) -> None:
+    with pytest.raises(SimulationError, match="the simulator must write its report to "):
+        read_report(tmp_path, 2)

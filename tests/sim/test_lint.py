@@ -10,15 +10,9 @@ import pytest
 from nupes import rtl
 from nupes.arch.config import ArrayConfig
 from nupes.model.errors import SimulationError
-from nupes.sim.build import (
-    TESTBENCH,
-    TOP,
-    VERILATOR_FLAGS,
-    WAIVERS,
-    build,
-    tool_environment,
-    verilator_program,
-)
+from nupes.sim.builds import build_simulator
+from nupes.sim.launchers import TESTBENCH, TOP, VERILATOR_FLAGS, WAIVERS, find_launcher
+from nupes.sim.tools import tool_environment, verilator_program
 from tests.sim.stub import SMALL, stub
 
 SMALLEST: dict[str, Any] = {
@@ -83,7 +77,7 @@ def test_a_warning_fails_the_build(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("NUPES_CACHE", str(tmp_path))
     faulty = stub(SMALL).replace("endmodule", "wire [3:0] narrow = 8'd77;\nendmodule")
     with pytest.raises(SimulationError, match=r"(?s)verilator failed to build .*WIDTHTRUNC"):
-        build(SMALL, faulty, progress=print)
+        build_simulator(find_launcher("verilator"), SMALL, faulty, progress=print)
 
 
 def test_every_waiver_has_a_reason() -> None:

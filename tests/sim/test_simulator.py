@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,11 @@ from hypothesis import strategies as st
 
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import Status
-from nupes.model.errors import InputError, SimulationError
-from nupes.sim import Simulator, Stalls, simulator
+from nupes.model.errors import ArtifactError, InputError, SimulationError
+from nupes.sim import Simulator, Stalls, process
+from nupes.sim.builds import LEAST_MEMORY
+from nupes.sim.jobs import Job, JobFiles
+from nupes.sim.process import Process
 from tests.sim.conftest import needs_icarus
 from tests.sim.stub import CRASH, ECHO, HANG, SMALL, arrivals, echo, stub
 
@@ -28,6 +32,12 @@ PAYLOAD = np.arange(100, dtype=np.uint64) * np.uint64(0x123456789AB)
 def lanes(payload: np.ndarray) -> np.ndarray:
     """Return the int16 lanes that the stub echoes of 64-bit words."""
     return payload.astype("<u8").view("<i2").reshape(-1, 4)[:, :LANES]
+
+
+def started(hardware: Simulator) -> Process:
+    """Return the process of a simulator that runs."""
+    assert hardware._running is not None
+    return hardware._running[0]
 
 
 @pytest.mark.parametrize("latency", [1, 2, 20, 31, 32, 33, 100])
@@ -130,7 +140,7 @@ def test_a_run_that_does_not_end(hardware: Simulator) -> None:
 
 
 def test_bad_input(hardware: Simulator) -> None:
-    with pytest.raises(InputError, match=r"image must have 1 to 1048576 words .* not 0"):
+    with pytest.raises(InputError, match=r"image must have 1 to 2\*\*31 - 1 words, not 0"):
         hardware.execute([])
     with pytest.raises(InputError, match="image must have words of 64 bits"):
         hardware.execute([1 << 64])
@@ -166,50 +176,43 @@ def test_a_simulator_that_is_not_running() -> None:
 
 def test_a_simulator_that_dies() -> None:
     with Simulator(SMALL, verilog=stub(SMALL)) as hardware:
-        process = hardware._process
-        assert process is not None
+        hardware.execute([ECHO])
+        running = started(hardware).process
         with pytest.raises(SimulationError) as caught:
             hardware.execute([CRASH])
         assert "the stub crashes as it was told to" in str(caught.value)
         log = str(caught.value).split("its log is ")[1].split(":\n")[0]
         assert "the stub crashes" in Path(log).read_text()
         Path(log).unlink()
-        assert process.poll() is not None
+        assert running.poll() is not None
         with pytest.raises(SimulationError, match="the simulator is not running"):
             hardware.execute(echo(PAYLOAD))
 
 
-def test_a_simulator_that_dies_before_it_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Dying:
-        def command(self, *_: object) -> tuple[list[str], dict[str, str]]:
-            return [sys.executable, "-c", "import sys; sys.exit('no, thanks')"], {}
-
-    monkeypatch.setattr(simulator, "launcher", lambda *_: Dying())
+def test_a_simulator_that_dies_before_it_is_ready() -> None:
     begun = time.monotonic()
     with pytest.raises(SimulationError, match=r"ended by itself \(exit status 1\)") as caught:
-        Simulator(SMALL, verilog=stub(SMALL)).open()
-    assert time.monotonic() - begun < simulator.START_SECONDS / 4
+        Process([sys.executable, "-c", "import sys; sys.exit('no, thanks')"], {})
+    assert time.monotonic() - begun < process.START_SECONDS / 4
     assert "no, thanks" in str(caught.value)
     Path(str(caught.value).split("its log is ")[1].split(":\n")[0]).unlink()
 
 
 def test_a_run_that_takes_too_long() -> None:
     with Simulator(SMALL, verilog=stub(SMALL), timeout=0.2) as hardware:
-        process = hardware._process
-        assert process is not None
         with pytest.raises(SimulationError, match=r"did not answer within 0\.2 s") as caught:
             hardware.execute([HANG])
         Path(str(caught.value).split("its log is ")[1].split(":\n")[0]).unlink()
-        assert process.poll() is not None
+        assert hardware._running is None
 
 
 def test_job_files_are_removed() -> None:
     with Simulator(SMALL, verilog=stub(SMALL)) as hardware:
-        directory, process = hardware._directory, hardware._process
-        assert directory.is_dir()
-    assert process is not None
-    assert process.returncode == 0
-    assert not directory.exists()
+        hardware.execute([ECHO])
+        running = started(hardware)
+        assert running.directory.is_dir()
+    assert running.process.returncode == 0
+    assert not running.directory.exists()
     hardware.close()
 
 
@@ -232,17 +235,18 @@ def test_waves(tmp_path: Path, simulator: str, suffix: str) -> None:
         text = waves.read_text()
         assert "result_valid" in text
         assert "$scope module accelerator $end" in text
-    with pytest.raises(InputError, match="waves cannot be written to"):
+    with pytest.raises(ArtifactError, match=r"output path .* must be writable"):
         Simulator(SMALL, simulator, verilog=stub(SMALL), waves=tmp_path / "no" / "w.vcd").open()
 
 
 OWNER = """
 from nupes.sim import Simulator
 from tests.sim.conftest import needs_icarus
-from tests.sim.stub import HANG, SMALL, stub
+from tests.sim.stub import ECHO, HANG, SMALL, stub
 hardware = Simulator(SMALL, verilog=stub(SMALL))
 hardware.open()
-print(hardware._process.pid, flush=True)
+hardware.execute([ECHO])
+print(hardware._running[0].process.pid, flush=True)
 hardware.execute([HANG])
 """
 
@@ -274,3 +278,116 @@ def test_no_simulator_outlives_its_owner(ending: signal.Signals) -> None:
     while alive(simulator) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not alive(simulator)
+
+
+def test_a_process_that_cannot_start_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process.tempfile, "tempdir", str(tmp_path))
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(SimulationError, match=r"must be able to start, not fail with: .*No such"):
+        Process([str(tmp_path / "none")], {})
+    assert list(tmp_path.iterdir()) == []
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_memory_and_results_follow_the_program() -> None:
+    """Twice the memory of most programs, and more results than any memory of the bench could hold;
+    the memory is one of words, not of zeros."""
+    payload = np.arange(LEAST_MEMORY + 5, dtype=np.uint64)
+    with Simulator(SMALL, verilog=stub(SMALL)) as hardware:
+        small = hardware.execute(echo(PAYLOAD))
+        result = hardware.execute(echo(payload))
+        assert np.array_equal(result.outputs[:, :LANES], lanes(payload))
+        large = started(hardware)
+        assert np.array_equal(hardware.execute(echo(PAYLOAD)).outputs, small.outputs)
+        assert started(hardware) is large
+
+
+def test_a_recording_begins_with_the_largest_program(tmp_path: Path) -> None:
+    with Simulator(SMALL, verilog=stub(SMALL), waves=tmp_path / "run.vcd") as hardware:
+        hardware._running = (None, None)  # type: ignore[assignment]
+        hardware._memory = 100
+        with pytest.raises(InputError) as error:
+            hardware._start(101)
+        hardware._running = None
+    assert str(error.value) == (
+        "waves must be of programs up to 100 words here, not 101; run the largest program first"
+    )
+
+
+def test_threads_take_turns() -> None:
+    def run(seed: int) -> None:
+        payload = np.arange(seed, seed + 50, dtype=np.uint64)
+        for _ in range(5):
+            outputs = hardware.execute(echo(payload), latency=seed).outputs
+            found.append(np.array_equal(outputs[:, :LANES], lanes(payload)))
+
+    found: list[bool] = []
+    with Simulator(SMALL, verilog=stub(SMALL)) as hardware:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(run, range(1, 9)))
+        assert found == [True] * 40
+
+
+FORKED = (
+    "the simulator must be used by the process that opened it, not by a fork of it; "
+    "open another one there"
+)
+FORK = """
+import os
+from nupes.sim import Simulator
+from nupes.model.errors import SimulationError
+from tests.sim.stub import ECHO, SMALL, stub
+with Simulator(SMALL, verilog=stub(SMALL)) as hardware:
+    hardware.execute([ECHO])
+    hardware._lock.acquire()  # as another thread may have at the fork
+    child = os.fork()
+    if not child:
+        try:
+            hardware.execute([ECHO])
+        except SimulationError as error:
+            print(error, flush=True)
+        hardware.close()
+        with Simulator(SMALL, verilog=stub(SMALL)) as other:
+            print(other.execute([ECHO]).status, flush=True)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    hardware._lock.release()
+    print(hardware.execute([ECHO]).status, flush=True)
+"""
+
+
+def test_a_fork_breaks_nothing() -> None:
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", FORK],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+        timeout=120,
+    )
+    assert result.stdout.splitlines() == [
+        FORKED,
+        str(int(Status.OK)),
+        str(int(Status.OK)),
+    ]
+    assert result.stderr == ""
+
+
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    files = JobFiles(tmp_path, 64, 4)
+    image = np.zeros((1, 1), np.uint64)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(SimulationError) as error:
+        files.write(image, None, Job(1))
+    assert str(error.value) == (
+        f"the directory {tmp_path} must be writable, not fail with: No space left on device; "
+        "make room or set TMPDIR to another directory"
+    )
+    monkeypatch.undo()
+    files.write(image, None, Job(1))
+    assert (tmp_path / "program.hex").is_file()

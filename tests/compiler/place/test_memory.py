@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nupes.arch.config import ArrayConfig
-from nupes.compiler.place.memory import Request, allocate
+from nupes.compiler.place.memory import Request, allocate, describe
+from nupes.inputs import parse_array
 from nupes.model.errors import CapacityError
 
 LARGE = ArrayConfig(act_depth=1 << 20)
@@ -67,9 +68,23 @@ def test_the_refusal_names_tensor_words_and_configuration() -> None:
         allocate(items, ArrayConfig(rows=4, cols=8, code_bits=2, act_depth=64))
     assert str(error.value) == (
         "activation memory must hold 70 words, but act_depth is 64: tensor 'skip' does not fit by "
-        "6 words; the smallest that fits is "
+        "6 words; the smallest that fits is --array 4x8,code_bits=2,act_depth=70 or, in Python, "
         "ArrayConfig(rows=4, cols=8, code_bits=2, act_depth=70)"
     )
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ArrayConfig(),
+        ArrayConfig(4, 8, mac="pair", act_depth=70, weight_operand_bits=5),
+        ArrayConfig(mac="product", weight_magnitudes=(1, 4), activation_magnitudes=(3,)),
+    ],
+)
+def test_a_configuration_is_described_as_both_take_it(config: ArrayConfig) -> None:
+    option, call = describe(config).split(" or, in Python, ")
+    assert parse_array(option.removeprefix("--array ")) == config
+    assert eval(call) == config
 
 
 def test_nothing_larger_than_the_largest_is_suggested() -> None:

@@ -66,7 +66,7 @@ def test_spans_are_the_signals_of_the_rtl(tmp_path: Path, simulator: str) -> Non
     it."""
     network, waves = small_network(), tmp_path / "run.vcd"
     program = nupes.compile(network, ARRAY)
-    with Simulator(ARRAY, simulator, waves=waves, memory_words=1 << 12) as hw:
+    with Simulator(ARRAY, simulator, waves=waves) as hw:
         result = hw.run(program, images_of(network, 1))
     assert result.cycles == [program.cycles]
     table = signals(waves)

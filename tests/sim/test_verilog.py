@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from nupes.arch.config import ArrayConfig
-from nupes.sim import generate as module
-from nupes.sim.generate import generate
+from nupes.sim import verilog as module
+from nupes.sim.verilog import generate
 
 
 def test_verilog_is_generated_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,6 +28,15 @@ def test_verilog_is_generated_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(module, "tool_version", lambda package: "0")
     generate(small, lines.append)
     assert len(texts) == 3
+    # And so is a change of any source; what is damaged is generated again.
+    monkeypatch.setattr(module, "SOURCES", "edited")
+    monkeypatch.setattr(module, "hash_sources", lambda _: "edited")
+    generate(small, lines.append)
+    assert len(texts) == 4
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_bytes()[:-1])
+    assert generate(small, lines.append) == f"module for {small}"
+    assert len(texts) == 5
     assert {path.suffix for path in tmp_path.iterdir()} == {".v"}
 
 
@@ -36,6 +45,6 @@ def test_an_edit_of_the_sources_keeps_nothing(
 ) -> None:
     monkeypatch.setenv("NUPES_CACHE", str(tmp_path))
     monkeypatch.setattr("nupes.rtl.verilog", lambda config: "module of the code loaded before")
-    monkeypatch.setattr(module, "hash_sources", lambda: "edited")
+    monkeypatch.setattr(module, "hash_sources", lambda _: "edited")
     assert generate(ArrayConfig(4, 4), lambda _: None) == "module of the code loaded before"
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,54 @@
+"""What a program computed on the simulated hardware."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nupes.model.errors import InputError
+from nupes.model.summary import html_table
+
+__all__ = ["SimulationResult", "join_results"]
+
+SHOWN = 10
+"""Images, and values of each, that a notebook shows."""
+
+
+@dataclass(frozen=True, eq=False)
+class SimulationResult:
+    """What a program computed on the hardware, image by image.
+
+    ``outputs`` float64 (b, *output_shape): equal to the integer network's; ``y`` int16, the same
+    before the scale; ``cycles``: from ``start`` to ``done``, per image; ``layer_cycles`` int64 (b,
+    layers): their sum is ``cycles``; a layer runs from its first word to the next layer's, the
+    first from ``start``, the last to ``done``.
+    """
+
+    outputs: np.ndarray
+    y: np.ndarray
+    cycles: list[int]
+    layer_cycles: np.ndarray
+
+    def __repr__(self) -> str:
+        spread = " to ".join(f"{value:,}" for value in sorted({min(self.cycles), max(self.cycles)}))
+        return f"SimulationResult({len(self.y)} images, {spread} cycles each)"
+
+    def _repr_html_(self) -> str:
+        """Return cycles and outputs per image as a notebook shows them; the first images only."""
+        rows = [
+            (image, cycles, np.array2string(y.reshape(-1)[:SHOWN], separator=" "))
+            for image, (cycles, y) in enumerate(zip(self.cycles, self.y, strict=True))
+        ]
+        return html_table(repr(self), ("image", "cycles", "first values of y"), rows[:SHOWN])
+
+
+def join_results(parts: Sequence[SimulationResult]) -> SimulationResult:
+    """Return the result of all images; raise ``InputError`` if there are none."""
+    if not parts:
+        raise InputError("images must contain at least one image, not 0")
+    return SimulationResult(
+        outputs=np.concatenate([part.outputs for part in parts]),
+        y=np.concatenate([part.y for part in parts]),
+        cycles=[cycles for part in parts for cycles in part.cycles],
+        layer_cycles=np.concatenate([part.layer_cycles for part in parts]),
+    )

@@ -1,0 +1,116 @@
+"""``nupes simulate``: the comparison, waveforms, and what it refuses."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nupes
+from nupes.cli import main
+from nupes.commands import simulate
+from tests.commands.run import ARRAY_TEXT, refused
+from tests.small import ARRAY
+
+
+def test_simulate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["simulate", "net.safetensors", "data.npz", "--array", ARRAY_TEXT, "--images", "4"]
+    assert main([*words, "--layers"]) == 0
+    assert "bit-exact 4/4 images, 2/2 layers" in capsys.readouterr().out
+    assert main([*words, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["exact"] is True
+    assert report["measured_cycles"] == [report["predicted_cycles"]] * 4
+
+
+def test_simulate_records_waves(folder: Path) -> None:
+    words = ["simulate", "net.safetensors", "data.npz", "--array", ARRAY_TEXT, "--images", "1"]
+    assert main([*words, "--waves", "run.vcd"]) == 0
+    assert Path("run.vcd").read_text().startswith(("$version", "$date"))
+
+
+@pytest.mark.parametrize(
+    ("error", "left"), [(KeyboardInterrupt, False), (nupes.SimulationError, True)]
+)
+def test_an_interrupt_leaves_no_waves(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException], left: bool
+) -> None:
+    def stop(hw: nupes.Simulator, *_: object) -> None:
+        raise error("here")
+
+    monkeypatch.setattr("nupes.verify.check_outputs", stop)
+    words = ["simulate", "net.safetensors", "data.npz", "--array", ARRAY_TEXT, "--images", "1"]
+    before = set(folder.iterdir())
+    assert main([*words, "--waves", "run.vcd"]) in (2, 130)
+    assert {path.name for path in set(folder.iterdir()) - before} == (
+        {"run.vcd"} if left else set()
+    )
+
+
+def test_a_mismatch_ends_with_status_1(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model is made to disagree in one threshold of one layer."""
+    real = simulate.load
+
+    def load(path: Path) -> nupes.IntegerNetwork:
+        network = real(path)
+        run = network.run
+        object.__setattr__(network, "run", lambda codes: run(codes) + 1)
+        return network
+
+    monkeypatch.setattr(simulate, "load", load)
+    words = ["simulate", "net.safetensors", "data.npz", "--array", ARRAY_TEXT, "--images", "2"]
+    assert main(words) == 1
+    assert "MISMATCH 0/2 images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["simulate", "net.safetensors", "data.npz:narrow"],
+            "images must have shape (batch, 1, 4, 4), not (6, 1, 3, 4)",
+        ),
+        (
+            ["simulate", "net.safetensors", "data.npz", "--images", "0"],
+            "images must be at least 1, not 0",
+        ),
+        (
+            ["simulate", "net.safetensors", "data.npz", "--simulator", "modelsim"],
+            "simulator must be one of verilator, icarus, not 'modelsim'",
+        ),
+        (
+            ["simulate", "net.safetensors", "data.npz", "--waves", "run.txt"],
+            "waves must be a .vcd or .fst file, not 'run.txt'",
+        ),
+    ],
+)
+def test_bad_input(
+    folder: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert refused(capsys, *words).startswith(message)
+
+
+LARGE = """
+import torch
+from torch import nn
+
+def load():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(1460, 1460))
+"""
+
+
+@pytest.mark.slow
+def test_a_program_of_any_size(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The memory of a simulator follows from the program: nothing to configure."""
+    Path("large.py").write_text(LARGE)
+    np.savez("data.npz", x=np.random.default_rng(0).normal(size=(2, 1460, 1, 1)))
+    words = ["quantize", "large.py:load", "--calibration", "data.npz", "--method", "rtn"]
+    assert main([*words, "--ends", "scheme", "-o", "large.safetensors"]) == 0
+    program = nupes.compile(nupes.load("large.safetensors"), ARRAY)
+    assert len(program.image) > 1 << 20
+    words = ["simulate", "large.safetensors", "data.npz", "--images", "1", "--array", ARRAY_TEXT]
+    assert main(words) == 0
+    assert "bit-exact 1/1 images, 1/1 layers" in capsys.readouterr().out
