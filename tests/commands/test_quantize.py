@@ -16,7 +16,7 @@ def test_quantize_from_data_and_evaluate(folder: Path, capsys: pytest.CaptureFix
     words = ["quantize", "model.py:build", "--scheme", "W4A4", "--calibration", "data.npz"]
     assert main([*words, "-o", "new.safetensors"]) == 0
     assert "new.safetensors: 2 layers" in capsys.readouterr().out
-    assert nupes.load("new.safetensors").output_shape == (3,)
+    assert nupes.load("new.safetensors").the_output.shape == (3,)
 
 
 def test_quantize_without_data_as_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,4 +93,4 @@ def test_bad_input(
 def test_bits_of_the_ends(folder: Path, ends: str, bits: int) -> None:
     words = ["quantize", "model.py:build", "--calibration", "data.npz", "--method", "rtn"]
     assert main([*words, "--ends", ends, "-o", "new.safetensors"]) == 0
-    assert nupes.load("new.safetensors").input.codebook.bits == bits
+    assert nupes.load("new.safetensors").the_input.tensor.codebook.bits == bits

@@ -76,7 +76,7 @@ def test_bad_options(options: dict[str, Any], message: str) -> None:
 def test_an_input_of_eight_bits_covers_the_range_that_is_given() -> None:
     x = images(16, 3, 8, 8, low=0.1, high=0.5)
     for span, expected in ((None, (0.0, 0.5)), ((-1, 2), (-1.0, 2.0))):
-        tensor = quantize(conv(), "W4A4", x, input_range=span, method="rtn").input
+        tensor = quantize(conv(), "W4A4", x, input_range=span, method="rtn").the_input.tensor
         found = tensor.codebook.levels[[0, -1]] * tensor.scale
         np.testing.assert_allclose(found, expected, atol=0.02)
 
