@@ -13,6 +13,12 @@ __all__ = ["ArrayConfig"]
 
 INSTRUCTION_BITS = 256
 
+TABLE_SLOT_BITS = 4
+"""Bits with which instructions and lane parameters name a decode table."""
+
+PARAM_SLOT_BITS = 8
+"""Bits with which instructions name the parameters of a column tile."""
+
 MOST_TABLE_BITS = 10
 """A cell's products as a table: beyond 1,024 entries a multiplier is smaller."""
 
@@ -89,7 +95,7 @@ class ArrayConfig:
             ("acc_bits", 16, 32),
             ("acc_depth", 4, 4096),
             ("act_depth", 4, 1 << 20),
-            ("param_slots", 2, 256),
+            ("param_slots", 2, 1 << PARAM_SLOT_BITS),
             ("tensor_bits", 1, 8),
             ("burst", 1, 128),
             ("fetch_depth", 2, 4096),
@@ -258,13 +264,14 @@ class ArrayConfig:
 
     @property
     def passes(self) -> int:
-        """Most digits of a weight or activation level in the cells, at most 16."""
+        """Most digits of a weight or activation level in the cells, at most the tables that can be
+        named."""
         if self.mac in ("decode", "product"):
             return self.planes
         weights = -(-self.weight_level_bits // (self.cell.weight_bits - 1))
         narrow = -(-self.activation_level_bits // (self.cell.activation_bits - 1))
         digits = -(-self.code_bits // (self.cell.activation_bits - 1))
-        return min(max(weights, narrow + digits * (self.planes - 1)), 16)
+        return min(max(weights, narrow + digits * (self.planes - 1)), 1 << TABLE_SLOT_BITS)
 
     @property
     def psum_bits(self) -> int:

@@ -12,13 +12,14 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from nupes.arch.config import ArrayConfig, clog2
-from nupes.arch.isa import ADDRESS_BITS, SCALE_ENTRY, SHIFT_ENTRY, Field
+from nupes.arch.isa import ADDRESS_BITS, ENCODER_SLOT_BITS, SCALE_ENTRY, SHIFT_ENTRY, Field
 
 __all__ = [
     "RESULT_BITS",
     "DatapathPort",
     "FeedControl",
     "LoadBus",
+    "PlaneRun",
     "PoolControl",
     "PoolPort",
     "ResultControl",
@@ -97,6 +98,20 @@ class FeedControl(data.StructLayout):
         )
 
 
+class PlaneRun(data.StructLayout):
+    """Where the planes of one word are: plane ``i``, least significant first, at ``address + i *
+    plane_step``.
+
+    ``planes``: how many (0 for a residual that does not exist); ``slice``: which ``cols`` codes of
+    the word belong to the tile.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {"address": ADDRESS_BITS, "plane_step": ADDRESS_BITS, "planes": 3, "slice": 4}
+        )
+
+
 class WordControl(data.StructLayout):
     """What the lanes do with a word's partial sums, given in cycle ``t``.
 
@@ -118,7 +133,7 @@ class WordControl(data.StructLayout):
                 "shift": config.shift_bits,
                 "multiply": int(config.products),
                 "param_slot": clog2(config.param_slots),
-                "encoder_slot": 1,
+                "encoder_slot": ENCODER_SLOT_BITS,
                 "encoder_depth": 4,
             }
         )

@@ -10,13 +10,14 @@ from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
-from nupes.arch.config import ArrayConfig, clog2
+from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import (
     DESCRIPTOR,
     DESCRIPTOR_SLOTS,
     DESCRIPTOR_WORDS,
     ENCODER_SLOTS,
     Destination,
+    entry_bits,
     pack,
 )
 from nupes.model.errors import CapacityError
@@ -84,28 +85,29 @@ class Residency:
         entries: Callable[[int], list[Entries]],
         ahead: int = 0,
     ) -> int:
-        """Return the slot of a content of a slot memory; ``entries(slot)`` brings it there.
+        """Return the slot of a content of a slot memory; ``entries`` of the slot's first address
+        brings it there.
 
         The content is due ``ahead`` tiles after the next one.
         """
         slots = self.slots[memory]
         slot, present = slots.claim(key)
         if not present:
-            self.queued += [(load, slots.last_use[slot], ahead) for load in entries(slot)]
+            loads = entries(slot << entry_bits(memory, self.config))
+            self.queued += [(load, slots.last_use[slot], ahead) for load in loads]
         self.asked.append((slots, slot))
         return slot
 
     def table(self, memory: Destination, table: np.ndarray) -> int:
         """Return the slot of a decode table, int16 (at most 2**code_bits,)."""
-        shift = self.config.code_bits
         return self.ask(
-            memory, table.tobytes(), lambda slot: [(memory, slot << shift, table.tolist())]
+            memory, table.tobytes(), lambda address: [(memory, address, table.tolist())]
         )
 
     def products(self, table: np.ndarray) -> None:
         """Bring the product table of pair cells, int64, in the order of its addresses."""
         memory = Destination.PRODUCT
-        self.ask(memory, table.tobytes(), lambda _: [(memory, 0, table.tolist())])
+        self.ask(memory, table.tobytes(), lambda address: [(memory, address, table.tolist())])
 
     def parameters(self, layer: Layer, column: int, skip: Planes | None) -> int:
         """Return the slot of a column tile's requantization parameters; ``skip`` are the skip
@@ -115,9 +117,8 @@ class Residency:
         if skip is not None and skip.count == 1:
             table = self.table(Destination.RESIDUAL_TABLE, skip.tables[0])
 
-        def entries(slot: int) -> list[Entries]:
+        def entries(address: int) -> list[Entries]:
             scale, shift = lane_parameters(layer, column, self.config.cols, skip, table)
-            address = slot << clog2(self.config.cols)
             return [(Destination.SCALE, address, scale), (Destination.SHIFT, address, shift)]
 
         return self.ask(Destination.SCALE, (layer.name, column, table), entries)
@@ -137,9 +138,8 @@ class Residency:
                 f"use ArrayConfig(tensor_bits={depth - 1})"
             )
 
-        def entries(slot: int) -> list[Entries]:
+        def entries(base: int) -> list[Entries]:
             tree, codes = search_tree(encoder, planes, depth)
-            base = slot << stages
             return [(Destination.THRESHOLD, base + 1, tree), (Destination.MAP, base, codes)]
 
         return self.ask(Destination.THRESHOLD, layer.name, entries, ahead), depth
@@ -147,10 +147,10 @@ class Residency:
     def descriptor(self, values: dict[str, int]) -> int:
         """Return the slot of a layer descriptor."""
 
-        def entries(slot: int) -> list[Entries]:
+        def entries(address: int) -> list[Entries]:
             packed = pack(DESCRIPTOR, values)
             words = [packed >> (64 * i) & (2**64 - 1) for i in range(DESCRIPTOR_WORDS)]
-            return [(Destination.DESCRIPTOR, slot << 3, words)]
+            return [(Destination.DESCRIPTOR, address, words)]
 
         return self.ask(Destination.DESCRIPTOR, frozenset(values.items()), entries)
 

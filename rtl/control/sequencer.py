@@ -19,7 +19,7 @@ from nupes.arch.isa import (
     Status,
 )
 from nupes.rtl.interface import LoadBus, WeightBus
-from nupes.rtl.layout import INSTRUCTION_LAYOUT
+from nupes.rtl.isa_layouts import INSTRUCTION_LAYOUT
 
 __all__ = ["Sequencer"]
 

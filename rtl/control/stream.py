@@ -8,8 +8,8 @@ from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import ADDRESS_BITS, LAG_FREE, Opcode
 from nupes.rtl.control.descriptors import DescriptorFile
 from nupes.rtl.control.walk import Walk
-from nupes.rtl.interface import FeedControl, LoadBus, PoolControl, WordControl
-from nupes.rtl.layout import INSTRUCTION_LAYOUT, PlaneRun
+from nupes.rtl.interface import FeedControl, LoadBus, PlaneRun, PoolControl, WordControl
+from nupes.rtl.isa_layouts import INSTRUCTION_LAYOUT
 
 __all__ = ["StreamEngine"]
 

@@ -6,7 +6,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from nupes.arch.config import ArrayConfig, clog2
-from nupes.arch.isa import Destination
+from nupes.arch.isa import Destination, entry_bits
 from nupes.rtl.datapath.accumulator import Accumulator
 from nupes.rtl.datapath.delays import delay
 from nupes.rtl.datapath.element_product import ElementProduct
@@ -115,7 +115,7 @@ class Lane(wiring.Component):
         memory = Memory(shape=layout, depth=self.config.param_slots, init=[])
         m.submodules[name] = memory
         read, write = memory.read_port(), memory.write_port()
-        lane_bits = len(self.index)
+        lane_bits = entry_bits(destination, self.config)
         m.d.comb += [
             read.addr.eq(slot),
             read.en.eq(1),

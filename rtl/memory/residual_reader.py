@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import BANKS, plane_cycles
-from nupes.rtl.layout import PlaneRun
+from nupes.rtl.interface import PlaneRun
 from nupes.rtl.memory.activation import ReadPort
 
 __all__ = ["ResidualReader"]

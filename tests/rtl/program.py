@@ -15,6 +15,7 @@ from nupes.arch.isa import (
     Destination,
     Opcode,
     Status,
+    entry_bits,
     pack,
     pack_instruction,
 )
@@ -63,7 +64,8 @@ class Program:
         """Append the LOAD of a descriptor."""
         raw = pack(DESCRIPTOR, LAYER | fields)
         words = [raw >> (64 * i) & (2**64 - 1) for i in range(DESCRIPTOR_WORDS)]
-        self.load(Destination.DESCRIPTOR, slot << 3, words, lag)
+        address = slot << entry_bits(Destination.DESCRIPTOR, self.config)
+        self.load(Destination.DESCRIPTOR, address, words, lag)
 
     def codes(self, values: Iterable[int]) -> int:
         """Return a word of codes, the first in the low bits."""

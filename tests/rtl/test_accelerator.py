@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from nupes.arch.config import ArrayConfig, clog2
-from nupes.arch.isa import LAG_FREE, Destination, Status
+from nupes.arch.isa import LAG_FREE, Destination, Opcode, Status
 from tests.rtl.interpreter import Machine
 from tests.rtl.program import Program, Stalls, run
 from tests.rtl.random_program import IDENTITY, SIZE, add_layer, dump, fill, fill_tables, small
@@ -174,6 +174,21 @@ def test_cycles_of_a_small_program() -> None:
     done = second + 15 + config.issue_to_write + 3
     assert outcome.marks == [first, second]
     assert outcome.cycles == done
+
+
+def test_cycles_of_a_product() -> None:
+    """Every word of a MULTIPLY keeps its pace, in a pass without results as well."""
+    config = small(code_bits=2, products=True)
+    program = Program(config)
+    layer = {"width": 4, "height": 1, "out_width": 4, "encoder_depth": 0}
+    program.layer(0, **layer, residual_planes=5, pace=3)
+    tile = {"opcode": Opcode.MULTIPLY, "mark": 1, "count": 4, "lag": LAG_FREE}
+    program.tile([[0, 0], [0, 0]], **tile, last=0)
+    program.tile([[0, 0], [0, 0]], **tile, first=0)
+    (outcome,) = run(config, [program.end()])
+    # As above until the first word in 21; words in 21, 24, 27, 30, then 33, 36, 39, 42.
+    assert outcome.marks == [21, 33]
+    assert outcome.cycles == 42 + config.issue_to_write + 3
 
 
 @pytest.mark.parametrize("response", [0, 0.7])
