@@ -41,7 +41,7 @@ def test_choosing_an_array(tmp_path: Path) -> None:
 
 def test_own_network(tmp_path: Path) -> None:
     assert "IntegerNetwork(W4A4, " in run(tmp_path, "own_network")
-    assert nupes.load(tmp_path / "my_network.safetensors").output_shape == (10,)
+    assert nupes.load(tmp_path / "my_network.safetensors").the_output.shape == (10,)
 
 
 @pytest.mark.slow
@@ -78,4 +78,4 @@ def test_cifar_resnet20(tmp_path: Path) -> None:
     np.savez(tmp_path / "c.npz", x=images, y=np.zeros(4, np.int64), calibration=images)
     text = run(tmp_path, "cifar_resnet20", "--checkpoint", "r.th", "--data", "c.npz", *QUICK)
     assert "accuracy on 4 images: float " in text
-    assert nupes.load(tmp_path / "resnet20.safetensors").output_shape == (10,)
+    assert nupes.load(tmp_path / "resnet20.safetensors").the_output.shape == (10,)

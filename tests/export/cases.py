@@ -13,7 +13,7 @@ from nupes.model.layer import Encoder, Post, Requantize, Residual
 from nupes.model.network import IntegerNetwork
 from nupes.model.operators import Conv
 from tests.assemble import assemble, coded, layer_of, wide
-from tests.networks import networks
+from tests.networks import JOINS, networks
 
 __all__ = ["digits", "edges", "input_codes", "largest_sum"]
 
@@ -54,7 +54,7 @@ def largest_sum(level: int, weight: int, channels: int) -> IntegerNetwork:
 @st.composite
 def edges(draw: st.DrawFn) -> IntegerNetwork:
     """Draw a random network whose requantizations use the whole range of every field."""
-    network = draw(networks())
+    network = draw(networks(joins=JOINS))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     layers = []
     for layer in network.layers:

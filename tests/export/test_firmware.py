@@ -13,12 +13,13 @@ from hypothesis import given, settings
 
 import nupes
 from nupes.export.firmware import build_firmware, export_firmware, intel_hex, memory_map
-from nupes.model.artifact import unpack_codes
+from nupes.export.firmware.memory import held, size_of
 from nupes.model.network import IntegerNetwork
 from nupes.model.operators import Conv
+from nupes.model.packing import unpack_codes
 from tests.export.cases import digits, edges, input_codes, largest_sum
 from tests.model.tiny import tiny_network
-from tests.networks import networks
+from tests.networks import JOINS, networks
 from tests.small import small_network
 
 STRICT = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic"]
@@ -80,7 +81,7 @@ def read_hex(data: bytes) -> bytes:
 
 @needs_compiler
 @settings(max_examples=10)
-@given(networks())
+@given(networks(joins=JOINS))
 def test_random_networks(network: IntegerNetwork) -> None:
     check(
         network, input_codes(network, 3), "-O0", "-fsanitize=undefined,address", "-static-libasan"
@@ -169,12 +170,12 @@ def test_weight_image_is_as_large_as_its_bits(network: IntegerNetwork) -> None:
 
 
 @settings(max_examples=30)
-@given(networks(6))
+@given(networks(6, joins=JOINS))
 def test_tensors_that_live_together_do_not_overlap(network: IntegerNetwork) -> None:
     places, sizes = memory_map(network), {}
-    for name, tensor in network.tensors.items():
+    for name, tensor in held(network).items():
         start = places.bases[name]
-        sizes[name] = range(start, start + int(np.prod(tensor.shape)))
+        sizes[name] = range(start, start + size_of(tensor))
     assert max(area.stop for area in sizes.values()) == places.activations
     for index, layer in enumerate(network.layers):
         later = network.layers[index:]
@@ -182,7 +183,7 @@ def test_tensors_that_live_together_do_not_overlap(network: IntegerNetwork) -> N
         known = {network.the_input.tensor.name} | {
             item.output.name for item in network.layers[:index]
         }
-        if not layer.wide:
+        if layer.output.name in sizes:
             area = sizes[layer.output.name]
             for name in needed & known:
                 assert set(area).isdisjoint(sizes[name])

@@ -15,12 +15,12 @@ from onnx.reference import ReferenceEvaluator
 
 import nupes
 from nupes.export.onnx import OPSET, InputKind, build_onnx, export_onnx
-from nupes.model.artifact import unpack_codes
 from nupes.model.network import InputEncoder, IntegerNetwork
 from nupes.model.operators import Conv
+from nupes.model.packing import unpack_codes
 from tests.export.cases import digits, edges, input_codes, largest_sum
 from tests.model.tiny import tiny_network
-from tests.networks import images_of, networks
+from tests.networks import JOINS, images_of, networks
 from tests.small import small_network
 
 
@@ -44,7 +44,7 @@ def check(network: IntegerNetwork, images: np.ndarray, kind: InputKind = "float6
 
 
 @settings(max_examples=30)
-@given(networks())
+@given(networks(joins=JOINS))
 def test_random_networks(network: IntegerNetwork) -> None:
     check(network, images_of(network, 3))
 
@@ -56,7 +56,7 @@ def test_every_field_at_its_limits(network: IntegerNetwork) -> None:
 
 
 @settings(max_examples=15)
-@given(networks(3))
+@given(networks(3, joins=JOINS))
 @pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
 def test_standard_evaluator_agrees(network: IntegerNetwork) -> None:
     """The evaluator that comes with the standard has no kernels to be clever about.
@@ -126,7 +126,9 @@ def test_input_thresholds_are_compared_in_double_precision(seed: int) -> None:
     thresholds = np.sort(rng.normal(0, 10, (1, 15)))
     thresholds[0, 3] = thresholds[0, 4]
     thresholds[0, 14] = rng.choice([np.inf, max(20.0, thresholds[0, 13])])
-    network = replace(network, encoder=InputEncoder(thresholds))
+    network = replace(
+        network, inputs=(replace(network.the_input, encoder=InputEncoder(thresholds)),)
+    )
     near = np.concatenate([
         thresholds[0], np.nextafter(thresholds[0], np.inf), np.nextafter(thresholds[0], -np.inf),
         [np.inf, -np.inf, 0.0],

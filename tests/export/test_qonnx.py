@@ -19,7 +19,7 @@ from nupes.model.tensor import Tensor
 from tests.assemble import assemble, coded, layer_of, wide
 from tests.export.cases import digits, edges, largest_sum
 from tests.model.tiny import broken, tiny_network
-from tests.networks import images_of, networks
+from tests.networks import JOINS, images_of, networks
 
 
 def check(network: IntegerNetwork, images: np.ndarray) -> None:
@@ -63,14 +63,14 @@ def representable(network: IntegerNetwork) -> IntegerNetwork:
 
 
 @settings(max_examples=15)
-@given(st.one_of(networks(), edges()).map(representable))
+@given(st.one_of(networks(joins=JOINS), edges()).map(representable))
 def test_random_networks(network: IntegerNetwork) -> None:
     check(network, images_of(network, 2))
 
 
 @pytest.mark.slow
 @settings(max_examples=150)
-@given(st.one_of(networks(), edges()).map(representable))
+@given(st.one_of(networks(joins=JOINS), edges()).map(representable))
 def test_many_networks(network: IntegerNetwork) -> None:
     check(network, images_of(network, 2))
 
@@ -87,7 +87,9 @@ def test_thresholds_are_rounded_up_to_single_precision() -> None:
     rng = np.random.default_rng(0)
     thresholds = np.sort(rng.normal(0, 1, (2, 15)))
     thresholds[0, [0, 14]] = -1e300, 1e300
-    network = replace(network, encoder=InputEncoder(thresholds))
+    network = replace(
+        network, inputs=(replace(network.the_input, encoder=InputEncoder(thresholds)),)
+    )
     with np.errstate(over="ignore"):
         near = thresholds.astype(np.float32).reshape(-1)
     near = near[np.isfinite(near)]
@@ -119,9 +121,8 @@ def test_power_weights_are_refused_by_layer() -> None:
 def test_power_tensors_are_refused_by_layer() -> None:
     network = representable(tiny_network())
     first = network.layers[0]
-    assert first.output is not None
     book = make_codebook("power", 4, False, 255, 0.5)
-    first = replace(first, output=replace(first.output, codebook=book))
+    first = replace(first, output=coded(first.output.name, first.output.shape, book))
     with pytest.raises(nupes.UnsupportedError, match="layer 'one': output codebook must have"):
         build_qonnx(replace(network, layers=(first, *network.layers[1:])))
 
@@ -129,7 +130,9 @@ def test_power_tensors_are_refused_by_layer() -> None:
 def test_turning_points_are_refused_by_layer() -> None:
     valley = Encoder(np.array([-5, 5], np.int16), np.array([1, 0, 2], np.uint8))
     network = representable(broken(0))
-    first = replace(network.layers[0], encoder=valley)
+    first = network.layers[0]
+    assert first.post is not None
+    first = replace(first, post=replace(first.post, encoder=valley))
     with pytest.raises(nupes.UnsupportedError, match="layer 'one': activation function must not"):
         build_qonnx(replace(network, layers=(first, *network.layers[1:])))
 
