@@ -18,10 +18,19 @@ from nupes.export.onnx import OPSET, InputKind, build_onnx, export_onnx
 from nupes.model.network import InputEncoder, IntegerNetwork
 from nupes.model.operators import Conv
 from nupes.model.packing import unpack_codes
-from tests.export.cases import digits, edges, input_codes, largest_sum
+from tests.export.cases import (
+    badly_named,
+    digits,
+    edges,
+    images_for,
+    input_codes,
+    largest_sum,
+    several_ends,
+)
 from tests.model.tiny import tiny_network
 from tests.networks import JOINS, images_of, networks
 from tests.small import small_network
+from tests.small_joins import small_joins
 
 
 def start(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
@@ -166,11 +175,50 @@ def test_weights_are_stored_as_packed_codes() -> None:
             np.testing.assert_array_equal(codes, layer.op.codes)
 
 
-def test_layer_names_cannot_collide_with_the_exports_own() -> None:
+@settings(max_examples=10)
+@given(st.one_of(badly_named(small_joins()), badly_named(several_ends())))
+def test_names_cannot_collide(network: IntegerNetwork) -> None:
+    """Whatever layers and tensors are called; two of these layers share names with parts of each
+    other."""
+    check_ends(network, images_for(network, 2))
+
+
+def test_names_of_parts_cannot_collide() -> None:
     network = tiny_network()
-    names = ["input", "y", "scale", "layers/input"]
+    names = ["a", "a/input", "a/weight", "layers/a"]
     layers = [replace(layer, name=name) for layer, name in zip(network.layers, names, strict=True)]
     check(replace(network, layers=tuple(layers)), images_of(network, 2))
+
+
+def check_ends(network: IntegerNetwork, images: list[np.ndarray]) -> None:
+    """Compare every output of ONNX Runtime with the network's, to the last bit; ends in order."""
+    model = build_onnx(network, "float32")
+    feeds = {item.name: part for item, part in zip(model.graph.input, images, strict=True)}
+    names = [item.name for item in model.graph.output]
+    results = [np.asarray(item) for item in start(model).run(names, feeds)]
+    expected = network(*images)
+    for got, wanted in zip(
+        results[0::2], network.run_all(*network.encode_all(*images)), strict=True
+    ):
+        np.testing.assert_array_equal(got, wanted)
+    for got, wanted in zip(
+        results[1::2], expected if isinstance(expected, tuple) else (expected,), strict=True
+    ):
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_several_inputs_and_outputs() -> None:
+    network = several_ends()
+    check_ends(network, images_for(network, 5))
+    graph = build_onnx(network).graph
+    assert [item.name for item in graph.input] == ["images/left%2F0", "images/right%20%2A%2F%200"]
+    assert [item.name for item in graph.output] == ["y/y%2F1", "output/y%2F1", "y/y", "output/y"]
+
+
+def test_gate_and_skip() -> None:
+    network = small_joins()
+    check(network, np.random.default_rng(0).uniform(0, 15, (50, 2, 4, 4)))
+    assert len(np.unique(network.run(input_codes(network, 50)))) > 50
 
 
 def test_file_is_the_same_every_time(tmp_path: Path) -> None:

@@ -17,9 +17,10 @@ from nupes.model.network import InputEncoder, IntegerNetwork
 from nupes.model.operators import Conv
 from nupes.model.tensor import Tensor
 from tests.assemble import assemble, coded, layer_of, wide
-from tests.export.cases import digits, edges, largest_sum
+from tests.export.cases import badly_named, digits, edges, images_for, largest_sum, several_ends
 from tests.model.tiny import broken, tiny_network
 from tests.networks import JOINS, images_of, networks
+from tests.small_joins import small_joins
 
 
 def check(network: IntegerNetwork, images: np.ndarray) -> None:
@@ -153,6 +154,38 @@ def test_weights_outside_their_bits_are_refused_by_layer() -> None:
     network = assemble(source, [layer], (1,))
     with pytest.raises(nupes.UnsupportedError, match=r"layer 'far'.* fit 2 bits .*not 100\.\.101"):
         build_qonnx(network)
+
+
+def check_ends(network: IntegerNetwork, images: list[np.ndarray]) -> None:
+    """Compare every output, image by image."""
+    model = ModelWrapper(build_qonnx(network))
+    inputs, outputs = (
+        [item.name for item in end] for end in (model.graph.input, model.graph.output)
+    )
+    expected = network(*images)
+    for index in range(len(images[0])):
+        feeds = {n: part[index : index + 1] for n, part in zip(inputs, images, strict=True)}
+        results = execute_onnx(model, feeds)
+        for name, wanted in zip(
+            outputs, expected if isinstance(expected, tuple) else (expected,), strict=True
+        ):
+            np.testing.assert_array_equal(results[name][0], wanted[index])
+
+
+def test_several_inputs_and_outputs() -> None:
+    network = several_ends()
+    check_ends(network, images_for(network, 3))
+
+
+def test_gate_and_skip() -> None:
+    network = small_joins()
+    check(network, np.random.default_rng(0).uniform(0, 15, (5, 2, 4, 4)))
+
+
+@settings(max_examples=8)
+@given(st.one_of(badly_named(small_joins()), badly_named(several_ends())))
+def test_names_cannot_collide(network: IntegerNetwork) -> None:
+    check_ends(network, images_for(network, 1))
 
 
 def test_file_is_the_model(tmp_path) -> None:
