@@ -17,7 +17,15 @@ from nupes.model.network import InputEncoder, IntegerNetwork
 from nupes.model.operators import Conv
 from nupes.model.tensor import Tensor
 from tests.assemble import assemble, coded, layer_of, wide
-from tests.export.cases import badly_named, digits, edges, images_for, largest_sum, several_ends
+from tests.export.cases import (
+    badly_named,
+    digits,
+    edges,
+    images_for,
+    largest_sum,
+    results_of,
+    several_ends,
+)
 from tests.model.tiny import broken, tiny_network
 from tests.networks import JOINS, images_of, networks
 from tests.small_joins import small_joins
@@ -159,16 +167,13 @@ def test_weights_outside_their_bits_are_refused_by_layer() -> None:
 def check_ends(network: IntegerNetwork, images: list[np.ndarray]) -> None:
     """Compare every output, image by image."""
     model = ModelWrapper(build_qonnx(network))
-    inputs, outputs = (
-        [item.name for item in end] for end in (model.graph.input, model.graph.output)
-    )
-    expected = network(*images)
+    inputs = [item.name for item in model.graph.input]
+    outputs = [item.name for item in model.graph.output]
+    expected = results_of(network, images)
     for index in range(len(images[0])):
         feeds = {n: part[index : index + 1] for n, part in zip(inputs, images, strict=True)}
         results = execute_onnx(model, feeds)
-        for name, wanted in zip(
-            outputs, expected if isinstance(expected, tuple) else (expected,), strict=True
-        ):
+        for name, wanted in zip(outputs, expected, strict=True):
             np.testing.assert_array_equal(results[name][0], wanted[index])
 
 
