@@ -1,15 +1,43 @@
 """An ONNX graph in the making: constants stored once, nodes in order, checked when it is done."""
 
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from nupes.model.layer import Layer
 from nupes.model.network import IntegerNetwork
+from nupes.model.tensor import Port, Tensor
 
-__all__ = ["Graph", "element_type"]
+__all__ = ["Graph", "Operand", "element_type", "end_name", "prefix", "read"]
+
+
+@dataclass(frozen=True)
+class Operand:
+    """What a layer reads: a tensor, or channels of one, and the name of its value."""
+
+    tensor: Tensor
+    value: str
+
+
+def prefix(layer: Layer) -> str:
+    """Return what the names of a layer's values begin with, up to a slash; no other name does."""
+    return f"layers/{safe(layer.name)}"
+
+
+def safe(name: str) -> str:
+    """Return a name without slashes, in ASCII; different names stay different."""
+    return quote(name, safe="", errors="surrogatepass")
+
+
+def end_name(base: str, tensor: Tensor, count: int) -> str:
+    """Return the name of one of ``count`` inputs or outputs of a model: ``base`` alone if there is
+    one, else with the tensor's name."""
+    return base if count == 1 else f"{base}/{safe(tensor.name)}"
 
 
 def element_type(dtype: Any) -> int:
@@ -69,3 +97,17 @@ class Graph:
         scheme = network.metadata.get("scheme")
         helper.set_model_props(model, {"scheme": str(scheme)} if scheme else {})
         return model
+
+
+def read(graph: Graph, port: Port, whole: Operand, output: str) -> Operand:
+    """Append what a port reads of a tensor (b, c, h, w): all of it, or a slice of its channels."""
+    shape = port.shape(whole.tensor.shape)
+    if shape == whole.tensor.shape:
+        return whole
+    ends = [
+        graph.constant([value], np.int64, f"channel/{value}")
+        for value in (port.first, port.first + shape[2], 1)
+    ]
+    return Operand(
+        replace(whole.tensor, shape=shape), graph.add("Slice", [whole.value, *ends], output)
+    )

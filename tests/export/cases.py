@@ -8,14 +8,25 @@ import numpy as np
 from hypothesis import strategies as st
 
 import nupes
-from nupes.model.codebook import table_codebook
-from nupes.model.layer import Encoder, Post, Requantize, Residual
-from nupes.model.network import IntegerNetwork
-from nupes.model.operators import Conv
+from nupes.model.codebook import make_codebook, table_codebook
+from nupes.model.layer import Encoder, Layer, Post, Requantize, Residual
+from nupes.model.network import Input, InputEncoder, IntegerNetwork, Output
+from nupes.model.operators import Concat, Conv, Product, Select
+from nupes.model.tensor import Port, Tensor
 from tests.assemble import assemble, coded, layer_of, wide
-from tests.networks import networks
+from tests.networks import JOINS, networks
 
-__all__ = ["digits", "edges", "input_codes", "largest_sum"]
+__all__ = [
+    "badly_named",
+    "digits",
+    "edges",
+    "images_for",
+    "input_codes",
+    "largest_sum",
+    "renamed",
+    "results_of",
+    "several_ends",
+]
 
 
 @cache
@@ -54,7 +65,7 @@ def largest_sum(level: int, weight: int, channels: int) -> IntegerNetwork:
 @st.composite
 def edges(draw: st.DrawFn) -> IntegerNetwork:
     """Draw a random network whose requantizations use the whole range of every field."""
-    network = draw(networks())
+    network = draw(networks(joins=JOINS))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     layers = []
     for layer in network.layers:
@@ -75,3 +86,108 @@ def edges(draw: st.DrawFn) -> IntegerNetwork:
             encoder = Encoder(ends, encoder.codes)
         layers.append(replace(layer, post=Post(tail, residual, encoder)))
     return replace(network, layers=tuple(layers))
+
+
+def several_ends() -> IntegerNetwork:
+    """Return a network of two inputs and two outputs whose layers read ranges of channels and skip
+    by 16-bit results, with names that no file format likes."""
+    rng = np.random.default_rng(0)
+    levels, weights = make_codebook("uniform", 4, True), make_codebook("uniform", 3, True)
+
+    def tail(channels: int) -> Requantize:
+        ones = np.ones(channels, np.int64)
+        return Requantize(rng.integers(20000, 65536, channels), ones << 9, 10 * ones)
+
+    def given(name: str, channels: int) -> Input:
+        thresholds = np.sort(rng.normal(0, 8, (channels, len(levels) - 1)))
+        return Input(coded(name, (4, 4, channels), levels), InputEncoder(thresholds))
+
+    conv = Conv(
+        rng.integers(0, len(weights), (4, 3, 3, 3)).astype(np.uint8),
+        weights,
+        np.ones(4),
+        padding=(1, 1, 1, 1),
+    )
+    steps = Encoder(np.arange(-7, 7, dtype=np.int16) * 900, np.arange(15, dtype=np.uint8))
+    left, right = given("left/0", 5), given("right */ 0", 4)
+    first, second = wide("y", (4, 4, 4), 0.25), wide("y/1", (4, 4, 2))
+    joined = coded("joined", (4, 4, 4), levels)
+    weighed = coded("weighed", (4, 4, 3), levels)
+    skip = Residual(Port("y", 1, 3), 30000, 16)
+    layers = (
+        Layer("y", conv, (Port("left/0", 1, 3),), first, Post(tail(4))),
+        Layer("joined", Concat(), (Port("left/0", 3), Port("right */ 0", 1, 2)), joined),
+        Layer(
+            "input/levels",
+            Product(),
+            (Port("joined", 3, 1), Port("joined", 1, 3)),
+            weighed,
+            Post(tail(3), skip, steps),
+        ),
+        Layer(
+            "layers/y",
+            Select(2),
+            (Port("weighed", 1),),
+            second,
+            Post(tail(2), Residual(Port("y", 0, 2), 65535, 15)),
+        ),
+    )
+    outputs = Output("y/1", (2, 4, 4)), Output("y", (4, 4, 4))
+    return IntegerNetwork((left, right), layers, outputs)
+
+
+def images_for(network: IntegerNetwork, count: int) -> list[np.ndarray]:
+    """Return random float32 images (b, c, h, w) for every input."""
+    rng = np.random.default_rng(1)
+    sizes = [item.tensor.shape for item in network.inputs]
+    return [rng.normal(0, 8, (count, c, h, w)).astype(np.float32) for h, w, c in sizes]
+
+
+def results_of(network: IntegerNetwork, images: list[np.ndarray]) -> tuple[np.ndarray, ...]:
+    """Return what a network gives for each output, also if there is one."""
+    results = network(*images)
+    return results if isinstance(results, tuple) else (results,)
+
+
+def renamed(network: IntegerNetwork, layers: list[str], tensors: list[str]) -> IntegerNetwork:
+    """Return a network with other names of its layers, and of its tensors in their order."""
+    names = dict(zip(network.tensors, tensors, strict=True))
+
+    def tensor(item: Tensor) -> Tensor:
+        return replace(item, name=names[item.name])
+
+    def port(item: Port) -> Port:
+        return replace(item, tensor=names[item.tensor])
+
+    changed = []
+    for layer, name in zip(network.layers, layers, strict=True):
+        post = layer.post
+        if post is not None and post.residual is not None:
+            residual = replace(post.residual, port=port(post.residual.port))
+            post = replace(post, residual=residual)
+        inputs = tuple(map(port, layer.inputs))
+        changed.append(Layer(name, layer.op, inputs, tensor(layer.output), post))
+    return IntegerNetwork(
+        tuple(replace(item, tensor=tensor(item.tensor)) for item in network.inputs),
+        tuple(changed),
+        tuple(replace(item, tensor=names[item.tensor]) for item in network.outputs),
+    )
+
+
+AWKWARD = (
+    *("", "y", "output", "images", "input", "scale", "layers", "ü", "\\", "\n", "\0"),
+    *("*/ #error", '"??/', "a", "a/input", "a/weight", "layers/a", "a%2Finput"),
+)
+
+NAMES = st.sampled_from(AWKWARD) | st.text(max_size=6)
+"""Names of layers and tensors that a format could take for something else."""
+
+
+@st.composite
+def badly_named(draw: st.DrawFn, network: IntegerNetwork) -> IntegerNetwork:
+    """Draw names for a network."""
+
+    def unique(count: int) -> list[str]:
+        return draw(st.lists(NAMES, min_size=count, max_size=count, unique=True))
+
+    return renamed(network, unique(len(network.layers)), unique(len(network.tensors)))

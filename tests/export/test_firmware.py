@@ -10,16 +10,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import nupes
 from nupes.export.firmware import build_firmware, export_firmware, intel_hex, memory_map
-from nupes.model.artifact import unpack_codes
+from nupes.export.firmware.memory import held, size_of
 from nupes.model.network import IntegerNetwork
 from nupes.model.operators import Conv
-from tests.export.cases import digits, edges, input_codes, largest_sum
+from nupes.model.packing import unpack_codes
+from tests.export.cases import (
+    badly_named,
+    digits,
+    edges,
+    images_for,
+    input_codes,
+    largest_sum,
+    renamed,
+    several_ends,
+)
 from tests.model.tiny import tiny_network
-from tests.networks import networks
+from tests.networks import JOINS, networks
 from tests.small import small_network
+from tests.small_joins import small_joins
 
 STRICT = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic"]
 
@@ -80,7 +92,7 @@ def read_hex(data: bytes) -> bytes:
 
 @needs_compiler
 @settings(max_examples=10)
-@given(networks())
+@given(networks(joins=JOINS))
 def test_random_networks(network: IntegerNetwork) -> None:
     check(
         network, input_codes(network, 3), "-O0", "-fsanitize=undefined,address", "-static-libasan"
@@ -169,12 +181,12 @@ def test_weight_image_is_as_large_as_its_bits(network: IntegerNetwork) -> None:
 
 
 @settings(max_examples=30)
-@given(networks(6))
+@given(networks(6, joins=JOINS))
 def test_tensors_that_live_together_do_not_overlap(network: IntegerNetwork) -> None:
     places, sizes = memory_map(network), {}
-    for name, tensor in network.tensors.items():
+    for name, tensor in held(network).items():
         start = places.bases[name]
-        sizes[name] = range(start, start + int(np.prod(tensor.shape)))
+        sizes[name] = range(start, start + size_of(tensor))
     assert max(area.stop for area in sizes.values()) == places.activations
     for index, layer in enumerate(network.layers):
         later = network.layers[index:]
@@ -182,7 +194,7 @@ def test_tensors_that_live_together_do_not_overlap(network: IntegerNetwork) -> N
         known = {network.the_input.tensor.name} | {
             item.output.name for item in network.layers[:index]
         }
-        if not layer.wide:
+        if layer.output.name in sizes:
             area = sizes[layer.output.name]
             for name in needed & known:
                 assert set(area).isdisjoint(sizes[name])
@@ -195,13 +207,35 @@ def test_runtime_has_integers_only() -> None:
             assert not re.search(r"\b(float|double|malloc|calloc|alloca)\b|\d\.\d", code), name
 
 
+def check_ends(network: IntegerNetwork, *options: str) -> None:
+    """Compare every output for images of every input."""
+    codes = network.encode_all(*images_for(network, 4))
+    with tempfile.TemporaryDirectory() as folder:
+        export_firmware(network, folder)
+        flat = np.concatenate([part.reshape(len(part), -1) for part in codes], axis=1)
+        results = run(compiled(Path(folder), *options), flat)
+    outputs = [y.reshape(len(y), -1) for y in network.run_all(*codes)]
+    np.testing.assert_array_equal(results, np.concatenate(outputs, axis=1))
+
+
 @needs_compiler
-def test_names_cannot_end_comments() -> None:
+@pytest.mark.parametrize("network", [small_joins(), several_ends()], ids=["joins", "ends"])
+def test_several_inputs_and_outputs(network: IntegerNetwork) -> None:
+    check_ends(network, "-O0", "-fsanitize=undefined,address", "-static-libasan")
+
+
+@needs_compiler
+@settings(max_examples=8)
+@given(st.one_of(badly_named(small_joins()), badly_named(several_ends())))
+def test_names_cannot_end_comments(network: IntegerNetwork) -> None:
+    check_ends(network)
+
+
+@needs_compiler
+def test_names_that_are_c() -> None:
     network = tiny_network()
     names = ["a */ #error", "b // /* \\", "c\n#error", 'd"??/']
-    layers = [replace(layer, name=name) for layer, name in zip(network.layers, names, strict=True)]
-    network = replace(network, layers=tuple(layers))
-    check(network, input_codes(network, 2))
+    check_ends(renamed(network, names, [*names, "x */", "\\"][: len(network.tensors)]))
 
 
 def test_intel_hex() -> None:

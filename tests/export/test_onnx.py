@@ -15,13 +15,23 @@ from onnx.reference import ReferenceEvaluator
 
 import nupes
 from nupes.export.onnx import OPSET, InputKind, build_onnx, export_onnx
-from nupes.model.artifact import unpack_codes
 from nupes.model.network import InputEncoder, IntegerNetwork
 from nupes.model.operators import Conv
-from tests.export.cases import digits, edges, input_codes, largest_sum
+from nupes.model.packing import unpack_codes
+from tests.export.cases import (
+    badly_named,
+    digits,
+    edges,
+    images_for,
+    input_codes,
+    largest_sum,
+    results_of,
+    several_ends,
+)
 from tests.model.tiny import tiny_network
-from tests.networks import images_of, networks
+from tests.networks import JOINS, images_of, networks
 from tests.small import small_network
+from tests.small_joins import small_joins
 
 
 def start(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
@@ -44,7 +54,7 @@ def check(network: IntegerNetwork, images: np.ndarray, kind: InputKind = "float6
 
 
 @settings(max_examples=30)
-@given(networks())
+@given(networks(joins=JOINS))
 def test_random_networks(network: IntegerNetwork) -> None:
     check(network, images_of(network, 3))
 
@@ -56,7 +66,7 @@ def test_every_field_at_its_limits(network: IntegerNetwork) -> None:
 
 
 @settings(max_examples=15)
-@given(networks(3))
+@given(networks(3, joins=JOINS))
 @pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
 def test_standard_evaluator_agrees(network: IntegerNetwork) -> None:
     """The evaluator that comes with the standard has no kernels to be clever about.
@@ -126,7 +136,9 @@ def test_input_thresholds_are_compared_in_double_precision(seed: int) -> None:
     thresholds = np.sort(rng.normal(0, 10, (1, 15)))
     thresholds[0, 3] = thresholds[0, 4]
     thresholds[0, 14] = rng.choice([np.inf, max(20.0, thresholds[0, 13])])
-    network = replace(network, encoder=InputEncoder(thresholds))
+    network = replace(
+        network, inputs=(replace(network.the_input, encoder=InputEncoder(thresholds)),)
+    )
     near = np.concatenate([
         thresholds[0], np.nextafter(thresholds[0], np.inf), np.nextafter(thresholds[0], -np.inf),
         [np.inf, -np.inf, 0.0],
@@ -164,11 +176,46 @@ def test_weights_are_stored_as_packed_codes() -> None:
             np.testing.assert_array_equal(codes, layer.op.codes)
 
 
-def test_layer_names_cannot_collide_with_the_exports_own() -> None:
+@settings(max_examples=10)
+@given(st.one_of(badly_named(small_joins()), badly_named(several_ends())))
+def test_names_cannot_collide(network: IntegerNetwork) -> None:
+    """Whatever layers and tensors are called; two of these layers share names with parts of each
+    other."""
+    check_ends(network, images_for(network, 2))
+
+
+def test_names_of_parts_cannot_collide() -> None:
     network = tiny_network()
-    names = ["input", "y", "scale", "layers/input"]
+    names = ["a", "a/input", "a/weight", "layers/a"]
     layers = [replace(layer, name=name) for layer, name in zip(network.layers, names, strict=True)]
     check(replace(network, layers=tuple(layers)), images_of(network, 2))
+
+
+def check_ends(network: IntegerNetwork, images: list[np.ndarray]) -> None:
+    """Compare every output of ONNX Runtime with the network's, to the last bit; ends in order."""
+    model = build_onnx(network, "float32")
+    feeds = {item.name: part for item, part in zip(model.graph.input, images, strict=True)}
+    names = [item.name for item in model.graph.output]
+    results = [np.asarray(item) for item in start(model).run(names, feeds)]
+    integers = network.run_all(*network.encode_all(*images))
+    for got, wanted in zip(results[0::2], integers, strict=True):
+        np.testing.assert_array_equal(got, wanted)
+    for got, wanted in zip(results[1::2], results_of(network, images), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_several_inputs_and_outputs() -> None:
+    network = several_ends()
+    check_ends(network, images_for(network, 5))
+    graph = build_onnx(network).graph
+    assert [item.name for item in graph.input] == ["images/left%2F0", "images/right%20%2A%2F%200"]
+    assert [item.name for item in graph.output] == ["y/y%2F1", "output/y%2F1", "y/y", "output/y"]
+
+
+def test_gate_and_skip() -> None:
+    network = small_joins()
+    check(network, np.random.default_rng(0).uniform(0, 15, (50, 2, 4, 4)))
+    assert len(np.unique(network.run(input_codes(network, 50)))) > 50
 
 
 def test_file_is_the_same_every_time(tmp_path: Path) -> None:

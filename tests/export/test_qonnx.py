@@ -17,9 +17,18 @@ from nupes.model.network import InputEncoder, IntegerNetwork
 from nupes.model.operators import Conv
 from nupes.model.tensor import Tensor
 from tests.assemble import assemble, coded, layer_of, wide
-from tests.export.cases import digits, edges, largest_sum
+from tests.export.cases import (
+    badly_named,
+    digits,
+    edges,
+    images_for,
+    largest_sum,
+    results_of,
+    several_ends,
+)
 from tests.model.tiny import broken, tiny_network
-from tests.networks import images_of, networks
+from tests.networks import JOINS, images_of, networks
+from tests.small_joins import small_joins
 
 
 def check(network: IntegerNetwork, images: np.ndarray) -> None:
@@ -63,14 +72,14 @@ def representable(network: IntegerNetwork) -> IntegerNetwork:
 
 
 @settings(max_examples=15)
-@given(st.one_of(networks(), edges()).map(representable))
+@given(st.one_of(networks(joins=JOINS), edges()).map(representable))
 def test_random_networks(network: IntegerNetwork) -> None:
     check(network, images_of(network, 2))
 
 
 @pytest.mark.slow
 @settings(max_examples=150)
-@given(st.one_of(networks(), edges()).map(representable))
+@given(st.one_of(networks(joins=JOINS), edges()).map(representable))
 def test_many_networks(network: IntegerNetwork) -> None:
     check(network, images_of(network, 2))
 
@@ -87,7 +96,9 @@ def test_thresholds_are_rounded_up_to_single_precision() -> None:
     rng = np.random.default_rng(0)
     thresholds = np.sort(rng.normal(0, 1, (2, 15)))
     thresholds[0, [0, 14]] = -1e300, 1e300
-    network = replace(network, encoder=InputEncoder(thresholds))
+    network = replace(
+        network, inputs=(replace(network.the_input, encoder=InputEncoder(thresholds)),)
+    )
     with np.errstate(over="ignore"):
         near = thresholds.astype(np.float32).reshape(-1)
     near = near[np.isfinite(near)]
@@ -119,9 +130,8 @@ def test_power_weights_are_refused_by_layer() -> None:
 def test_power_tensors_are_refused_by_layer() -> None:
     network = representable(tiny_network())
     first = network.layers[0]
-    assert first.output is not None
     book = make_codebook("power", 4, False, 255, 0.5)
-    first = replace(first, output=replace(first.output, codebook=book))
+    first = replace(first, output=coded(first.output.name, first.output.shape, book))
     with pytest.raises(nupes.UnsupportedError, match="layer 'one': output codebook must have"):
         build_qonnx(replace(network, layers=(first, *network.layers[1:])))
 
@@ -129,7 +139,9 @@ def test_power_tensors_are_refused_by_layer() -> None:
 def test_turning_points_are_refused_by_layer() -> None:
     valley = Encoder(np.array([-5, 5], np.int16), np.array([1, 0, 2], np.uint8))
     network = representable(broken(0))
-    first = replace(network.layers[0], encoder=valley)
+    first = network.layers[0]
+    assert first.post is not None
+    first = replace(first, post=replace(first.post, encoder=valley))
     with pytest.raises(nupes.UnsupportedError, match="layer 'one': activation function must not"):
         build_qonnx(replace(network, layers=(first, *network.layers[1:])))
 
@@ -150,6 +162,35 @@ def test_weights_outside_their_bits_are_refused_by_layer() -> None:
     network = assemble(source, [layer], (1,))
     with pytest.raises(nupes.UnsupportedError, match=r"layer 'far'.* fit 2 bits .*not 100\.\.101"):
         build_qonnx(network)
+
+
+def check_ends(network: IntegerNetwork, images: list[np.ndarray]) -> None:
+    """Compare every output, image by image."""
+    model = ModelWrapper(build_qonnx(network))
+    inputs = [item.name for item in model.graph.input]
+    outputs = [item.name for item in model.graph.output]
+    expected = results_of(network, images)
+    for index in range(len(images[0])):
+        feeds = {n: part[index : index + 1] for n, part in zip(inputs, images, strict=True)}
+        results = execute_onnx(model, feeds)
+        for name, wanted in zip(outputs, expected, strict=True):
+            np.testing.assert_array_equal(results[name][0], wanted[index])
+
+
+def test_several_inputs_and_outputs() -> None:
+    network = several_ends()
+    check_ends(network, images_for(network, 3))
+
+
+def test_gate_and_skip() -> None:
+    network = small_joins()
+    check(network, np.random.default_rng(0).uniform(0, 15, (5, 2, 4, 4)))
+
+
+@settings(max_examples=8)
+@given(st.one_of(badly_named(small_joins()), badly_named(several_ends())))
+def test_names_cannot_collide(network: IntegerNetwork) -> None:
+    check_ends(network, images_for(network, 1))
 
 
 def test_file_is_the_model(tmp_path) -> None:

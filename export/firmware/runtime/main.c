@@ -2,8 +2,9 @@
  *
  * Usage: ./network [weights.hex] < codes > results
  *
- * Input: one byte a code, row, column, channel, image after image. Output: one line an image, the
- * int16 results in decimal, channel, row, column. On a target the weight image is in flash, and
+ * Input: one byte a code, row, column, channel, image after image; the inputs of a network that has
+ * several one after another for each image. Output: one line an image, the int16 results in
+ * decimal, channel, row, column, output after output. On a target the weight image is in flash, and
  * nupes_run() gets its address.
  */
 #include <stdio.h>
@@ -47,6 +48,18 @@ static int read_hex(FILE *file)
     return 0;
 }
 
+/* Read the codes of every input; return how many there were. */
+static size_t read_inputs(void)
+{
+    size_t got = 0;
+    for (int32_t i = 0; i < network.input_count; i++) {
+        const nupes_tensor *input = &network.tensors[i];
+        size_t size = (size_t)(input->height * input->width * input->channels);
+        got += fread(memory + input->base, 1, size, stdin);
+    }
+    return got;
+}
+
 int main(int argc, char **argv)
 {
     const char *path = argc > 1 ? argv[1] : "weights.hex";
@@ -57,7 +70,7 @@ int main(int argc, char **argv)
     }
     fclose(file);
     for (;;) {
-        size_t got = fread(memory + NETWORK_INPUT_BASE, 1, NETWORK_INPUT_BYTES, stdin);
+        size_t got = read_inputs();
         if (got == 0)
             return 0;
         if (got != NETWORK_INPUT_BYTES) {

@@ -9,24 +9,32 @@
 
 #include <stdint.h>
 
-/* A stored feature map: `height * width * channels` bytes at `base` of the activation memory. */
+/* A stored feature map: `height * width * channels` values at `base` of the activation memory. */
 typedef struct {
     int32_t height, width, channels;
     uint32_t base;
-    const int16_t *levels; /* value of each code, -256..255 */
+    const int16_t *levels; /* value of each code, -256..255; 0: values of 16 bits, low byte first */
 } nupes_tensor;
+
+/* What a layer reads of a tensor: `channels` channels from `first` on. */
+typedef struct {
+    int32_t tensor, first, channels; /* tensor by number; -1: nothing */
+} nupes_port;
 
 typedef enum {
     NUPES_CONV,    /* sum of weight level * input level over taps and the channels of the group */
     NUPES_AVERAGE, /* sum of the levels in the window; the divisor is part of mult and shift */
     NUPES_SELECT,  /* level of channel n - offset, 0 where there is none */
-    NUPES_MAX      /* largest code in the window; no requantization */
+    NUPES_PRODUCT, /* level * level of two inputs; a size of 1 of the first serves all of the second */
+    NUPES_MAX,     /* largest code in the window; no requantization */
+    NUPES_CONCAT   /* codes of all inputs, one after another; no requantization */
 } nupes_kind;
 
 /* One layer. Pairs are (vertical, horizontal); arrays have one entry for each output channel. */
 typedef struct {
     nupes_kind kind;
-    int32_t input, output, skip;     /* tensors by number; output -1: y, skip -1: none */
+    const nupes_port *inputs;        /* as many as the kind has; for NUPES_CONCAT, all channels */
+    int32_t output, result;          /* tensor by number, first of the results; -1: none */
     int32_t height, width, channels; /* of the result */
     int32_t kernel[2], stride[2], before[2], dilation[2]; /* before: padding on top and left */
     int32_t groups, offset;
@@ -35,23 +43,24 @@ typedef struct {
     const uint16_t *mult;        /* y = sat16(((acc * mult + bias) >> shift) + skip term) */
     const int64_t *bias;
     const uint8_t *shift;
-    int32_t skip_mult, skip_shift; /* skip term = (level * mult + half) >> shift */
+    nupes_port skip;
+    int32_t skip_mult, skip_shift; /* skip term = (value * mult + half) >> shift */
     int32_t steps;               /* code = codes[number of thresholds <= y] */
     const int16_t *thresholds;
-    const uint8_t *codes;
+    const uint8_t *codes;        /* 0: y itself is the result */
 } nupes_layer;
 
 typedef struct {
-    const nupes_tensor *tensors; /* tensor 0 is the input */
+    const nupes_tensor *tensors; /* the inputs are the first ones */
     const nupes_layer *layers;   /* in execution order */
-    int32_t layer_count;
+    int32_t input_count, layer_count;
 } nupes_network;
 
 /* Run a network on one image.
  *
  * weights  the weight image (weights.hex): packed codes, read only
- * memory   activation memory; the input codes are at `tensors[0].base`, everything is overwritten
- * y        results of the last layer: channel, row, column
+ * memory   activation memory; the codes of input i are at `tensors[i].base`, everything is overwritten
+ * y        results of all outputs, one after another: channel, row, column
  */
 void nupes_run(const nupes_network *network, const uint8_t *weights, uint8_t *memory, int16_t *y);
 

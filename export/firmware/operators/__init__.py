@@ -1,0 +1,24 @@
+"""What the firmware must know of each kind of operator, one module each."""
+
+from collections.abc import Callable
+from typing import Any
+
+from nupes.export.firmware.operators.average_pool import describe_average_pool
+from nupes.export.firmware.operators.concat import describe_concat
+from nupes.export.firmware.operators.conv import describe_conv
+from nupes.export.firmware.operators.max_pool import describe_max_pool
+from nupes.export.firmware.operators.operator import Described
+from nupes.export.firmware.operators.product import describe_product
+from nupes.export.firmware.operators.select import describe_select
+
+__all__ = ["EXPORTERS"]
+
+EXPORTERS: dict[str, Callable[[Any], Described]] = {
+    "conv": describe_conv,
+    "average_pool": describe_average_pool,
+    "select": describe_select,
+    "max_pool": describe_max_pool,
+    "concat": describe_concat,
+    "product": describe_product,
+}
+"""By kind: what the firmware must know of an operator."""

@@ -1,0 +1,195 @@
+#include "nupes.h"
+
+/* Arithmetic shift: C99 leaves >> of a negative number to the compiler. */
+static int64_t shift_right(int64_t value, int32_t shift)
+{
+    return value >= 0 ? value >> shift : ~(~value >> shift);
+}
+
+static int16_t saturate(int64_t value)
+{
+    return (int16_t)(value < INT16_MIN ? INT16_MIN : value > INT16_MAX ? INT16_MAX : value);
+}
+
+/* Code number `index` of a string of bits, least significant bit first. */
+static uint32_t packed_code(const uint8_t *image, uint32_t index, uint32_t bits)
+{
+    const uint8_t *byte = image + index / 8 * bits + index % 8 * bits / 8;
+    uint32_t first = index % 8 * bits % 8;
+    uint32_t value = (uint32_t)byte[0] >> first;
+    if (first + bits > 8)
+        value |= (uint32_t)byte[1] << (8 - first);
+    return value & ((UINT32_C(1) << bits) - 1);
+}
+
+/* Codes of the channels that a port reads of pixel (y, x). */
+static const uint8_t *codes_at(const nupes_tensor *source, const nupes_port *port,
+                               const uint8_t *memory, int32_t y, int32_t x)
+{
+    return memory + source->base +
+           (uint32_t)((y * source->width + x) * source->channels + port->first);
+}
+
+/* The same under tap (ky, kx) of output pixel (row, column); 0 in the padding. */
+static const uint8_t *tap(const nupes_layer *layer, const nupes_tensor *source,
+                          const uint8_t *memory, int32_t row, int32_t column, int32_t ky, int32_t kx)
+{
+    int32_t y = row * layer->stride[0] + ky * layer->dilation[0] - layer->before[0];
+    int32_t x = column * layer->stride[1] + kx * layer->dilation[1] - layer->before[1];
+    if (y < 0 || y >= source->height || x < 0 || x >= source->width)
+        return 0;
+    return codes_at(source, layer->inputs, memory, y, x);
+}
+
+/* What one tap adds to the accumulator of output channel n. No sum of these leaves 32 bits. */
+static int32_t tap_sum(const nupes_layer *layer, const nupes_tensor *source, const uint8_t *weights,
+                       const uint8_t *codes, int32_t n, int32_t ky, int32_t kx)
+{
+    int32_t channels = layer->inputs->channels, sum = 0;
+    if (layer->kind == NUPES_AVERAGE)
+        return source->levels[codes[n]];
+    if (layer->kind == NUPES_SELECT) {
+        int32_t channel = n - layer->offset;
+        return channel >= 0 && channel < channels ? source->levels[codes[channel]] : 0;
+    }
+    int32_t per_group = channels / layer->groups;
+    int32_t first = n / (layer->channels / layer->groups) * per_group;
+    for (int32_t c = 0; c < per_group; c++) {
+        int32_t index = ((n * per_group + c) * layer->kernel[0] + ky) * layer->kernel[1] + kx;
+        uint32_t code = packed_code(weights + layer->weights, (uint32_t)index, layer->bits);
+        sum += (int32_t)layer->levels[code] * source->levels[codes[first + c]];
+    }
+    return sum;
+}
+
+static int32_t window_sum(const nupes_layer *layer, const nupes_tensor *source,
+                          const uint8_t *weights, const uint8_t *memory, int32_t row,
+                          int32_t column, int32_t n)
+{
+    int32_t acc = 0;
+    for (int32_t ky = 0; ky < layer->kernel[0]; ky++)
+        for (int32_t kx = 0; kx < layer->kernel[1]; kx++) {
+            const uint8_t *codes = tap(layer, source, memory, row, column, ky, kx);
+            if (codes)
+                acc += tap_sum(layer, source, weights, codes, n, ky, kx);
+        }
+    return acc;
+}
+
+static uint8_t largest_code(const nupes_layer *layer, const nupes_tensor *source,
+                            const uint8_t *memory, int32_t row, int32_t column, int32_t n)
+{
+    uint8_t largest = 0;
+    for (int32_t ky = 0; ky < layer->kernel[0]; ky++)
+        for (int32_t kx = 0; kx < layer->kernel[1]; kx++) {
+            const uint8_t *codes = tap(layer, source, memory, row, column, ky, kx);
+            if (codes && codes[n] > largest)
+                largest = codes[n];
+        }
+    return largest;
+}
+
+/* Code of channel n of all inputs side by side. */
+static uint8_t joined_code(const nupes_layer *layer, const nupes_tensor *tensors,
+                           const uint8_t *memory, int32_t row, int32_t column, int32_t n)
+{
+    const nupes_port *port = layer->inputs;
+    for (; n >= port->channels; port++)
+        n -= port->channels;
+    return codes_at(&tensors[port->tensor], port, memory, row, column)[n];
+}
+
+/* Level of channel n of one factor; a size of 1 serves every row, column or channel. */
+static int32_t factor(const nupes_port *port, const nupes_tensor *tensors, const uint8_t *memory,
+                      int32_t row, int32_t column, int32_t n)
+{
+    const nupes_tensor *source = &tensors[port->tensor];
+    int32_t y = source->height == 1 ? 0 : row, x = source->width == 1 ? 0 : column;
+    return source->levels[codes_at(source, port, memory, y, x)[port->channels == 1 ? 0 : n]];
+}
+
+static int32_t accumulate(const nupes_layer *layer, const nupes_tensor *tensors,
+                          const uint8_t *weights, const uint8_t *memory, int32_t row,
+                          int32_t column, int32_t n)
+{
+    if (layer->kind == NUPES_PRODUCT)
+        return factor(&layer->inputs[0], tensors, memory, row, column, n) *
+               factor(&layer->inputs[1], tensors, memory, row, column, n);
+    return window_sum(layer, &tensors[layer->inputs->tensor], weights, memory, row, column, n);
+}
+
+/* Value number `at` of a stored tensor: the level of a code, or 16 bits. */
+static int32_t value_at(const nupes_tensor *tensor, const uint8_t *memory, uint32_t at)
+{
+    const uint8_t *stored = memory + tensor->base;
+    if (tensor->levels)
+        return tensor->levels[stored[at]];
+    int32_t bits = stored[2 * at] | stored[2 * at + 1] << 8;
+    return bits > INT16_MAX ? bits - 65536 : bits;
+}
+
+/* The term of the skip tensor at `place`, a pixel of the result, in channel n. */
+static int64_t skip_term(const nupes_layer *layer, const nupes_tensor *tensors,
+                         const uint8_t *memory, int32_t place, int32_t n)
+{
+    const nupes_tensor *skip = &tensors[layer->skip.tensor];
+    uint32_t at = (uint32_t)(place * skip->channels + layer->skip.first + n);
+    int64_t half = INT64_C(1) << (layer->skip_shift - 1);
+    int64_t value = value_at(skip, memory, at);
+    return shift_right(value * layer->skip_mult + half, layer->skip_shift);
+}
+
+/* The activation function and the quantizer in one: a binary search. */
+static uint8_t encode(const nupes_layer *layer, int16_t y)
+{
+    int32_t low = 0, high = layer->steps;
+    while (low < high) {
+        int32_t middle = (low + high) / 2;
+        if (y >= layer->thresholds[middle])
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return layer->codes[low];
+}
+
+/* Compute result number `at` of a layer: a code is stored, y is stored, emitted, or both. */
+static void compute(const nupes_layer *layer, const nupes_tensor *tensors, const uint8_t *weights,
+                    uint8_t *memory, int16_t *y, int32_t at)
+{
+    int32_t n = at % layer->channels, place = at / layer->channels;
+    int32_t row = place / layer->width, column = place % layer->width;
+    uint8_t *out = layer->output < 0 ? 0 : memory + tensors[layer->output].base;
+    if (layer->kind == NUPES_MAX) {
+        out[at] = largest_code(layer, &tensors[layer->inputs->tensor], memory, row, column, n);
+        return;
+    }
+    if (layer->kind == NUPES_CONCAT) {
+        out[at] = joined_code(layer, tensors, memory, row, column, n);
+        return;
+    }
+    int64_t value = accumulate(layer, tensors, weights, memory, row, column, n);
+    value = shift_right(value * layer->mult[n] + layer->bias[n], layer->shift[n]);
+    if (layer->skip.tensor >= 0)
+        value += skip_term(layer, tensors, memory, place, n);
+    int16_t result = saturate(value);
+    if (layer->codes) {
+        out[at] = encode(layer, result);
+        return;
+    }
+    if (out) {
+        out[2 * at] = (uint8_t)(result & 255);
+        out[2 * at + 1] = (uint8_t)((uint16_t)result >> 8);
+    }
+    if (layer->result >= 0)
+        y[layer->result + n * layer->height * layer->width + place] = result;
+}
+
+void nupes_run(const nupes_network *network, const uint8_t *weights, uint8_t *memory, int16_t *y)
+{
+    for (int32_t i = 0; i < network->layer_count; i++) {
+        const nupes_layer *layer = &network->layers[i];
+        for (int32_t at = 0; at < layer->height * layer->width * layer->channels; at++)
+            compute(layer, network->tensors, weights, memory, y, at);
+    }
+}

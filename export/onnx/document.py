@@ -1,0 +1,104 @@
+"""The whole ONNX model: inputs, layers in order, outputs."""
+
+import os
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import onnx
+from onnx import ModelProto
+
+from nupes.export.graph import Graph, Operand, end_name, prefix, read
+from nupes.export.onnx.input_encoder import encode_input
+from nupes.export.onnx.operators import EXPORTERS
+from nupes.export.onnx.requantize import add_post
+from nupes.export.support import exporter, refuse_state
+from nupes.model.errors import InputError
+from nupes.model.files import write_atomically
+from nupes.model.layer import Layer
+from nupes.model.network import Input, IntegerNetwork, Output
+
+__all__ = ["OPSET", "InputKind", "build_onnx", "export_onnx"]
+
+OPSET = 24
+"""Version of the operator set; of its newest features only 4-bit tensors (21) are used."""
+
+InputKind = Literal["float32", "float64", "codes"]
+"""What the model takes: real images of either precision, or the codes of the input tensors."""
+
+DOC = """Integer network of nupes: exact integer arithmetic. Input: images (b, c, h, w), or codes.
+Outputs: y, the int16 result of the last layer, and output, y times the network's scale."""
+
+End = tuple[str, Any, list[int | str]]
+"""An input or output of the model: name, type, shape."""
+
+
+def add_input(graph: Graph, item: Input, kind: InputKind, count: int) -> tuple[End, Operand]:
+    """Append one of ``count`` inputs; return it and its codes."""
+    height, width, channels = item.tensor.shape
+    name = end_name("codes" if kind == "codes" else "images", item.tensor, count)
+    codes, dtype = name, np.dtype(np.uint8 if kind == "codes" else kind)
+    if kind != "codes":
+        below = end_name("input", item.tensor, count)
+        codes = encode_input(graph, item.encoder.thresholds, name, below)
+    return (name, dtype, ["batch", channels, height, width]), Operand(item.tensor, codes)
+
+
+def add_layer(graph: Graph, layer: Layer, stored: dict[str, Operand]) -> str:
+    """Append a layer; return its result: codes, uint8, or ``y``, int64."""
+    add, name = exporter(EXPORTERS, layer, "ONNX"), prefix(layer)
+    sources, skip = [], None
+    for number, port in enumerate(layer.reads):
+        sources.append(read(graph, port, stored[port.tensor], f"{name}/part_{number}"))
+    if layer.residual is not None:
+        skip = sources.pop()
+    result = add(graph, layer.op, sources, name)
+    return result if layer.post is None else add_post(graph, layer.post, result, skip, name)
+
+
+def add_output(graph: Graph, item: Output, source: Operand, count: int) -> list[End]:
+    """Append one of ``count`` outputs as ``y`` and as real numbers; return both."""
+    y_name, name = (end_name(base, source.tensor, count) for base in ("y", "output"))
+    shape = graph.constant([0, *item.shape], np.int64, f"{name}_shape")
+    y = graph.add("Reshape", [graph.cast(source.value, np.int16, f"{y_name}_map"), shape], y_name)
+    scale = graph.constant(source.tensor.scale, np.float64, end_name("scale", source.tensor, count))
+    graph.add("Mul", [graph.cast(y, np.float64, f"{y_name}_real"), scale], name)
+    ends: list[int | str] = ["batch", *item.shape]
+    return [(y_name, np.int16, ends), (name, np.float64, ends)]
+
+
+def build_onnx(network: IntegerNetwork, input: InputKind = "float32") -> ModelProto:
+    """Return a network as a checked ONNX model.
+
+    Input ``images`` (b, c, h, w) float32 or float64, or ``codes`` (b, c, h, w) uint8. Outputs:
+    ``y`` (b, *output shape) int16, equal to ``network.run``, and ``output``, the same times the
+    scale in float64, equal to calling the network. Where there are several inputs or outputs, each
+    of these names is followed by a slash and the tensor's name, percent-encoded. A NaN, which the
+    network refuses, counts as below every threshold.
+
+    Raise ``UnsupportedError`` for state and for a kind of operator without an export.
+    """
+    if input not in get_args(InputKind):
+        raise InputError(
+            f"ONNX input must be one of {', '.join(get_args(InputKind))}, not {input!r}"
+        )
+    refuse_state(network, "ONNX")
+    graph = Graph()
+    inputs, outputs, stored = [], [], {}
+    for item in network.inputs:
+        end, stored[item.tensor.name] = add_input(graph, item, input, len(network.inputs))
+        inputs.append(end)
+    for layer in network.layers:
+        stored[layer.output.name] = Operand(layer.output, add_layer(graph, layer, stored))
+    for item in network.outputs:
+        outputs += add_output(graph, item, stored[item.tensor], len(network.outputs))
+    model = graph.model(network, inputs, outputs, {"": OPSET}, DOC)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def export_onnx(
+    network: IntegerNetwork, path: str | os.PathLike[str], input: InputKind = "float32"
+) -> Path:
+    """Write a network as an ONNX file, in one step; return its path."""
+    return write_atomically(path, build_onnx(network, input).SerializeToString(deterministic=True))

@@ -1,0 +1,35 @@
+"""The host's encoder of real images, in float64."""
+
+import numpy as np
+
+from nupes.export.graph import Graph
+
+__all__ = ["encode_input"]
+
+
+def encode_input(graph: Graph, thresholds: np.ndarray, images: str, name: str) -> str:
+    """Append a binary search over each channel's float64 thresholds (c, K - 1); return the codes.
+
+    Missing thresholds are infinite; only an infinite pixel passes them, and the last step takes
+    that back.
+    """
+    channels, count = thresholds.shape
+    depth = max(1, count.bit_length())
+    table = np.full((channels, 2**depth - 1), np.inf)
+    table[:, :count] = thresholds
+    flat = graph.constant(table.reshape(-1), np.float64, f"{name}/thresholds")
+    pixels = graph.cast(images, np.float64, f"{name}/pixels")
+    rows = np.arange(channels).reshape(-1, 1, 1) * (2**depth - 1)
+    found = ""
+    for step in (1 << i for i in reversed(range(depth))):
+        at = graph.constant(rows + step - 1, np.int32, f"{name}/rows_{step}")
+        if found:
+            at = graph.add("Add", [found, at], f"{name}/index_{step}")
+        threshold = graph.add("Gather", [flat, at], f"{name}/threshold_{step}")
+        reached = graph.add("GreaterOrEqual", [pixels, threshold], f"{name}/reached_{step}")
+        bit = graph.cast(reached, np.int32, f"{name}/bit_{step}")
+        size = graph.constant(step, np.int32, f"{name}/step_{step}")
+        gain = graph.add("Mul", [bit, size], f"{name}/gain_{step}")
+        found = graph.add("Add", [found, gain], f"{name}/found_{step}") if found else gain
+    top = graph.constant(count, np.int32, f"{name}/last_code")
+    return graph.cast(graph.add("Min", [found, top], f"{name}/clipped"), np.uint8, f"{name}/codes")

@@ -1,0 +1,25 @@
+"""What standard ONNX says for each kind of operator, one module each."""
+
+from collections.abc import Callable
+from typing import Any
+
+from nupes.export.graph import Graph, Operand
+from nupes.export.onnx.operators.average_pool import add_average_pool
+from nupes.export.onnx.operators.concat import add_concat
+from nupes.export.onnx.operators.conv import add_conv
+from nupes.export.onnx.operators.max_pool import add_max_pool
+from nupes.export.onnx.operators.product import add_product
+from nupes.export.onnx.operators.select import add_select
+
+__all__ = ["EXPORTERS"]
+
+EXPORTERS: dict[str, Callable[[Graph, Any, list[Operand], str], str]] = {
+    "conv": add_conv,
+    "average_pool": add_average_pool,
+    "select": add_select,
+    "max_pool": add_max_pool,
+    "concat": add_concat,
+    "product": add_product,
+}
+"""By kind: append an operator's nodes, their names below the given one; return the accumulator,
+int64, or the codes, uint8, of one that copies them."""
