@@ -7,11 +7,12 @@ reproduce the table.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from nupes.model.errors import InputError
+from nupes.model.stored import Int16Vector
 
 __all__ = [
     "ACTIVATION_LEVELS",
@@ -38,11 +39,12 @@ class Codebook:
     """A sorted table of distinct integer levels and the parameters that made it.
 
     ``levels`` is int16 of shape ``(K,)``, strictly increasing, ``1 <= K <= 2**bits``. ``exponent``
-    is the power exponent ``a`` of the power families and ``None`` elsewhere; ``lmax`` is the
-    magnitude of the outermost level.
+    is the power exponent ``a``, ``lmax`` the magnitude of the outermost level. The parameters of a
+    parametric family reproduce the table; those of ``table`` are notes of how it came to be, but
+    for ``signed``, which says whether a level is negative.
     """
 
-    levels: np.ndarray
+    levels: Int16Vector
     bits: int
     family: Family = "table"
     signed: bool = True
@@ -72,9 +74,32 @@ class Codebook:
             raise InputError(
                 f"codebook levels must lie in {low}..{high}, not {levels[0]}..{levels[-1]}"
             )
+        self._check_parameters(levels)
         frozen = levels.astype(np.int16)
         frozen.flags.writeable = False
         object.__setattr__(self, "levels", frozen)
+
+    def _check_parameters(self, levels: np.ndarray) -> None:
+        """Refuse parameters that are not those of the levels."""
+        if self.exponent is not None and not 0 < self.exponent <= 8:
+            raise InputError(f"power exponent must be in (0, 8], not {self.exponent}")
+        if self.lmax is not None and not 0 < self.lmax <= -ACTIVATION_LEVELS[0]:
+            raise InputError(
+                f"codebook lmax must lie in 1..{-ACTIVATION_LEVELS[0]}, not {self.lmax}"
+            )
+        if self.family == "table":
+            if self.signed != bool(levels[0] < 0):
+                raise InputError(
+                    f"a table that begins with level {levels[0]} must have signed "
+                    f"{bool(levels[0] < 0)}, not {self.signed}"
+                )
+            return
+        made = family_levels(self.family, self.bits, self.signed, self.lmax, self.exponent)
+        if not np.array_equal(made, levels):
+            raise InputError(
+                f"levels of a {self.family} codebook must be those of its parameters, "
+                f"{made.tolist()}, not {levels.tolist()}"
+            )
 
     def __len__(self) -> int:
         return len(self.levels)
@@ -94,16 +119,6 @@ class Codebook:
             self.lmax,
             self.exponent,
         )
-
-    def fields(self) -> dict[str, Any]:
-        """Return the parameters, all but the levels, as JSON data."""
-        return {
-            "bits": self.bits,
-            "family": self.family,
-            "signed": self.signed,
-            "lmax": self.lmax,
-            "exponent": self.exponent,
-        }
 
     @property
     def is_weight(self) -> bool:
@@ -153,20 +168,30 @@ def power_levels(
     return np.unique(np.concatenate([-positive, positive]) if signed else positive)
 
 
-def make_codebook(
-    family: Family, bits: int, signed: bool, lmax: int | None = None, exponent: float | None = None
-) -> Codebook:
-    """Return the codebook of a parametric family; equal parameters give equal tables."""
+def family_levels(
+    family: Family, bits: int, signed: bool, lmax: int | None, exponent: float | None
+) -> np.ndarray:
+    """Return the levels of a parametric family."""
+    if signed and bits == 1 and family != "power-midrise":
+        raise InputError(f"signed {family} codebook must have at least 2 bits, not 1")
     if family == "uniform":
-        levels = uniform_levels(bits, signed, lmax)
-    elif family in ("power", "power-midrise"):
+        if exponent is not None:
+            raise InputError(f"a uniform codebook must have no exponent, not {exponent}")
+        return uniform_levels(bits, signed, lmax)
+    if family in ("power", "power-midrise"):
         if lmax is None or exponent is None:
             raise InputError(
                 f"codebook family {family!r} needs lmax and exponent, not {lmax} and {exponent}"
             )
-        levels = power_levels(bits, signed, lmax, exponent, midrise=family == "power-midrise")
-    else:
-        raise InputError(f"codebook family must be uniform, power or power-midrise, not {family!r}")
+        return power_levels(bits, signed, lmax, exponent, midrise=family == "power-midrise")
+    raise InputError(f"codebook family must be uniform, power or power-midrise, not {family!r}")
+
+
+def make_codebook(
+    family: Family, bits: int, signed: bool, lmax: int | None = None, exponent: float | None = None
+) -> Codebook:
+    """Return the codebook of a parametric family; equal parameters give equal tables."""
+    levels = family_levels(family, bits, signed, lmax, exponent)
     return Codebook(levels, bits, family, signed, lmax, exponent)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from nupes.model.arithmetic import Y_RANGE, encode_table, requantize, residual_term
 from nupes.model.operators import Operator
+from nupes.model.stored import CodeVector, Int16Vector, Int32Vector, Int64Vector
 from nupes.model.tensor import Port, Tensor, Wide
 
 __all__ = ["Encoder", "Layer", "Operands", "Post", "Requantize", "Residual"]
@@ -21,9 +22,9 @@ class Requantize:
     """Per output channel: ``mult`` (n,) int32 in 0..65535, ``bias`` (n,) int64 signed 48-bit,
     ``shift`` (n,) int32 1..31."""
 
-    mult: np.ndarray
-    bias: np.ndarray
-    shift: np.ndarray
+    mult: Int32Vector
+    bias: Int64Vector
+    shift: Int32Vector
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ class Encoder:
     """Non-decreasing ``thresholds`` (t,) int16 and ``codes`` (t + 1,) uint8: code = ``codes[#{k : y
     >= thresholds[k]}]``."""
 
-    thresholds: np.ndarray
-    codes: np.ndarray
+    thresholds: Int16Vector
+    codes: CodeVector
 
     @cached_property
     def table(self) -> np.ndarray:

@@ -18,6 +18,7 @@ from nupes.model import summary
 from nupes.model.artifact.writer import write_network
 from nupes.model.errors import InputError, UnsupportedError
 from nupes.model.layer import Layer, Operands
+from nupes.model.stored import CodeMap, Float64Matrix
 from nupes.model.tensor import Shape, Tensor
 from nupes.model.threads import single_threaded_blas
 from nupes.model.validation import validate
@@ -36,7 +37,7 @@ class InputEncoder:
     """The host's encoder: ``thresholds`` (c, K - 1) float64, code = ``#{k : x >=
     thresholds[channel, k]}``."""
 
-    thresholds: np.ndarray
+    thresholds: Float64Matrix
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Return codes (b, h, w, c) uint8 for real images (b, c, h, w)."""
@@ -106,7 +107,7 @@ class State:
 
     tensor: Tensor
     written: str
-    initial: np.ndarray
+    initial: CodeMap
 
 
 @dataclass(frozen=True, eq=False)

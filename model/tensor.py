@@ -5,6 +5,7 @@ tokens is the map (t, 1, c).
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -24,12 +25,16 @@ class Coded:
     codebook: Codebook
     scale: float
 
+    kind: ClassVar[str] = "coded"
+
 
 @dataclass(frozen=True)
 class Wide:
     """The results ``y`` of a layer as they are, int16: the value is ``scale * y``."""
 
     scale: float
+
+    kind: ClassVar[str] = "wide"
 
 
 Format = Coded | Wide

@@ -1,6 +1,7 @@
 """What must hold of an integer network: every range and reference of the contract, checked once."""
 
 from collections.abc import Mapping
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,12 +9,16 @@ import numpy as np
 from nupes.model.arithmetic import ACC_BITS, BIAS_BITS, MULT_MAX, SHIFT_RANGE, Y_RANGE
 from nupes.model.errors import CapacityError, InputError
 from nupes.model.layer import Encoder, Layer, Post, Residual
+from nupes.model.operators.operator import is_integer
 from nupes.model.tensor import Coded, Port, Shape, Tensor, Wide
 
 if TYPE_CHECKING:
     from nupes.model.network import Input, IntegerNetwork
 
 __all__ = ["validate"]
+
+MOST_CODES = 2**31 - 1
+"""The largest size of a tensor, for one image."""
 
 
 def validate(network: "IntegerNetwork") -> dict[str, int]:
@@ -58,6 +63,11 @@ def add_tensor(tensor: Tensor, tensors: dict[str, Tensor], where: str) -> None:
             f"{where}: shape of tensor {tensor.name!r} must be three positive sizes, not "
             f"{tensor.shape}"
         )
+    if prod(tensor.shape) > MOST_CODES:
+        raise InputError(
+            f"{where}: tensor {tensor.name!r} must have at most {MOST_CODES} numbers, not shape "
+            f"{tensor.shape}"
+        )
     validate_scale(tensor.scale, f"{where}: scale of tensor {tensor.name!r}")
     tensors[tensor.name] = tensor
 
@@ -67,11 +77,6 @@ def validate_scale(scale: Any, label: str) -> None:
     number = isinstance(scale, int | float | np.floating) and not isinstance(scale, bool)
     if not number or not 0 < scale < np.inf:
         raise InputError(f"{label} must be a positive number, not {scale!r}")
-
-
-def is_integer(value: Any) -> bool:
-    """Return whether a value is a whole number by its type."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def validate_input(item: "Input") -> None:
@@ -233,7 +238,7 @@ def validate_ends(network: "IntegerNetwork", tensors: Mapping[str, Tensor]) -> N
             raise InputError(f"{where} must be a wide tensor that a layer stores")
         shape = tensors[output.tensor].shape
         sizes = all(is_integer(size) and size > 0 for size in output.shape)
-        if not sizes or int(np.prod(output.shape)) != int(np.prod(shape)):
+        if not sizes or prod(output.shape) != prod(shape):
             raise InputError(f"{where}: shape {output.shape} must hold the {shape} of its tensor")
     if len({output.tensor for output in network.outputs}) < len(network.outputs):
         raise InputError("outputs must be different tensors")

@@ -1,9 +1,8 @@
 """Convolution; linear layers too, as a convolution whose kernel is the whole map."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -11,6 +10,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from nupes.model.arithmetic import exact_float, exact_matmul
 from nupes.model.codebook import Codebook
 from nupes.model.errors import InputError
+from nupes.model.operators.operator import check_numbers
 from nupes.model.operators.window import (
     Padding,
     Window,
@@ -20,7 +20,7 @@ from nupes.model.operators.window import (
     window_sizes,
     window_words,
 )
-from nupes.model.packing import pack_codes, unpack_codes
+from nupes.model.stored import Float64Vector, PackedCodes
 from nupes.model.tensor import Shape
 
 __all__ = ["Conv"]
@@ -35,9 +35,9 @@ class Conv(Window):
     operator has run: it keeps what it derives from them.
     """
 
-    codes: np.ndarray
+    codes: PackedCodes
     codebook: Codebook
-    scale: np.ndarray
+    scale: Float64Vector
     stride: tuple[int, int] = (1, 1)
     padding: Padding = (0, 0, 0, 0)
     dilation: tuple[int, int] = (1, 1)
@@ -83,8 +83,7 @@ class Conv(Window):
                 f"not {self.codes.dtype} of shape {self.codes.shape}"
             )
         check_window(self)
-        if self.groups < 1:
-            raise InputError(f"groups must be at least 1, not {self.groups}")
+        check_numbers(groups=(self.groups, 1, 1))
         if len(self.codes) % self.groups:
             raise InputError(f"{len(self.codes)} channels must divide in {self.groups} groups")
         if not self.codebook.is_weight:
@@ -172,30 +171,3 @@ class Conv(Window):
         if self.groups > 1 and not self.depthwise:
             words.append(f"groups {self.groups}")
         return " ".join([*words, "x".join(map(str, self.kernel)), *window_words(self)])
-
-    def fields(self) -> dict[str, Any]:
-        """Return the parameters as JSON data; ``shape`` is that of the codes."""
-        return {
-            "shape": list(self.codes.shape),
-            "codebook": self.codebook.fields(),
-            "stride": self.stride,
-            "padding": self.padding,
-            "dilation": self.dilation,
-            "groups": self.groups,
-        }
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Return packed codes, levels and scale."""
-        return {
-            "weight.codes": pack_codes(self.codes, self.codebook.bits),
-            "weight.levels": self.codebook.levels,
-            "weight.scale": self.scale,
-        }
-
-    @classmethod
-    def build(cls, values: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> "Conv":
-        """Return the convolution of ``fields`` and ``arrays``."""
-        book = Codebook(arrays["weight.levels"], **values["codebook"])
-        codes = unpack_codes(arrays["weight.codes"], book.bits, tuple(values["shape"]))
-        window = {name: tuple(values[name]) for name in ("stride", "padding", "dilation")}
-        return cls(codes, book, arrays["weight.scale"], **window, groups=values["groups"])

@@ -42,8 +42,10 @@ class MaxPool(Window):
         sizes = window_sizes(self, height, width)
         for axis, (before, _) in enumerate((self.padding[:2], self.padding[2:])):
             starts = np.arange(sizes[axis]) * self.stride[axis] - before
-            taps = starts[:, None] + np.arange(self.kernel[axis]) * self.dilation[axis]
-            if not ((taps >= 0) & (taps < (height, width)[axis])).any(axis=1).all():
+            # The first tap that does not lie before the map.
+            tap = -(np.minimum(starts, 0) // self.dilation[axis])
+            place = starts + tap * self.dilation[axis]
+            if not ((tap < self.kernel[axis]) & (place < (height, width)[axis])).all():
                 raise InputError("every max-pool window must hold a real tap; reduce its padding")
         return *sizes, channels
 

@@ -1,13 +1,11 @@
 """What an operator is: the one place that says what all of its kind have in common.
 
 An operator is a frozen dataclass in a module of its own; ``model.operators`` registers it by its
-``kind``. Everything that the integer network must know of it stands there: the shape of its result,
+``kind``. Its fields are what an artifact stores of it, their hints the types. Everything that the integer network must know of it stands there: the shape of its result,
 its exact arithmetic, the proof that its accumulator fits, and what an artifact stores.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +14,10 @@ from nupes.model.codebook import Codebook
 from nupes.model.errors import InputError
 from nupes.model.tensor import Shape
 
-__all__ = ["Operator"]
+__all__ = ["LARGEST", "Operator", "check_numbers", "is_integer"]
+
+LARGEST = 2**20
+"""The largest kernel, stride, padding, dilation and number of channels of an operator."""
 
 
 class Operator(ABC):
@@ -64,19 +65,10 @@ class Operator(ABC):
         """Return the operator in words, for tables and reports."""
         return self.kind.replace("_", " ")
 
-    def fields(self) -> dict[str, Any]:
-        """Return the parameters as JSON data, by the names of the dataclass's fields."""
-        return {item.name: getattr(self, item.name) for item in fields(self)}  # pyright: ignore[reportArgumentType]
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Return what is stored beside the parameters, by name."""
-        return {}
-
-    @classmethod
-    def build(cls, values: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> "Operator":
-        """Return the operator of ``fields`` and ``arrays``; lists stand for tuples."""
-        parameters = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
-        return cls(**parameters)
+def is_integer(value: Any) -> bool:
+    """Return whether a value is a whole number by its type."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def check_numbers(**numbers: tuple[tuple[int, ...] | int, int, int]) -> None:
@@ -84,6 +76,7 @@ def check_numbers(**numbers: tuple[tuple[int, ...] | int, int, int]) -> None:
     least)``."""
     for name, (values, count, least) in numbers.items():
         found = values if isinstance(values, tuple) else (values,)
-        whole = all(isinstance(value, int | np.integer) for value in found)
-        if len(found) != count or not whole or min(found) < least:
-            raise InputError(f"{name} must be {count} numbers of at least {least}, not {values}")
+        whole = all(is_integer(value) for value in found)
+        if len(found) != count or not whole or min(found) < least or max(found) > LARGEST:
+            rule = "an integer" if count == 1 else f"{count} integers"
+            raise InputError(f"{name} must be {rule} in {least}..{LARGEST}, not {values}")

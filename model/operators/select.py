@@ -6,7 +6,8 @@ from typing import ClassVar
 import numpy as np
 
 from nupes.model.codebook import Codebook
-from nupes.model.operators.operator import check_numbers
+from nupes.model.errors import InputError
+from nupes.model.operators.operator import LARGEST, check_numbers, is_integer
 from nupes.model.operators.window import (
     Padding,
     Window,
@@ -42,6 +43,10 @@ class Select(Window):
         """Refuse sizes out of their ranges."""
         check_window(self)
         check_numbers(channels=(self.channels, 1, 1))
+        if not is_integer(self.offset) or abs(self.offset) > LARGEST:
+            raise InputError(
+                f"offset must be an integer in -{LARGEST}..{LARGEST}, not {self.offset}"
+            )
 
     def shape(self, *inputs: Shape) -> Shape:
         """Return the (h, w, channels) of the result."""

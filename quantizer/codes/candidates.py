@@ -48,7 +48,8 @@ def two_sided_power(bits: int, below: int, exponent: float, lmax: int | None = N
     index = np.arange(-below, steps + 1)
     ratio = (np.abs(index) / max(steps, 1)) ** (1 / exponent)
     levels = np.unique(np.sign(index) * np.floor(lmax * ratio + 0.5)).astype(np.int64)
-    return Codebook(levels[levels >= -UNSIGNED_LMAX], bits, "table", True, lmax, exponent)
+    levels = levels[levels >= -UNSIGNED_LMAX]
+    return Codebook(levels, bits, "table", bool(levels[0] < 0), lmax, exponent)
 
 
 def offset_uniform(bits: int, below: int) -> Codebook:

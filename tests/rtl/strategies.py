@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from nupes.arch.config import ArrayConfig
-from nupes.model.codebook import Codebook
+from nupes.model.codebook import Codebook, table_codebook
 
 __all__ = ["SHAPES", "codebooks", "configs", "signed_integers", "unsigned_integers"]
 
@@ -53,4 +53,4 @@ def codebooks(draw: st.DrawFn, level_bits: int, bits: int = 8) -> Codebook:
     size = draw(st.integers(1, min(1 << bits, high - low + 1)))
     seed = draw(st.integers(0, 2**32 - 1))
     levels = np.random.default_rng(seed).choice(np.arange(low, high + 1), size, replace=False)
-    return Codebook(np.sort(levels), bits)
+    return table_codebook(np.sort(levels), bits)
