@@ -65,7 +65,7 @@ def run(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="nupes (with data), search (without), powerquant, rtn.",
+            help="search (the default), nupes (learns as well), powerquant, rtn.",
         ),
     ] = None,
     override: Annotated[

@@ -114,7 +114,7 @@ class LayerSearch(Hooks):
         weights = self.choices.weights
         if stage.name not in weights:
             weights[stage.name] = self.choose_codes(stage, maps[0])
-        return weights[stage.name].tensor()
+        return weights[stage.name].tensor(maps[0])
 
     def shift(self, stage: Stage, y: Tensor) -> Tensor:
         """Add the bias, with the mean output error over the calibration inputs taken out."""

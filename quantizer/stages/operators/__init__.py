@@ -11,6 +11,7 @@ from nupes.quantizer.stages.operators.max_pool import MaxPool
 from nupes.quantizer.stages.operators.select import Select
 
 __all__ = [
+    "OPERATORS",
     "AveragePool",
     "Beginning",
     "Convolution",
