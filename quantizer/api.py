@@ -23,7 +23,9 @@ from nupes.quantizer.data.calibration import (
     synthesize_inputs,
 )
 from nupes.quantizer.data.distillation import distill
-from nupes.quantizer.frontend.program import capture, export_module
+from nupes.quantizer.frontend.program import export_module
+from nupes.quantizer.frontend.verify import verify_capture
+from nupes.quantizer.frontend.walk import capture
 from nupes.quantizer.learning.units import Augment, is_better, learn, output_losses, split_images
 from nupes.quantizer.lowering.layers import lower
 from nupes.quantizer.measure.statistics import describe
@@ -151,13 +153,15 @@ def quantize(
         program = module
     else:
         program = export_module(module, (EXPORT_BATCH, *inputs.shape[1:]))
-    network = fuse(capture(program))
+    graph = capture(program)
+    network = fuse(graph)
     height, width, channels = network.input.shape
     if tuple(inputs.shape[1:]) != (channels, height, width):
         raise InputError(
             f"calibration images must have shape {(channels, height, width)}, not "
             f"{tuple(inputs.shape[1:])}"
         )
+    verify_capture(module, graph, network, inputs)
     plan = plan_bits(network, parsed, ends, input_bits, residual_bits, overrides or {})
     repair = calibration is None
     inputs = limit_images(inputs, network)

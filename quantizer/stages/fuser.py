@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nupes.model.errors import UnsupportedError
 from nupes.model.operators import MaxPool, Padding, Select
-from nupes.quantizer.frontend.functions import IDENTITY, Function, compose
+from nupes.quantizer.frontend.functions import IDENTITY, Function
 from nupes.quantizer.frontend.graph import (
     Add,
     Affine,
@@ -242,8 +242,10 @@ class Fuser:
 
     def visit_function(self, node: Node, op: Function) -> None:
         """Append a function to the stage before it, or to an identity."""
-        stage = self.open_stage(node.inputs[0]) or self.identity(node, node.inputs[0])
-        self.extend(node, replace(stage, function=compose(op, stage.function), low=op.low))
+        stage = self.open_stage(node.inputs[0])
+        if stage is None or stage.function is not IDENTITY:
+            stage = self.identity(node, node.inputs[0])
+        self.extend(node, replace(stage, function=op, low=op.low))
 
     def visit_select(self, node: Node, op: Select) -> None:
         """Merge a selection in the one before it, or start a stage."""

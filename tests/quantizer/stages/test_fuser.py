@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from nupes.model.errors import UnsupportedError
-from nupes.quantizer.frontend.program import capture, export_module
+from nupes.quantizer.frontend.program import export_module
+from nupes.quantizer.frontend.walk import capture
 from nupes.quantizer.stages.apply import apply_function, apply_operator, column
 from nupes.quantizer.stages.fuser import FusedNetwork, fuse
 from tests.quantizer.close import images, module_output
