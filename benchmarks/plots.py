@@ -25,7 +25,8 @@ from benchmarks.accuracy import SCHEMES, kept_network
 from benchmarks.pretrained import NETWORKS, Pretrained, load_pretrained
 from nupes.model.network import IntegerNetwork
 from nupes.model.operators import Conv
-from nupes.quantizer.frontend.program import capture, export_module
+from nupes.quantizer.frontend.program import export_module
+from nupes.quantizer.frontend.walk import capture
 from nupes.quantizer.options.recipe import METHODS
 from nupes.quantizer.stages.fuser import fuse
 from nupes.quantizer.stages.stage import weighted

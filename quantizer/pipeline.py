@@ -20,7 +20,9 @@ from nupes.quantizer.checkpoint import Checkpoint, State, fingerprint
 from nupes.quantizer.codes.decisions import Choices, TensorCode
 from nupes.quantizer.data.distillation import distill
 from nupes.quantizer.data.inputs import limit_images
-from nupes.quantizer.frontend.program import capture, export_module
+from nupes.quantizer.frontend.program import export_module
+from nupes.quantizer.frontend.verify import verify_capture
+from nupes.quantizer.frontend.walk import capture
 from nupes.quantizer.learning.units import Augment, is_better, learn, output_losses, split_images
 from nupes.quantizer.lowering.layers import lower
 from nupes.quantizer.measure.float_run import check_float_run
@@ -93,13 +95,15 @@ def capture_network(module: nn.Module | ExportedProgram, inputs: Tensor) -> Fuse
     program = module
     if not isinstance(program, ExportedProgram):
         program = export_module(program, (EXPORT_BATCH, *inputs.shape[1:]))
-    network = fuse(capture(program))
+    graph = capture(program)
+    network = fuse(graph)
     height, width, channels = network.input.shape
     if tuple(inputs.shape[1:]) != (channels, height, width):
         raise InputError(
             f"calibration images must have shape {(channels, height, width)}, not "
             f"{tuple(inputs.shape[1:])}"
         )
+    verify_capture(module, graph, network, inputs)
     return network
 
 

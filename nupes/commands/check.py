@@ -15,7 +15,7 @@ from nupes.inputs import load_array, load_model, parse_array, parse_shape, quiet
 from nupes.model.errors import CapacityError, InputError, UnsupportedError
 
 if TYPE_CHECKING:
-    from nupes.quantizer.frontend.surveys import Survey
+    from nupes.quantizer.frontend.inspection import Inspection
 
 __all__ = ["run"]
 
@@ -33,42 +33,44 @@ def image_shape(input_shape: str | None, calibration: str | None) -> tuple[int, 
     return channels, height, width
 
 
-def fit(survey: "Survey", scheme: str, config: ArrayConfig) -> tuple[Program | None, str]:
+def fit(found: "Inspection", scheme: str, config: ArrayConfig) -> tuple[Program | None, str]:
     """Return the program of the network to be on an array, or why there is none."""
-    from nupes.quantizer.frontend.surveys import skeleton
+    from nupes.quantizer.lowering.skeleton import skeleton
 
-    if survey.network is None:
+    if found.network is None:
         return None, ""
     # No method finds what product cells hold: the refusal says so.
     cell = "decode" if config.mac == "product" else config.mac
     try:
-        return compile(skeleton(survey.network, scheme, {}, cell), config), ""
+        return compile(skeleton(found.network, scheme, {}, cell), config), ""
     except (CapacityError, UnsupportedError) as error:
         return None, str(error)
 
 
-def describe(survey: "Survey", config: ArrayConfig, program: Program | None, reason: str) -> dict:
+def describe(
+    found: "Inspection", config: ArrayConfig, program: Program | None, reason: str
+) -> dict:
     """Return the findings as JSON data."""
-    layers: list[dict[str, Any]] = [asdict(layer) for layer in survey.layers]
+    layers: list[dict[str, Any]] = [asdict(layer) for layer in found.layers]
     for layer, cost in zip(layers, () if program is None else program.layers, strict=False):
         layer["cycles"] = cost.cycles
     return {
-        "runs": survey.runs and program is not None,
+        "runs": program is not None,
         "array": str(config),
         "fits": program is not None,
         "reason": reason,
         "cycles": None if program is None else program.cycles,
         "layers": layers,
-        "problems": [asdict(problem) for problem in survey.problems],
+        "problems": [asdict(problem) for problem in found.problems],
     }
 
 
-def layer_table(survey: "Survey", program: Program | None) -> Table:
+def layer_table(found: "Inspection", program: Program | None) -> Table:
     """Return the layers with their shapes and costs."""
     table = Table("layer", "operator", box=None, show_footer=True, pad_edge=False)
-    table.columns[0].footer = f"{len(survey.layers)} layers"
-    macs = sum(layer.macs for layer in survey.layers)
-    parameters = sum(layer.parameters for layer in survey.layers)
+    table.columns[0].footer = f"{len(found.layers)} layers"
+    macs = sum(layer.macs for layer in found.layers)
+    parameters = sum(layer.parameters for layer in found.layers)
     for title, footer in (
         ("input", ""),
         ("output", ""),
@@ -78,7 +80,7 @@ def layer_table(survey: "Survey", program: Program | None) -> Table:
         table.add_column(title, footer=footer, justify="right")
     if program is not None:
         table.add_column("cycles", footer=f"{program.cycles:,}", justify="right")
-    for index, layer in enumerate(survey.layers):
+    for index, layer in enumerate(found.layers):
         row = [
             layer.name,
             layer.operator,
@@ -91,15 +93,24 @@ def layer_table(survey: "Survey", program: Program | None) -> Table:
     return table
 
 
-def print_problems(survey: "Survey") -> None:
+def print_problems(found: "Inspection") -> None:
     """Print every operator that cannot run, where it is and what to do."""
     console = Console(soft_wrap=True, highlight=False)
-    for problem in survey.problems:
+    for problem in found.problems:
         place = f"module {problem.module!r}" if problem.module else "the top module"
         subject = f"[bold red]{problem.operator}[/] in {place}: " if problem.operator else ""
         console.print(f"{subject}{problem.reason}", markup=bool(subject))
         if problem.advice:
             console.print(f"  -> {problem.advice}", markup=False)
+
+
+def count_operators(found: "Inspection") -> str:
+    """Return how many operators are in the way, as far as that is known."""
+    count = sum(bool(problem.operator) for problem in found.problems)
+    if not count:
+        return ""
+    least = "" if found.judged else "at least "
+    return f": {least}{count} operator{'s' * (count > 1)} must be replaced"
 
 
 def run(
@@ -122,9 +133,10 @@ def run(
 ) -> None:
     """Tell what of a model will run, and why the rest will not.
 
-    Takes seconds and quantizes nothing. Lists the layers that the model becomes with their shapes
-    (h x w x c), MACs of one image, parameters and cycles on the array, which are an estimate
-    until the values are known. The exit status is 1 if anything will not run.
+    Takes seconds and quantizes nothing. Lists every operator that will not run, or the layers that
+    the model becomes with their shapes (h x w x c), MACs of one image, parameters and cycles on the
+    array, which are an estimate until the values are known. The exit status is 1 if anything will
+    not run.
 
     [bold]Examples[/]
 
@@ -137,14 +149,14 @@ def run(
         exported = model.endswith(".pt2")
         shape = None if exported else image_shape(input_shape, calibration)
         report("loading PyTorch and the model")
-        from nupes.quantizer.frontend.surveys import survey
+        from nupes.quantizer.frontend.inspection import inspect_module
         from nupes.quantizer.options.scheme import parse_scheme
 
         parse_scheme(scheme)
         loaded = load_model(model)
         report("capturing the model")
         with quiet_torch():
-            found = survey(loaded, shape)
+            found = inspect_module(loaded, shape)
         program, reason = fit(found, scheme, config)
     if json:
         print_json(describe(found, config, program, reason))
@@ -154,8 +166,7 @@ def run(
             print_text("")
         print_problems(found)
         if found.problems:
-            count = len(found.problems)
-            print_text(f"will not run: {count} operator{'s' * (count > 1)} must be replaced")
+            print_text(f"will not run{count_operators(found)}")
         elif program is None:
             Console(soft_wrap=True, highlight=False).print(reason, markup=False)
             print_text(f"will not run on the {config} array")

@@ -7,9 +7,11 @@ flattens.
 from dataclasses import dataclass, field
 
 import numpy as np
+from torch import fx
 
 from nupes.model.operators import AveragePool, MaxPool, Padding, Select
 from nupes.quantizer.frontend.functions import Function
+from nupes.quantizer.frontend.program import Program
 
 __all__ = [
     "Add",
@@ -59,6 +61,11 @@ class Affine:
     mean: np.ndarray | None = None
     std: np.ndarray | None = None
 
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all channels have one scale and one shift."""
+        return bool((self.scale == self.scale[0]).all() and (self.shift == self.shift[0]).all())
+
 
 @dataclass(frozen=True)
 class Pad:
@@ -102,11 +109,16 @@ class Node:
 
 @dataclass
 class Graph:
-    """A captured network: ``nodes`` by name in execution order, the first one its input."""
+    """A captured network: ``nodes`` by name in execution order, the first one its input.
+
+    ``calls`` are the calls of the captured ``program`` whose values the nodes are.
+    """
 
     nodes: dict[str, Node] = field(default_factory=dict)
     output: str = ""
     output_shape: tuple[int, ...] = ()
+    calls: dict[str, fx.Node] = field(default_factory=dict)
+    program: Program | None = None
 
     @property
     def input(self) -> Node:

@@ -12,7 +12,7 @@ import numpy as np
 
 from nupes.model.errors import UnsupportedError
 from nupes.model.operators import Padding
-from nupes.quantizer.frontend.functions import IDENTITY, Function, compose
+from nupes.quantizer.frontend.functions import IDENTITY, Function
 from nupes.quantizer.frontend.graph import Add, Affine, Graph, Input, Node, Opaque, Pad
 from nupes.quantizer.stages.operators import Beginning, Convolution, Select, begin
 from nupes.quantizer.stages.operators.base import add_padding
@@ -152,8 +152,10 @@ class Fuser:
 
     def visit_function(self, node: Node, op: Function) -> None:
         """Append a function to the stage before it, or to an identity."""
-        stage = self.open_stage(node.inputs[0]) or self.identity(node, node.inputs[0])
-        self.extend(node, replace(stage, function=compose(op, stage.function), low=op.low))
+        stage = self.open_stage(node.inputs[0])
+        if stage is None or stage.function is not IDENTITY:
+            stage = self.identity(node, node.inputs[0])
+        self.extend(node, replace(stage, function=op, low=op.low))
 
     def identity(self, node: Node, source: str) -> Stage:
         """Return a stage that copies a stored tensor."""

@@ -49,6 +49,10 @@ class AveragePool(StageOperator):
         low = min(lows[0], 0.0) if any(self.padding) else lows[0]
         return low * self.kernel[0] * self.kernel[1]
 
+    def largest(self, *reaches: float) -> float:
+        """Return the source's magnitude times the taps."""
+        return reaches[0] * self.kernel[0] * self.kernel[1]
+
     def ties(self, out: np.ndarray, *sources: np.ndarray) -> Iterable[Tie]:
         """Return that each channel is a sum of one channel of the source."""
         return [(out, sources[0])]

@@ -58,6 +58,11 @@ class StageOperator:
         """Return a lower bound of its results from those of its sources."""
         return -np.inf
 
+    def largest(self, *reaches: float) -> np.ndarray | float:
+        """Return the largest sum of magnitudes, (n,) or of all channels, that a result can have for
+        sources of these largest magnitudes."""
+        return reaches[0]
+
     def ties(self, out: np.ndarray, *sources: np.ndarray) -> Iterable[Tie]:
         """Return which of its sources' channels, given by numbers, must be scaled by the same
         factors as which of the result's, or as channel 0, whose factor is 1."""

@@ -59,6 +59,10 @@ class Convolution(StageOperator):
         """Return the convolution whose output channels are multiplied by factors (n,)."""
         return replace(self, weight=self.weight * factors.reshape(-1, 1, 1, 1))
 
+    def largest(self, *reaches: float) -> np.ndarray:
+        """Return the sums of the weights' magnitudes times that of the source."""
+        return np.abs(self.weight).sum(axis=(1, 2, 3)) * reaches[0]
+
     def ties(self, out: np.ndarray, *sources: np.ndarray) -> Iterable[Tie]:
         """Return no ties: weights take up any factors of what is read and given."""
         return []

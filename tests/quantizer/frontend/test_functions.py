@@ -5,35 +5,34 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional as F
 
 from nupes.model.arithmetic import Y_RANGE, encode
 from nupes.model.codebook import Codebook, make_codebook
 from nupes.model.errors import UnsupportedError
 from nupes.quantizer.codes.candidates import offset_uniform, two_sided_power
 from nupes.quantizer.frontend.functions import (
-    FUNCTIONS,
     IDENTITY,
     Function,
     build_encoder,
     compose,
-    make_function,
+    scalar_affine,
 )
 
 ALL = [
     IDENTITY,
-    *FUNCTIONS.values(),
-    *filter(
-        None,
-        (
-            make_function("gelu"),
-            make_function("gelu", approximate="tanh"),
-            make_function("hardtanh"),
-            make_function("hardtanh", -0.5, 2.0),
-            make_function("clamp", 0, None),
-            make_function("clamp_max", 1.5),
-            make_function("leaky_relu", 0.1),
-        ),
-    ),
+    Function("relu", torch.relu, 0.0),
+    Function("relu6", F.relu6, 0.0, 6.0),
+    Function("silu", F.silu, -0.3),
+    Function("gelu", F.gelu, -0.2),
+    Function("tanh", torch.tanh, -1.0, 1.0),
+    Function("hardswish", F.hardswish, -0.4),
+    Function("mish", F.mish, -0.4),
+    Function("abs", torch.abs, 0.0),
+    Function("clamp", lambda x: x.clamp(-0.5, 2.0), -0.5, 2.0),
+    Function("leaky_relu", lambda x: F.leaky_relu(x, 0.1)),
+    Function("floor", torch.floor),
+    scalar_affine(-0.5, 0.25),
 ]
 
 Y = np.arange(Y_RANGE[0], Y_RANGE[1] + 1)
@@ -79,12 +78,22 @@ def test_too_many_turning_points_are_refused_by_name() -> None:
 
 
 def test_composition_applies_the_inner_function_first() -> None:
-    function = compose(FUNCTIONS["relu"], FUNCTIONS["tanh"])
+    relu, tanh = Function("relu", torch.relu), Function("tanh", torch.tanh)
+    function = compose(relu, tanh)
     assert function.name == "relu(tanh)"
     x = np.linspace(-2, 2, 9)
     np.testing.assert_allclose(function(x), np.maximum(np.tanh(x), 0))
+    assert compose(IDENTITY, tanh) is tanh
+    assert compose(tanh, IDENTITY) is tanh
 
 
-def test_unknown_functions_are_none() -> None:
-    assert make_function("relu", 1.0) is None
-    assert make_function("cosine") is None
+@pytest.mark.parametrize(
+    ("scale", "shift", "name"),
+    [(1.0, 0.5, "x + 0.5"), (-2.0, 0.0, "-2.0 * x"), (3.0, 1.0, "3.0 * x + 1.0")],
+)
+def test_scalar_affines_are_named_by_their_numbers(scale: float, shift: float, name: str) -> None:
+    function = scalar_affine(scale, shift)
+    assert function.name == name
+    np.testing.assert_array_equal(
+        function(np.array([-1.0, 0.0, 2.0])), scale * np.array([-1.0, 0, 2]) + shift
+    )

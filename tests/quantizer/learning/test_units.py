@@ -13,7 +13,8 @@ from examples.pretrained.resnet20 import ResNet20
 from nupes.model.errors import InputError
 from nupes.quantizer import quantize
 from nupes.quantizer.codes.decisions import Choices
-from nupes.quantizer.frontend.program import capture, export_module
+from nupes.quantizer.frontend.program import export_module
+from nupes.quantizer.frontend.walk import capture
 from nupes.quantizer.learning.soft import AdaRoundWeight, SoftWeight
 from nupes.quantizer.learning.student import Student
 from nupes.quantizer.learning.units import (

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from nupes.quantizer.frontend.program import capture, export_module
+from nupes.quantizer.frontend.program import export_module
+from nupes.quantizer.frontend.walk import capture
 from nupes.quantizer.measure import sensitivity
 from nupes.quantizer.measure.sensitivity import measure_importance, measure_sensitivity
 from nupes.quantizer.stages.fuser import fuse

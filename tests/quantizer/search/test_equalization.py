@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from nupes.quantizer.frontend.program import capture, export_module
+from nupes.quantizer.frontend.program import export_module
+from nupes.quantizer.frontend.walk import capture
 from nupes.quantizer.measure.sensitivity import measure_sensitivity
 from nupes.quantizer.search.equalization import channel_classes, equalize, rescale
 from nupes.quantizer.stages.fuser import fuse

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from nupes.quantizer import quantize
 from nupes.quantizer.codes.decisions import round_values
-from nupes.quantizer.frontend.program import capture, export_module
+from nupes.quantizer.frontend.program import export_module
+from nupes.quantizer.frontend.walk import capture
 from nupes.quantizer.options.bits import plan_bits
 from nupes.quantizer.options.recipe import METHODS
 from nupes.quantizer.options.scheme import parse_scheme

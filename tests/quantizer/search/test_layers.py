@@ -5,7 +5,8 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from nupes.quantizer.frontend.program import capture, export_module
+from nupes.quantizer.frontend.program import export_module
+from nupes.quantizer.frontend.walk import capture
 from nupes.quantizer.options.bits import plan_bits
 from nupes.quantizer.options.recipe import METHODS
 from nupes.quantizer.options.scheme import parse_scheme

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from nupes.model.errors import UnsupportedError
-from nupes.quantizer.frontend.program import capture, export_module
+from nupes.quantizer.frontend.program import export_module
+from nupes.quantizer.frontend.walk import capture
 from nupes.quantizer.stages.fuser import fuse
 from nupes.quantizer.stages.run import run_float
 from nupes.quantizer.stages.stage import FusedNetwork

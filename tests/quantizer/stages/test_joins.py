@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
-from nupes.quantizer.frontend.program import capture, export_module
+from nupes.quantizer.frontend.program import export_module
+from nupes.quantizer.frontend.walk import capture
 from nupes.quantizer.stages.fuser import fuse
 from nupes.quantizer.stages.joins import join_tensors
 from nupes.quantizer.stages.operators import Select

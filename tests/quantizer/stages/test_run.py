@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from nupes.quantizer.frontend.program import capture, export_module
+from nupes.quantizer.frontend.program import export_module
+from nupes.quantizer.frontend.walk import capture
 from nupes.quantizer.lowering.layers import lower
 from nupes.quantizer.options.bits import plan_bits
 from nupes.quantizer.options.recipe import METHODS

@@ -1,0 +1,117 @@
+"""A call of the captured program on its way into the float graph: what every handler is given."""
+
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from torch import fx
+
+from nupes.model.errors import InputError, UnsupportedError
+from nupes.quantizer.frontend.graph import Graph, Node, Op, Shape
+from nupes.quantizer.frontend.registry import base_name
+
+__all__ = ["Call", "Values", "describe", "full_shape", "is_map", "module_path", "value_shape"]
+
+
+@dataclass
+class Values:
+    """The graph under construction, and what every torch value is in it: the name of a node, or a
+    constant. The nodes in ``unknown`` stand for values of refused calls."""
+
+    graph: Graph = field(default_factory=Graph)
+    names: dict[fx.Node, str] = field(default_factory=dict)
+    constants: dict[fx.Node, Any] = field(default_factory=dict)
+    unknown: set[str] = field(default_factory=set)
+
+
+class Call:
+    """One call, the values before it, and how it adds nodes to the graph."""
+
+    def __init__(self, node: fx.Node, values: Values) -> None:
+        self.node = node
+        self.values = values
+        self.kind = base_name(node)
+        self.path, self.is_layer = module_path(node)
+        self.where = describe(node)
+
+    def refuse(self, reason: str) -> NoReturn:
+        """Raise ``UnsupportedError`` that names the operator and its module."""
+        raise UnsupportedError(f"{self.where}: {reason}")
+
+    def add(self, op: Op, inputs: tuple[str, ...], shape: Shape, operator: str) -> str:
+        """Add a node named after its module and return its name."""
+        graph = self.values.graph
+        base = self.path if self.is_layer and self.path else f"{self.path}.{operator}".lstrip(".")
+        name, count = base, 1
+        while name in graph.nodes:
+            name, count = f"{base}_{count}", count + 1
+        graph.nodes[name] = Node(name, op, inputs, shape)
+        return name
+
+    def is_computed(self, value: Any) -> bool:
+        """Whether an operand depends on the network's input."""
+        return isinstance(value, fx.Node) and value in self.values.names
+
+    def source(self, value: Any) -> Node:
+        """Return the graph node of an operand that depends on the network's input."""
+        if not self.is_computed(value):
+            self.refuse("its first operand must depend on the network's input")
+        return self.values.graph.nodes[self.values.names[value]]
+
+    def tensor(self, value: Any, name: str) -> torch.Tensor:
+        """Return a constant operand as a finite, real tensor."""
+        if self.is_computed(value):
+            self.refuse(f"its {name} must be constant, not computed from the input")
+        constant = self.values.constants[value] if isinstance(value, fx.Node) else value
+        tensor = torch.as_tensor(constant).detach()
+        if tensor.is_complex():
+            self.refuse(f"its {name} must be real numbers, not {tensor.dtype}")
+        if not tensor.isfinite().all():
+            raise InputError(f"{self.where}: its {name} must be finite, not NaN or infinite")
+        return tensor
+
+    def constant(self, value: Any, name: str) -> np.ndarray:
+        """Return a constant operand as finite float64."""
+        tensor = self.tensor(value, name)
+        if tensor.dtype == torch.bool:
+            self.refuse(f"its {name} must be real numbers, not {tensor.dtype}")
+        return tensor.to(torch.float64).numpy()
+
+    def vector(self, value: Any, default: float, size: int, name: str) -> np.ndarray:
+        """Return an optional constant operand as finite float64 (size,)."""
+        if value is None:
+            return np.full(size, default)
+        return self.constant(value, name).reshape(size)
+
+
+def full_shape(node: fx.Node) -> tuple[Any, ...]:
+    """Return the shape of a call's value, of the first one where there are several."""
+    value = node.meta["val"]
+    return tuple((value[0] if isinstance(value, list | tuple) else value).shape)
+
+
+def value_shape(node: fx.Node) -> tuple[int, ...]:
+    """Return the shape of a call's value without its batch dimension."""
+    return tuple(int(size) for size in full_shape(node)[1:])
+
+
+def is_map(node: fx.Node) -> bool:
+    """Whether a torch value has the four dimensions of a feature map."""
+    return len(full_shape(node)) == 4
+
+
+def module_path(node: fx.Node) -> tuple[str, bool]:
+    """Return the path of the module that made a call, and whether it is a layer of torch."""
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    if not stack:
+        return "", False
+    path, kind = stack[-1]
+    return path, str(kind).replace("<class '", "").startswith("torch.nn.modules")
+
+
+def describe(node: fx.Node) -> str:
+    """Return ``operator X in module 'path'`` for messages."""
+    path, _ = module_path(node)
+    place = f"module {path!r}" if path else "the top module"
+    return f"operator {node.target} in {place}"

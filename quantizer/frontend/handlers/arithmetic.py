@@ -1,0 +1,102 @@
+"""Arithmetic with constants, which becomes affines, and sums of two computed tensors."""
+
+import math
+from typing import Any
+
+import numpy as np
+from torch import fx
+
+from nupes.quantizer.frontend.call import Call, full_shape, value_shape
+from nupes.quantizer.frontend.extremes import find_extremes
+from nupes.quantizer.frontend.graph import Add, Affine, Node
+from nupes.quantizer.frontend.handlers.pointwise import common_root, join, pointwise, replay
+from nupes.quantizer.frontend.registry import handles
+
+__all__ = ["arithmetic", "negate"]
+
+LINEAR = {
+    **{"add": "add", "sub": "sub", "subtract": "sub", "rsub": "rsub"},
+    **{"mul": "mul", "multiply": "mul", "div": "div", "divide": "div", "true_divide": "div"},
+}
+"""What an operator is, by its ATen name."""
+
+
+@handles(*LINEAR)
+def arithmetic(
+    call: Call, input: Any, other: Any, alpha: float = 1, rounding_mode: str | None = None
+) -> str:
+    """Translate the arithmetic with a constant, and the sum or difference of two tensors."""
+    kind = LINEAR[call.kind]
+    if call.is_computed(input) and call.is_computed(other):
+        factors = {"add": (1, alpha), "sub": (1, -alpha), "rsub": (-alpha, 1)}.get(kind)
+        return combine(call, input, other, factors)
+    reverse = call.is_computed(other)
+    data, constant = (other, input) if reverse else (input, other)
+    if rounding_mode is not None or (kind == "div" and reverse):
+        return pointwise(call)
+    source = call.source(data)
+    value = per_channel(call, constant, source, data)
+    if math.prod(value_shape(call.node)) != math.prod(source.shape):
+        call.refuse("its constant operand must not change the tensor's shape")
+    ones, zeros = np.ones_like(value), np.zeros_like(value)
+    if kind == "mul":
+        return affine(call, source, value, zeros)
+    if kind == "div":
+        if not value.all():
+            call.refuse("division must be by a constant that is not zero")
+        return affine(call, source, 1 / value, zeros)
+    # The sum is first * input + second * other.
+    first, second = {"add": (1, alpha), "sub": (1, -alpha), "rsub": (-alpha, 1)}[kind]
+    scale, factor = (second, first) if reverse else (first, second)
+    return affine(call, source, scale * ones, factor * value)
+
+
+@handles("neg", "negative")
+def negate(call: Call, input: fx.Node) -> str:
+    """Translate the change of sign."""
+    source = call.source(input)
+    return affine(call, source, -np.ones(source.shape[2]), np.zeros(source.shape[2]))
+
+
+def affine(call: Call, source: Node, scale: np.ndarray, shift: np.ndarray) -> str:
+    """Add a scale and a shift per channel."""
+    return call.add(Affine(scale, shift), (source.name,), source.shape, call.kind)
+
+
+def per_channel(call: Call, value: Any, source: Node, data: fx.Node) -> np.ndarray:
+    """Return a constant operand, a scalar or one value per channel, as (c,)."""
+    array = call.constant(value, "constant operand")
+    dims = len(full_shape(data))
+    full = array.reshape((1,) * (dims - array.ndim) + array.shape)
+    channels = source.shape[2]
+    shared = full.size == 1
+    one_each = full.size == channels == full.shape[1] and value_shape(data)[0] == channels
+    if full.ndim > dims or not (shared or one_each):
+        call.refuse(
+            "its constant operand must be a scalar or one value per channel, of shape "
+            f"{(channels, *(1,) * (dims - 2))}, not of shape {array.shape}"
+        )
+    return np.broadcast_to(full.reshape(-1), (channels,)).copy()
+
+
+def combine(call: Call, left: fx.Node, right: fx.Node, factors: tuple[float, float] | None) -> str:
+    """Add what two computed tensors give: one function if both are functions of one tensor, or
+    else their sum with these factors."""
+    root = common_root(call, [left, right])
+    if root is not None:
+        extremes = find_extremes(replay(call, root))
+        if factors is None or (extremes.turns <= 1 and extremes.hole is None):
+            return join(call, root)
+    if factors is None:
+        return pointwise(call)
+    first, second = call.source(left), call.source(right)
+    if first.shape != second.shape or value_shape(left) != value_shape(right):
+        call.refuse(
+            f"both tensors of a sum must have one shape, not {value_shape(left)} and "
+            f"{value_shape(right)}"
+        )
+    terms = []
+    for factor, term in zip(factors, (first, second), strict=True):
+        scale = np.full(term.shape[2], float(factor))
+        terms.append(term.name if factor == 1 else affine(call, term, scale, np.zeros_like(scale)))
+    return call.add(Add(), (terms[0], terms[1]), first.shape, call.kind)

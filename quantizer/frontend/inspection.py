@@ -1,0 +1,106 @@
+"""What of a module will run and what will not, before any value is quantized: the capture itself,
+its self-check, and the layers that it becomes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+
+from nupes.model.errors import UnsupportedError
+from nupes.quantizer.frontend.functions import IDENTITY
+from nupes.quantizer.frontend.graph import Shape
+from nupes.quantizer.frontend.problems import Problem
+from nupes.quantizer.frontend.program import export_module
+from nupes.quantizer.frontend.verify import verify_capture
+from nupes.quantizer.frontend.walk import survey
+from nupes.quantizer.lowering.skeleton import bare_operator
+from nupes.quantizer.stages.fuser import fuse
+from nupes.quantizer.stages.stage import FusedNetwork, Stage, weighted
+
+__all__ = ["FoundLayer", "Inspection", "inspect_module"]
+
+EXPORT_BATCH = 2
+"""Batch size of the captured program; 2, because some programs specialise on 1."""
+
+
+@dataclass(frozen=True)
+class FoundLayer:
+    """One layer of the integer network to be: shapes are (h, w, c), ``macs`` those of one image,
+    ``parameters`` weights and biases after folding."""
+
+    name: str
+    operator: str
+    input_shape: Shape
+    output_shape: Shape
+    macs: int
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What of a module will run: its layers and the network, or the problems. ``judged`` says
+    whether every operator was looked at; behind a refused one some cannot be."""
+
+    layers: tuple[FoundLayer, ...]
+    problems: tuple[Problem, ...]
+    network: FusedNetwork | None
+    judged: bool = True
+
+
+def inspect_module(
+    module: nn.Module | ExportedProgram, input_shape: tuple[int, int, int] | None = None
+) -> Inspection:
+    """Return what of a module will run on images of ``input_shape`` (channels, height, width); an
+    exported program has its shape already.
+
+    Raises ``InputError`` if the module does not take such images.
+    """
+    try:
+        if isinstance(module, ExportedProgram):
+            program = module
+        else:
+            assert input_shape is not None
+            program = export_module(module, (EXPORT_BATCH, *input_shape))
+        captured = survey(program)
+        if captured.problems:
+            return Inspection((), tuple(captured.problems), None, captured.judged)
+        network = fuse(captured.graph)
+    except UnsupportedError as error:
+        return Inspection((), (Problem("", "", str(error)),), None, False)
+    height, width, channels = network.input.shape
+    noise = torch.rand(1, channels, height, width, generator=torch.Generator().manual_seed(0))
+    verify_capture(module, captured.graph, network, 2 * noise - 1)
+    return Inspection(list_layers(network), (), network)
+
+
+def list_layers(network: FusedNetwork) -> tuple[FoundLayer, ...]:
+    """Return the layers of a fused network."""
+    shapes, operators = network.shapes, weighted(network.stages)
+    found = []
+    for stage in network.stages:
+        weights = operators[stage.name].weight.size if stage.name in operators else 0
+        sources = [shapes[name] for name in stage.sources]
+        height, width, _ = stage.shape
+        found.append(
+            FoundLayer(
+                stage.name,
+                describe_stage(stage, sources),
+                sources[0],
+                stage.shape,
+                height * width * weights,
+                weights + (len(stage.bias) if weights else 0),
+            )
+        )
+    return tuple(found)
+
+
+def describe_stage(stage: Stage, sources: Sequence[Shape]) -> str:
+    """Return a stage in words: operator, window, stride, what is added and the function."""
+    words = [bare_operator(stage, 8, 0).words(*sources)]
+    if stage.residual is not None:
+        words.append("add")
+    if stage.function is not IDENTITY:
+        words.append(stage.function.name)
+    return " + ".join(words)

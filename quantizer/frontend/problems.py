@@ -1,0 +1,54 @@
+"""What keeps a network from being captured, and what to do about it."""
+
+from dataclasses import dataclass
+
+__all__ = ["Problem", "find_advice"]
+
+NORM = "train with BatchNorm2d, which folds into the layer before it"
+CONSTANT_WEIGHTS = "only products with constant weights are supported: Linear or Conv2d"
+UPSAMPLING = "upsampling is not supported; let the network end before it"
+
+ADVICE = {
+    "layer_norm": NORM,
+    "group_norm": NORM,
+    "instance_norm": NORM,
+    "cat": "join branches with an addition",
+    "concat": "join branches with an addition",
+    "conv1d": "write it as Conv2d on maps of height 1",
+    "conv3d": "only two-dimensional convolutions are supported",
+    "adaptive_avg_pool1d": "use AdaptiveAvgPool2d",
+    "scaled_dot_product_attention": "transformers are not supported",
+    "bmm": CONSTANT_WEIGHTS,
+    "matmul": CONSTANT_WEIGHTS,
+    "mul": "remove the gate, or train without it: two computed tensors can only be added",
+    "conv_transpose2d": UPSAMPLING,
+    "upsample_nearest2d": UPSAMPLING,
+    "upsample_bilinear2d": UPSAMPLING,
+    "mean": "take the mean over height and width: x.mean((2, 3))",
+}
+"""What to do about an operator, by its name."""
+
+LAST = {
+    name: "leave it out: it changes no ranking; apply it to the result on the host"
+    for name in ("softmax", "log_softmax")
+}
+"""What to do about an operator that gives the network's output."""
+
+OTHERWISE = "replace it, or keep it on the host, before or after the network"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An operator that cannot run: the path of its module, its name, why, and what to do."""
+
+    module: str
+    operator: str
+    reason: str
+    advice: str = ""
+
+
+def find_advice(operator: str, known: bool, last: bool) -> str:
+    """Return what to do about an operator; a ``known`` one was refused with a reason of its own,
+    the ``last`` one gives the network's output."""
+    found = LAST.get(operator) if last else None
+    return found or ADVICE.get(operator, "" if known else OTHERWISE)

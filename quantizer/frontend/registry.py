@@ -1,0 +1,86 @@
+"""Which handler translates which ATen operator, and what it reads of a call.
+
+A handler is a function ``(call, **arguments) -> name of the node that holds the value``. The names
+of its parameters are those of the operator's schema (``self`` is called ``input``), so that its
+signature says what it understands: any other argument must have its default.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx
+
+__all__ = ["HANDLERS", "Handler", "arguments", "base_name", "handles", "strangers", "supported"]
+
+
+@dataclass(frozen=True)
+class Handler:
+    """A handler, the arguments that it reads and those that change no value."""
+
+    translate: Callable[..., str]
+    reads: frozenset[str]
+    ignores: frozenset[str]
+
+
+HANDLERS: dict[str, Handler] = {}
+"""Handlers by the operator's name without namespace, overload and in-place mark."""
+
+
+def handles(*names: str, ignores: Iterable[str] = ()) -> Callable[[Callable], Callable]:
+    """Register a handler for operators; ``ignores`` are arguments that change no value."""
+
+    def register(translate: Callable) -> Callable:
+        reads = frozenset(list(inspect.signature(translate).parameters)[1:])
+        for name in names:
+            HANDLERS[name] = Handler(translate, reads, frozenset(ignores))
+        return translate
+
+    return register
+
+
+def base_name(node: fx.Node) -> str:
+    """Return an operator's name without its namespace, overload and in-place mark."""
+    schema = getattr(node.target, "_schema", None)
+    name = getattr(node.target, "__name__", "") if schema is None else schema.name.split("::")[-1]
+    return name if name.startswith("_") else name.rstrip("_")
+
+
+def arguments(node: fx.Node) -> dict[str, Any]:
+    """Return every argument of a call by its name in the schema, defaults included."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:  # a built-in function: its operands have no names
+        return {"input": node.args[0], **node.kwargs}
+    given = dict(zip((item.name for item in schema.arguments), node.args, strict=False))
+    given.update(node.kwargs)
+    return {
+        "input" if item.name == "self" else item.name: given.get(item.name, default_of(item))
+        for item in schema.arguments
+    }
+
+
+def default_of(item: torch.Argument) -> Any:
+    """Return the default of a schema's argument; None where it has none."""
+    return item.default_value if item.has_default_value() else None
+
+
+def strangers(node: fx.Node, handler: Handler) -> dict[str, tuple[Any, Any]]:
+    """Return the arguments of a call that its handler does not read and that differ from their
+    default: (value, default) by name."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:
+        return {}
+    values = arguments(node)
+    found = {}
+    for item in schema.arguments:
+        name = "input" if item.name == "self" else item.name
+        if name not in handler.reads | handler.ignores and values[name] != default_of(item):
+            found[name] = values[name], default_of(item)
+    return found
+
+
+def supported() -> list[str]:
+    """Return the names of the operators that have a handler of their own, for messages."""
+    return sorted(name for name in HANDLERS if name != "getitem" and not name.startswith("_"))

@@ -1,0 +1,197 @@
+"""The self-check of capture: a fused float network against the module from which it was made.
+
+Every stage is run in float32 on values that the captured program itself gives, in float64, for two
+images, and must give a value of that program again; the last stage must give its output. As each
+stage starts from right values, rounding does not add up with depth, and the bound is that of one
+sum: ``MARGIN`` units of rounding of the largest magnitude that its terms can have (Higham, Accuracy
+and Stability of Numerical Algorithms, 3.1, bounds it by as many units as there are terms; blocked
+sums of random terms stay far below). A handler's error is larger by orders of magnitude.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
+from torch.fx.node import map_aggregate
+
+from nupes.model.errors import InputError, NupesError
+from nupes.quantizer.frontend.call import full_shape
+from nupes.quantizer.frontend.functions import IDENTITY
+from nupes.quantizer.frontend.graph import Graph
+from nupes.quantizer.frontend.program import Program, evaluation
+from nupes.quantizer.frontend.registry import base_name
+from nupes.quantizer.stages.run import run_float
+from nupes.quantizer.stages.stage import FusedNetwork, Stage
+
+__all__ = ["verify_capture"]
+
+UNIT = 2.0**-24
+"""Unit of rounding of float32, in which stages run."""
+
+MARGIN = 32
+"""Units of rounding, of the largest sum of magnitudes, by which a stage's sum may be off."""
+
+SAMPLE = 1024
+"""Values that are compared before all are."""
+
+CHECKS = {"_assert_tensor_metadata", "_guards_fn"}
+"""Calls that check types: in float64 these are others."""
+
+DEFECT = "this is a defect of nupes, please report it"
+
+
+@torch.no_grad()
+def verify_capture(
+    module: nn.Module | ExportedProgram, graph: Graph, network: FusedNetwork, inputs: Tensor
+) -> None:
+    """Raise ``NupesError`` with the first layer whose float values are not those of the module.
+
+    ``inputs`` (n, c, h, w) are images such as the module takes; of them one is used, and one that
+    is made up in their range.
+    """
+    program = graph.program
+    assert program is not None
+    images = choose_images(inputs, full_shape(program.input)[0])
+    values = run_program(program, images, set(graph.calls.values()) | {program.output})
+    compare_module(module, images, values[program.output].double(), largest(values.values()))
+    check_stages(graph, network, images, values)
+
+
+def choose_images(inputs: Tensor, batch: int | torch.SymInt) -> Tensor:
+    """Return a batch (b, c, h, w) of noise in the range of images and the first image in turn."""
+    first = inputs[:1].to("cpu", torch.float32)
+    low, high = float(inputs.min()), float(inputs.max())
+    if not low < high:
+        low, high = low - 1, high + 1
+    generator = torch.Generator().manual_seed(0)
+    noise = low + (high - low) * torch.rand(first.shape, generator=generator)
+    count = batch if isinstance(batch, int) else 2
+    return torch.cat([noise, first] * count)[:count]
+
+
+def run_program(program: Program, images: Tensor, wanted: set[fx.Node]) -> dict[fx.Node, Tensor]:
+    """Return wanted values of a program in float32, computed in float64."""
+    live = program.live()
+    values: dict[fx.Node, object] = {}
+    found: dict[fx.Node, Tensor] = {}
+    waiting = {node: sum(user in live for user in node.users) for node in live}
+
+    def convert(argument: object) -> object:
+        if isinstance(argument, fx.Node):
+            return values[argument]
+        floating = isinstance(argument, torch.dtype) and argument.is_floating_point
+        return torch.float64 if floating else argument
+
+    for node in program.graph.nodes:
+        if node not in live or base_name(node) in CHECKS:
+            continue
+        if node.op == "placeholder":
+            value = images if node is program.input else program.constants[node].detach().cpu()
+            values[node] = value.double() if value.is_floating_point() else value
+        elif node.op == "call_function":
+            args, kwargs = map_aggregate((node.args, node.kwargs), convert)  # type: ignore[misc]
+            assert callable(node.target)
+            values[node] = node.target(*args, **kwargs)
+        if node in wanted:
+            value = values[node]
+            found[node] = (value if isinstance(value, Tensor) else value[0]).float()  # type: ignore[index]
+        for source in node.all_input_nodes:
+            waiting[source] -= 1
+            if not waiting[source]:
+                values.pop(source, None)
+    return found
+
+
+def compare_module(
+    module: nn.Module | ExportedProgram, images: Tensor, expected: Tensor, magnitude: float
+) -> None:
+    """Compare the captured program with the module itself, which runs in its own type: half of the
+    type's digits must agree, as rounding does add up through a whole network."""
+    if isinstance(module, ExportedProgram):
+        return
+    parameter = next(module.parameters(), torch.zeros(()))
+    with evaluation(module):
+        found = module(images.to(parameter.device, parameter.dtype)).cpu().double()
+    eps = torch.finfo(parameter.dtype).eps
+    allowed = eps**0.5 * largest([expected]) + MARGIN * eps * magnitude
+    far = (found - expected).abs() > allowed
+    if bool(far.any()):
+        raise NupesError(
+            "captured program must give the module's output, not "
+            f"{float(expected[far][0]):g} where it gives {float(found[far][0]):g}; {DEFECT}"
+        )
+
+
+def largest(values: Iterable[Tensor]) -> float:
+    """Return the largest magnitude of tensors."""
+    return max(float(value.abs().max()) for value in values)
+
+
+def check_stages(
+    graph: Graph, network: FusedNetwork, images: Tensor, values: dict[fx.Node, Tensor]
+) -> None:
+    """Compare each stage, on right values, with the values of the program."""
+    start = network.scale_input(images)
+    known = {network.input.name: start}
+    scale = float(np.abs(network.input_scale).max())
+    reach = {network.input.name: max(largest([start]), scale * largest([images]))}
+    names = list(graph.nodes)
+    for stage in network.stages:
+        y = run_float([replace(stage, function=IDENTITY)], known)[stage.name]
+        if not bool(y.isfinite().all()):
+            raise InputError(f"layer {stage.name!r}: its float values must be finite, not overflow")
+        y, error = y.double(), rounding_error(stage, reach)
+        if stage is network.stages[-1]:
+            wanted = [graph.output]
+        else:
+            begin = names.index(stage.name) if stage.name in graph.nodes else 0
+            wanted = [name for name in names[begin:] if graph.nodes[name].shape == stage.shape]
+        known[stage.name] = match(stage, y, error, [values[graph.calls[name]] for name in wanted])
+        reach[stage.name] = largest([known[stage.name]])
+
+
+def rounding_error(stage: Stage, reach: dict[str, float]) -> Tensor:
+    """Return the error that each channel's sum may have, (1, n, 1, 1)."""
+    largest_sum = stage.op.largest(*(reach[name] for name in stage.sources))
+    bound = np.abs(stage.gain) * largest_sum + np.abs(stage.bias)
+    if stage.residual is not None:
+        bound = bound + reach[stage.residual]
+    return torch.from_numpy(MARGIN * UNIT * bound).reshape(1, -1, 1, 1)
+
+
+def match(stage: Stage, y: Tensor, error: Tensor, candidates: list[Tensor]) -> Tensor:
+    """Return the value of the program that a stage gives with its pre-activation ``y``."""
+    function = stage.function.apply
+    found = function(y)
+    allowed = torch.maximum(
+        (function(y + error) - found).abs(), (function(y - error) - found).abs()
+    ).nan_to_num_(0.0)
+    allowed += MARGIN * UNIT * found.abs()
+    steps = (max(1, found.numel() // SAMPLE), 1)  # most that differ do so in a sample
+    expected = [candidate.reshape(found.shape) for candidate in candidates]
+    for value in expected:
+        if all(largest_excess(value, found, allowed, step)[0] <= 0 for step in steps):
+            return value
+    _, place, nearest = min(
+        (*largest_excess(value, found, allowed, 1), index) for index, value in enumerate(expected)
+    )
+    raise NupesError(
+        f"layer {stage.name!r}: its float values must be the module's, not "
+        f"{float(found.flatten()[place]):g} where it gives "
+        f"{float(expected[nearest].flatten()[place]):g}; {DEFECT}"
+    )
+
+
+def largest_excess(
+    expected: Tensor, found: Tensor, allowed: Tensor, step: int
+) -> tuple[float, int]:
+    """Return by how much the worst of every ``step``-th value is off beyond what is allowed, and
+    where it is."""
+    parts = (part.flatten()[::step] for part in (expected, found, allowed))
+    wanted, value, bound = parts
+    excess = (wanted - value).abs() - bound
+    worst = int(excess.argmax())
+    return float(excess[worst]), worst * step

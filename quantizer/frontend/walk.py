@@ -1,0 +1,238 @@
+"""Capture: from the calls of a program to the float graph, or an error that names the operator.
+
+Every operator is checked here, before any other work.
+"""
+
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from torch import fx
+from torch.export import ExportedProgram
+from torch.fx.node import map_arg
+
+from nupes.model.errors import InputError, NupesError, UnsupportedError
+from nupes.quantizer.frontend import handlers
+from nupes.quantizer.frontend.call import Call, Values, full_shape
+from nupes.quantizer.frontend.functions import Function
+from nupes.quantizer.frontend.graph import Graph, Input, Node
+from nupes.quantizer.frontend.handlers.pointwise import is_pointwise, pointwise
+from nupes.quantizer.frontend.problems import Problem, find_advice
+from nupes.quantizer.frontend.program import Program, prepare
+from nupes.quantizer.frontend.registry import (
+    HANDLERS,
+    arguments,
+    base_name,
+    strangers,
+    supported,
+)
+from nupes.quantizer.frontend.simplify import Examiner, join_chains
+
+__all__ = ["Captured", "capture", "survey"]
+
+assert handlers
+
+IGNORED = {"sym_size", "_assert_tensor_metadata", "_guards_fn"}
+"""Operators without a value that matters: shapes and checks of the capture."""
+
+
+class Captured:
+    """A captured network and what keeps it from being one: the graph is whole only if there are no
+    problems. ``judged`` says whether every operator could be looked at."""
+
+    def __init__(self, graph: Graph, problems: list[Problem], judged: bool) -> None:
+        self.graph = graph
+        self.problems = problems
+        self.judged = judged
+
+
+def capture(exported: ExportedProgram) -> Graph:
+    """Return the graph of an exported program with one input (batch, c, h, w) and one output; raise
+    ``UnsupportedError`` at the first operator that cannot run."""
+    return Walk(prepare(exported)).run()
+
+
+def survey(exported: ExportedProgram) -> Captured:
+    """Return the graph of an exported program together with every operator that cannot run."""
+    walk = Walk(prepare(exported), [])
+    graph = walk.run()
+    assert walk.problems is not None
+    return Captured(
+        graph, [problem for _, problem in sorted(walk.problems, key=first)], walk.judged
+    )
+
+
+def first(pair: tuple[int, Any]) -> int:
+    """Return the first of a pair."""
+    return pair[0]
+
+
+class Walk:
+    """Visits the calls of a program once. With a list of problems a refusal is listed, and an
+    unknown value stands for what the call gives, so that those behind it are found too."""
+
+    def __init__(self, program: Program, problems: list[tuple[int, Problem]] | None = None) -> None:
+        self.program = program
+        self.problems = problems
+        self.judged = True
+        self.values = Values(Graph(program=program))
+        self.order = {node: position for position, node in enumerate(program.graph.nodes)}
+
+    def run(self) -> Graph:
+        """Return the graph; it is whole if nothing was refused."""
+        live = self.program.live()
+        self.add_input()
+        for node in self.program.graph.nodes:
+            if node.op == "placeholder" and node in live and node is not self.program.input:
+                self.values.constants[node] = self.parameter(node)
+            elif node.op == "call_function" and node in live and base_name(node) not in IGNORED:
+                self.visit(node)
+        self.finish()
+        return self.values.graph
+
+    def add_input(self) -> None:
+        """Add the input node of a (batch, c, h, w) tensor."""
+        shape = full_shape(self.program.input)
+        if len(shape) != 4:
+            raise UnsupportedError(
+                "module input must have shape (batch, channels, height, width), not "
+                f"{tuple(shape)}; give n values as (batch, n, 1, 1) and flatten in the module"
+            )
+        channels, height, width = (int(size) for size in shape[1:])
+        self.keep(Node("input", Input(), (), (height, width, channels)), self.program.input)
+
+    def keep(self, node: Node, call: fx.Node) -> None:
+        """Let a new node of the graph be the value of a call."""
+        self.values.graph.nodes[node.name] = node
+        self.values.names[call] = node.name
+        self.values.graph.calls[node.name] = call
+
+    def parameter(self, node: fx.Node) -> torch.Tensor:
+        """Return the value of a parameter, buffer or lifted constant."""
+        value = self.program.constants[node]
+        if value.is_meta:
+            raise InputError(
+                f"parameter {node.target!r} must have values, not be on the meta device"
+            )
+        return value.detach().cpu()
+
+    def visit(self, node: fx.Node) -> None:
+        """Fold a call if it is constant, else let its handler translate it."""
+        call = Call(node, self.values)
+        sources = node.all_input_nodes
+        known = base_name(node) in HANDLERS or is_pointwise(node)
+        try:
+            if not any(map(call.is_computed, sources)):
+                check_constant(call)
+                args, kwargs = map_arg((node.args, node.kwargs), self.values.constants.get)
+                assert callable(node.target)
+                self.values.constants[node] = node.target(*args, **kwargs)
+                return
+            if not known:
+                refuse_unknown(call)
+            if self.can_judge(call):
+                name = translate(call)
+                self.values.names[node] = name
+                self.values.graph.calls[name] = node
+                return
+            self.judged = False
+        except NupesError as error:
+            self.report(call, str(error), known)
+        self.add_unknown(call)
+
+    def can_judge(self, call: Call) -> bool:
+        """Whether all that a call reads is known, or stands for a map or a vector."""
+        return all(
+            len(full_shape(value)) in (2, 4)
+            for value in call.node.all_input_nodes
+            if self.values.names.get(value) in self.values.unknown
+        )
+
+    def report(self, call: Call, message: str, known: bool) -> None:
+        """Raise a refusal, or list it."""
+        if self.problems is None:
+            raise
+        operator = call.kind.lstrip("_")
+        last = call.node is self.program.output
+        reason = message.removeprefix(f"{call.where}: ") if known else "is not supported"
+        advice = find_advice(operator, known, last)
+        problem = Problem(call.path, operator, reason, advice)
+        self.problems.append((self.order[call.node], problem))
+
+    def add_unknown(self, call: Call) -> None:
+        """Add a node that stands for the value of a call that was not translated."""
+        shape = tuple(int(size) for size in full_shape(call.node)[1:])
+        height, width, channels = 1, 1, int(np.prod(shape))
+        if len(shape) == 3:
+            channels, height, width = shape
+        inputs = tuple(
+            self.values.names[value]
+            for value in call.node.all_input_nodes
+            if value in self.values.names
+        )
+        name = call.add(Input(), inputs, (height, width, channels), call.kind)
+        self.values.names[call.node] = name
+        self.values.graph.calls[name] = call.node
+        self.values.unknown.add(name)
+
+    def finish(self) -> None:
+        """Record the network's output and its shape, and join functions."""
+        graph, output = self.values.graph, self.program.output
+        if output not in self.values.names:
+            raise UnsupportedError("module output must depend on its input, not be a constant")
+        graph.output = self.values.names[output]
+        graph.output_shape = tuple(int(size) for size in full_shape(output)[1:])
+        height, width, channels = graph.nodes[graph.output].shape
+        if int(np.prod(graph.output_shape)) != height * width * channels:
+            raise InputError("module output must keep the batch dimension")
+        changing = self.program.changing & self.values.constants.keys()
+        if changing and not self.problems:
+            raise UnsupportedError(
+                f"buffer {min(node.name for node in changing)!r} must not change from call to call"
+            )
+        graph.prune()
+        examiner = Examiner()
+        join_chains(graph, examiner)
+        for node in graph.nodes.values():
+            if isinstance(node.op, Function):
+                call = Call(graph.calls[node.name], self.values)
+                try:
+                    self.check_function(call, node.op, examiner)
+                except NupesError as error:
+                    self.report(call, str(error), known=True)
+        graph.prune()
+
+    def check_function(self, call: Call, function: Function, examiner: Examiner) -> None:
+        """Refuse a function that no encoder can be."""
+        if not call.node.meta["val"].dtype.is_floating_point:
+            call.refuse(f"its result must be real numbers, not {call.node.meta['val'].dtype}")
+        objection = examiner.objection(function)
+        if objection is not None:
+            call.refuse(objection)
+
+
+def translate(call: Call) -> str:
+    """Let a call's handler translate it; refuse arguments that the handler does not read."""
+    handler = HANDLERS.get(call.kind)
+    if handler is None:
+        return pointwise(call)
+    for name, (value, default) in strangers(call.node, handler).items():
+        call.refuse(f"its argument {name!r} must be {default!r}, not {value!r}")
+    given = arguments(call.node)
+    return handler.translate(call, **{name: given[name] for name in handler.reads if name in given})
+
+
+def refuse_unknown(call: Call) -> NoReturn:
+    """Refuse an operator that has no handler."""
+    raise UnsupportedError(
+        f"{call.where} is not supported; supported operators: {', '.join(supported())}, and "
+        "pointwise functions of one tensor"
+    )
+
+
+def check_constant(call: Call) -> None:
+    """Refuse a constant that would be another one in each call of the module."""
+    given = arguments(call.node)
+    random = torch.Tag.nondeterministic_seeded in getattr(call.node.target, "tags", ())
+    if random and given.get("train", given.get("training")) is not False:
+        call.refuse("random numbers must not be drawn: they would be the same for every image")

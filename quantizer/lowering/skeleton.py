@@ -1,0 +1,110 @@
+"""The integer network that a fused one becomes, without its values: what the compiler needs to say
+whether it fits an array and about how many cycles it takes."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from nupes.arch.cells import codebook_rule
+from nupes.model.arithmetic import Y_RANGE
+from nupes.model.codebook import Codebook, make_codebook
+from nupes.model.layer import Encoder, Layer, Post, Requantize, Residual
+from nupes.model.network import Input, InputEncoder, IntegerNetwork, Output
+from nupes.model.operators import Operator
+from nupes.model.tensor import Coded, Port, Tensor, Wide
+from nupes.quantizer.codes.decisions import WeightCode
+from nupes.quantizer.frontend.functions import build_encoder
+from nupes.quantizer.options.bits import plan_bits
+from nupes.quantizer.options.scheme import parse_scheme
+from nupes.quantizer.stages.joins import join_tensors
+from nupes.quantizer.stages.stage import FusedNetwork, Stage, weighted
+
+__all__ = ["bare_operator", "skeleton"]
+
+REACH = 8.0
+"""Magnitude up to which a skeleton's pre-activations reach: beyond it every function is flat or
+straight."""
+
+
+def skeleton(
+    network: FusedNetwork, scheme: str, overrides: Mapping[str, str], cell: str = "decode"
+) -> IntegerNetwork:
+    """Return an integer network with a fused network's shapes and bits, codebooks that a kind of
+    cells holds, and no values.
+
+    It stands for the quantized one in front of the compiler: layers, bits and memories are the
+    same; how many tables coincide is not known yet, so its cycles are an estimate. Raises
+    ``UnsupportedError`` for a function that no encoder can hold.
+    """
+    plan = plan_bits(network, parse_scheme(scheme), 8, None, 8, overrides)
+    books = stand_ins(network, plan.tensors, cell)
+    tensors = {
+        name: Tensor(name, shape, Coded(books[name], 1.0))
+        for name, shape in network.shapes.items()
+        if name in books
+    }
+    source = tensors[network.input.name]
+    thresholds = np.tile(np.arange(1.0, len(source.codebook)), (source.shape[2], 1))
+    layers = []
+    for index, stage in enumerate(network.stages, start=1):
+        output = tensors.get(stage.name, Tensor(stage.name, stage.shape, Wide(1.0)))
+        op = bare_operator(stage, plan.weights.get(stage.name, 8), index, cell)
+        ports = tuple(map(Port, stage.sources))
+        layers.append(Layer(stage.name, op, ports, output, bare_post(stage, output)))
+    return IntegerNetwork(
+        (Input(source, InputEncoder(thresholds)),),
+        tuple(layers),
+        (Output(layers[-1].output.name, network.output_shape),),
+    )
+
+
+def stand_ins(network: FusedNetwork, bits: Mapping[str, int], cell: str) -> dict[str, Codebook]:
+    """Return a codebook for every tensor that is stored, another one for each that shares none."""
+    low = {network.input.name: 0.0} | {stage.name: stage.low for stage in network.stages}
+    joins, order = join_tensors(network), list(network.shapes)
+    books = {}
+    for name in order[:-1]:
+        root = joins.root[name]
+        signed = min(low[member] for member in joins.members(root)) < 0
+        books[name] = stand_in(bits[name], signed, order.index(root), cell)
+    return books
+
+
+def stand_in(bits: int, signed: bool, index: int, cell: str, weight: bool = False) -> Codebook:
+    """Return a codebook of some bits that a cell holds, another one for each index if it may."""
+    rule = codebook_rule(cell, bits, signed, weight)
+    if bits == 8 or rule.family == "uniform":
+        return make_codebook("uniform", bits, signed)
+    lmax = rule.lmax_of((1 << (bits - signed)) - 1) or (127 if signed else 255)
+    exponent = rule.exponents[0] if rule.exponents else 0.5 + index % 64 / 128
+    return make_codebook("power", bits, signed, lmax, exponent)
+
+
+def bare_post(stage: Stage, output: Tensor) -> Post | None:
+    """Return what follows a stage's accumulator, if it has one."""
+    if not stage.op.accumulates:
+        return None
+    ones = np.ones(stage.shape[2], np.int32)
+    tail = Requantize(ones, 0 * ones.astype(np.int64), ones)
+    residual = None if stage.residual is None else Residual(Port(stage.residual), 1, 1)
+    wide = isinstance(output.format, Wide)
+    return Post(tail, residual, None if wide else plausible_encoder(stage, output.codebook))
+
+
+def plausible_encoder(stage: Stage, codebook: Codebook) -> Encoder:
+    """Return a stage's encoder for values up to ``REACH``; a function that has none is refused."""
+    largest = float(np.abs(codebook.levels).max())
+    scale = min(REACH, max(abs(stage.function.low), stage.function.high)) / largest
+    where = f"layer {stage.name!r}"
+    return build_encoder(stage.function, REACH / Y_RANGE[1], codebook, scale, where)
+
+
+def bare_operator(stage: Stage, bits: int, index: int, cell: str = "decode") -> Operator:
+    """Return a stage's operator; the weights of a convolution are all the level nearest zero."""
+    found = weighted([stage])
+    if not found:
+        return stage.op.lower(None)
+    shape = found[stage.name].weight.shape
+    codebook = stand_in(bits, True, index, cell, weight=True)
+    code = int(np.abs(codebook.levels).argmin())
+    return stage.op.lower(WeightCode(codebook, np.full(shape, code, np.uint8), np.ones(shape[0])))

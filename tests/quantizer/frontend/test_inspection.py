@@ -1,0 +1,142 @@
+"""What an inspection finds: the layers that quantization gives, or every problem."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import nupes
+from nupes.quantizer.frontend.inspection import Inspection, inspect_module
+from nupes.quantizer.frontend.problems import find_advice
+from tests.quantizer.close import images
+from tests.quantizer.frontend.test_program import REFUSED, Pair
+from tests.quantizer.test_operators import MODULES, Call, conv
+
+
+class Gate(nn.Module):
+    """A squeeze-and-excitation gate, and a group norm behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool, self.act = nn.AdaptiveAvgPool2d(1), nn.Sigmoid()
+        self.mix, self.norm = nn.Conv2d(6, 6, 1), nn.GroupNorm(2, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the gated map."""
+        return self.norm(x * self.act(self.mix(self.pool(x))))
+
+
+class Block(nn.Module):
+    """A residual block in the manner of torchvision: batch norms and in-place functions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = conv(6, 6, padding=1, bias=False), nn.BatchNorm2d(6)
+        self.conv2, self.bn2 = conv(6, 6, padding=1, bias=False), nn.BatchNorm2d(6)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the block of x."""
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        y += x
+        return self.relu(y)
+
+
+class Pooled(nn.Module):
+    """A pool that also returns where its maxima are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = nn.MaxPool2d(2, return_indices=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the maxima."""
+        values, _ = self.pool(x)
+        return values
+
+
+def residual() -> nn.Module:
+    """Return a small network in the manner of torchvision's ResNets."""
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(), nn.Linear(6, 4))
+    stem = nn.Sequential(conv(), nn.BatchNorm2d(6), nn.ReLU6(inplace=True), Pooled())
+    return nn.Sequential(stem, Block(), Block(), head)
+
+
+@pytest.mark.parametrize(
+    "make", [residual, MODULES["conv uneven"], MODULES["pad max pool"], MODULES["linear twice"]]
+)
+def test_the_layers_are_those_of_quantize(make: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    module = make()
+    found = inspect_module(module, (3, 10, 9))
+    assert found.problems == ()
+    real = nupes.quantize(module, "W4A4", images(4, 3, 10, 9), method="rtn")
+    assert [layer.name for layer in found.layers] == [layer.name for layer in real.layers]
+    shapes = real.layer_shapes()
+    assert [layer.output_shape for layer in found.layers] == [
+        shapes[item.name] for item in real.layers
+    ]
+    assert [layer.macs for layer in found.layers] == [real.macs[item.name] for item in real.layers]
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused_has_problems_and_no_layers(name: str) -> None:
+    found = inspect_module(REFUSED[name][0], (3, 10, 9))
+    assert found.network is None
+    assert found.layers == ()
+    assert found.problems
+    assert all(problem.reason or problem.advice for problem in found.problems)
+
+
+def names(found: Inspection) -> list[tuple[str, str]]:
+    """Return where the problems are and what they are of."""
+    return [(problem.module, problem.operator) for problem in found.problems]
+
+
+def test_all_problems_at_once_in_order() -> None:
+    module = nn.Sequential(
+        conv(),
+        nn.ReLU(inplace=True),
+        Gate(),
+        nn.AvgPool2d(2, ceil_mode=True),
+        nn.Softmax(1),
+        conv(4, 6),
+        nn.Softmax(1),
+    )
+    found = inspect_module(module, (3, 10, 9))
+    operators = ["mul", "group_norm", "avg_pool2d", "softmax", "softmax"]
+    assert names(found) == list(zip(["2", "2.norm", "3", "4", "6"], operators, strict=True))
+    assert found.judged
+    # Only the last softmax changes no ranking.
+    assert found.problems[3].advice.startswith("replace it")
+    assert found.problems[4].advice.startswith("leave it out: it changes no ranking")
+
+
+def test_tensors_of_tokens_are_not_judged_twice() -> None:
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patch, self.norm, self.head = conv(8), nn.LayerNorm(8), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            tokens = self.patch(x).flatten(2).transpose(1, 2)
+            return self.head(self.norm(tokens).mean(1))
+
+    found = inspect_module(Tokens(), (3, 10, 9))
+    assert {item.operator for item in found.problems} == {"flatten", "transpose", "layer_norm"}
+    assert not found.judged
+
+
+def test_functions_are_judged_behind_a_refusal() -> None:
+    module = Call(lambda s, x: torch.sin(s.norm(s.a(x))), a=conv(), norm=nn.GroupNorm(2, 6))
+    assert names(inspect_module(module, (3, 10, 9))) == [("norm", "group_norm"), ("", "sin")]
+
+
+def test_two_inputs_are_a_problem() -> None:
+    (problem,) = inspect_module(Pair(), (3, 10, 9)).problems
+    assert problem.reason == "module must have one input, not 2: ['x', 'y']"
+
+
+def test_advice_stands_beside_the_reason() -> None:
+    assert find_advice("fft", known=False, last=False).startswith("replace it")
+    assert find_advice("conv2d", known=True, last=True) == ""
