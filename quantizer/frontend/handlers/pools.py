@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import fx
 
-from nupes.model.operators import AveragePool, MaxPool, Padding, output_shape
+from nupes.model.operators import AveragePool, MaxPool, Padding
 from nupes.quantizer.frontend.call import Call, is_map, value_shape
 from nupes.quantizer.frontend.graph import Node, Pool
 from nupes.quantizer.frontend.handlers.pairs import pair
@@ -73,14 +73,14 @@ def average_pool(
 
 def add_max_pool(call: Call, source: Node, op: MaxPool) -> str:
     """Add a max-pool."""
-    shape = output_shape(op, source.shape)
+    shape = op.shape(source.shape)
     op = MaxPool(op.kernel, one_stride(shape, op.stride), op.padding, op.dilation)
     return call.add(op, (source.name,), shape, "max_pool2d")
 
 
 def add_average_pool(call: Call, source: Node, op: AveragePool, divisor: int) -> str:
     """Add an average pool."""
-    shape = output_shape(op, source.shape)
+    shape = op.shape(source.shape)
     op = AveragePool(op.kernel, one_stride(shape, op.stride), op.padding)
     return call.add(Pool(op, 1.0 / divisor), (source.name,), shape, "avg_pool2d")
 

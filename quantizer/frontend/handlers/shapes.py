@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from nupes.model.operators import Select, output_shape
+from nupes.model.operators import Select
 from nupes.quantizer.frontend.call import Call, full_shape, is_map, value_shape
 from nupes.quantizer.frontend.functions import Function
 from nupes.quantizer.frontend.handlers.pointwise import add_function
@@ -28,7 +28,7 @@ def strided_slice(call: Call, input: fx.Node, dim: int, start: Any, end: Any, st
     if not whole or not is_map(input) or dim % 4 not in (2, 3):
         call.refuse("a slice must take every n-th row or column of the whole map")
     op = Select(source.shape[2], 0, (step, 1) if dim % 4 == 2 else (1, step))
-    return call.add(op, (source.name,), output_shape(op, source.shape), "slice")
+    return call.add(op, (source.name,), op.shape(source.shape), "slice")
 
 
 @handles(
