@@ -130,13 +130,11 @@ def explain(end: BaseException, verbose: bool) -> int:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     if isinstance(end, KeyboardInterrupt):
         return 130
-    if isinstance(end, NupesError):
+    if isinstance(end, NupesError | MemoryError):
         if verbose:
             traceback.print_exception(end)
-        print_error(str(end))
-        return 2
-    if isinstance(end, MemoryError):
-        print_error(f"the memory of this machine must hold the work, but cannot: {end}")
+        memory = "the memory of this machine must hold the work, but cannot: "
+        print_error(f"{memory * isinstance(end, MemoryError)}{end}")
         return 2
     traceback.print_exception(end)
     print_error(f"{type(end).__name__}: this is a defect of nupes; please report it")

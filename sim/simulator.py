@@ -92,6 +92,7 @@ class Simulator:
         self._verilog = verilog
         self._lock = RLock()
         self._opened = False
+        self._owner = os.getpid()
         self._memory = 0
         self._running: tuple[Process, JobFiles] | None = None
 
@@ -109,22 +110,19 @@ class Simulator:
         if self.waves is not None:
             check_output(self.waves)
         check_tools(self.simulator)
-        self._opened = True
+        self._opened, self._owner = True, os.getpid()
 
     def close(self) -> None:
         """End the simulator; closing twice is fine."""
-        running = self._running
-        if running is not None and not running[0].ours:  # the lock may be one of another thread
-            running[0].close()
-        else:
-            with self._lock:
-                if self._running is not None:
-                    self._running[0].close()
-        self._running, self._opened, self._memory = None, False, 0
+        if self._forked:  # Its lock may be held by a thread that it does not have.
+            self._lock = RLock()
+        with self._lock:
+            self._stop()
 
     def prepare(self, program: "Program") -> None:
         """Build and start what ``run`` needs for a program now."""
         self._check_program(program)
+        self._check_owner()
         with self._lock:
             self._start(len(program.image))
 
@@ -216,6 +214,11 @@ class Simulator:
                 progress(len(parts), len(images))
         return join_results(parts)
 
+    @property
+    def _forked(self) -> bool:
+        """Whether this is a fork of the process that opened the simulator."""
+        return self._opened and os.getpid() != self._owner
+
     def _check_program(self, program: "Program") -> None:
         """Refuse a program of another array."""
         if program.array != self.config:
@@ -225,8 +228,8 @@ class Simulator:
             )
 
     def _check_owner(self) -> None:
-        """Refuse a fork of the process that started the simulator."""
-        if self._running is not None and not self._running[0].ours:
+        """Refuse a fork of the process that opened the simulator."""
+        if self._forked:
             raise SimulationError(
                 "the simulator must be used by the process that opened it, not by a fork of it; "
                 "open another one there"

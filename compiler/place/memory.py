@@ -83,6 +83,7 @@ def describe(config: ArrayConfig) -> str:
     call += [f"{name}={value!r}" for name, value in shown.items()]
     option = [str(config)]
     for name, value in shown.items():
+        value = int(value) if isinstance(value, bool) else value
         text = ":".join(map(str, value)) if isinstance(value, tuple) else str(value)
         option.append(f"{name}={text}")
     return f"--array {','.join(option)} or, in Python, ArrayConfig({', '.join(call)})"
