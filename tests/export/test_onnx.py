@@ -25,6 +25,7 @@ from tests.export.cases import (
     images_for,
     input_codes,
     largest_sum,
+    recurrent,
     results_of,
     several_ends,
 )
@@ -210,6 +211,25 @@ def test_several_inputs_and_outputs() -> None:
     graph = build_onnx(network).graph
     assert [item.name for item in graph.input] == ["images/left%2F0", "images/right%20%2A%2F%200"]
     assert [item.name for item in graph.output] == ["y/y%2F1", "output/y%2F1", "y/y", "output/y"]
+
+
+def test_state_goes_in_and_out() -> None:
+    network = recurrent()
+    session = start(build_onnx(network, "codes"))
+    state = {
+        f"state/{item.tensor.name}": item.initial.transpose(2, 0, 1)[np.newaxis]
+        for item in network.state
+    }
+    stored: dict[str, np.ndarray] = {}
+    for seed in range(4):
+        codes = input_codes(network, 1, seed)
+        (wanted,), stored = network.advance(stored, codes)
+        feeds = {"codes": codes.transpose(0, 3, 1, 2).copy(), **state}
+        names = [f"next/{item.tensor.name}" for item in network.state]
+        y, *after = map(np.asarray, session.run(["y", *names], feeds))
+        np.testing.assert_array_equal(y, wanted)
+        state = dict(zip(state, after, strict=True))
+    assert len(np.unique(y)) > 2
 
 
 def test_gate_and_skip() -> None:
