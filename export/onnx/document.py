@@ -59,10 +59,10 @@ def add_layer(graph: Graph, layer: Layer, stored: dict[str, Operand]) -> str:
 def add_output(graph: Graph, item: Output, source: Operand, count: int) -> list[End]:
     """Append one of ``count`` outputs as ``y`` and as real numbers; return both."""
     y_name, name = (end_name(base, source.tensor, count) for base in ("y", "output"))
-    shape = graph.constant([0, *item.shape], np.int64, f"{name}_shape")
-    y = graph.add("Reshape", [graph.cast(source.value, np.int16, f"{y_name}_map"), shape], y_name)
+    shape = graph.constant([0, *item.shape], np.int64, f"{name}/shape")
+    y = graph.add("Reshape", [graph.cast(source.value, np.int16, f"{y_name}/map"), shape], y_name)
     scale = graph.constant(source.tensor.scale, np.float64, end_name("scale", source.tensor, count))
-    graph.add("Mul", [graph.cast(y, np.float64, f"{y_name}_real"), scale], name)
+    graph.add("Mul", [graph.cast(y, np.float64, f"{y_name}/real"), scale], name)
     ends: list[int | str] = ["batch", *item.shape]
     return [(y_name, np.int16, ends), (name, np.float64, ends)]
 

@@ -209,7 +209,7 @@ def renamed(network: IntegerNetwork, layers: list[str], tensors: list[str]) -> I
 
 AWKWARD = (
     *("", "y", "output", "images", "input", "scale", "layers", "ü", "\\", "\n", "\0"),
-    *("*/ #error", '"??/', "a", "a/input", "a/weight", "layers/a", "a%2Finput"),
+    *("*/ #error", '"??/', "a", "a/input", "a/weight", "layers/a", "a%2Finput", "a_shape", "a_map"),
 )
 
 NAMES = st.sampled_from(AWKWARD) | st.text(max_size=6)

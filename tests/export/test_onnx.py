@@ -26,6 +26,7 @@ from tests.export.cases import (
     input_codes,
     largest_sum,
     recurrent,
+    renamed,
     results_of,
     several_ends,
 )
@@ -190,6 +191,16 @@ def test_names_of_parts_cannot_collide() -> None:
     names = ["a", "a/input", "a/weight", "layers/a"]
     layers = [replace(layer, name=name) for layer, name in zip(network.layers, names, strict=True)]
     check(replace(network, layers=tuple(layers)), images_of(network, 2))
+
+
+def test_names_of_ends_cannot_collide() -> None:
+    """The second output is called like the shape of the first one."""
+    network = several_ends()
+    tensors = [f"t{index}" for index in range(len(network.tensors) - 1)]
+    first = list(network.tensors).index(network.outputs[1].tensor)
+    tensors[first] = "a"
+    layers = [layer.name for layer in network.layers]
+    check_ends(renamed(network, layers, [*tensors, "a_shape"]), images_for(network, 2))
 
 
 def check_ends(network: IntegerNetwork, images: list[np.ndarray]) -> None:
