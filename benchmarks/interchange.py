@@ -73,7 +73,8 @@ def firmware_runner(network: nupes.IntegerNetwork, folder: Path) -> tuple[Runner
             ["./network", "weights.hex"], cwd=folder, input=codes, capture_output=True, check=True
         )
         y = np.array([line.split() for line in result.stdout.splitlines()], np.int64)
-        return y.reshape(-1, *network.the_output.shape) * network.layers[-1].output.scale
+        output = network.the_output
+        return y.reshape(-1, *output.shape) * network.tensors[output.tensor].scale
 
     return run, len(memory_map(network).image)
 

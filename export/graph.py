@@ -13,7 +13,7 @@ from nupes.model.layer import Layer
 from nupes.model.network import IntegerNetwork
 from nupes.model.tensor import Port, Tensor
 
-__all__ = ["Graph", "Operand", "element_type", "end_name", "prefix", "read"]
+__all__ = ["Graph", "Operand", "element_type", "end_name", "prefix", "read", "safe"]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
 
 from nupes.compiler.program import Program, compile
 from nupes.model.layer import Layer, Post, Requantize
@@ -164,14 +165,15 @@ def summary(check: Check) -> str:
         f"cycles per image: predicted {check.predicted_cycles:,}, measured {measured}",
     ]
     for layer in check.layers:
+        name = escape(layer.name)
         if layer.unexpected_cycles:
             lines.append(
-                f"[red]layer {layer.name}: predicted {layer.cycles:,} cycles, measured "
+                f"[red]layer {name}: predicted {layer.cycles:,} cycles, measured "
                 f"{', '.join(f'{value:,}' for value in layer.unexpected_cycles)}[/]"
             )
         if layer.values_compared != layer.values_exact:
             lines.append(
-                f"[red]layer {layer.name}: values equal in {layer.values_exact} of "
+                f"[red]layer {name}: values equal in {layer.values_exact} of "
                 f"{layer.values_compared} images[/]"
             )
     return "\n".join(lines)

@@ -5,11 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 from hypothesis import given, settings
+from rich.text import Text
 
 import nupes
 from nupes.compiler.program import compile
-from nupes.verify import check_layers, check_outputs, observe, summary
-from tests.networks import images_of, networks
+from nupes.verify import Check, LayerCheck, check_layers, check_outputs, observe, summary
+from tests.export.cases import renamed
+from tests.networks import JOINS, images_of, networks
 from tests.small import ARRAY, small_network
 
 
@@ -50,10 +52,26 @@ def test_a_wrong_layer_is_found(running: Callable[..., nupes.Simulator]) -> None
 
 
 @settings(max_examples=30)
-@given(networks())
+@given(networks(joins=JOINS))
 def test_observed_layer_gives_its_levels(network: nupes.IntegerNetwork) -> None:
     codes = network.encode(images_of(network, 2))
     for index, (layer, values) in enumerate(network.trace(codes)):
         if not layer.wide:
             levels = layer.output.codebook.levels[values].transpose(0, 3, 1, 2)
             np.testing.assert_array_equal(observe(network, index).run(codes), levels)
+
+
+def test_any_layer_may_be_called_as_the_one_that_observes() -> None:
+    names = ["observed levels", "observed levels_"]
+    network = renamed(small_network(), names, ["nupes_observe", *names])
+    codes = network.encode(images_of(network, 2))
+    _, values = next(network.trace(codes))
+    levels = network.layers[0].output.codebook.levels[values].transpose(0, 3, 1, 2)
+    np.testing.assert_array_equal(observe(network, 0).run(codes), levels)
+
+
+def test_names_are_no_markup() -> None:
+    layer = LayerCheck("conv[bold]", 5, (6,), 3, 2)
+    text = Text.from_markup(summary(Check(3, 3, 5, (5,), (layer,)))).plain
+    assert "layer conv[bold]: predicted 5 cycles, measured 6" in text
+    assert "layer conv[bold]: values equal in 2 of 3 images" in text

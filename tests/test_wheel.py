@@ -90,9 +90,9 @@ def test_wheel_holds_every_file_and_no_other(wheel: Path) -> None:
         "nupes/sim/lint.vlt",
         "nupes/sim/main.cpp",
         "nupes/sim/testbench.v",
-        "nupes/export/main.c",
-        "nupes/export/nupes.c",
-        "nupes/export/nupes.h",
+        "nupes/export/firmware/runtime/main.c",
+        "nupes/export/firmware/runtime/nupes.c",
+        "nupes/export/firmware/runtime/nupes.h",
         "nupes/examples/digits/digits.safetensors",
     } <= names
     assert all(name.startswith(("nupes/", "nupes-")) for name in names)

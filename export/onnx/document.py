@@ -8,15 +8,15 @@ import numpy as np
 import onnx
 from onnx import ModelProto
 
-from nupes.export.graph import Graph, Operand, end_name, prefix, read
+from nupes.export.graph import Graph, Operand, end_name, prefix, read, safe
 from nupes.export.onnx.input_encoder import encode_input
 from nupes.export.onnx.operators import EXPORTERS
 from nupes.export.onnx.requantize import add_post
-from nupes.export.support import exporter, refuse_state
+from nupes.export.support import exporter
 from nupes.model.errors import InputError
 from nupes.model.files import write_atomically
 from nupes.model.layer import Layer
-from nupes.model.network import Input, IntegerNetwork, Output
+from nupes.model.network import Input, IntegerNetwork, Output, State
 
 __all__ = ["OPSET", "InputKind", "build_onnx", "export_onnx"]
 
@@ -59,12 +59,18 @@ def add_layer(graph: Graph, layer: Layer, stored: dict[str, Operand]) -> str:
 def add_output(graph: Graph, item: Output, source: Operand, count: int) -> list[End]:
     """Append one of ``count`` outputs as ``y`` and as real numbers; return both."""
     y_name, name = (end_name(base, source.tensor, count) for base in ("y", "output"))
-    shape = graph.constant([0, *item.shape], np.int64, f"{name}_shape")
-    y = graph.add("Reshape", [graph.cast(source.value, np.int16, f"{y_name}_map"), shape], y_name)
+    shape = graph.constant([0, *item.shape], np.int64, f"{name}/shape")
+    y = graph.add("Reshape", [graph.cast(source.value, np.int16, f"{y_name}/map"), shape], y_name)
     scale = graph.constant(source.tensor.scale, np.float64, end_name("scale", source.tensor, count))
-    graph.add("Mul", [graph.cast(y, np.float64, f"{y_name}_real"), scale], name)
+    graph.add("Mul", [graph.cast(y, np.float64, f"{y_name}/real"), scale], name)
     ends: list[int | str] = ["batch", *item.shape]
     return [(y_name, np.int16, ends), (name, np.float64, ends)]
+
+
+def state_end(base: str, item: State) -> End:
+    """Return the end at which a state's codes come in or go out."""
+    height, width, channels = item.tensor.shape
+    return f"{base}/{safe(item.tensor.name)}", np.uint8, ["batch", channels, height, width]
 
 
 def build_onnx(network: IntegerNetwork, input: InputKind = "float32") -> ModelProto:
@@ -73,25 +79,31 @@ def build_onnx(network: IntegerNetwork, input: InputKind = "float32") -> ModelPr
     Input ``images`` (b, c, h, w) float32 or float64, or ``codes`` (b, c, h, w) uint8. Outputs:
     ``y`` (b, *output shape) int16, equal to ``network.run``, and ``output``, the same times the
     scale in float64, equal to calling the network. Where there are several inputs or outputs, each
-    of these names is followed by a slash and the tensor's name, percent-encoded. A NaN, which the
+    of these names is followed by a slash and the tensor's name, percent-encoded. State is an input
+    ``state/NAME`` and an output ``next/NAME``, both codes (b, c, h, w) uint8. A NaN, which the
     network refuses, counts as below every threshold.
 
-    Raise ``UnsupportedError`` for state and for a kind of operator without an export.
+    Raise ``UnsupportedError`` for a kind of operator without an export.
     """
     if input not in get_args(InputKind):
         raise InputError(
             f"ONNX input must be one of {', '.join(get_args(InputKind))}, not {input!r}"
         )
-    refuse_state(network, "ONNX")
     graph = Graph()
     inputs, outputs, stored = [], [], {}
     for item in network.inputs:
         end, stored[item.tensor.name] = add_input(graph, item, input, len(network.inputs))
         inputs.append(end)
+    for item in network.state:
+        inputs.append(state_end("state", item))
+        stored[item.tensor.name] = Operand(item.tensor, inputs[-1][0])
     for layer in network.layers:
         stored[layer.output.name] = Operand(layer.output, add_layer(graph, layer, stored))
     for item in network.outputs:
         outputs += add_output(graph, item, stored[item.tensor], len(network.outputs))
+    for item in network.state:
+        outputs.append(state_end("next", item))
+        graph.add("Identity", [stored[item.written].value], outputs[-1][0])
     model = graph.model(network, inputs, outputs, {"": OPSET}, DOC)
     onnx.checker.check_model(model, full_check=True)
     return model

@@ -62,7 +62,7 @@ def add_output(graph: Shaped, item: Output, source: Operand, count: int) -> End:
     """Append one of ``count`` outputs as real numbers; return it."""
     shape = 1, *item.shape
     y_name, name = (end_name(base, source.tensor, count) for base in ("y", "output"))
-    target = graph.constant(shape, np.int64, f"{name}_shape")
+    target = graph.constant(shape, np.int64, f"{name}/shape")
     y = graph.put("Reshape", [source.value, target], y_name, np.float64, shape)
     scale = graph.constant(source.tensor.scale, np.float64, end_name("scale", source.tensor, count))
     graph.add("Mul", [y, scale], name)

@@ -1,6 +1,6 @@
 """The network graph: layers from top to bottom, skip connections as arcs beside them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nupes.report.gather import LayerFacts
@@ -12,7 +12,7 @@ WIDTH, HEIGHT, GAP, LANE, MARGIN = 236, 44, 16, 16, 12
 
 @dataclass(frozen=True)
 class Box:
-    """A layer, or the input, at ``y``; ``share`` is its part of the cycles, 0 to 1."""
+    """A layer, an input or a state at ``y``; ``share`` is its part of the cycles, 0 to 1."""
 
     y: int
     title: str
@@ -23,7 +23,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Arc:
-    """A connection as an SVG path; one that skips layers or is added bends to the right."""
+    """A connection as an SVG path; one that skips layers bends to the right."""
 
     path: str
     skips: bool
@@ -61,21 +61,23 @@ def choose_lanes(edges: Sequence[tuple[int, int]]) -> dict[tuple[int, int], int]
     return chosen
 
 
-def lay_out(layers: Sequence[LayerFacts], source: str, shape: str) -> Diagram:
-    """Return the diagram of layers in execution order; ``source`` is the name of the input, of
-    ``shape``."""
+def lay_out(layers: Sequence[LayerFacts], sources: Mapping[str, tuple[str, str]]) -> Diagram:
+    """Return the diagram of layers in execution order, below what they begin with: ``sources`` has
+    title and detail by tensor."""
     step = HEIGHT + GAP
     cycles = sum(layer.cost["cycles"] for layer in layers if layer.cost) or 1
-    position = {source: 0}
-    boxes = [Box(0, "input", shape, "", 0.0)]
+    position = {name: row for row, name in enumerate(sources)}
+    boxes = [
+        Box(position[name] * step, title, detail, "", 0.0)
+        for name, (title, detail) in sources.items()
+    ]
     straight: list[tuple[int, int]] = []
     bent: list[tuple[int, int]] = []
     for layer in layers:
-        row = layer.index + 1
-        operand, *added = (position[name] for name in layer.reads)
-        (straight if operand == row - 1 else bent).append((operand, row))
-        bent += [(start, row) for start in added]
-        position[layer.stores or layer.name] = row
+        row = len(boxes)
+        for start in sorted({position[name] for name in layer.reads}):
+            (straight if start == row - 1 else bent).append((start, row))
+        position[layer.stores] = row
         size = "x".join(map(str, layer.shape))
         share = layer.cost["cycles"] / cycles if layer.cost else 0.0
         detail = f"{layer.operator} → {size}"
@@ -91,4 +93,4 @@ def lay_out(layers: Sequence[LayerFacts], source: str, shape: str) -> Diagram:
         path = f"M{right} {top}H{reach}q8 0 8 8V{bottom - 8}q0 8 -8 8H{right + 2}"
         arcs.append(Arc(path, True))
     width = MARGIN * 2 + WIDTH + (max(lanes.values(), default=-1) + 1) * LANE
-    return Diagram(width, len(layers) * step + HEIGHT + 2, tuple(boxes), tuple(arcs))
+    return Diagram(width, (len(boxes) - 1) * step + HEIGHT + 2, tuple(boxes), tuple(arcs))

@@ -66,9 +66,9 @@ class Codes:
 
 @dataclass(frozen=True, eq=False)
 class LayerFacts:
-    """One layer. ``reads`` and ``stores`` are names of tensors, the operand first. Shapes are (h,
-    w, c); ``saturated`` counts results at the ends of 16 bits, of
-    ``results`` observed ones.
+    """One layer. ``reads`` and ``stores`` are names of tensors, operands first. Shapes are (h, w,
+    c); ``input_bits`` are those of the widest operand; ``saturated`` counts results at the ends of
+    16 bits, of ``results`` observed ones.
 
     As the quantizer measured them: ``sqnr`` in dB of the result, with all errors before it;
     ``weight_sqnr`` of the weights alone; shares of weights ``moved`` from round-to-nearest, and
@@ -79,7 +79,7 @@ class LayerFacts:
     name: str
     operator: str
     reads: tuple[str, ...]
-    stores: str | None
+    stores: str
     shape: tuple[int, int, int]
     macs: int
     parameters: int
@@ -176,7 +176,7 @@ def gather_layers(
     costs = {} if program is None else {layer.name: layer.as_dict() for layer in program.layers}
     facts = []
     for index, layer in enumerate(network.layers):
-        op, source = layer.op, tensors[layer.inputs[0].tensor]
+        op = layer.op
         entry = entries.get(layer.name, {})
         weights = None
         parameters = 0
@@ -194,11 +194,11 @@ def gather_layers(
                 layer.name,
                 op.words(*network.input_shapes(layer)) + (" + add" if layer.residual else ""),
                 reads,
-                None if layer.wide else layer.output.name,
+                layer.output.name,
                 layer.output.shape,
                 macs[layer.name],
                 parameters,
-                source.codebook.bits,
+                max(tensors[port.tensor].codebook.bits for port in layer.inputs),
                 weights,
                 output,
                 number(entry, "sqnr"),
@@ -217,7 +217,7 @@ def observe_codes(
     network: IntegerNetwork, images: np.ndarray
 ) -> dict[str, tuple[Codes | None, int | None, int]]:
     """Run images (b, c, h, w); return for each layer the codes that it stored, how many of its
-    16-bit results were saturated (None for a max-pool, which has none), and of how many."""
+    16-bit results were saturated (None for an operator that copies codes), and of how many."""
     stored = {network.the_input.tensor.name: network.encode(images)}
     found: dict[str, tuple[Codes | None, int | None, int]] = {}
     for layer in network.layers:

@@ -77,6 +77,20 @@ def draw(facts: Facts) -> dict[str, Markup]:
     return {name: Markup(text) for name, text in found.items()}
 
 
+def sources_of(network: IntegerNetwork) -> dict[str, tuple[str, str]]:
+    """Return title and shape in words of what a network begins with, by tensor."""
+    several = len(network.inputs) > 1
+    kinds = [("input", item.tensor) for item in network.inputs]
+    kinds += [("state", item.tensor) for item in network.state]
+    return {
+        tensor.name: (
+            f"{kind} {tensor.name}" if several or kind == "state" else kind,
+            "x".join(map(str, tensor.shape)),
+        )
+        for kind, tensor in kinds
+    }
+
+
 def draw_layers(layers: Sequence[LayerFacts]) -> list[dict[str, Markup]]:
     """Return the drawings of each layer: of its weights, and of what it stores."""
     found = []
@@ -103,13 +117,12 @@ def render(facts: Facts) -> str:
     )
     environment.filters.update(grouped=grouped, bytes=size_text, percent=percent)
     template = environment.from_string((folder / "page.html.j2").read_text(encoding="utf-8"))
-    shape = "x".join(map(str, facts.network.the_input.tensor.shape))
     return template.render(
         facts=facts,
         version=version("nupes"),
         charts=draw(facts),
         drawings=draw_layers(facts.layers),
-        diagram=lay_out(facts.layers, facts.network.the_input.tensor.name, shape),
+        diagram=lay_out(facts.layers, sources_of(facts.network)),
         pareto=mark_pareto(facts.points),
         losses=charts.LOSS_COLORS,
         milliseconds=1000 * facts.program.cycles / CLOCK if facts.program else None,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import nupes
 from nupes.model.codebook import make_codebook, table_codebook
 from nupes.model.layer import Encoder, Layer, Post, Requantize, Residual
-from nupes.model.network import Input, InputEncoder, IntegerNetwork, Output
+from nupes.model.network import Input, InputEncoder, IntegerNetwork, Output, State
 from nupes.model.operators import Concat, Conv, Product, Select
 from nupes.model.tensor import Port, Tensor
 from tests.assemble import assemble, coded, layer_of, wide
@@ -23,6 +23,7 @@ __all__ = [
     "images_for",
     "input_codes",
     "largest_sum",
+    "recurrent",
     "renamed",
     "results_of",
     "several_ends",
@@ -136,6 +137,38 @@ def several_ends() -> IntegerNetwork:
     return IntegerNetwork((left, right), layers, outputs)
 
 
+def recurrent() -> IntegerNetwork:
+    """Return a network that convolves its image beside what it stored of the image before, and
+    that hands on one state in another."""
+    rng = np.random.default_rng(0)
+    levels, weights = make_codebook("uniform", 4, False), make_codebook("uniform", 3, True)
+    shape = 3, 3, 2
+    thresholds = np.tile(np.arange(1, 16) - 0.5, (2, 1))
+    before, older = coded("before", shape, levels), coded("older", shape, levels)
+    both, after = coded("both", (3, 3, 6), levels), coded("after", shape, levels)
+    op = Conv(
+        rng.integers(0, len(weights), (2, 6, 3, 3)).astype(np.uint8),
+        weights,
+        np.ones(2),
+        padding=(1, 1, 1, 1),
+    )
+    two = np.ones(2, np.int64)
+    tail = Requantize(60000 * two, two << 11, 12 * two)
+    steps = Encoder(np.arange(1, 16, dtype=np.int16) * 200, np.arange(16, dtype=np.uint8))
+    layers = (
+        layer_of("join", Concat(), ("x", "before", "older"), both),
+        layer_of("mix", op, "both", after, tail, encoder=steps),
+        layer_of("emit", Select(2), "after", wide("y", shape), tail),
+    )
+    initial = rng.integers(0, 16, (2, *shape)).astype(np.uint8)
+    return IntegerNetwork(
+        (Input(coded("x", shape, levels), InputEncoder(thresholds)),),
+        layers,
+        (Output("y", (2, 3, 3)),),
+        (State(before, "after", initial[0]), State(older, "before", initial[1])),
+    )
+
+
 def images_for(network: IntegerNetwork, count: int) -> list[np.ndarray]:
     """Return random float32 images (b, c, h, w) for every input."""
     rng = np.random.default_rng(1)
@@ -176,7 +209,7 @@ def renamed(network: IntegerNetwork, layers: list[str], tensors: list[str]) -> I
 
 AWKWARD = (
     *("", "y", "output", "images", "input", "scale", "layers", "ü", "\\", "\n", "\0"),
-    *("*/ #error", '"??/', "a", "a/input", "a/weight", "layers/a", "a%2Finput"),
+    *("*/ #error", '"??/', "a", "a/input", "a/weight", "layers/a", "a%2Finput", "a_shape", "a_map"),
 )
 
 NAMES = st.sampled_from(AWKWARD) | st.text(max_size=6)

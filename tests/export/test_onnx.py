@@ -25,6 +25,8 @@ from tests.export.cases import (
     images_for,
     input_codes,
     largest_sum,
+    recurrent,
+    renamed,
     results_of,
     several_ends,
 )
@@ -191,6 +193,16 @@ def test_names_of_parts_cannot_collide() -> None:
     check(replace(network, layers=tuple(layers)), images_of(network, 2))
 
 
+def test_names_of_ends_cannot_collide() -> None:
+    """The second output is called like the shape of the first one."""
+    network = several_ends()
+    tensors = [f"t{index}" for index in range(len(network.tensors) - 1)]
+    first = list(network.tensors).index(network.outputs[1].tensor)
+    tensors[first] = "a"
+    layers = [layer.name for layer in network.layers]
+    check_ends(renamed(network, layers, [*tensors, "a_shape"]), images_for(network, 2))
+
+
 def check_ends(network: IntegerNetwork, images: list[np.ndarray]) -> None:
     """Compare every output of ONNX Runtime with the network's, to the last bit; ends in order."""
     model = build_onnx(network, "float32")
@@ -210,6 +222,25 @@ def test_several_inputs_and_outputs() -> None:
     graph = build_onnx(network).graph
     assert [item.name for item in graph.input] == ["images/left%2F0", "images/right%20%2A%2F%200"]
     assert [item.name for item in graph.output] == ["y/y%2F1", "output/y%2F1", "y/y", "output/y"]
+
+
+def test_state_goes_in_and_out() -> None:
+    network = recurrent()
+    session = start(build_onnx(network, "codes"))
+    state = {
+        f"state/{item.tensor.name}": item.initial.transpose(2, 0, 1)[np.newaxis]
+        for item in network.state
+    }
+    stored: dict[str, np.ndarray] = {}
+    for seed in range(4):
+        codes = input_codes(network, 1, seed)
+        (wanted,), stored = network.advance(stored, codes)
+        feeds = {"codes": codes.transpose(0, 3, 1, 2).copy(), **state}
+        names = [f"next/{item.tensor.name}" for item in network.state]
+        y, *after = map(np.asarray, session.run(["y", *names], feeds))
+        np.testing.assert_array_equal(y, wanted)
+        state = dict(zip(state, after, strict=True))
+    assert len(np.unique(y)) > 2
 
 
 def test_gate_and_skip() -> None:

@@ -8,13 +8,17 @@ import numpy as np
 import pytest
 
 from nupes.compiler.report.trace import spans
+from nupes.model.network import State
 from nupes.report import charts
 from nupes.report.diagram import choose_lanes, lay_out
-from nupes.report.gather import gather_layers
+from nupes.report.gather import gather_layers, gather_size
 from nupes.report.page import Facts, render
 from nupes.synthesis.tools import Area
+from tests.assemble import coded
+from tests.export.cases import several_ends
 from tests.report.facts import AREA, full_facts, plain_facts
 from tests.small import small_network
+from tests.small_joins import small_joins
 
 
 @pytest.fixture(scope="module")
@@ -107,9 +111,42 @@ def test_arcs_that_overlap_lie_in_lanes_of_their_own() -> None:
 
 def test_every_layer_has_a_box_and_its_operands() -> None:
     layers = gather_layers(small_network())
-    diagram = lay_out(layers, "x", "4x4x1")
+    sources = {"x": ("input", "4x4x1")}
+    diagram = lay_out(layers, sources)
     assert [box.title for box in diagram.boxes] == ["input", "conv", "linear"]
     assert len(diagram.arcs) == 2
     added = [layers[0], replace(layers[1], reads=("hidden", "x"))]
-    assert [arc.skips for arc in lay_out(added, "x", "").arcs] == [False, False, True]
+    assert [arc.skips for arc in lay_out(added, sources).arcs] == [False, False, True]
+    twice = [layers[0], replace(layers[1], reads=("hidden", "hidden"))]
+    assert [arc.skips for arc in lay_out(twice, sources).arcs] == [False, False]
     assert np.all([box.y + diagram.box_height <= diagram.height for box in diagram.boxes])
+
+
+def test_layers_of_several_inputs_and_none_of_the_cycles() -> None:
+    """A gate and a concatenation, which takes no cycles where its parts lie side by side."""
+    network = small_joins()
+    layers = gather_layers(network)
+    costs = [{"cycles": 0 if layer.name == "both layer" else 10} for layer in layers]
+    timed = [replace(layer, cost=cost) for layer, cost in zip(layers, costs, strict=True)]
+    diagram = lay_out(timed, {"x": ("input", "4x4x2")})
+    shares = {box.title: box.share for box in diagram.boxes}
+    assert shares["both layer"] == 0
+    assert sum(shares.values()) == pytest.approx(1)
+    # The gate's product reads the map before the means; the concatenation reads what it passes.
+    assert [arc.skips for arc in diagram.arcs].count(True) == 2
+    page = render(Facts("joins", network, gather_size(network, 1), layers))
+    for words in ("gate, map", "gated, deep", "product", "concat"):
+        assert words in page
+
+
+def test_several_inputs_outputs_and_state() -> None:
+    network = several_ends()
+    page = render(Facts("ends", network, gather_size(network, 1), gather_layers(network)))
+    assert "input left/0" in page
+    assert "input right */ 0" in page
+    last = network.tensors["joined"]
+    before = coded("before", last.shape, last.codebook)
+    state = State(before, "joined", np.zeros(last.shape, np.uint8))
+    network = replace(network, state=(state,))
+    page = render(Facts("state", network, gather_size(network, 1), gather_layers(network)))
+    assert "state before" in page

@@ -124,7 +124,7 @@ static int32_t value_at(const nupes_tensor *tensor, const uint8_t *memory, uint3
     const uint8_t *stored = memory + tensor->base;
     if (tensor->levels)
         return tensor->levels[stored[at]];
-    int32_t bits = stored[2 * at] | stored[2 * at + 1] << 8;
+    int32_t bits = stored[2 * at] | (int32_t)stored[2 * at + 1] << 8;
     return bits > INT16_MAX ? bits - 65536 : bits;
 }
 
