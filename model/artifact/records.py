@@ -201,5 +201,3 @@ def fields_only(data: Mapping[str, Any]) -> dict[str, Any]:
 def is_packed(item: Schema) -> bool:
     """Return whether a field's codes lie in the file as a string of bits."""
     return isinstance(item, PackedArray)
-
-
