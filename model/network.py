@@ -73,18 +73,23 @@ class Input:
 
     def check_codes(self, codes: np.ndarray) -> np.ndarray:
         """Return codes (b, h, w, c) as uint8, or refuse them."""
-        codes = np.asarray(codes)
-        if codes.ndim != 4 or codes.shape[1:] != self.tensor.shape:
-            height, width, channels = self.tensor.shape
-            raise InputError(
-                f"codes must have shape (batch, {height}, {width}, {channels}), not {codes.shape}"
-            )
-        if codes.dtype.kind not in "iu":
-            raise InputError(f"codes must be integers, not {codes.dtype}")
-        last = len(self.tensor.codebook) - 1
-        if codes.size and (codes.min() < 0 or codes.max() > last):
-            raise InputError(f"codes must lie in 0..{last}, not {codes.min()}..{codes.max()}")
-        return codes.astype(np.uint8, copy=False)
+        return check_codes(self.tensor, codes, "codes")
+
+
+def check_codes(tensor: Tensor, codes: np.ndarray, what: str) -> np.ndarray:
+    """Return codes (b, h, w, c) of a tensor as uint8; refuse another shape, type or range."""
+    codes = np.asarray(codes)
+    if codes.ndim != 4 or codes.shape[1:] != tensor.shape:
+        height, width, channels = tensor.shape
+        raise InputError(
+            f"{what} must have shape (batch, {height}, {width}, {channels}), not {codes.shape}"
+        )
+    if codes.dtype.kind not in "iu":
+        raise InputError(f"{what} must be integers, not {codes.dtype}")
+    last = len(tensor.codebook) - 1
+    if codes.size and (codes.min() < 0 or codes.max() > last):
+        raise InputError(f"{what} must lie in 0..{last}, not {codes.min()}..{codes.max()}")
+    return codes.astype(np.uint8, copy=False)
 
 
 @dataclass(frozen=True)
@@ -170,7 +175,7 @@ class IntegerNetwork:
         tensors = self.tensors
         return tuple(port.shape(tensors[port.tensor].shape) for port in layer.inputs)
 
-    @property
+    @cached_property
     def macs(self) -> dict[str, int]:
         """Multiply-accumulates of each layer for one image."""
         return {layer.name: layer.op.macs(*self.input_shapes(layer)) for layer in self.layers}
@@ -196,30 +201,27 @@ class IntegerNetwork:
 
     def run(self, *codes: np.ndarray) -> np.ndarray:
         """Return the only output's int16 ``y`` (b, *output shape) for input codes (b, h, w, c)."""
-        (y,) = self.run_all(*codes)
-        return y
+        index = self.outputs.index(self.the_output)
+        return self.run_all(*codes)[index]
 
     def run_all(self, *codes: np.ndarray) -> tuple[np.ndarray, ...]:
         """Return every output's int16 ``y`` (b, *output shape) for input codes (b, h, w, c), state
         as it begins."""
-        self._check_count(codes)
-        checked = [item.check_codes(c) for item, c in zip(self.inputs, codes, strict=True)]
-        if len({len(part) for part in checked}) > 1:
-            raise InputError(f"inputs must have one batch size, not {[len(c) for c in checked]}")
-        return self._in_chunks(self._run_chunk, checked)
+        return self._in_chunks(self._run_chunk, self._check_codes(codes))
 
     def advance(
         self, state: Mapping[str, np.ndarray], *codes: np.ndarray
     ) -> tuple[tuple[np.ndarray, ...], Stored]:
         """Return every output's ``y``, and the state (b, h, w, c) by tensor that the next run
         begins with; an empty ``state`` is that of the first run."""
-        stored = self._execute(codes, dict(state))
+        checked = self._check_codes(codes)
+        stored = self._execute(checked, self._check_state(state, len(checked[0])))
         outputs = tuple(output.arrange(stored[output.tensor]) for output in self.outputs)
         return outputs, {item.tensor.name: stored[item.written] for item in self.state}
 
     def trace(self, *codes: np.ndarray) -> Iterator[tuple[Layer, np.ndarray]]:
         """Yield each layer with what it stores: codes or ``y`` (b, h, w, n)."""
-        stored = self._begin(codes, {})
+        stored = self._begin(self._check_codes(codes), {})
         for layer in self.layers:
             yield layer, self._step(layer, stored)
 
@@ -235,6 +237,26 @@ class IntegerNetwork:
     def _check_count(self, arrays: Sequence[Any]) -> None:
         if len(arrays) != len(self.inputs):
             raise InputError(f"network must get {len(self.inputs)} inputs, not {len(arrays)}")
+
+    def _check_codes(self, codes: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return the codes of all inputs as uint8, or refuse them."""
+        self._check_count(codes)
+        checked = [item.check_codes(c) for item, c in zip(self.inputs, codes, strict=True)]
+        if len({len(part) for part in checked}) > 1:
+            raise InputError(f"inputs must have one batch size, not {[len(c) for c in checked]}")
+        return checked
+
+    def _check_state(self, state: Mapping[str, np.ndarray], batch: int) -> Stored:
+        """Return the state of a run of ``batch`` images, its beginning if none is given."""
+        tensors = {item.tensor.name: item.tensor for item in self.state}
+        if not state:
+            return {}
+        if state.keys() != tensors.keys():
+            raise InputError(f"state must have the tensors {list(tensors)}, not {list(state)}")
+        checked = {n: check_codes(tensors[n], codes, f"state {n!r}") for n, codes in state.items()}
+        if any(len(codes) != batch for codes in checked.values()):
+            raise InputError(f"state must be that of {batch} images")
+        return checked
 
     def _in_chunks(
         self, work: Callable[..., tuple[np.ndarray, ...]], batch: Sequence[np.ndarray]

@@ -7,10 +7,10 @@ runs, and a forked child starts anew.
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from threading import Lock
 
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import OpenBLASController, ThreadpoolController
 
 __all__ = ["single_threaded_blas"]
 
@@ -21,8 +21,8 @@ class Holders:
     def __init__(self) -> None:
         self.lock = Lock()
         self.count = 0
-        self.limit: AbstractContextManager | None = None
         self.controller: ThreadpoolController | None = None
+        self.threads: list[int] = []
 
     def enter(self) -> None:
         """Limit the BLAS, if nobody has."""
@@ -30,28 +30,45 @@ class Holders:
             if self.count == 0:
                 if self.controller is None:
                     self.controller = ThreadpoolController().select(user_api="blas")
-                self.limit = self.controller.limit(limits=1)
-                self.limit.__enter__()
+                libraries = self.controller.lib_controllers
+                self.threads = [library.num_threads for library in libraries]
+                self.set_threads([1] * len(libraries))
             self.count += 1
 
     def leave(self) -> None:
         """Restore the BLAS, if nobody else needs it limited."""
         with self.lock:
-            self.count -= 1
-            if self.count == 0 and self.limit is not None:
-                self.limit.__exit__(None, None, None)
-                self.limit = None
+            if self.count == 1:
+                self.set_threads(self.threads)
+            self.count = max(0, self.count - 1)  # a child has nobody to leave
+
+    def set_threads(self, threads: list[int]) -> None:
+        """Set the threads of every library, whoever was the last to do so.
+
+        ``threadpoolctl`` lets the thread alone that has set a number set another one, and ignores
+        all others; here the last thread restores what the first one has set.
+        """
+        assert self.controller is not None
+        OpenBLASController.clear_controlling_thread(force=True)
+        for library, count in zip(self.controller.lib_controllers, threads, strict=True):
+            library.set_num_threads(count)
+        OpenBLASController.clear_controlling_thread(force=True)
 
     def begin_child(self) -> None:
         """Forget the threads of the parent: they do not run here, but the limit is inherited."""
-        self.lock, self.count = Lock(), 0
-        if self.limit is not None:
-            self.limit.__exit__(None, None, None)
-            self.limit = None
+        if self.count:
+            self.set_threads(self.threads)
+        self.count = 0
+        self.lock.release()
 
 
 HOLDERS = Holders()
-os.register_at_fork(after_in_child=HOLDERS.begin_child)
+# A fork waits until nobody is about to enter or leave, or the child would find the locks taken.
+os.register_at_fork(
+    before=HOLDERS.lock.acquire,
+    after_in_parent=HOLDERS.lock.release,
+    after_in_child=HOLDERS.begin_child,
+)
 
 
 @contextmanager

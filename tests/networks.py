@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from nupes.arch.config import ArrayConfig
 from nupes.model.codebook import Codebook, Family, make_codebook, table_codebook
-from nupes.model.layer import Encoder, Layer, Requantize, Residual
+from nupes.model.layer import Encoder, Layer, Post, Requantize, Residual
 from nupes.model.network import IntegerNetwork
 from nupes.model.operators import AveragePool, Concat, Conv, MaxPool, Operator, Product, Select
 from nupes.model.tensor import Port, Tensor
-from tests.assemble import assemble, coded, layer_of, wide
+from tests.assemble import assemble, coded, wide
 
 __all__ = [
     "JOINS",
@@ -98,6 +98,20 @@ def arrays(draw: st.DrawFn, sizes: tuple[tuple[int, int], ...] = ((4, 4),)) -> A
     return ArrayConfig(rows=rows, cols=cols, code_bits=draw(st.integers(2, 8)))
 
 
+@dataclass(frozen=True)
+class Range(Tensor):
+    """Some channels of a tensor, from ``first`` on, as a layer reads them."""
+
+    first: int = 0
+
+
+def port_of(source: Tensor) -> Port:
+    """Return what reads a tensor, or a range of it."""
+    if isinstance(source, Range):
+        return Port(source.name, source.first, source.shape[2])
+    return Port(source.name)
+
+
 @dataclass
 class Builder:
     """A network in the making: stored tensors and layers so far."""
@@ -107,6 +121,7 @@ class Builder:
     weight_books: st.SearchStrategy[Codebook]
     activation_books: st.SearchStrategy[Codebook]
     joins: Collection[str]
+    ranges: bool = False
     tensors: list[Tensor] = field(default_factory=list)
     layers: list[Layer] = field(default_factory=list)
 
@@ -192,9 +207,18 @@ class Builder:
         return Encoder(thresholds, codes)
 
     def recent(self) -> Tensor:
-        """Draw one of the last three tensors."""
+        """Draw one of the last three tensors, or a range of it."""
         count = len(self.tensors)
-        return self.tensors[self.draw(st.integers(max(0, count - 3), count - 1))]
+        source = self.tensors[self.draw(st.integers(max(0, count - 3), count - 1))]
+        if not self.ranges or self.draw(st.booleans()):
+            return source
+        return self.part(source, self.draw(st.integers(1, source.shape[2])))
+
+    def part(self, source: Tensor, channels: int) -> Tensor:
+        """Draw a range of so many channels."""
+        height, width, most = source.shape
+        first = self.draw(st.integers(0, most - channels))
+        return Range(source.name, (height, width, channels), source.format, first)
 
     def parts(self, source: Tensor) -> list[Tensor]:
         """Draw tensors that can be concatenated with one, itself at some place."""
@@ -209,7 +233,7 @@ class Builder:
         """Draw the two factors of a product: a tensor, and one that serves it."""
         able = [
             t
-            for t in self.tensors
+            for t in (*self.tensors, source)
             if all(size in (1, full) for size, full in zip(t.shape, source.shape, strict=True))
         ]
         return [self.draw(st.sampled_from(able)), source]
@@ -236,17 +260,20 @@ class Builder:
         index = len(self.layers)
         op, sources = self.operator(last)
         shape = op.shape(*(source.shape for source in sources))
-        name, names = f"layer{index}", [source.name for source in sources]
+        name, ports = f"layer{index}", tuple(port_of(source) for source in sources)
         if op.copies:
             output = coded(f"t{index}", shape, sources[0].codebook)
-            self.layers.append(layer_of(name, op, names, output))
+            self.layers.append(Layer(name, op, ports, output))
             self.tensors.append(output)
             return
         residual = None
         skips = [tensor for tensor in self.tensors if tensor.shape == shape]
+        if self.ranges:
+            wider = (t for t in self.tensors if t.shape[:2] == shape[:2] and t.shape[2] > shape[2])
+            skips += [self.part(tensor, shape[2]) for tensor in wider]
         # A product reads its second factor where a residual is read.
         if skips and not isinstance(op, Product) and self.draw(st.booleans()):
-            skip = Port(self.draw(st.sampled_from(skips)).name)
+            skip = port_of(self.draw(st.sampled_from(skips)))
             mult, shift = self.draw(st.integers(0, 65535)), self.draw(st.integers(1, 31))
             residual = Residual(skip, mult, shift)
         output, encoder = wide(f"t{index}", shape), None
@@ -257,7 +284,7 @@ class Builder:
             output, encoder = coded(f"t{index}", shape, book), self.encoder(book)
             self.tensors.append(output)
         tail = self.requantize(op, sources)
-        self.layers.append(layer_of(name, op, names, output, tail, residual, encoder))
+        self.layers.append(Layer(name, op, ports, output, Post(tail, residual, encoder)))
 
 
 def networks_for(config: ArrayConfig, most_layers: int = 4) -> st.SearchStrategy[IntegerNetwork]:
@@ -273,15 +300,18 @@ def networks(
     weight_books: st.SearchStrategy[Codebook] | None = None,
     activation_books: st.SearchStrategy[Codebook] | None = None,
     joins: Collection[str] = (),
+    ranges: bool = False,
 ) -> IntegerNetwork:
     """Draw a network of up to ``most_layers`` layers, with any codebooks or the given ones, and
-    operators of several inputs of the kinds in ``joins``."""
+    operators of several inputs of the kinds in ``joins``; with ``ranges`` layers read ranges of
+    channels as well."""
     builder = Builder(
         draw,
         np.random.default_rng(draw(st.integers(0, 2**32 - 1))),
         weight_codebooks() if weight_books is None else weight_books,
         activation_codebooks() if activation_books is None else activation_books,
         joins,
+        ranges,
     )
     book = draw(builder.activation_books)
     shape = (draw(st.integers(1, 7)), draw(st.integers(1, 7)), draw(st.integers(1, 9)))

@@ -52,11 +52,11 @@ class Scalar(Schema):
         """Refuse another JSON type, and numbers that are not finite."""
         if self.kind is float:
             number = isinstance(data, int | float) and not isinstance(data, bool)
-            require(number and is_finite(data), path, "a finite number", data)
+            require(number and is_float(data), path, "a number of float64", data)
         else:
             words = {int: "an integer", bool: "true or false", str: "text"}
             require(type(data) is self.kind, path, words[self.kind], data)
-        if self.kind is str:
+        if isinstance(data, str):
             require(is_unicode(data), path, "text of whole characters", ascii(data))
 
     def build(self, data: Any, path: str, arrays: Mapping[str, np.ndarray]) -> Any:
@@ -151,10 +151,10 @@ def require(holds: bool, path: str, rule: str, found: Any) -> None:
         raise ArtifactError(f"{path} must be {rule}, not {text[:80]}")
 
 
-def is_finite(value: int | float) -> bool:
-    """Return whether float64 holds a number."""
+def is_float(value: int | float) -> bool:
+    """Return whether float64 holds a number as it is; it has no huge integers."""
     try:
-        return isfinite(value)
+        return isfinite(value) and float(value) == value
     except OverflowError:
         return False
 

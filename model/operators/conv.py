@@ -97,6 +97,8 @@ class Conv(Window):
                 f"weight scale must be float64 of shape ({len(self.codes)},), not "
                 f"{self.scale.dtype} of shape {self.scale.shape}"
             )
+        if not np.isfinite(self.scale).all():
+            raise InputError("weight scale must be finite numbers")
 
     def shape(self, *inputs: Shape) -> Shape:
         """Return the (h, w, n) of the result."""

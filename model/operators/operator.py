@@ -1,9 +1,9 @@
 """What an operator is: the one place that says what all of its kind have in common.
 
 An operator is a frozen dataclass in a module of its own; ``model.operators`` registers it by its
-``kind``. Its fields are what an artifact stores of it, their hints the types. Everything that the
-integer network must know of it stands there: the shape of its result, its exact arithmetic, the
-proof that its accumulator fits, and what an artifact stores.
+``kind``. Its fields are what an artifact stores of it, and their hints the types. Everything that
+the integer network must know of it stands there: the shape of its result, its exact arithmetic, and
+the proof that its accumulator fits.
 """
 
 from abc import ABC, abstractmethod

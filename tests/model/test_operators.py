@@ -102,7 +102,8 @@ def test_concat(size: tuple[int, int], channels: list[int], seed: int) -> None:
 @given(st.tuples(*[st.integers(1, 4)] * 3), st.tuples(*[st.booleans()] * 3), SEED)
 def test_product(shape: tuple[int, int, int], served: tuple[bool, ...], seed: int) -> None:
     rng = np.random.default_rng(seed)
-    size = tuple(1 if one else full for one, full in zip(served, shape, strict=True))
+    height, width, channels = (1 if s else n for s, n in zip(served, shape, strict=True))
+    size = height, width, channels
     factor, whole = rng.integers(-256, 256, (2, *size)), rng.integers(-256, 256, (2, *shape))
     want = [
         result_of(Product(), *maps) for maps in zip(factor.tolist(), whole.tolist(), strict=True)

@@ -1,5 +1,6 @@
 """Whole networks, layer by layer."""
 
+from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
@@ -10,15 +11,32 @@ from tests.model.reference import result_of
 from tests.model.reference.arithmetic import encode, requantize, residual_term
 from tests.model.reference.windows import Map
 
-__all__ = ["run"]
+__all__ = ["advance", "run"]
 
 
-def run(network: IntegerNetwork, codes: Any) -> list[int]:
-    """Return the flat ``y`` (channel, row, column) of one image's input codes (h, w, c)."""
-    stored: dict[str, Map] = {network.the_input.tensor.name: codes.tolist()}
+def run(network: IntegerNetwork, *codes: Any) -> list[int]:
+    """Return the flat ``y`` (channel, row, column) of one image's input codes (h, w, c), for a
+    network with one output."""
+    (result,), _ = advance(network, {}, *codes)
+    return result
+
+
+def advance(
+    network: IntegerNetwork, state: Mapping[str, Map], *codes: Any
+) -> tuple[list[list[int]], dict[str, Map]]:
+    """Return every output's flat ``y`` (channel, row, column), and the state after it."""
+    stored: dict[str, Map] = {item.tensor.name: item.initial.tolist() for item in network.state}
+    stored |= state
+    for item, part in zip(network.inputs, codes, strict=True):
+        stored[item.tensor.name] = part.tolist()
     for layer in network.layers:
         stored[layer.output.name] = run_layer(layer, stored, network.tensors)
-    result = stored[network.the_output.tensor]
+    results = [flat(stored[output.tensor]) for output in network.outputs]
+    return results, {item.tensor.name: stored[item.written] for item in network.state}
+
+
+def flat(result: Map) -> list[int]:
+    """Return the numbers of a map in the order channel, row, column."""
     height, width, channels = len(result), len(result[0]), len(result[0][0])
     return [result[y][x][c] for c, y, x in product(range(channels), range(height), range(width))]
 
