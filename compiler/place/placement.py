@@ -5,8 +5,9 @@ input is packed.
 from dataclasses import dataclass
 
 from nupes.arch.config import ArrayConfig
-from nupes.compiler.place.layout import PatchLayout, TensorLayout, zero_digits
+from nupes.compiler.place.layout import PatchLayout, TensorLayout
 from nupes.compiler.place.memory import Request, allocate, words_needed
+from nupes.compiler.place.packing import zero_digits
 from nupes.model.codebook import Codebook
 from nupes.model.errors import CapacityError
 from nupes.model.layer import Layer
@@ -90,7 +91,7 @@ def place_as(
 def map_layout(tensor: Tensor, base: int, planes: int, config: ArrayConfig) -> TensorLayout:
     """Return the layout of a tensor as a map from ``base`` on."""
     height, width, channels = tensor.shape
-    return TensorLayout(base, height, width, -(-channels // config.lanes), planes)
+    return TensorLayout.whole(base, height, width, -(-channels // config.lanes), planes)
 
 
 def patch_layout(
