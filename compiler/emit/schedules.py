@@ -13,11 +13,10 @@ from nupes.arch.config import ArrayConfig
 from nupes.compiler.emit.emitter import Emitter, ResultTile
 from nupes.compiler.emit.hoisting import prefetch
 from nupes.compiler.emit.instructions import End, Instruction
-from nupes.compiler.lowering import lower
+from nupes.compiler.lowering import arrange, lower
 from nupes.compiler.lowering.context import Context
-from nupes.compiler.lowering.limits import check_network
 from nupes.compiler.place.packing import InputLayout, patch_input, plain_input, zero_digits
-from nupes.compiler.place.placement import Placement, place
+from nupes.compiler.place.placement import Placement
 from nupes.model.network import IntegerNetwork
 from nupes.model.operators import Conv
 
@@ -38,8 +37,7 @@ class Schedule:
 
 def schedule(network: IntegerNetwork, config: ArrayConfig) -> Schedule:
     """Return the schedule of a network on an array; raise ``NupesError`` by layer name."""
-    check_network(network)
-    placement = place(network, config)
+    placement = arrange(network, config)
     context, emitter = Context(network, config, placement), Emitter(config)
     if placement.patched is None:
         emitter.plain_input(placement.layouts[network.the_input.tensor.name])

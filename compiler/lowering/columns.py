@@ -1,6 +1,6 @@
 """Columns: a layer's matrix over what streams, cut into passes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 
@@ -23,7 +23,7 @@ from nupes.model.errors import CapacityError
 from nupes.model.layer import Layer
 from nupes.model.operators import Window
 
-__all__ = ["Tiling", "check_sums", "columns", "map_stream", "patch_stream"]
+__all__ = ["Tiling", "all_columns", "check_sums", "columns", "map_stream", "patch_stream"]
 
 Place = Callable[[int, int, int], MapStream | PatchStream]
 """The stream of a plane, a word of a pixel, and a tap."""
@@ -77,13 +77,20 @@ def pass_tables(operands: LayerOperands, i: int, j: int, config: ArrayConfig) ->
     )
 
 
-def columns(tilings: Sequence[Tiling], channels: int, config: ArrayConfig) -> tuple[Column, ...]:
-    """Return the column tiles of ``channels`` results, to each of which any tiling may add."""
+def columns(
+    tilings: Sequence[Tiling], indices: Iterable[int], config: ArrayConfig
+) -> tuple[Column, ...]:
+    """Return some column tiles, to each of which any tiling may add."""
     found = []
-    for index in range(-(-channels // config.cols)):
+    for index in indices:
         passes = [item for tiling in tilings for item in tiling.passes(index, config)]
         found.append(Column(index, tuple(passes or [tilings[0].clearing(index, config)])))
     return tuple(found)
+
+
+def all_columns(tiling: Tiling, config: ArrayConfig) -> tuple[Column, ...]:
+    """Return every column tile of one matrix."""
+    return columns([tiling], range(-(-tiling.matrix.channels // config.cols)), config)
 
 
 def map_stream(window: Window, source: Source, walk: Walk) -> Place:

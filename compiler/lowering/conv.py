@@ -3,7 +3,13 @@
 from dataclasses import replace
 from typing import cast
 
-from nupes.compiler.lowering.columns import Tiling, check_sums, columns, map_stream, patch_stream
+from nupes.compiler.lowering.columns import (
+    Tiling,
+    all_columns,
+    check_sums,
+    map_stream,
+    patch_stream,
+)
 from nupes.compiler.lowering.context import Context
 from nupes.compiler.lowering.matrix import conv_matrix, patch_matrix
 from nupes.compiler.lowering.operands import layer_operands
@@ -21,7 +27,7 @@ def lower(layer: Layer, context: Context) -> tuple[ArrayWork, ...]:
     """Return a convolution as work of the array."""
     op, config, post = cast(Conv, layer.op), context.config, cast(Post, layer.post)
     source = context.source(layer.inputs[0])
-    height, width, channels = layer.output.shape
+    height, width, _ = layer.output.shape
     check_levels(f"layer {layer.name!r}", op.codebook, "weight_level_bits", config)
     patches = context.placement.patches if layer is context.placement.patched else None
     planes = source.planes
@@ -36,5 +42,5 @@ def lower(layer: Layer, context: Context) -> tuple[ArrayWork, ...]:
         matrix = conv_matrix(op, source.channels, operands, source.lead)
         tiling = Tiling(matrix, operands, map_stream(op, source, walk))
     check_sums(layer, tiling, 1, config)
-    parts = columns([tiling], channels, config)
-    return (ArrayWork(height * width, parts, context.finish(layer, post)),)
+    work = ArrayWork(height * width, all_columns(tiling, config), context.finish(layer, post))
+    return (work,)

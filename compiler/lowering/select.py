@@ -2,7 +2,7 @@
 
 from typing import cast
 
-from nupes.compiler.lowering.columns import Tiling, check_sums, columns, map_stream
+from nupes.compiler.lowering.columns import Tiling, all_columns, check_sums, map_stream
 from nupes.compiler.lowering.context import Context
 from nupes.compiler.lowering.matrix import identity_matrix
 from nupes.compiler.lowering.operands import layer_operands
@@ -24,5 +24,5 @@ def lower(layer: Layer, context: Context) -> tuple[ArrayWork, ...]:
     matrix = identity_matrix(source.channels, channels, op.offset, operands, source.lead)
     tiling = Tiling(matrix, operands, map_stream(op, source, walk))
     check_sums(layer, tiling, 1, config)
-    parts = columns([tiling], channels, config)
-    return (ArrayWork(height * width, parts, context.finish(layer, post)),)
+    work = ArrayWork(height * width, all_columns(tiling, config), context.finish(layer, post))
+    return (work,)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nupes.arch.config import ArrayConfig
-from nupes.compiler.lowering.columns import Tiling, columns, patch_stream
+from nupes.compiler.lowering.columns import Tiling, all_columns, patch_stream
 from nupes.compiler.lowering.matrix import (
     Matrix,
     WeightTile,
@@ -148,7 +148,7 @@ def test_tiles_without_an_operand_are_left_out() -> None:
     assert empty.column_tile(0, 2, config) == []
     layout = PatchLayout(0, 1, 2, 1, 4)
     tiling = Tiling(empty, operands_for(Select(4, 4), config), patch_stream(layout))
-    (column,) = columns([tiling], 4, config)
+    (column,) = all_columns(tiling, config)
     (item,) = column.passes
     assert isinstance(item.stationary, Payload)
     assert item.stationary.size == 0
