@@ -13,6 +13,12 @@ __all__ = ["ArrayConfig"]
 
 INSTRUCTION_BITS = 256
 
+TABLE_SLOT_BITS = 4
+"""Bits with which instructions and lane parameters name a decode table."""
+
+PARAM_SLOT_BITS = 8
+"""Bits with which instructions name the parameters of a column tile."""
+
 MOST_TABLE_BITS = 10
 """A cell's products as a table: beyond 1,024 entries a multiplier is smaller."""
 
@@ -49,6 +55,8 @@ class ArrayConfig:
     """Magnitudes of the weight levels of product cells, besides 0, rising."""
     activation_magnitudes: tuple[int, ...] = ()
     """Magnitudes of the activation levels of product cells, besides 0, rising."""
+    products: bool = False
+    """Elementwise products of two stored tensors: a multiplier in every lane."""
     weight_level_bits: int = 8
     """Bits of a decoded weight level (signed)."""
     activation_level_bits: int = 9
@@ -75,6 +83,8 @@ class ArrayConfig:
             value = getattr(self, item.name)
             if item.type is int and (not isinstance(value, int) or isinstance(value, bool)):
                 raise InputError(f"ArrayConfig.{item.name} must be an integer, not {value!r}")
+            if item.type is bool and not isinstance(value, bool):
+                raise InputError(f"ArrayConfig.{item.name} must be True or False, not {value!r}")
         self.check_cell()
         for name, low, high in (
             ("rows", 2, 64),
@@ -85,7 +95,7 @@ class ArrayConfig:
             ("acc_bits", 16, 32),
             ("acc_depth", 4, 4096),
             ("act_depth", 4, 1 << 20),
-            ("param_slots", 2, 256),
+            ("param_slots", 2, 1 << PARAM_SLOT_BITS),
             ("tensor_bits", 1, 8),
             ("burst", 1, 128),
             ("fetch_depth", 2, 4096),
@@ -142,6 +152,11 @@ class ArrayConfig:
                 values and values[-1] > top
             ):
                 raise InputError(f"ArrayConfig.{name} must rise from 1 to {top}, not {values!r}")
+        if self.products and self.mac == "product" and 1 not in self.weight_magnitudes:
+            raise InputError(
+                "ArrayConfig.weight_magnitudes must contain 1 with products=True, for identity "
+                f"tiles of one pass, not {self.weight_magnitudes!r}"
+            )
         if self.mac in ("square", "pair", "product") and self.table_bits > MOST_TABLE_BITS:
             raise InputError(
                 f"ArrayConfig: the magnitudes of a {self.mac} cell's operands must have at most "
@@ -249,18 +264,25 @@ class ArrayConfig:
 
     @property
     def passes(self) -> int:
-        """Most digits of a weight or activation level in the cells, at most 16."""
+        """Most digits of a weight or activation level in the cells, at most the tables that can be
+        named."""
         if self.mac in ("decode", "product"):
             return self.planes
         weights = -(-self.weight_level_bits // (self.cell.weight_bits - 1))
         narrow = -(-self.activation_level_bits // (self.cell.activation_bits - 1))
         digits = -(-self.code_bits // (self.cell.activation_bits - 1))
-        return min(max(weights, narrow + digits * (self.planes - 1)), 16)
+        return min(max(weights, narrow + digits * (self.planes - 1)), 1 << TABLE_SLOT_BITS)
 
     @property
     def psum_bits(self) -> int:
         """Bits of a partial sum that leaves a column: ``rows`` products cannot overflow it."""
         return 1 + (self.rows * self.largest_product).bit_length()
+
+    @property
+    def factor_bits(self) -> int:
+        """Bits of a partial sum that is multiplied by a stored tensor's level: a level, or one of
+        its digits in place, which may be one more than the largest level."""
+        return self.activation_level_bits + 1
 
     @property
     def act_address_bits(self) -> int:
@@ -279,9 +301,21 @@ class ArrayConfig:
         return 2 + self.rows
 
     @property
+    def product_stages(self) -> int:
+        """Cycles from a lane's partial sum to the accumulator: 1 for the multiplier of products."""
+        return int(self.products)
+
+    @property
+    def issue_to_residual(self) -> int:
+        """Cycles from the issue of a word to its pixel's residual digits at lane 0: in time for
+        the residual term, or for the product with the partial sum."""
+        return self.issue_to_psum + (-1 if self.products else 1)
+
+    @property
     def lane_latency(self) -> int:
-        """Cycles from a lane's partial sum to its code: accumulate, requantize (4), search, map."""
-        return 5 + self.encoder_stages
+        """Cycles from a lane's partial sum to its code: multiply (in arrays with products),
+        accumulate, requantize (4), search, map."""
+        return self.product_stages + 5 + self.encoder_stages
 
     @property
     def issue_to_write(self) -> int:

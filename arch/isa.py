@@ -9,7 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
-from nupes.arch.config import INSTRUCTION_BITS
+from nupes.arch.config import (
+    INSTRUCTION_BITS,
+    PARAM_SLOT_BITS,
+    TABLE_SLOT_BITS,
+    ArrayConfig,
+    clog2,
+)
 from nupes.model.errors import InputError
 
 __all__ = [
@@ -24,6 +30,7 @@ __all__ = [
     "Opcode",
     "Status",
     "checksum",
+    "entry_bits",
     "pack",
     "pack_instruction",
     "plane_cycles",
@@ -39,8 +46,11 @@ written in a cycle; therefore the steps between planes are odd."""
 CHECKSUM_BITS = 16
 CHECKSUM_SEED = 0xACE1
 DESCRIPTOR_WORDS = 5
-DESCRIPTOR_SLOTS = 4
-ENCODER_SLOTS = 2
+
+DESCRIPTOR_SLOT_BITS = 2
+ENCODER_SLOT_BITS = 1
+DESCRIPTOR_SLOTS = 1 << DESCRIPTOR_SLOT_BITS
+ENCODER_SLOTS = 1 << ENCODER_SLOT_BITS
 
 LAG_FREE = 31
 """A ``lag`` that never waits."""
@@ -57,6 +67,9 @@ class Opcode(IntEnum):
     """Stream one block of pixels through the max-pool unit."""
     END = 4
     """Wait until everything has retired and every result was taken; end with status OK."""
+    MULTIPLY = 5
+    """A TILE whose partial sums are multiplied by the levels of the residual before they are
+    accumulated; only in arrays with products."""
 
 
 class Destination(IntEnum):
@@ -122,13 +135,13 @@ INSTRUCTION: tuple[Field, ...] = (
         1,
         "each weight row is preceded by a payload word with one bit per column: 0 makes a weight 0",
     ),
-    Field("weight_slot", 4, "decode table of the weights"),
-    Field("activation_slot", 4, "decode table of the activations"),
-    Field("descriptor", 2, "descriptor slot of the layer"),
+    Field("weight_slot", TABLE_SLOT_BITS, "decode table of the weights"),
+    Field("activation_slot", TABLE_SLOT_BITS, "decode table of the activations"),
+    Field("descriptor", DESCRIPTOR_SLOT_BITS, "descriptor slot of the layer"),
     Field("rows", 7, "weight rows in the payload; the remaining rows are 0"),
     Field("slice", 4, "which `rows` codes of a word enter the array"),
     Field("out_slice", 4, "which `cols` codes of an output or residual word belong to the tile"),
-    Field("param_slot", 8, "lane parameters of the column tile"),
+    Field("param_slot", PARAM_SLOT_BITS, "lane parameters of the column tile"),
     Field("count", 16, "pixels of the block; LOAD: payload words"),
     Field("address", ADDRESS_BITS, "address of the first word; LOAD: first address"),
     Field(
@@ -165,8 +178,8 @@ DESCRIPTOR: tuple[Field, ...] = (
     Field(
         "pace",
         3,
-        "cycles that a pixel's last word holds the stream: half its output or residual planes, "
-        "whichever are more, rounded up",
+        "cycles that a pixel's last word, and any word of a MULTIPLY, holds the stream: half its "
+        "output or residual planes, whichever are more, rounded up",
     ),
     Field("out_step", ADDRESS_BITS, "address step to the next output pixel"),
     Field(
@@ -178,10 +191,26 @@ DESCRIPTOR: tuple[Field, ...] = (
     Field("residual_step", ADDRESS_BITS, "address step to the next residual pixel"),
     Field("residual_plane_step", ADDRESS_BITS, "address step to the next residual plane"),
     Field("residual_planes", 3, "planes of the residual; 0: none"),
-    Field("encoder_slot", 1, "search tree and map of the layer"),
+    Field("encoder_slot", ENCODER_SLOT_BITS, "search tree and map of the layer"),
     Field("encoder_depth", 4, "comparisons of the search; 0: emit y to the host instead of a code"),
 )
 """Fields of a layer descriptor, least significant first, in DESCRIPTOR_WORDS words of 64 bits."""
+
+
+def entry_bits(destination: Destination, config: ArrayConfig) -> int:
+    """Return the bits of an address of LOAD below the slot: an address is ``slot << entry_bits |
+    entry``. Memories without slots have none."""
+    match destination:
+        case Destination.WEIGHT_TABLE | Destination.ACTIVATION_TABLE | Destination.RESIDUAL_TABLE:
+            return config.code_bits
+        case Destination.SCALE | Destination.SHIFT:
+            return clog2(config.cols)
+        case Destination.THRESHOLD | Destination.MAP:
+            return config.encoder_stages
+        case Destination.DESCRIPTOR:
+            return clog2(DESCRIPTOR_WORDS)
+        case Destination.ACTIVATION | Destination.PRODUCT:
+            return 0
 
 
 def plane_cycles(planes: int) -> int:

@@ -1,7 +1,8 @@
 """The hardware: an array configuration in, Amaranth components and Verilog out.
 
-``config`` and ``isa`` describe the machine without importing Amaranth; the compiler builds on those
-two.
+``control`` says what happens in every cycle, ``datapath`` computes, ``memory`` holds the
+activations; ``accelerator`` wires them, ``top`` makes the Verilog. Importing the package itself
+does not import Amaranth.
 """
 
 from nupes.arch.config import ArrayConfig

@@ -29,6 +29,7 @@ class Accelerator(wiring.Component):
     """
 
     start: Signal
+    length: Signal
     idle: Signal
     done: Signal
     status: Signal
@@ -43,6 +44,7 @@ class Accelerator(wiring.Component):
         super().__init__(
             {
                 "start": In(1),
+                "length": In(32),
                 "idle": Out(1),
                 "done": Out(1),
                 "status": Out(Status),
@@ -83,6 +85,7 @@ class Accelerator(wiring.Component):
             control.progress.eq(sequencer.consume | engine.issue | writeback.progress),
             control.fetch_idle.eq(fetcher.idle),
             fetcher.run.eq(control.run),
+            fetcher.length.eq(self.length),
             self.idle.eq(control.idle),
             self.done.eq(control.done),
             self.status.eq(control.status),

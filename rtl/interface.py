@@ -12,13 +12,14 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from nupes.arch.config import ArrayConfig, clog2
-from nupes.arch.isa import ADDRESS_BITS, Field
+from nupes.arch.isa import ADDRESS_BITS, ENCODER_SLOT_BITS, Field
 
 __all__ = [
     "RESULT_BITS",
     "DatapathPort",
     "FeedControl",
     "LoadBus",
+    "PlaneRun",
     "PoolControl",
     "PoolPort",
     "ResultControl",
@@ -97,12 +98,27 @@ class FeedControl(data.StructLayout):
         )
 
 
+class PlaneRun(data.StructLayout):
+    """Where the planes of one word are: plane ``i``, least significant first, at ``address + i *
+    plane_step``.
+
+    ``planes``: how many (0 for a residual that does not exist); ``slice``: which ``cols`` codes of
+    the word belong to the tile.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {"address": ADDRESS_BITS, "plane_step": ADDRESS_BITS, "planes": 3, "slice": 4}
+        )
+
+
 class WordControl(data.StructLayout):
     """What the lanes do with a word's partial sums, given in cycle ``t``.
 
     ``valid``: a word was issued; ``first``: start from 0; ``last``: the sum goes on to the
     write-back; ``end``: last word of its tile; ``acc_address``: the pixel's accumulator;
-    ``shift``: left shift of the partial sum; ``param_slot``: SCALE and SHIFT parameters;
+    ``shift``: left shift of the partial sum; ``multiply`` (in arrays with products): multiply it
+    by the level of the residual; ``param_slot``: SCALE and SHIFT parameters;
     ``encoder_slot``, ``encoder_depth``: search tree and its comparisons, depth 0 emits ``y``.
     """
 
@@ -115,8 +131,9 @@ class WordControl(data.StructLayout):
                 "end": 1,
                 "acc_address": clog2(config.acc_depth),
                 "shift": config.shift_bits,
+                "multiply": int(config.products),
                 "param_slot": clog2(config.param_slots),
-                "encoder_slot": 1,
+                "encoder_slot": ENCODER_SLOT_BITS,
                 "encoder_depth": 4,
             }
         )
@@ -140,8 +157,8 @@ class DatapathPort(wiring.Signature):
 
     ``load`` (written at the end of its cycle), ``weights`` (cycle ``f``), ``feed`` and ``control``
     (cycle ``t``), ``word`` (``t + 1``: the activation memory's output), ``residual``
-    (``t + issue_to_psum + 1``: joined digits of the skip tensor for each lane, any value if there
-    is none), and back ``result_control`` and ``results`` (``t + issue_to_write - 1``: one value of
+    (``t + issue_to_residual``: joined digits of the residual for each lane, any value if there is
+    none), and back ``result_control`` and ``results`` (``t + issue_to_write - 1``: one value of
     ``RESULT_BITS`` per lane, signed ``y`` or joined digits).
     """
 

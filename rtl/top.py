@@ -30,6 +30,7 @@ class Pins(wiring.Component):
     """The accelerator with one flat port per signal, named as in docs/hardware.md."""
 
     start: Signal
+    length: Signal
     idle: Signal
     done: Signal
     status: Signal
@@ -50,6 +51,7 @@ class Pins(wiring.Component):
         super().__init__(
             {
                 "start": In(1),
+                "length": In(32),
                 "idle": Out(1),
                 "done": Out(1),
                 "status": Out(2),
@@ -72,6 +74,7 @@ class Pins(wiring.Component):
         m.submodules.accelerator = inner = self.accelerator
         m.d.comb += [
             inner.start.eq(self.start),
+            inner.length.eq(self.length),
             self.idle.eq(inner.idle),
             self.done.eq(inner.done),
             self.status.eq(inner.status),

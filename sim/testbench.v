@@ -72,6 +72,7 @@ module testbench;
       .clk(clk),
       .rst(rst),
       .start(start),
+      .length(job[JOB_WORDS]),
       .idle(idle),
       .done(done),
       .status(status),

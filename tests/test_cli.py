@@ -381,6 +381,10 @@ def test_ctrl_c_and_a_kill_leave_nothing(
             "array setting code_bits must be an integer, not 'x'",
         ),
         (
+            ["compile", "net.safetensors", "--array", "4x4,products=yes"],
+            "array setting products must be 0 or 1, not 'yes'",
+        ),
+        (
             ["compile", "net.safetensors", "-o", "p.bin"],
             "program must be saved as .npz or .hex, not 'p.bin'",
         ),

@@ -10,12 +10,13 @@ from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
-from nupes.arch.config import ArrayConfig, clog2
+from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import (
     DESCRIPTOR_SLOTS,
     DESCRIPTOR_WORDS,
     ENCODER_SLOTS,
     Destination,
+    entry_bits,
 )
 from nupes.compiler.emit.instructions import Descriptor
 from nupes.compiler.lowering.passes import Second, Target
@@ -24,9 +25,6 @@ from nupes.model.layer import Encoder, Requantize
 from nupes.model.planes import Planes
 
 __all__ = ["Entries", "Residency", "Slots", "lane_parameters", "search_tree"]
-
-DESCRIPTOR_ADDRESS_BITS = clog2(DESCRIPTOR_WORDS)
-"""Address bits of the words of one descriptor."""
 
 Entries = tuple[Destination, int, Sequence[int]]
 """One LOAD: destination, first address, one integer per entry."""
@@ -87,28 +85,29 @@ class Residency:
         entries: Callable[[int], list[Entries]],
         ahead: int = 0,
     ) -> int:
-        """Return the slot of a content of a slot memory; ``entries(slot)`` brings it there.
+        """Return the slot of a content of a slot memory; ``entries`` of the slot's first address
+        brings it there.
 
         The content is due ``ahead`` tiles after the next one.
         """
         slots = self.slots[memory]
         slot, present = slots.claim(key)
         if not present:
-            self.queued += [(load, slots.last_use[slot], ahead) for load in entries(slot)]
+            loads = entries(slot << entry_bits(memory, self.config))
+            self.queued += [(load, slots.last_use[slot], ahead) for load in loads]
         self.asked.append((slots, slot))
         return slot
 
     def table(self, memory: Destination, table: np.ndarray) -> int:
         """Return the slot of a decode table, int16 (at most 2**code_bits,)."""
-        shift = self.config.code_bits
         return self.ask(
-            memory, table.tobytes(), lambda slot: [(memory, slot << shift, table.tolist())]
+            memory, table.tobytes(), lambda address: [(memory, address, table.tolist())]
         )
 
     def products(self, table: np.ndarray) -> None:
         """Bring the product table of pair cells, int64, in the order of its addresses."""
         memory = Destination.PRODUCT
-        self.ask(memory, table.tobytes(), lambda _: [(memory, 0, table.tolist())])
+        self.ask(memory, table.tobytes(), lambda address: [(memory, address, table.tolist())])
 
     def parameters(
         self, name: str, requantize: Requantize, column: int, second: Second | None
@@ -120,9 +119,8 @@ class Residency:
         if second is not None and second.planes.count == 1:
             table = self.table(Destination.RESIDUAL_TABLE, second.planes.tables[0])
 
-        def entries(slot: int) -> list[Entries]:
+        def entries(address: int) -> list[Entries]:
             scale, shift = lane_parameters(requantize, column, self.config.cols, second, table)
-            address = slot << clog2(self.config.cols)
             return [(Destination.SCALE, address, scale), (Destination.SHIFT, address, shift)]
 
         return self.ask(Destination.SCALE, (name, column, table), entries)
@@ -141,9 +139,8 @@ class Residency:
                 f"use ArrayConfig(tensor_bits={depth - 1})"
             )
 
-        def entries(slot: int) -> list[Entries]:
+        def entries(base: int) -> list[Entries]:
             tree, codes = search_tree(encoder, target.planes, depth)
-            base = slot << stages
             return [(Destination.THRESHOLD, base + 1, tree), (Destination.MAP, base, codes)]
 
         return self.ask(Destination.THRESHOLD, name, entries, ahead), depth
@@ -151,10 +148,10 @@ class Residency:
     def descriptor(self, descriptor: Descriptor) -> int:
         """Return the slot of a descriptor."""
 
-        def entries(slot: int) -> list[Entries]:
+        def entries(address: int) -> list[Entries]:
             packed = descriptor.pack()
             words = [packed >> (64 * i) & (2**64 - 1) for i in range(DESCRIPTOR_WORDS)]
-            return [(Destination.DESCRIPTOR, slot << DESCRIPTOR_ADDRESS_BITS, words)]
+            return [(Destination.DESCRIPTOR, address, words)]
 
         return self.ask(Destination.DESCRIPTOR, descriptor, entries)
 

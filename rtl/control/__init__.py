@@ -1,1 +1,1 @@
-"""Program words in, what every engine does in every cycle out."""
+"""Program words in; loads, weights, and the issue of every activation word out."""

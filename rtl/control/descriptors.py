@@ -4,10 +4,16 @@ from amaranth.hdl import Array, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from nupes.arch.config import ArrayConfig, clog2
-from nupes.arch.isa import DESCRIPTOR_SLOTS, DESCRIPTOR_WORDS, Destination
+from nupes.arch.config import ArrayConfig
+from nupes.arch.isa import (
+    DESCRIPTOR_SLOT_BITS,
+    DESCRIPTOR_SLOTS,
+    DESCRIPTOR_WORDS,
+    Destination,
+    entry_bits,
+)
 from nupes.rtl.interface import LoadBus
-from nupes.rtl.layout import DESCRIPTOR_LAYOUT
+from nupes.rtl.isa_layouts import DESCRIPTOR_LAYOUT
 
 __all__ = ["DescriptorFile"]
 
@@ -25,10 +31,11 @@ class DescriptorFile(wiring.Component):
     descriptor: data.View
 
     def __init__(self, config: ArrayConfig) -> None:
+        self.word_bits = entry_bits(Destination.DESCRIPTOR, config)
         super().__init__(
             {
                 "load": In(LoadBus(config)),
-                "slot": In(clog2(DESCRIPTOR_SLOTS)),
+                "slot": In(DESCRIPTOR_SLOT_BITS),
                 "descriptor": Out(DESCRIPTOR_LAYOUT),
             }
         )
@@ -39,8 +46,7 @@ class DescriptorFile(wiring.Component):
             Signal(WORD_BITS * DESCRIPTOR_WORDS, name=f"slot_{slot}", reset_less=True)
             for slot in range(DESCRIPTOR_SLOTS)
         )
-        load = self.load
-        word_bits = clog2(DESCRIPTOR_WORDS)
+        load, word_bits = self.load, self.word_bits
         selected = slots[load.address[word_bits:]]
         with m.If(load.valid & (load.destination == Destination.DESCRIPTOR)):
             with m.Switch(load.address[:word_bits]):

@@ -1,6 +1,6 @@
 """The fetcher: reads the program from external memory ahead of the sequencer."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
@@ -21,13 +21,16 @@ class BurstRequest(data.StructLayout):
 
 
 class Fetcher(wiring.Component):
-    """Prefetch port words 0, 1, 2, ... in bursts of ``burst`` words while ``run`` is high.
+    """Prefetch port words 0 to ``length`` - 1 in bursts of ``burst`` words while ``run`` is high.
+
+    ``length`` is that of the cycle before the first one of ``run``. The last burst ends with the
+    last word: it is shorter where ``burst`` does not divide ``length``.
 
     ``request.valid`` comes from registers only. It is high in the first cycle of ``run``, and then
-    whenever fewer than two bursts are outstanding and ``burst`` places of the buffer are free. A
-    request accepted in cycle n takes its places and counts as outstanding from n + 1; a word
-    consumed in n frees its place from n + 1; a burst is outstanding up to and including the cycle
-    of its last word. ``response.ready`` is always high.
+    whenever words are left to request, fewer than two bursts are outstanding and ``burst`` places
+    of the buffer are free. A request accepted in cycle n takes its places and counts as
+    outstanding from n + 1; a word consumed in n frees its place from n + 1; a burst is outstanding
+    up to and including the cycle of its last word. ``response.ready`` is always high.
 
     Latency: a word that arrives in cycle n is at ``words`` in n + 1. Throughput: one word per
     cycle.
@@ -38,6 +41,7 @@ class Fetcher(wiring.Component):
     """
 
     run: Signal
+    length: Signal
     idle: Signal
     request: stream.Interface
     response: stream.Interface
@@ -48,6 +52,7 @@ class Fetcher(wiring.Component):
         super().__init__(
             {
                 "run": In(1),
+                "length": In(32),
                 "idle": Out(1),
                 "request": Out(stream.Signature(BurstRequest())),
                 "response": In(stream.Signature(config.port_bits, always_ready=True)),
@@ -57,26 +62,28 @@ class Fetcher(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        config, request = self.config, self.request
+        config, request, burst = self.config, self.request, self.config.burst
         m.submodules.buffer = buffer = SyncFIFO(width=config.port_bits, depth=config.fetch_depth)
 
         taken = Signal(range(config.fetch_depth + 1))  # places: words present and words to come
-        outstanding = Signal(range(BURSTS + 1))
-        arrived = Signal(range(max(2, config.burst)))  # words of the present burst
+        coming = Signal(range(BURSTS * burst + 1))  # words requested and not arrived
+        left = Signal(32)  # words not requested
         address = Signal(32)
         offered = Signal()  # a request must stay until it is accepted
 
         room = Signal()
         accept = Signal()
-        last = Signal()
+        accepted = Signal.like(request.payload.length)  # words of the burst that is accepted
         pop = Signal()
         m.d.comb += [
-            room.eq((outstanding != BURSTS) & (taken <= config.fetch_depth - config.burst)),
-            request.valid.eq(offered | (self.run & room)),
+            # Only the last burst may be short, and nothing is requested after it: so fewer than two
+            # are outstanding when no more words are to come than one burst has.
+            room.eq((coming <= burst * (BURSTS - 1)) & (taken <= config.fetch_depth - burst)),
+            request.valid.eq(offered | (self.run & room & (left != 0))),
             request.payload.address.eq(address),
-            request.payload.length.eq(config.burst),
+            request.payload.length.eq(Mux(left < burst, left, burst)),
             accept.eq(request.valid & request.ready),
-            last.eq(self.response.valid & (arrived == config.burst - 1)),
+            accepted.eq(Mux(accept, request.payload.length, 0)),
             buffer.w_en.eq(self.response.valid),
             buffer.w_data.eq(self.response.payload),
             self.words.valid.eq(buffer.r_rdy),
@@ -87,15 +94,11 @@ class Fetcher(wiring.Component):
         ]
         m.d.sync += [
             offered.eq(request.valid & ~request.ready),
-            taken.eq(taken + accept * config.burst - pop),
-            outstanding.eq(outstanding + accept - last),
+            taken.eq(taken + accepted - pop),
+            coming.eq(coming + accepted - self.response.valid),
+            address.eq(address + accepted),
+            left.eq(left - accepted),
         ]
-        with m.If(self.response.valid):
-            m.d.sync += arrived.eq(arrived + 1)
-            with m.If(last):
-                m.d.sync += arrived.eq(0)
-        with m.If(accept):
-            m.d.sync += address.eq(address + config.burst)
         with m.If(self.idle):
-            m.d.sync += address.eq(0)
+            m.d.sync += [address.eq(0), left.eq(self.length)]
         return m

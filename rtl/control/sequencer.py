@@ -19,7 +19,7 @@ from nupes.arch.isa import (
     Status,
 )
 from nupes.rtl.interface import LoadBus, WeightBus
-from nupes.rtl.layout import INSTRUCTION_LAYOUT
+from nupes.rtl.isa_layouts import INSTRUCTION_LAYOUT
 
 __all__ = ["Sequencer"]
 
@@ -155,6 +155,8 @@ class Sequencer(wiring.Component):
         ]
         opcode = instruction.opcode
         streams = (opcode == Opcode.TILE) | (opcode == Opcode.POOL)
+        if self.config.products:
+            streams |= opcode == Opcode.MULTIPLY
         return (reduce(xor, parts) == CHECKSUM_SEED) & (
             (opcode == Opcode.END)
             | ((opcode == Opcode.LOAD) & (instruction.destination <= max(Destination)))

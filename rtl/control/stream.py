@@ -1,6 +1,6 @@
 """The stream engine: issues the words of tiles to the array and to the max-pool unit."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Const, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -8,8 +8,8 @@ from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import ADDRESS_BITS, LAG_FREE, Opcode
 from nupes.rtl.control.descriptors import DescriptorFile
 from nupes.rtl.control.walk import Walk
-from nupes.rtl.interface import FeedControl, LoadBus, PoolControl, WordControl
-from nupes.rtl.layout import INSTRUCTION_LAYOUT, PlaneRun
+from nupes.rtl.interface import FeedControl, LoadBus, PlaneRun, PoolControl, WordControl
+from nupes.rtl.isa_layouts import INSTRUCTION_LAYOUT
 
 __all__ = ["StreamEngine"]
 
@@ -22,13 +22,14 @@ class StreamEngine(wiring.Component):
     the tiles accepted before; its first word can be issued one cycle later. A word is issued unless
 
     - ``chase`` is set, the word is not a structural zero and its address is not below ``loaded``,
-    - a ``last`` word was issued less than its layer's ``pace`` cycles ago (of an earlier tile too),
+    - a ``last`` word, or any word of a MULTIPLY, was issued less than its layer's ``pace`` cycles
+      ago (of an earlier tile too),
     - it is the ``last`` word of a result for the host and ``result_depth`` results have been issued
       and not taken (a result taken in cycle n counts from n + 1).
 
     ``last`` means the last word of a pixel in a tile with ``last`` set, or in any POOL. All outputs
     belong to the cycle of the issue. Entries of ``outputs`` (every ``last`` word) and ``residuals``
-    (of TILEs only) are always taken.
+    (every ``last`` word but a POOL's, and every word of a MULTIPLY) are always taken.
     """
 
     tile: stream.Interface
@@ -110,6 +111,11 @@ class StreamEngine(wiring.Component):
         ]
         m.d.sync += unfinished.eq(unfinished + accept - self.retire)
 
+        paced, multiply = last, Const(0)
+        if config.products:
+            multiply = Signal()
+            m.d.comb += multiply.eq(tile.opcode == Opcode.MULTIPLY)
+            paced = last | multiply
         hold = Signal.like(descriptor.pace)  # cycles until the next word
         owed = Signal(range(config.result_depth + 1))  # results issued and not taken
         m.d.comb += self.issue.eq(
@@ -123,7 +129,7 @@ class StreamEngine(wiring.Component):
             m.d.sync += hold.eq(hold - 1)
         with m.If(self.issue):
             m.d.sync += fresh.eq(0)
-            with m.If(last & (descriptor.pace != 0)):
+            with m.If(paced & (descriptor.pace != 0)):
                 m.d.sync += hold.eq(descriptor.pace - 1)
             with m.If(position.end):
                 m.d.sync += active.eq(0)
@@ -145,6 +151,7 @@ class StreamEngine(wiring.Component):
             self.control.end.eq(position.end),
             self.control.acc_address.eq(position.pixel),
             self.control.shift.eq(tile.shift),
+            self.control.multiply.eq(multiply),
             self.control.param_slot.eq(tile.param_slot),
             self.control.encoder_slot.eq(descriptor.encoder_slot),
             self.control.encoder_depth.eq(descriptor.encoder_depth),
@@ -159,7 +166,7 @@ class StreamEngine(wiring.Component):
             self.outputs.payload.plane_step.eq(descriptor.out_plane_step),
             self.outputs.payload.planes.eq(descriptor.out_planes),
             self.outputs.payload.slice.eq(tile.out_slice),
-            self.residuals.valid.eq(self.issue & last & ~is_pool),
+            self.residuals.valid.eq(self.issue & paced & ~is_pool),
             self.residuals.payload.address.eq(position.residual_address),
             self.residuals.payload.plane_step.eq(descriptor.residual_plane_step),
             self.residuals.payload.planes.eq(descriptor.residual_planes),

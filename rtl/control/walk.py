@@ -5,7 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from nupes.arch.isa import ADDRESS_BITS
-from nupes.rtl.layout import DESCRIPTOR_LAYOUT, INSTRUCTION_LAYOUT
+from nupes.rtl.isa_layouts import DESCRIPTOR_LAYOUT, INSTRUCTION_LAYOUT
 
 __all__ = ["Walk", "WalkPosition"]
 

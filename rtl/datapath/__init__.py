@@ -1,1 +1,1 @@
-"""Levels and weights in, codes or ``y`` out."""
+"""Activation words, weights and residual digits in; codes or ``y`` out."""

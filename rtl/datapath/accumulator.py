@@ -16,17 +16,17 @@ class Accumulator(wiring.Component):
     ``valid``, ``first``, ``shift`` and ``address`` arrive in cycle x - 1, ``psum`` in x; ``total``
     is the new sum in cycle x + 1, with ``psum << shift`` added. Consecutive sums may use the same
     address. ``first`` starts from 0; without ``valid`` nothing is written. Sums wrap at
-    ``acc_bits``: the compiler proves that none does.
+    ``acc_bits``: the compiler proves that none does. ``psum_bits`` is the width of ``psum``.
     """
 
-    def __init__(self, config: ArrayConfig) -> None:
+    def __init__(self, config: ArrayConfig, psum_bits: int) -> None:
         super().__init__(
             {
                 "valid": In(1),
                 "first": In(1),
                 "shift": In(config.shift_bits),
                 "address": In(clog2(config.acc_depth)),
-                "psum": In(signed(config.psum_bits)),
+                "psum": In(signed(psum_bits)),
                 "total": Out(signed(config.acc_bits)),
             }
         )

@@ -57,8 +57,9 @@ class Datapath(wiring.Component):
             self.results.eq(deskew.o),
         ]
 
-        # Lane 0 takes its control in x - 1, one cycle ahead of the partial sum.
-        control = delay(m, self.control, config.issue_to_psum - 1, "control")
+        # Lane 0 takes its control in x - 1, one cycle ahead of the partial sum; or in x - 2.
+        lead = 1 + config.product_stages
+        control = delay(m, self.control, config.issue_to_psum - lead, "control")
         for col in range(config.cols):
             lane = place(m, self.library, f"lane_{col}", Lane, config)
             connect(m, flipped(self.load), lane.load)

@@ -6,7 +6,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from nupes.arch.config import ArrayConfig, clog2
-from nupes.arch.isa import Destination
+from nupes.arch.isa import Destination, entry_bits
 from nupes.rtl.interface import LoadBus
 
 __all__ = ["Decoder"]
@@ -35,7 +35,7 @@ class Decoder(wiring.Component):
         self.zero: Signal
         self.level: Signal
         self.destination = destination
-        self.depth = config.table_slots << config.code_bits
+        self.depth = config.table_slots << entry_bits(destination, config)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -6,7 +6,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from nupes.arch.config import ArrayConfig
-from nupes.arch.isa import Destination
+from nupes.arch.isa import ENCODER_SLOT_BITS, Destination, entry_bits
 from nupes.rtl.interface import RESULT_BITS, LoadBus
 
 __all__ = ["Encoder"]
@@ -24,7 +24,7 @@ class Encoder(wiring.Component):
         super().__init__(
             {
                 "load": In(LoadBus(config)),
-                "slot": In(1),
+                "slot": In(ENCODER_SLOT_BITS),
                 "depth": In(4),
                 "y": In(signed(16)),
                 "result": Out(RESULT_BITS),
@@ -36,11 +36,13 @@ class Encoder(wiring.Component):
         self.y: Signal
         self.result: Signal
         self.stages = config.encoder_stages
+        self.node_bits = entry_bits(Destination.THRESHOLD, config)
         self.joined_bits = config.joined_bits
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        node, node_slot = self.load.address[: self.stages], self.load.address[self.stages]
+        node = self.load.address[: self.node_bits]
+        node_slot = self.load.address[self.node_bits :][: len(self.slot)]
         slot, depth, y, index = self.slot, self.depth, self.y, Cat()
         for stage in range(self.stages):
             # The thresholds of heap nodes 2**stage .. 2**(stage + 1) - 1.

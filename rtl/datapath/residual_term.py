@@ -1,4 +1,4 @@
-"""The residual term of a lane: a skip tensor's digits in units of ``y``."""
+"""The residual of a lane: a stored tensor's level, and its term in units of ``y``."""
 
 from amaranth.hdl import Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
@@ -17,7 +17,8 @@ class ResidualTerm(wiring.Component):
 
     ``model.arithmetic.residual_term`` of the level that the joined digits stand for: one digit is
     looked up in the lane's own tables, several (``linear``) are the level's distance from
-    ``offset``. A mult of 0 makes the term 0 with any digits and any shift.
+    ``offset``. ``level`` is there after 1 cycle. A mult of 0 makes the term 0 with any digits and
+    any shift.
     """
 
     def __init__(self, config: ArrayConfig) -> None:
@@ -26,12 +27,14 @@ class ResidualTerm(wiring.Component):
                 "load": In(LoadBus(config)),
                 "joined": In(config.joined_bits),
                 "parameters": In(ShiftEntry()),
+                "level": Out(signed(config.activation_level_bits)),
                 "term": Out(signed(config.activation_level_bits + 16)),
             }
         )
         self.load: wiring.PureInterface
         self.joined: Signal
         self.parameters: data.View
+        self.level: Signal
         self.term: Signal
         self.config = config
         self.level_bits = config.activation_level_bits
@@ -60,12 +63,11 @@ class ResidualTerm(wiring.Component):
         ]
 
         # Multiply and add half of the divisor.
-        level = Signal(signed(self.level_bits))
         scaled = Signal(signed(33), reset_less=True)
         shift_2 = Signal(5, reset_less=True)
-        m.d.comb += level.eq(Mux(linear, straight, decoder.level))
+        m.d.comb += self.level.eq(Mux(linear, straight, decoder.level))
         m.d.sync += [
-            scaled.eq(level * mult + ((Const(1) << shift_1) >> 1)),
+            scaled.eq(self.level * mult + ((Const(1) << shift_1) >> 1)),
             shift_2.eq(shift_1),
         ]
 

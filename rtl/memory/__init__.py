@@ -1,1 +1,2 @@
-"""The activation memory, and who reads and writes it."""
+"""Addresses and results in, words of codes and residual digits out: the activation memory, its
+residual reader and its write-back."""

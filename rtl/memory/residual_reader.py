@@ -1,4 +1,4 @@
-"""The residual reader: fetches the skip tensor's digits just in time for the lanes."""
+"""The residual reader: fetches a stored tensor's digits just in time for the lanes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import BANKS, plane_cycles
-from nupes.rtl.layout import PlaneRun
+from nupes.rtl.interface import PlaneRun
 from nupes.rtl.memory.activation import ReadPort
 
 __all__ = ["ResidualReader"]
@@ -28,9 +28,10 @@ class ResidualReader(wiring.Component):
     """Read the planes of a word and join their digits, one digit of ``code_bits`` bits per plane.
 
     A request taken in cycle t reads the planes 2i and 2i + 1, one through each port, in cycle
-    ``t + issue_to_psum + 1 - pairs + i``, where ``pairs`` are those of the configuration's
+    ``t + issue_to_residual - pairs + i``, where ``pairs`` are those of the configuration's
     ``planes``, so requests do not overtake one another; its digits, 0 for planes that it does not
-    have, are at ``joined`` in cycle ``t + issue_to_psum + 1``.
+    have, are at ``joined`` in cycle ``t + issue_to_residual``. No word is read before cycle t,
+    when the tile's dependencies are met.
     Throughput: a request of n planes holds the ports for max(1, ceil(n / 2)) cycles; the stream
     engine's ``pace`` keeps that distance. ``requests.ready`` is always high.
     """
@@ -54,7 +55,7 @@ class ResidualReader(wiring.Component):
         config, memory = self.config, self.memory
         pairs = plane_cycles(config.planes)
         begin = Signal()
-        request = self._delay_requests(m, begin, config.issue_to_psum + 1 - pairs)
+        request = self._delay_requests(m, begin, config.issue_to_residual - pairs)
 
         # The present request: its first pair of planes comes from the queue, the rest from here.
         rest = Signal(PlaneRun())
@@ -100,6 +101,9 @@ class ResidualReader(wiring.Component):
     def _delay_requests(self, m: Module, begin: Signal, cycles: int) -> data.View:
         """Return the request that was made ``cycles`` ago, if ``begin`` is high."""
         requests = self.requests
+        if cycles == 0:
+            m.d.comb += begin.eq(requests.valid)
+            return requests.payload
         waiting = Signal(cycles)
         m.submodules.queue = queue = SyncFIFO(width=PlaneRun().size, depth=cycles + 1)
         m.d.sync += waiting.eq(waiting << 1 | requests.valid)

@@ -10,8 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import BANKS
-from nupes.rtl.interface import RESULT_BITS, ResultControl
-from nupes.rtl.layout import PlaneRun
+from nupes.rtl.interface import RESULT_BITS, PlaneRun, ResultControl
 from nupes.rtl.memory.activation import WritePort
 
 __all__ = ["Writeback"]

@@ -94,13 +94,14 @@ class Machine:
             body_bits = INSTRUCTION_BITS - CHECKSUM_BITS
             body = raw & ((1 << body_bits) - 1)
             tile = unpack(INSTRUCTION, body)
-            if raw >> body_bits != checksum(body) or not 1 <= tile["opcode"] <= 4:
+            known = [item for item in Opcode if item != Opcode.MULTIPLY or config.products]
+            if raw >> body_bits != checksum(body) or tile["opcode"] not in known:
                 self.status = Status.BAD_INSTRUCTION
             elif tile["opcode"] == Opcode.LOAD:
                 for index in range(tile["count"]):
                     place = Destination(tile["destination"]), tile["address"] + index
                     self.memory[place] = next(stream)
-            elif tile["opcode"] == Opcode.TILE:
+            elif tile["opcode"] in (Opcode.TILE, Opcode.MULTIPLY):
                 self.tile(tile, stream)
             elif tile["opcode"] == Opcode.POOL:
                 self.pool(tile)
@@ -162,7 +163,7 @@ class Machine:
         return [sum(digits[i][lane] << (bits * i) for i in range(planes)) for lane in range(count)]
 
     def tile(self, tile: dict[str, int], stream: Iterator[int]) -> None:
-        """Execute a TILE."""
+        """Execute a TILE or MULTIPLY."""
         config, layer = self.config, self.descriptor(tile["descriptor"])
         weights = []
         for _ in range(tile["rows"]):
@@ -185,30 +186,27 @@ class Machine:
             place, slot = Destination.ACTIVATION_TABLE, tile["activation_slot"]
             carried = codes[: tile["rows"]] if word.inside else []
             levels = [self.entry(place, slot, code) for code in carried]
+            multiplies = tile["opcode"] == Opcode.MULTIPLY
+            others = self.residual_levels(tile, layer, word) if multiplies else []
             for col in range(config.cols):
                 total = sum(self.product(weights[r][col], level) for r, level in enumerate(levels))
+                if multiplies:
+                    total = signed(total, config.factor_bits) * others[col]
                 old = 0 if word.first and tile["first"] else self.sums[word.pixel, col]
-                self.sums[word.pixel, col] = old + (total << tile["shift"])
+                total = old + (total << tile["shift"])
+                self.sums[word.pixel, col] = signed(total, config.acc_bits)
             if word.last and tile["last"]:
                 self.finish(tile, layer, word)
 
     def finish(self, tile: dict[str, int], layer: dict[str, int], word: Word) -> None:
         """Requantize and encode a pixel."""
         config = self.config
-        part = tile["out_slice"] if config.cols < config.rows else 0
-        residual = self.joined(
-            word.residual_address,
-            layer["residual_plane_step"],
-            layer["residual_planes"],
-            config.cols,
-            part,
-        )
+        first = tile["param_slot"] << clog2(config.cols)
         values = [
-            self.lane(
-                tile["param_slot"] << clog2(config.cols) | col, self.sums[word.pixel, col], digits
-            )
-            for col, digits in enumerate(residual)
+            self.lane(first | col, self.sums[word.pixel, col], level)
+            for col, level in enumerate(self.residual_levels(tile, layer, word))
         ]
+        part = tile["out_slice"] if config.cols < config.rows else 0
         if layer["encoder_depth"] == 0:
             self.results.append(values)
             return
@@ -217,17 +215,26 @@ class Machine:
             digits = [code >> (config.code_bits * plane) for code in codes]
             self.store(word.out_address + plane * layer["out_plane_step"], digits, part)
 
-    def lane(self, place: int, total: int, digits: int) -> int:
+    def residual_levels(self, tile: dict[str, int], layer: dict[str, int], word: Word) -> list[int]:
+        """Return the level of the residual in every lane."""
+        config, bits, levels = self.config, self.config.activation_level_bits, []
+        part = tile["out_slice"] if config.cols < config.rows else 0
+        step, planes = layer["residual_plane_step"], layer["residual_planes"]
+        for col, digits in enumerate(
+            self.joined(word.residual_address, step, planes, config.cols, part)
+        ):
+            shift = self.memory[Destination.SHIFT, tile["param_slot"] << clog2(config.cols) | col]
+            if shift >> 14 & 1:
+                levels.append(signed(digits + signed(shift >> 32, 9), bits))
+            else:
+                code, slot = digits & (2**config.code_bits - 1), shift >> 10 & 15
+                levels.append(self.level(Destination.RESIDUAL_TABLE, slot, code, bits))
+        return levels
+
+    def lane(self, place: int, total: int, level: int) -> int:
         """Requantize one sum."""
         scale = self.memory[Destination.SCALE, place]
         shift = self.memory[Destination.SHIFT, place]
-        if shift >> 14 & 1:
-            level = signed(digits + signed(shift >> 32, 9), self.config.activation_level_bits)
-        else:
-            code = digits & (2**self.config.code_bits - 1)
-            slot = shift >> 10 & 15
-            bits = self.config.activation_level_bits
-            level = self.level(Destination.RESIDUAL_TABLE, slot, code, bits)
         mult = shift >> 16 & 0xFFFF
         term = int(residual_term(np.array(level), mult, shift >> 5 & 31)) if mult else 0
         parts = (scale & 0xFFFF, signed(scale >> 16, 48), shift & 31)

@@ -15,6 +15,7 @@ from nupes.arch.isa import (
     Destination,
     Opcode,
     Status,
+    entry_bits,
     pack,
     pack_instruction,
 )
@@ -63,7 +64,8 @@ class Program:
         """Append the LOAD of a descriptor."""
         raw = pack(DESCRIPTOR, LAYER | fields)
         words = [raw >> (64 * i) & (2**64 - 1) for i in range(DESCRIPTOR_WORDS)]
-        self.load(Destination.DESCRIPTOR, slot << 3, words, lag)
+        address = slot << entry_bits(Destination.DESCRIPTOR, self.config)
+        self.load(Destination.DESCRIPTOR, address, words, lag)
 
     def codes(self, values: Iterable[int]) -> int:
         """Return a word of codes, the first in the low bits."""
@@ -75,9 +77,11 @@ class Program:
         masks: Sequence[int] | None = None,
         **fields: int,
     ) -> None:
-        """Append a TILE; ``rows`` are weight codes, ``masks`` a word of bits for each of them."""
+        """Append a TILE (or MULTIPLY, an ``opcode`` among the fields); ``rows`` are weight codes,
+        ``masks`` a word of bits for each of them."""
         fields = {"first": 1, "last": 1, "masked": int(masks is not None)} | fields
-        self.instruction(Opcode.TILE, {"rows": len(rows), **fields})
+        opcode = Opcode(fields.pop("opcode", Opcode.TILE))
+        self.instruction(opcode, {"rows": len(rows), **fields})
         for index, row in enumerate(rows):
             self.words += [masks[index]] if masks is not None else []
             self.words.append(self.codes(row))
@@ -141,8 +145,7 @@ def run(
             arrives = bool(pending) and pending[0][0] <= now and chance.random() >= stalls.response
             context.set(response.valid, arrives)
             if arrives:
-                address = pending[0][1]
-                context.set(response.payload, memory[address] if address < len(memory) else 0)
+                context.set(response.payload, memory[pending[0][1]])  # nothing is read beyond END
             context.set(request.ready, chance.random() >= stalls.request)
             context.set(result.ready, chance.random() >= stalls.result)
             if context.get(result.valid) and context.get(result.ready):
@@ -171,11 +174,13 @@ def run(
             assert context.get(accelerator.idle)
             assert not bursts
             context.set(accelerator.start, 1)
+            context.set(accelerator.length, len(memory))
             while not context.get(accelerator.done) and outcome.cycles < limit:
                 if context.get(accelerator.mark):
                     outcome.marks.append(outcome.cycles)
                 await cycle(memory, outcome)
                 context.set(accelerator.start, 0)
+                context.set(accelerator.length, 0)
                 outcome.cycles += 1
                 if number == 0 and outcome.cycles == reset_after:
                     break

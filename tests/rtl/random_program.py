@@ -1,9 +1,10 @@
 """Random programs: tables, layers of any geometry, and a dump of the activation memory."""
 
 import random
+from typing import Any
 
 from nupes.arch.config import ArrayConfig, clog2
-from nupes.arch.isa import LAG_FREE, Destination, plane_cycles
+from nupes.arch.isa import LAG_FREE, Destination, Opcode, plane_cycles
 from tests.rtl.interpreter import walk
 from tests.rtl.program import LAYER, Program
 
@@ -16,7 +17,7 @@ IDENTITY = 1
 """Table and parameter slot that copy codes."""
 
 
-def small(rows: int = 2, cols: int = 2, **fields: int) -> ArrayConfig:
+def small(rows: int = 2, cols: int = 2, **fields: Any) -> ArrayConfig:
     """Return a configuration that simulates quickly."""
     sizes = {"act_depth": SIZE, "acc_depth": 16, "param_slots": 2, "tensor_bits": 4, "burst": 4}
     return ArrayConfig(rows=rows, cols=cols, **sizes | {"fetch_depth": 16} | fields)
@@ -38,11 +39,20 @@ def fill_tables(program: Program, chance: random.Random) -> None:
         low = -(2 ** (bits - 1)) if signed else 0
         return [chance.randrange(low, low + 2**bits) for _ in range(count)]
 
-    codes = range(radix)
-    weights = [code % 2 ** (config.weight_level_bits - 1) for code in codes]
-    program.load(Destination.WEIGHT_TABLE, 0, numbers(radix, config.weight_level_bits) + weights)
-    for table in (Destination.ACTIVATION_TABLE, Destination.RESIDUAL_TABLE):
-        program.load(table, 0, numbers(radix, config.activation_level_bits) + list(codes))
+    codes, cell = range(radix), config.cell
+    for table, bits, operand_bits in (
+        (Destination.WEIGHT_TABLE, cell.weight_bits, cell.weight_bits),
+        (Destination.ACTIVATION_TABLE, config.level_entry_bits, cell.activation_bits),
+        (Destination.RESIDUAL_TABLE, *[config.activation_level_bits] * 2),
+    ):
+        straight = [code % 2 ** (operand_bits - 1) | 2**operand_bits % 2**bits for code in codes]
+        program.load(table, 0, numbers(radix, bits) + straight)
+    if config.mac == "pair":
+        tops = 1 << cell.weight_bits - 1, 1 << cell.activation_bits - 1
+        products = numbers(tops[0] * tops[1], config.product_bits, False)
+        # A magnitude of 0 has product 0.
+        table = [item * bool(i // tops[1] and i % tops[1]) for i, item in enumerate(products)]
+        program.load(Destination.PRODUCT, 0, table)
     for slot in range(2):
         address = slot << clog2(config.cols)
         scales, shifts = [], []
@@ -73,6 +83,10 @@ def fill_tables(program: Program, chance: random.Random) -> None:
 def dump(program: Program) -> None:
     """Append tiles that send the whole activation memory to the host."""
     config = program.config
+    if config.mac == "pair":
+        tops = 1 << config.cell.weight_bits - 1, 1 << config.cell.activation_bits - 1
+        table = [left * right for left in range(tops[0]) for right in range(tops[1])]
+        program.load(Destination.PRODUCT, 0, table)
     program.layer(3, width=SIZE, height=1, out_width=SIZE, encoder_depth=0)
     for part in range(config.lanes // config.rows):
         for group in range(0, config.rows, config.cols):
@@ -161,6 +175,7 @@ def add_layer(program: Program, chance: random.Random, slot: int) -> bool:
     passes = chance.randint(1, 3)
     for index in range(passes):
         rows = chance.randint(0, config.rows)
+        opcodes = [Opcode.TILE, Opcode.MULTIPLY] if config.products else [Opcode.TILE]
         program.tile(
             [
                 [chance.randrange(2**config.code_bits) for _ in range(config.cols)]
@@ -169,6 +184,8 @@ def add_layer(program: Program, chance: random.Random, slot: int) -> bool:
             chance.choice([None, [chance.randrange(2**config.cols) for _ in range(rows)]]),
             **tile
             | {
+                "opcode": chance.choice(opcodes),
+                "shift": chance.randrange(1 << config.shift_bits),
                 "first": int(index == 0),
                 "last": int(index == passes - 1),
                 "slice": chance.randrange(max(1, config.cols // config.rows)),

@@ -36,6 +36,7 @@ def configs(draw: st.DrawFn, shapes: tuple[tuple[int, int], ...] = SHAPES) -> Ar
         cols=cols,
         code_bits=code_bits,
         mac=mac,
+        products=draw(st.booleans()),
         weight_level_bits=draw(st.integers(2, 8)),
         activation_level_bits=draw(st.integers(2, 9)),
         acc_depth=draw(st.sampled_from([4, 5, 16])),

@@ -1,13 +1,14 @@
 """The whole accelerator against the interpreter: random programs, stalls, errors, resets."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from nupes.arch.config import ArrayConfig, clog2
-from nupes.arch.isa import LAG_FREE, Destination, Status
+from nupes.arch.isa import LAG_FREE, Destination, Opcode, Status
 from tests.rtl.interpreter import Machine
 from tests.rtl.program import Program, Stalls, run
 from tests.rtl.random_program import IDENTITY, SIZE, add_layer, dump, fill, fill_tables, small
@@ -23,6 +24,19 @@ SHAPES = st.sampled_from(
     ]
 )
 
+PRODUCTS = {
+    **{f"decode, {bits} bits": small(code_bits=bits, tensor_bits=bits) for bits in range(2, 9)},
+    "decode, 4x2": small(4, 2, code_bits=3),
+    "uniform": small(2, 4, code_bits=2, mac="uniform"),
+    "square": small(mac="square", code_bits=3),
+    "pair": small(4, 2, mac="pair", code_bits=2),
+    "product": small(
+        mac="product", weight_magnitudes=(1, 5, 7), activation_magnitudes=tuple(range(1, 16))
+    ),
+}
+PRODUCTS = {name: replace(config, products=True) for name, config in PRODUCTS.items()}
+"""Arrays with products: every width of codes, every kind of cell."""
+
 STALLS = st.builds(
     Stalls,
     request=st.sampled_from([0, 0.5]),
@@ -36,6 +50,28 @@ STALLS = st.builds(
 @settings(max_examples=8, deadline=None)
 @given(config=SHAPES, seed=st.integers(0, 2**32), layers=st.integers(1, 4), stalls=STALLS)
 def test_random_programs(config: ArrayConfig, seed: int, layers: int, stalls: Stalls) -> None:
+    check_random_program(config, seed, layers, stalls)
+
+
+@settings(max_examples=6, deadline=None)
+@given(
+    name=st.sampled_from(sorted(PRODUCTS)), seed=st.integers(0, 2**32), layers=st.integers(1, 4),
+    stalls=STALLS,
+)  # fmt: skip
+def test_random_products(name: str, seed: int, layers: int, stalls: Stalls) -> None:
+    check_random_program(PRODUCTS[name], seed, layers, stalls)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PRODUCTS)
+@settings(max_examples=12, deadline=None)
+@given(seed=st.integers(0, 2**32), stalls=STALLS)
+def test_many_random_products(name: str, seed: int, stalls: Stalls) -> None:
+    check_random_program(PRODUCTS[name], seed, 4, stalls)
+
+
+def check_random_program(config: ArrayConfig, seed: int, layers: int, stalls: Stalls) -> None:
+    """Compare what a program of random layers leaves in memory with the interpreter's."""
     program, chance = Program(config), random.Random(seed)
     fill(program, chance)
     count = sum(add_layer(program, chance, slot) for slot in range(3) for _ in range(layers))
@@ -100,6 +136,8 @@ def test_watchdog() -> None:
     (silent,) = run(config, [good], Stalls(response=1))
     # The last progress would be in the cycle of start.
     assert (silent.status, silent.cycles) == (Status.TIMEOUT, 257)
+    (cut,) = run(config, [good[:-1]])  # ``length`` ends before END does
+    assert cut.status == Status.TIMEOUT
     (deaf,) = run(config, [good], Stalls(result=1))
     assert deaf.status == Status.TIMEOUT
 
@@ -136,6 +174,21 @@ def test_cycles_of_a_small_program() -> None:
     done = second + 15 + config.issue_to_write + 3
     assert outcome.marks == [first, second]
     assert outcome.cycles == done
+
+
+def test_cycles_of_a_product() -> None:
+    """Every word of a MULTIPLY keeps its pace, in a pass without results as well."""
+    config = small(code_bits=2, products=True)
+    program = Program(config)
+    layer = {"width": 4, "height": 1, "out_width": 4, "encoder_depth": 0}
+    program.layer(0, **layer, residual_planes=5, pace=3)
+    tile = {"opcode": Opcode.MULTIPLY, "mark": 1, "count": 4, "lag": LAG_FREE}
+    program.tile([[0, 0], [0, 0]], **tile, last=0)
+    program.tile([[0, 0], [0, 0]], **tile, first=0)
+    (outcome,) = run(config, [program.end()])
+    # As above until the first word in 21; words in 21, 24, 27, 30, then 33, 36, 39, 42.
+    assert outcome.marks == [21, 33]
+    assert outcome.cycles == 42 + config.issue_to_write + 3
 
 
 @pytest.mark.parametrize("response", [0, 0.7])

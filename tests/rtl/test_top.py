@@ -15,6 +15,7 @@ CONFIG = ArrayConfig(rows=4, cols=2, act_depth=64, acc_depth=16)
 
 WIDTHS = {
     **dict.fromkeys(("clk", "rst", "start", "idle", "done", "mark"), 1),
+    "length": 32,
     "status": 2,
     "request_valid": 1,
     "request_ready": 1,

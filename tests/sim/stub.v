@@ -6,6 +6,7 @@ module nupes_accelerator (
     input clk,
     input rst,
     input start,
+    input [31:0] length,
     output idle,
     output reg done,
     output reg [1:0] status,

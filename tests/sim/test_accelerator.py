@@ -18,7 +18,7 @@ from tests.rtl.program import Program
 from tests.rtl.random_program import add_layer, dump, fill, small
 from tests.sim.conftest import needs_icarus
 
-CONFIG = small(2, 4, code_bits=3, watchdog=2048)
+CONFIG = small(2, 4, code_bits=3, watchdog=2048, products=True)
 
 
 class Traced(Program):

@@ -35,11 +35,15 @@ MAGNITUDES: dict[str, Any] = {
 CONFIGS = [
     # The smallest of everything: no signal may have less than one bit.
     ArrayConfig(3, 3, code_bits=5, **SMALLEST),
+    ArrayConfig(2, 2, code_bits=2, products=True, **SMALLEST),
     pytest.param(ArrayConfig(8, 4, code_bits=3), marks=pytest.mark.slow),
     pytest.param(ArrayConfig(24, 24, code_bits=8), marks=pytest.mark.slow),
     *(
         pytest.param(ArrayConfig(2, 2, mac=mac, **SMALLEST), marks=pytest.mark.slow)
         for mac in ("uniform", "square", "pair")
+    ),
+    pytest.param(
+        ArrayConfig(4, 2, mac="uniform", products=True, **SMALLEST), marks=pytest.mark.slow
     ),
     pytest.param(
         ArrayConfig(2, 2, mac="product", **SMALLEST, **MAGNITUDES), marks=pytest.mark.slow

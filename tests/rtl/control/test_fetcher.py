@@ -25,10 +25,11 @@ class Bench:
         self.fetcher = Fetcher(config)
         self.now = 0
         self.pending: list[int] = []  # addresses to come
-        self.forget()
+        self.forget(0)
 
-    def forget(self) -> None:
-        """Start the history of a new run."""
+    def forget(self, length: int) -> None:
+        """Start the history of a new run, of ``length`` words."""
+        self.length = length
         self.accepts: list[int] = []
         self.arrivals: list[int] = []
         self.pops: list[int] = []
@@ -42,22 +43,30 @@ class Bench:
             return self.chance.random() < self.rates[name]
 
         context.set(fetcher.run, run)
+        # What it is after the first cycle does not matter.
+        context.set(fetcher.length, self.chance.randrange(2**32) if run else self.length)
         context.set(fetcher.request.ready, rolls("request"))
         arrives = bool(self.pending) and rolls("response")
         context.set(fetcher.response.valid, arrives)
         context.set(fetcher.response.payload, data(self.pending[0]) if arrives else 0)
         context.set(fetcher.words.ready, rolls("words"))
-        taken = config.burst * len(self.accepts) - len(self.pops)
-        outstanding = len(self.accepts) - len(self.arrivals) // config.burst
+        requested = min(config.burst * len(self.accepts), self.length)
+        taken = requested - len(self.pops)
+        outstanding = -(-requested // config.burst) - len(self.arrivals) // config.burst
+        outstanding = outstanding if len(self.arrivals) < requested else 0
         valid = context.get(fetcher.request.valid)
         if run:
-            assert valid == (outstanding < 2 and taken <= config.fetch_depth - config.burst)
+            assert valid == (
+                requested < self.length
+                and outstanding < 2
+                and taken <= config.fetch_depth - config.burst
+            )
             assert context.get(fetcher.words.valid) == (len(self.arrivals) > len(self.pops))
         assert context.get(fetcher.response.ready)
         if valid and context.get(fetcher.request.ready):
             start = context.get(fetcher.request.payload.address)
             length = context.get(fetcher.request.payload.length)
-            assert (start, length) == (len(self.accepts) * config.burst, config.burst)
+            assert (start, length) == (requested, min(config.burst, self.length - requested))
             self.pending += range(start, start + length)
             self.accepts.append(now)
         if arrives:
@@ -80,10 +89,17 @@ RATE = st.sampled_from([0.1, 0.5, 0.9, 1])
     request=RATE,
     response=RATE,
     words=RATE,
+    most=st.sampled_from([1, 20, 1000]),
     seed=st.integers(0, 2**32),
 )
 def test_history(
-    burst: int, bursts: int, request: float, response: float, words: float, seed: int
+    burst: int,
+    bursts: int,
+    request: float,
+    response: float,
+    words: float,
+    most: int,
+    seed: int,
 ) -> None:
     config = ArrayConfig(rows=2, cols=2, burst=burst, fetch_depth=burst * bursts)
     chance = random.Random(seed)
@@ -91,7 +107,8 @@ def test_history(
 
     async def body(context: Any, reset: Signal) -> None:
         for _ in range(3):
-            bench.forget()
+            bench.forget(chance.randint(1, most))
+            await bench.cycle(context, run=False)
             for _ in range(chance.randint(1, 60)):
                 await bench.cycle(context, run=True)
             assert bench.received == [data(i) for i in range(len(bench.received))]
@@ -115,11 +132,13 @@ def test_keeps_up_with_one_word_per_cycle() -> None:
     bench = Bench(config, random.Random(0), request=1, response=1, words=1)
 
     async def body(context: Any, reset: Signal) -> None:
+        bench.forget(150)
+        await bench.cycle(context, run=False)
         for _ in range(200):
             await bench.cycle(context, run=True)
-        # Request in 0, first arrival in 1, first word in 2, then no gap.
-        assert bench.accepts[0] == 0
-        assert bench.pops == list(range(2, 200))
+        # Request in 1, first arrival in 2, first word in 3, then no gap to the end.
+        assert bench.accepts[0] == 1
+        assert bench.pops == list(range(3, 153))
 
     execute(bench.fetcher, body)
 
@@ -129,11 +148,14 @@ def test_an_offered_request_stays() -> None:
     fetcher = Fetcher(config)
 
     async def body(context: Any, reset: Signal) -> None:
+        context.set(fetcher.length, 3)
+        await context.tick()
         context.set(fetcher.run, 1)
         await context.tick()
         context.set(fetcher.run, 0)
         for _ in range(5):
             assert context.get(fetcher.request.valid)
+            assert context.get(fetcher.request.payload.length) == 3
             assert not context.get(fetcher.idle)
             await context.tick()
         context.set(fetcher.request.ready, 1)

@@ -25,6 +25,7 @@ from tests.rtl.bench import execute
 
 CONFIGS = [
     ArrayConfig(rows=2, cols=2, act_depth=16),
+    ArrayConfig(rows=2, cols=2, act_depth=16, products=True),
     ArrayConfig(rows=24, cols=24, act_depth=16),  # instructions of 3 words of 96 bits
     ArrayConfig(rows=40, cols=40, act_depth=16, code_bits=8),  # 320 bits
 ]
@@ -84,7 +85,7 @@ def expected(
                 return times
             if loads and (lag == LAG_FREE or unfinished <= lag):
                 break
-            if opcode in (Opcode.TILE, Opcode.POOL) and begun < now:
+            if opcode in (Opcode.TILE, Opcode.MULTIPLY, Opcode.POOL) and begun < now:
                 break
             now += 1
         now += 1
@@ -163,14 +164,15 @@ def random_program(config: ArrayConfig, chance: random.Random) -> Instructions:
     """Return a few instructions and END."""
     program: Instructions = []
     for _ in range(chance.randint(1, 8)):
-        opcode = chance.choice([Opcode.LOAD, Opcode.TILE, Opcode.TILE, Opcode.POOL])
+        tiles = [Opcode.TILE, Opcode.MULTIPLY if config.products else Opcode.TILE]
+        opcode = chance.choice([Opcode.LOAD, *tiles, Opcode.POOL])
         fields = {"opcode": opcode, "lag": chance.choice([0, 1, 3, LAG_FREE]), "count": 5}
         payload: list[int] = []
         if opcode == Opcode.LOAD:
             payload = [chance.getrandbits(config.port_bits) for _ in range(chance.randint(0, 9))]
             destination = chance.choice([Destination.ACTIVATION, Destination.MAP])
             fields |= {"destination": destination, "address": 3, "count": len(payload)}
-        elif opcode == Opcode.TILE:
+        elif opcode in tiles:
             rows, masked = chance.randint(0, config.rows), chance.randrange(2)
             payload = [
                 chance.getrandbits(config.cols * config.code_bits) for _ in range(rows << masked)
@@ -228,7 +230,7 @@ def decode(config: ArrayConfig, instructions: list[int]) -> list[Status]:
     return statuses
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=str)
+@pytest.mark.parametrize("config", CONFIGS[1:], ids=str)
 def test_every_flipped_bit_is_found(config: ArrayConfig) -> None:
     fields = {"opcode": Opcode.TILE, "rows": 2, "count": 77, "address": 0x12345, "y": -1}
     good = pack_instruction(fields)
@@ -237,15 +239,16 @@ def test_every_flipped_bit_is_found(config: ArrayConfig) -> None:
     assert set(decode(config, flipped)) == {Status.BAD_INSTRUCTION}
 
 
-def test_what_does_not_exist_is_refused() -> None:
-    config = CONFIGS[0]
+@pytest.mark.parametrize("config", CONFIGS[:2], ids=["plain", "products"])
+def test_what_does_not_exist_is_refused(config: ArrayConfig) -> None:
     tile = {"opcode": Opcode.TILE, "rows": 2, "count": 1}
-    bad = [{"opcode": opcode} for opcode in (0, 5, 6, 7)]
+    bad, good = [{"opcode": opcode} for opcode in (0, 5, 6, 7)], []
+    (good if config.products else bad).append(tile | {"opcode": Opcode.MULTIPLY})
     bad += [
         {"opcode": Opcode.LOAD, "destination": place} for place in range(max(Destination) + 1, 16)
     ]
     bad += [tile | {"count": 0}, tile | {"rows": 3}, {"opcode": Opcode.POOL}]
-    good = [tile, {"opcode": Opcode.POOL, "count": 1}]
+    good += [tile, {"opcode": Opcode.POOL, "count": 1}]
     good += [{"opcode": Opcode.LOAD, "destination": place} for place in Destination]
     assert decode(config, [pack_instruction(fields) for fields in good]) == [0] * len(good)
     refused = decode(config, [pack_instruction(fields) for fields in bad])

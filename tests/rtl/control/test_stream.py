@@ -1,9 +1,10 @@
 """The stream engine: the walk against nested loops, the cycle of every issue against its rules."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import pytest
 from amaranth.hdl import Signal
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,7 +24,8 @@ from nupes.rtl.control.stream import StreamEngine
 from tests.rtl.bench import execute
 from tests.rtl.interpreter import Word, walk
 
-CONFIG = ArrayConfig(rows=2, cols=2, act_depth=64, acc_depth=16, tensor_bits=4)
+PLAIN = ArrayConfig(rows=2, cols=2, act_depth=64, acc_depth=16, tensor_bits=4)
+CONFIG = replace(PLAIN, products=True)
 
 
 def fields_of(table: tuple[Field, ...], chance: random.Random, **limits: int) -> dict[str, int]:
@@ -48,7 +50,7 @@ def random_tile(chance: random.Random, layers: list[dict[str, int]]) -> dict[str
     """Return a TILE or POOL of one of the layers."""
     tile = fields_of(INSTRUCTION, chance, x=4, row_x=4, y=4, column=5, count=8, param_slot=31)
     tile["count"] += chance.choice([0, 0, 40])
-    tile["opcode"] = chance.choice([Opcode.TILE, Opcode.TILE, Opcode.POOL])
+    tile["opcode"] = chance.choice([Opcode.TILE, Opcode.TILE, Opcode.MULTIPLY, Opcode.POOL])
     tile["lag"] = chance.choice([0, 1, 2, LAG_FREE])
     tile["chase"] = int(chance.random() < 0.2)
     tile["column"] %= layers[tile["descriptor"]]["out_width"]
@@ -108,7 +110,7 @@ def expected(tiles: list[dict], layers: list[dict], world: World) -> list[Issue]
             issues.append(Issue(now, number, word, last))
             if host:
                 taken.append(max(now + world.take_delay[len(taken)], taken[-1] + 1 if taken else 0))
-            if last:
+            if last or tile["opcode"] == Opcode.MULTIPLY:
                 free = now + layer["pace"]
             now += 1
         ready = issues[-1].cycle
@@ -116,9 +118,11 @@ def expected(tiles: list[dict], layers: list[dict], world: World) -> list[Issue]
     return issues
 
 
-def observe(tiles: list[dict], layers: list[dict], world: World, cycles: int) -> list[dict]:
+def observe(
+    tiles: list[dict], layers: list[dict], world: World, cycles: int, config: ArrayConfig = CONFIG
+) -> list[dict]:
     """Return what the engine says in every cycle with an issue."""
-    engine, seen = StreamEngine(CONFIG), []
+    engine, seen = StreamEngine(config), []
 
     async def bench(context: Any, reset: Signal) -> None:
         load = engine.load
@@ -217,12 +221,14 @@ def test_issues(seed: int, gap: int, take: int) -> None:
             assert control.first == (word.first and tile["first"])
             assert (control.last, control.end) == (issue.last, word.end)
             assert control.acc_address == word.pixel % CONFIG.acc_depth
+            assert control.multiply == (tile["opcode"] == Opcode.MULTIPLY)
             assert control.param_slot == tile["param_slot"]
             assert control.encoder_slot == layer["encoder_slot"]
             assert control.encoder_depth == layer["encoder_depth"]
+        reads = (issue.last and not is_pool) or tile["opcode"] == Opcode.MULTIPLY
         for name, kind, address, wanted in (
             ("outputs", "out", word.out_address, issue.last),
-            ("residuals", "residual", word.residual_address, issue.last and not is_pool),
+            ("residuals", "residual", word.residual_address, reads),
         ):
             assert (row[name] is not None) == wanted
             if wanted:
@@ -232,13 +238,46 @@ def test_issues(seed: int, gap: int, take: int) -> None:
                 assert row[name].slice == tile["out_slice"]
 
 
-def test_back_to_back_tiles_leave_no_gap() -> None:
+@pytest.mark.parametrize("config", [PLAIN, CONFIG], ids=["plain", "products"])
+def test_back_to_back_tiles_leave_no_gap(config: ArrayConfig) -> None:
     layer = {"out_width": 4, "width": 4, "height": 4, "encoder_depth": 5, "pace": 1}
     layer = pack_defaults(DESCRIPTOR) | layer
     tile = pack_defaults(INSTRUCTION) | {"opcode": Opcode.TILE, "count": 7, "lag": LAG_FREE}
     world = World([0] * 5, [0] * 100, 30, [])
-    seen = observe([tile] * 4, [layer], world, 40)
+    seen = observe([tile] * 4, [layer], world, 40, config)
     assert [row["cycle"] for row in seen] == list(range(1, 29))
+
+
+def test_every_word_of_a_multiply_reads_its_residual_at_its_pace() -> None:
+    """Whether results follow or not; the tile behind it waits as well."""
+    layer = pack_defaults(DESCRIPTOR) | {"out_width": 4, "encoder_depth": 5, "pace": 3}
+    layer |= {"residual_planes": 5, "residual_step": 1}
+    tile = pack_defaults(INSTRUCTION) | {"count": 4, "lag": LAG_FREE, "last": 0}
+    opcodes = (Opcode.MULTIPLY, Opcode.TILE)
+    tiles = [tile | {"opcode": opcode} for opcode in opcodes]
+    seen = observe(tiles, [layer], World([0, 0], [0] * 100, 30, []), 40)
+    assert [row["cycle"] for row in seen] == [1, 4, 7, 10, 13, 14, 15, 16]
+    reads = [row["residuals"].address for row in seen if row["residuals"] is not None]
+    assert reads == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 1), (1, 4)])
+def test_a_walk_with_steps_of_0_repeats_a_small_map(height: int, width: int) -> None:
+    """A map of one pixel, column or row, broadcast over 3 x 4 pixels, from any pixel on."""
+    layer = pack_defaults(DESCRIPTOR) | {"width": width, "height": height, "out_width": 4}
+    layer |= {"step_x": int(width > 1), "stride_x": int(width > 1), "encoder_depth": 5}
+    layer |= {"step_y": width * (height > 1), "stride_y": int(height > 1)}
+    for first in range(12):
+        row, column = divmod(first, 4)
+        y, x = min(row, height - 1), min(column, width - 1)
+        tile = pack_defaults(INSTRUCTION) | {"opcode": Opcode.TILE, "count": 12 - first}
+        tile |= {"address": 16 + y * width + x, "row_address": 16 + y * width}
+        tile |= {"column": column, "x": x, "y": y}
+        seen = observe([tile], [layer], World([0], [0] * 100, 30, []), 20)
+        places = [divmod(pixel, 4) for pixel in range(first, 12)]
+        assert [(row["address"], row["feed"].pad) for row in seen] == [
+            (16 + min(y, height - 1) * width + min(x, width - 1), 0) for y, x in places
+        ]
 
 
 def pack_defaults(table: tuple[Field, ...]) -> dict[str, int]:

@@ -22,7 +22,8 @@ def run(config: ArrayConfig, operations: list[Operation]) -> list[int]:
     ]
     if not config.shift_bits:
         cycles = [{k: v for k, v in cycle.items() if k != "shift"} for cycle in cycles]
-    return simulate(Accumulator(config), cycles, ("total",), idle=1)["total"][2:]
+    accumulator = Accumulator(config, config.psum_bits)
+    return simulate(accumulator, cycles, ("total",), idle=1)["total"][2:]
 
 
 def test_consecutive_sums_at_one_address() -> None:

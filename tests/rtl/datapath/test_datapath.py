@@ -83,15 +83,24 @@ class Resident:
         self.cycles += load(destination, dict(enumerate((table.reshape(-1) & 0x3FF).tolist())))
         return table
 
-    def result(self, acc: np.ndarray, joined: np.ndarray, slot: int, tree: int | None) -> list[int]:
-        """Return what a word's accumulators become: joined digits, or the bits of ``y``."""
+    def residual(self, joined: np.ndarray, slot: int) -> np.ndarray:
+        """Return the levels that joined digits stand for."""
         looked_up = self.residuals[self.residual_slot[slot], joined % self.residuals.shape[1]]
-        level = np.where(self.linear[slot], joined + self.offset[slot], looked_up)
+        return np.where(self.linear[slot], joined + self.offset[slot], looked_up)
+
+    def result(self, acc: np.ndarray, level: np.ndarray, slot: int, tree: int | None) -> list[int]:
+        """Return what a word's accumulators become: joined digits, or the bits of ``y``."""
         term = residual_term(level, self.residual_mult[slot], self.residual_shift[slot])
         y = requantize(acc, self.mult[slot], self.bias[slot], self.shift[slot], term)
         if tree is None:
             return (y.astype(int) & ((1 << RESULT_BITS) - 1)).tolist()
         return encode(y, *self.trees[tree]).tolist()
+
+
+def factors(psums: np.ndarray, config: ArrayConfig) -> np.ndarray:
+    """Return what of partial sums enters a multiplier."""
+    half = 1 << (config.factor_bits - 1)
+    return (psums + half) % (2 * half) - half
 
 
 @settings(max_examples=12, deadline=None)
@@ -145,7 +154,11 @@ def test_blocks_of_tiles(data: st.DataObject) -> None:
             levels = resident.activations[slot, words.reshape(pixels, -1, rows)[:, part]]
             levels = levels * ~pads[:, None]
             shift = int(generator.integers(0, 6)) if config.shift_bits else 0
-            acc += multiply(config, levels, weights, resident.products) << shift
+            multiplies = int(config.products and generator.integers(0, 2))
+            joined = generator.integers(0, resident.joined_limit[param_slot], (pixels, cols))
+            others = resident.residual(joined, param_slot)
+            psums = multiply(config, levels, weights, resident.products)
+            acc += (factors(psums, config) * others if multiplies else psums) << shift
             for pixel in range(pixels):
                 last, end = number == passes - 1, pixel == pixels - 1
                 tree_slot = tree or 0
@@ -158,6 +171,7 @@ def test_blocks_of_tiles(data: st.DataObject) -> None:
                             "end": int(end),
                             "acc_address": pixel,
                             "shift": shift,
+                            "multiply": multiplies,
                             "param_slot": param_slot,
                             "encoder_slot": tree_slot,
                             "encoder_depth": 0 if tree is None else resident.depths[tree_slot],
@@ -172,9 +186,10 @@ def test_blocks_of_tiles(data: st.DataObject) -> None:
                     }
                 )
                 cycles.setdefault(now + 1, {})["word"] = words[pixel].tolist()
-                joined = generator.integers(0, resident.joined_limit[param_slot])
-                cycles.setdefault(now + config.issue_to_psum + 1, {})["residual"] = joined.tolist()
-                result = resident.result(acc[pixel], joined, param_slot, tree) if last else None
+                arrival = now + config.issue_to_residual
+                cycles.setdefault(arrival, {})["residual"] = joined[pixel].tolist()
+                level = others[pixel]
+                result = resident.result(acc[pixel], level, param_slot, tree) if last else None
                 expected[now] = (int(last), int(end), int(tree is None), result)
                 now += 1 if generator.random() < 0.9 else 3
 

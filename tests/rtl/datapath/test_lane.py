@@ -43,6 +43,27 @@ def test_a_lane_takes_its_own_parameters(cols: int) -> None:
         )
 
 
+def test_a_product_is_accumulated_before_it_is_scaled() -> None:
+    """Passes with and without a second factor; the sum of the products is rounded once."""
+    config = ArrayConfig(rows=2, cols=2, tensor_bits=4, acc_depth=4, products=True)
+    scale = ScaleEntry().const({"mult": 1, "bias": 4}).as_bits()
+    shift = ShiftEntry().const({"shift": 3, "linear": 1, "residual_offset": -5}).as_bits()
+    writes = load(Destination.SCALE, {0: scale}) + load(Destination.SHIFT, {0: shift})
+    zero = dict.fromkeys(WordControl(config).members, 0)
+    passes = [(7, 1, 12), (-3, 0, 99), (200, 1, 2), (-256, 1, 0)]  # psum, multiply, joined
+    cycles = [{} for _ in range(len(passes) + 3)]
+    for n, (psum, multiply, joined) in enumerate(passes):
+        flags = {"valid": 1, "first": int(n == 0), "multiply": multiply}
+        cycles[n]["control"] = zero | flags
+        cycles[n + 1]["residual"] = joined
+        cycles[n + 2]["psum"] = psum
+    total = sum(p * (joined - 5) if multiply else p for p, multiply, joined in passes)
+    latency = 2 + config.lane_latency
+    seen = simulate(Lane(config), [*writes, *cycles], ("result",), idle=latency)["result"]
+    y = signed(seen[len(writes) + len(passes) - 1 + latency], 16)
+    assert y == requantize(np.array([total]), np.array(1), np.array(4), np.array(3))[0]
+
+
 def test_control_leaves_one_cycle_later() -> None:
     config = ArrayConfig(rows=2, cols=2)
     values = [0, 1, (1 << WordControl(config).size) - 1, 0x155, 0]

@@ -18,6 +18,8 @@ CONFIGS = [
     ArrayConfig(rows=4, cols=2, act_depth=64, code_bits=3),
     ArrayConfig(rows=2, cols=4, act_depth=64, code_bits=8),
     ArrayConfig(rows=6, cols=3, act_depth=64, activation_level_bits=4),
+    ArrayConfig(rows=2, cols=2, act_depth=64, code_bits=2, products=True),  # read at once
+    ArrayConfig(rows=4, cols=2, act_depth=64, code_bits=3, products=True),
 ]
 
 
@@ -126,7 +128,7 @@ def test_residuals(config: ArrayConfig, seed: int) -> None:
         address, step = chance.randrange(2**20), chance.randrange(2**20)
         requests[now] = {"address": address, "plane_step": step, "planes": planes, "slice": part}
         words = [memory[(address + i * step) % 64] for i in range(planes)]
-        joined[now + config.issue_to_psum + 1] = [
+        joined[now + config.issue_to_residual] = [
             sum(
                 (word >> (bits * (part * config.cols + lane)) & (2**bits - 1)) << (bits * i)
                 for i, word in enumerate(words)
