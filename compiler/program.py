@@ -8,15 +8,15 @@ from functools import cached_property
 import numpy as np
 
 from nupes.arch.config import INSTRUCTION_BITS, ArrayConfig
-from nupes.arch.isa import pack_instruction
-from nupes.compiler.emit.steps import Schedule, Step
-from nupes.compiler.lowering.scheduler import schedule
-from nupes.compiler.place.layout import InputLayout
+from nupes.compiler.emit.instructions import Instruction, Load, Tile
+from nupes.compiler.emit.schedules import Schedule, schedule
+from nupes.compiler.place.packing import InputLayout
 from nupes.compiler.report.losses import LayerReport, report
 from nupes.compiler.timing.timeline import Timeline, predict
-from nupes.model.errors import InputError
+from nupes.model.errors import CapacityError, InputError
 from nupes.model.network import IntegerNetwork
 from nupes.model.summary import html_table
+from nupes.model.tensor import Tensor
 
 __all__ = ["Program", "check_latency", "compile"]
 
@@ -63,29 +63,40 @@ class Program:
     def image(self) -> np.ndarray:
         """External memory, uint64 (words, ceil(port_bits / 64)); input holes are 0."""
         parts = []
-        for step in self.schedule.steps:
-            parts.append(instruction_words(step, self.array))
-            if step.payload is not None and step.words:
-                parts.append(step.payload())
-            elif step.words:
-                parts.append(np.zeros((step.words, parts[0].shape[1]), np.uint64))
+        for item in self.schedule.instructions:
+            parts.append(instruction_words(item, self.array))
+            payload = payload_words(item)
+            if payload is not None:
+                parts.append(payload)
+            elif item.words:
+                parts.append(np.zeros((item.words, parts[0].shape[1]), np.uint64))
         return np.concatenate(parts)
 
     @cached_property
     def holes(self) -> np.ndarray:
         """Addresses in the image of the input words, in the order of ``input_words``; int64."""
         position, runs = 0, []
-        for step in self.schedule.steps:
+        for item in self.schedule.instructions:
             position += self.array.instruction_words
-            if step.hole:
-                runs.append(np.arange(position, position + step.words))
-            position += step.words
+            if isinstance(item, Load) and item.hole:
+                runs.append(np.arange(position, position + item.words))
+            position += item.words
         return np.concatenate(runs)
+
+    @property
+    def marked(self) -> tuple[int, ...]:
+        """The positions of the layers that have instructions, and so a mark, in their order."""
+        return tuple(index for index, count in enumerate(self.schedule.tiles) if count)
 
     @property
     def input(self) -> InputLayout:
         """How the host packs the input."""
         return self.schedule.input
+
+    @property
+    def output(self) -> Tensor:
+        """The tensor that the host reads."""
+        return self.network.tensors[self.network.the_output.tensor]
 
     def input_patches(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return image addresses (int64) and words (uint64, one row each) for input codes (h, w,
@@ -95,8 +106,7 @@ class Program:
 
     def outputs(self, raw: np.ndarray) -> np.ndarray:
         """Return ``y`` int16 (output_shape) from the result words, int16 (words, cols)."""
-        last = self.network.layers[-1]
-        height, width, channels = last.output.shape
+        height, width, channels = self.output.shape
         out = np.zeros((height * width, channels), np.int16)
         position = 0
         for tile in self.schedule.results:
@@ -107,9 +117,17 @@ class Program:
         return out.T.reshape(self.network.the_output.shape)
 
 
-def instruction_words(step: Step, config: ArrayConfig) -> np.ndarray:
+def payload_words(item: Instruction) -> np.ndarray | None:
+    """Return an instruction's payload, uint64 (words, ceil(port_bits / 64)); ``None`` where it has
+    none, or is a hole."""
+    if isinstance(item, Load):
+        return None if item.payload is None else item.payload()
+    return item.payload.words() if isinstance(item, Tile) and item.words else None
+
+
+def instruction_words(item: Instruction, config: ArrayConfig) -> np.ndarray:
     """Return an instruction as port words, uint64 (instruction_words, ceil(port_bits / 64))."""
-    packed, width = pack_instruction(step.fields), config.port_bits
+    packed, width = item.pack(), config.port_bits
     words = -(-width // 64)
     rows = [
         [
@@ -130,9 +148,20 @@ def compile(network: IntegerNetwork, array: ArrayConfig, latency: int = 20) -> P
     """
     check_latency(latency)
     plan = schedule(network, array)
-    timeline = predict(plan, array, latency)
+    timeline = predict(plan.instructions, array, latency)
+    check_watchdog(timeline, array, latency)
     layers = report(network, plan, timeline, array)
     return Program(network, array, latency, plan, timeline, layers)
+
+
+def check_watchdog(timeline: Timeline, array: ArrayConfig, latency: int) -> None:
+    """Raise ``CapacityError`` if the watchdog would end a run that only waits for the memory."""
+    if timeline.quiet >= array.watchdog:
+        raise CapacityError(
+            f"watchdog must be more than the {timeline.quiet} cycles that the run waits with a "
+            f"memory latency of {latency}, not {array.watchdog}; use a faster memory or "
+            f"ArrayConfig(watchdog={timeline.quiet + 1})"
+        )
 
 
 def check_latency(latency: int) -> None:

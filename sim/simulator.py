@@ -179,17 +179,19 @@ class Simulator:
                     f"the accelerator ended image {index} with status {Status(raw.status).name} "
                     f"in cycle {raw.cycles} ({ADVICE[Status(raw.status)]})"
                 )
-            if len(raw.marks) != len(program.layers):
+            if len(raw.marks) != len(program.marked):
                 raise SimulationError(
-                    f"the accelerator marked {len(raw.marks)} layers of {len(program.layers)}"
+                    f"the accelerator marked {len(raw.marks)} layers of {len(program.marked)}"
                 )
             y = program.outputs(raw.outputs)[np.newaxis]
-            edges = np.array([0, *raw.marks[1:], raw.cycles])
+            # A layer that moves nothing has no mark, and takes no cycles.
+            layer_cycles = np.zeros((1, len(program.layers)), np.int64)
+            layer_cycles[0, program.marked] = np.diff([0, *raw.marks[1:], raw.cycles])
             yield SimulationResult(
-                outputs=y.astype(np.float64) * program.network.layers[-1].output.scale,
+                outputs=y.astype(np.float64) * program.output.scale,
                 y=y,
                 cycles=[raw.cycles],
-                layer_cycles=np.diff(edges)[np.newaxis],
+                layer_cycles=layer_cycles,
             )
 
     def run(

@@ -5,16 +5,19 @@ longer than the stream, they go before earlier tiles, in parts if need be, but n
 still uses what they overwrite.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from nupes.arch.config import ArrayConfig
-from nupes.arch.isa import LAG_FREE
-from nupes.compiler.emit.steps import Step
+from nupes.compiler.emit.arrival import TILES_BEHIND
+from nupes.compiler.emit.dependencies import lag_after
+from nupes.compiler.emit.instructions import Instruction, Load, Pool, Tile
 
-__all__ = ["lag_after", "prefetch"]
+__all__ = ["prefetch"]
 
-MARGIN = 3
-"""Tiles between the last user of a slot and the LOAD that overwrites it: so it rarely waits."""
+MARGIN = TILES_BEHIND + 2
+"""Tiles between the last user of a slot and a LOAD that moves before the tile that needs it: so it
+rarely waits, and never for a tile whose own input is still to come behind it."""
 
 REACH = 64
 """Tiles that a LOAD may move ahead at most."""
@@ -23,24 +26,19 @@ LEAST = 16
 """Payload words of a part of a LOAD at least, so that its instruction pays."""
 
 
-def lag_after(user: int, tiles: int) -> int:
-    """Return how many of ``tiles`` tiles may be unfinished once tile ``user`` has retired."""
-    return LAG_FREE if user < 0 else min(tiles - 1 - user, LAG_FREE - 1)
-
-
-def prefetch(steps: list[Step], config: ArrayConfig) -> list[Step]:
-    """Return the steps with every LOAD before its ``due`` tile, or earlier where that hides it.
+def prefetch(program: Sequence[Instruction], config: ArrayConfig) -> list[Instruction]:
+    """Return a program with every LOAD before its ``due`` tile, or earlier where that hides it.
 
     A LOAD moves only if its tile is late, and only to tiles within ``REACH`` that have room, the
     nearest first: where the sequencer is never idle, moving would only delay the start. All other
-    steps keep their order.
+    instructions keep their order.
     """
-    fixed, loads, tiles = group(steps)
+    fixed, loads, tiles = group(program)
     spare = [0] * len(fixed)
     for index in range(1, len(fixed)):
-        work = sum(preparation(step, config) for step in (*fixed[index], *loads[index]))
+        work = sum(preparation(item, config) for item in (*fixed[index], *loads[index]))
         spare[index] = tiles[index - 1].stream_cycles - work
-    moved: list[list[Step]] = [[] for _ in loads]
+    moved: list[list[Load]] = [[] for _ in loads]
     for index in range(len(loads) - 1, -1, -1):
         for load in reversed(loads[index]):
             if spare[index] >= 0:
@@ -50,17 +48,16 @@ def prefetch(steps: list[Step], config: ArrayConfig) -> list[Step]:
             for place, part in divide(load, index, spare, config):
                 spare[place] -= preparation(part, config)
                 moved[place].append(part)
-    result: list[Step] = []
+    result: list[Instruction] = []
     for index, (before, late) in enumerate(zip(fixed, moved, strict=True)):
-        for load in late:
-            load.fields["lag"] = lag_after(load.user, index)
-        result += [*before[:-1], *late[::-1], *before[-1:]]
+        here = [replace(load, lag=lag_after(load.user, index)) for load in reversed(late)]
+        result += [*before[:-1], *here, *before[-1:]]
     return result
 
 
 def divide(
-    load: Step, index: int, spare: list[int], config: ArrayConfig
-) -> Iterator[tuple[int, Step]]:
+    load: Load, index: int, spare: list[int], config: ArrayConfig
+) -> Iterator[tuple[int, Load]]:
     """Yield parts of a LOAD of tile ``index``, the last words first, and the tiles to put them
     before.
 
@@ -77,21 +74,24 @@ def divide(
         yield index, load.part(0, left)
 
 
-def group(steps: list[Step]) -> tuple[list[list[Step]], list[list[Step]], list[Step]]:
-    """Return, for each tile and the end, the fixed steps and the LOADs due; and the tiles."""
-    tiles = [step for step in steps if step.count]
-    fixed: list[list[Step]] = [[] for _ in range(len(tiles) + 1)]
-    loads: list[list[Step]] = [[] for _ in range(len(tiles) + 1)]
+def group(
+    program: Sequence[Instruction],
+) -> tuple[list[list[Instruction]], list[list[Load]], list[Tile | Pool]]:
+    """Return, for each tile and the end, the instructions that stay and the LOADs due; and the
+    tiles."""
+    tiles = [item for item in program if isinstance(item, Tile | Pool)]
+    fixed: list[list[Instruction]] = [[] for _ in range(len(tiles) + 1)]
+    loads: list[list[Load]] = [[] for _ in range(len(tiles) + 1)]
     index = 0
-    for step in steps:
-        if step.due >= 0:
-            loads[step.due].append(step)
+    for item in program:
+        if isinstance(item, Load) and item.due >= 0:
+            loads[item.due].append(item)
             continue
-        fixed[index].append(step)
-        index += bool(step.count)
+        fixed[index].append(item)
+        index += isinstance(item, Tile | Pool)
     return fixed, loads, tiles
 
 
-def preparation(step: Step, config: ArrayConfig) -> int:
-    """Return the cycles for which a step keeps the sequencer, memory keeping up."""
-    return config.instruction_words + 1 + step.words
+def preparation(item: Instruction, config: ArrayConfig) -> int:
+    """Return the cycles for which an instruction keeps the sequencer, memory keeping up."""
+    return config.instruction_words + 1 + item.words

@@ -12,16 +12,16 @@ import numpy as np
 
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import (
-    DESCRIPTOR,
     DESCRIPTOR_SLOTS,
     DESCRIPTOR_WORDS,
     ENCODER_SLOTS,
     Destination,
     entry_bits,
-    pack,
 )
+from nupes.compiler.emit.instructions import Descriptor
+from nupes.compiler.lowering.passes import Second, Target
 from nupes.model.errors import CapacityError
-from nupes.model.layer import Encoder, Layer
+from nupes.model.layer import Encoder, Requantize
 from nupes.model.planes import Planes
 
 __all__ = ["Entries", "Residency", "Slots", "lane_parameters", "search_tree"]
@@ -109,50 +109,51 @@ class Residency:
         memory = Destination.PRODUCT
         self.ask(memory, table.tobytes(), lambda address: [(memory, address, table.tolist())])
 
-    def parameters(self, layer: Layer, column: int, skip: Planes | None) -> int:
-        """Return the slot of a column tile's requantization parameters; ``skip`` are the skip
-        tensor's planes.
+    def parameters(
+        self, name: str, requantize: Requantize, column: int, second: Second | None
+    ) -> int:
+        """Return the slot of the parameters of a layer's column tile; ``second`` is what comes
+        through the residual port.
         """
         table = 0
-        if skip is not None and skip.count == 1:
-            table = self.table(Destination.RESIDUAL_TABLE, skip.tables[0])
+        if second is not None and second.planes.count == 1:
+            table = self.table(Destination.RESIDUAL_TABLE, second.planes.tables[0])
 
         def entries(address: int) -> list[Entries]:
-            scale, shift = lane_parameters(layer, column, self.config.cols, skip, table)
+            scale, shift = lane_parameters(requantize, column, self.config.cols, second, table)
             return [(Destination.SCALE, address, scale), (Destination.SHIFT, address, shift)]
 
-        return self.ask(Destination.SCALE, (layer.name, column, table), entries)
+        return self.ask(Destination.SCALE, (name, column, table), entries)
 
-    def encoder(self, layer: Layer, planes: Planes, ahead: int = 0) -> tuple[int, int]:
-        """Return the slot and the depth of a layer's search tree and map.
+    def encoder(self, name: str, target: Target, ahead: int = 0) -> tuple[int, int]:
+        """Return the slot and the depth of the search tree and map of a layer.
 
-        ``planes`` are the output's; the first results come ``ahead`` tiles after the next one.
+        The first results come ``ahead`` tiles after the next one.
         """
-        encoder, stages = layer.encoder, self.config.encoder_stages
-        assert encoder is not None
+        encoder, stages = target.encoder, self.config.encoder_stages
         depth = max(1, len(encoder.thresholds).bit_length())
         if depth > stages:
             raise CapacityError(
-                f"layer {layer.name!r}: encoder needs {depth} comparisons, but tensor_bits "
+                f"layer {name!r}: encoder needs {depth} comparisons, but tensor_bits "
                 f"{self.config.tensor_bits} gives {stages}; "
                 f"use ArrayConfig(tensor_bits={depth - 1})"
             )
 
         def entries(base: int) -> list[Entries]:
-            tree, codes = search_tree(encoder, planes, depth)
+            tree, codes = search_tree(encoder, target.planes, depth)
             return [(Destination.THRESHOLD, base + 1, tree), (Destination.MAP, base, codes)]
 
-        return self.ask(Destination.THRESHOLD, layer.name, entries, ahead), depth
+        return self.ask(Destination.THRESHOLD, name, entries, ahead), depth
 
-    def descriptor(self, values: dict[str, int]) -> int:
-        """Return the slot of a layer descriptor."""
+    def descriptor(self, descriptor: Descriptor) -> int:
+        """Return the slot of a descriptor."""
 
         def entries(address: int) -> list[Entries]:
-            packed = pack(DESCRIPTOR, values)
+            packed = descriptor.pack()
             words = [packed >> (64 * i) & (2**64 - 1) for i in range(DESCRIPTOR_WORDS)]
             return [(Destination.DESCRIPTOR, address, words)]
 
-        return self.ask(Destination.DESCRIPTOR, frozenset(values.items()), entries)
+        return self.ask(Destination.DESCRIPTOR, descriptor, entries)
 
 
 def search_tree(encoder: Encoder, planes: Planes, depth: int) -> tuple[list[int], list[int]]:
@@ -174,23 +175,21 @@ def search_tree(encoder: Encoder, planes: Planes, depth: int) -> tuple[list[int]
 
 
 def lane_parameters(
-    layer: Layer, column: int, cols: int, skip: Planes | None, table: int
+    requantize: Requantize, column: int, cols: int, second: Second | None, table: int
 ) -> tuple[list[int], list[int]]:
     """Return the SCALE and SHIFT entries of a column tile's lanes.
 
-    ``skip`` are the planes of the skip tensor, ``table`` its decode slot; without one the residual
-    mult is 0.
+    ``second`` is what comes through the residual port, ``table`` its decode slot; without one the
+    residual mult is 0.
     """
-    assert layer.post is not None
-    tail = layer.post.requantize
     mult_r, shift_r, linear, offset = 0, 1, 0, 0
-    if layer.residual is not None and skip is not None:
-        mult_r, shift_r = layer.residual.mult, layer.residual.shift
-        linear, offset = int(skip.count > 1), skip.offset
+    if second is not None:
+        mult_r, shift_r = second.mult, second.shift
+        linear, offset = int(second.planes.count > 1), second.planes.offset
     common = shift_r << 5 | table << 10 | linear << 14 | mult_r << 16 | (offset & 0x1FF) << 32
     channels = slice(column * cols, (column + 1) * cols)
     scale = [
         int(mult) | (int(bias) & (2**48 - 1)) << 16
-        for mult, bias in zip(tail.mult[channels], tail.bias[channels], strict=True)
+        for mult, bias in zip(requantize.mult[channels], requantize.bias[channels], strict=True)
     ]
-    return scale, [int(shift) | common for shift in tail.shift[channels]]
+    return scale, [int(shift) | common for shift in requantize.shift[channels]]

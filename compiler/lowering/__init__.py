@@ -1,1 +1,60 @@
-"""Layers in, passes of the array out."""
+"""Layers in, passes of the array out: one module for each kind of operator, found by its kind."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from nupes.arch.config import ArrayConfig
+from nupes.compiler.lowering import average_pool, concat, conv, max_pool, select
+from nupes.compiler.lowering.context import Context
+from nupes.compiler.lowering.limits import check_network
+from nupes.compiler.lowering.passes import Work
+from nupes.compiler.place.placement import Placement, place
+from nupes.compiler.place.ranges import Part, choose_ranges
+from nupes.model.errors import UnsupportedError
+from nupes.model.layer import Layer
+from nupes.model.network import IntegerNetwork
+from nupes.model.operators import AveragePool, Concat, Conv, MaxPool, Select
+
+__all__ = ["LOWERINGS", "Lowering", "arrange", "lower"]
+
+
+@dataclass(frozen=True)
+class Lowering:
+    """What the compiler does for operators of one kind: ``lower`` makes work of a layer, ``parts``
+    names tensors that would better lie inside its result."""
+
+    lower: Callable[[Layer, Context], tuple[Work, ...]]
+    parts: Callable[[Layer, IntegerNetwork], Iterable[Part]] = lambda layer, network: ()
+
+
+LOWERINGS: dict[str, Lowering] = {
+    Conv.kind: Lowering(conv.lower),
+    AveragePool.kind: Lowering(average_pool.lower),
+    Select.kind: Lowering(select.lower),
+    MaxPool.kind: Lowering(max_pool.lower),
+    Concat.kind: Lowering(concat.lower, concat.parts),
+}
+"""The lowerings by the kind of the operator."""
+
+
+def lowering_of(layer: Layer) -> Lowering:
+    """Return a layer's lowering; refuse, by name, what the array cannot do."""
+    kind = layer.op.kind
+    if kind not in LOWERINGS:
+        able = ", ".join(sorted(LOWERINGS))
+        raise UnsupportedError(
+            f"layer {layer.name!r}: {kind} cannot run on the array yet; operators that can: {able}"
+        )
+    return LOWERINGS[kind]
+
+
+def arrange(network: IntegerNetwork, config: ArrayConfig) -> Placement:
+    """Return where a network's tensors lie in memory; raise ``NupesError`` by name."""
+    check_network(network)
+    parts = [part for layer in network.layers for part in lowering_of(layer).parts(layer, network)]
+    return place(network, config, choose_ranges(network, parts, config))
+
+
+def lower(layer: Layer, context: Context) -> tuple[Work, ...]:
+    """Return what the array does for a layer, in order; nothing where it moves nothing."""
+    return lowering_of(layer).lower(layer, context)

@@ -1,28 +1,29 @@
-"""Where a tensor's words lie in the activation memory, and how the host packs the network input.
+"""Where a tensor's words lie in the activation memory.
 
 A stored tensor lies in memory plane by plane, channel group by channel group, pixels in raster
 order; where a plane has an even number of words, an unused one keeps it from the next. A word holds
-one digit of ``lanes`` consecutive channels of one pixel. An input with few channels may be packed
-as patches instead: each word then holds ``lanes`` consecutive (tap, channel) operands of one output
-pixel, so that the first convolution becomes a 1x1 one that fills the rows of the array.
+one digit of ``lanes`` consecutive channels of one pixel. A tensor may be a range of the channel
+groups of another one. An input with few channels may be packed as patches instead: each word then
+holds ``lanes`` consecutive (tap, channel) operands of one output pixel, so that the first
+convolution becomes a 1x1 one that fills the rows of the array.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
-import numpy as np
+__all__ = ["PatchLayout", "Run", "TensorLayout"]
 
-from nupes.arch.config import ArrayConfig
-from nupes.model.operators import Conv
-from nupes.model.planes import Planes, split_planes
-from nupes.model.tensor import Tensor
-
-__all__ = ["InputLayout", "PatchLayout", "TensorLayout", "pack_words", "plain_input", "zero_digits"]
+Run = tuple[int, int]
+"""Consecutive addresses: (first, stop)."""
 
 
 @dataclass(frozen=True)
 class TensorLayout:
     """A stored tensor of ``height * width`` pixels in ``groups`` words per pixel and plane, from
     ``base`` on.
+
+    ``plane_step`` is the distance of two planes of the same word: odd, so that they lie in
+    different banks.
     """
 
     base: int
@@ -30,6 +31,16 @@ class TensorLayout:
     width: int
     groups: int
     planes: int
+    plane_step: int
+
+    @classmethod
+    def whole(cls, base: int, height: int, width: int, groups: int, planes: int) -> "TensorLayout":
+        """Return the layout of a tensor that is no part of another one."""
+        return cls(base, height, width, groups, planes, groups * height * width | 1)
+
+    def part(self, first: int, groups: int) -> "TensorLayout":
+        """Return the layout of ``groups`` channel groups from ``first`` on."""
+        return replace(self, base=self.base + first * self.pixels, groups=groups)
 
     @property
     def plane_words(self) -> int:
@@ -43,17 +54,24 @@ class TensorLayout:
 
     @property
     def words(self) -> int:
-        """Words that the tensor takes."""
+        """Words from the first to the last one of the tensor."""
         return (self.planes - 1) * self.plane_step + self.plane_words
-
-    @property
-    def plane_step(self) -> int:
-        """Distance of two planes of the same word: odd, so that they lie in different banks."""
-        return self.plane_words | 1
 
     def address(self, plane: int, group: int, y: int = 0, x: int = 0) -> int:
         """Return the address of a word; coordinates outside the map are extrapolated."""
         return self.base + plane * self.plane_step + group * self.pixels + y * self.width + x
+
+    def pixel_runs(self, group: int, first: int, count: int) -> Iterator[Run]:
+        """Yield the addresses of some pixels of a channel group, plane by plane."""
+        for plane in range(self.planes):
+            start = self.address(plane, group) + first
+            yield start, start + count
+
+    def row_run(self, plane: int, group: int, top: int, bottom: int) -> Run:
+        """Return the addresses of map rows ``top`` to ``bottom``, clipped to the map."""
+        base = self.address(plane, group)
+        top, bottom = max(top, 0), min(bottom, self.height)
+        return base + top * self.width, base + max(top, bottom) * self.width
 
 
 @dataclass(frozen=True)
@@ -82,104 +100,3 @@ class PatchLayout:
         size = min(self.block, self.pixels - first)
         per_pixel = self.words_per_plane * self.planes
         return self.base + first * per_pixel + (word * self.planes + plane) * size
-
-
-@dataclass(frozen=True, eq=False)
-class InputLayout:
-    """How the host fills the words of the network input.
-
-    ``source`` (words, lanes) int64 indexes the flattened digits (plane, h, w, c) followed by one
-    entry per plane: the digits of a structural zero (and, for lanes that no weight reads, 0).
-    """
-
-    source: np.ndarray
-    digits: np.ndarray
-    zero: np.ndarray
-
-    def words(self, codes: np.ndarray, config: ArrayConfig) -> np.ndarray:
-        """Return the port words, uint64 (words, port_bits / 64), of input codes (h, w, c) uint8."""
-        planes = np.moveaxis(self.digits[codes], -1, 0).reshape(-1)
-        return pack_words(np.concatenate([planes, self.zero])[self.source], config)
-
-
-def pack_words(digits: np.ndarray, config: ArrayConfig) -> np.ndarray:
-    """Return digits (n, m) uint8 of ``code_bits`` each, side by side, as uint64 (n, ceil(port_bits
-    / 64)).
-    """
-    bits = np.unpackbits(digits[..., None], axis=2, count=config.code_bits, bitorder="little")
-    packed = np.packbits(bits.reshape(len(digits), -1), axis=1, bitorder="little")
-    out = np.zeros((len(digits), 8 * -(-config.port_bits // 64)), np.uint8)
-    out[:, : packed.shape[1]] = packed
-    return out.view("<u8")
-
-
-def zero_digits(planes: Planes, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return tables and digits (one per plane) whose levels add up to exactly 0, or None if the
-    planes have none.
-
-    A single plane with an unused code gets a zero level of its own.
-    """
-    if planes.count > 1:
-        if not levels[0] <= 0 <= levels[-1]:
-            return None
-        digits = (-int(levels[0]) >> (planes.code_bits * np.arange(planes.count))) % (
-            1 << planes.code_bits
-        )
-        return planes.tables, digits.astype(np.uint8)
-    found = np.flatnonzero(planes.tables[0] == 0)
-    if len(found):
-        return planes.tables, np.array([found[0]], np.uint8)
-    if len(levels) < 1 << planes.code_bits:
-        tables = planes.tables.copy()
-        tables[0, len(levels)] = 0
-        return tables, np.array([len(levels)], np.uint8)
-    return None
-
-
-def plain_input(tensor: Tensor, layout: TensorLayout, config: ArrayConfig) -> InputLayout:
-    """Return the host's packing of an input that lies in memory like any tensor."""
-    planes = split_planes(tensor.codebook, config.code_bits)
-    height, width, channels = tensor.shape
-    padded = layout.groups * config.lanes
-    index = np.arange(planes.count * height * width * channels).reshape(
-        planes.count, height, width, channels
-    )
-    pad = np.full((planes.count, height, width, padded - channels), index.size, np.int64)
-    lanes = np.concatenate([index, pad], axis=3).reshape(
-        planes.count, height, width, layout.groups, config.lanes
-    )
-    words = lanes.transpose(0, 3, 1, 2, 4).reshape(planes.count, -1, config.lanes)
-    gap = ((0, 0), (0, layout.plane_step - layout.plane_words), (0, 0))
-    source = np.pad(words, gap, constant_values=index.size).reshape(-1, config.lanes)
-    return InputLayout(source[: layout.words], planes.digits, np.zeros(planes.count, np.uint8))
-
-
-def patch_input(
-    tensor: Tensor, op: Conv, layout: PatchLayout, zero: np.ndarray, config: ArrayConfig
-) -> InputLayout:
-    """Return the host's packing of patches for a convolution with one group."""
-    planes = split_planes(tensor.codebook, config.code_bits)
-    height, width, channels = tensor.shape
-    oh, ow, _ = op.shape(tensor.shape)
-    top, _, left, _ = op.padding
-    kh, kw = op.kernel
-    y = np.arange(oh)[:, None] * op.stride[0] + np.arange(kh) * op.dilation[0] - top
-    x = np.arange(ow)[:, None] * op.stride[1] + np.arange(kw) * op.dilation[1] - left
-    inside_y, inside_x = (y >= 0) & (y < height), (x >= 0) & (x < width)
-    inside = inside_y[:, None, :, None] & inside_x[None, :, None, :]
-    pixel = y[:, None, :, None] * width + x[None, :, None, :]
-    taps = np.where(inside, pixel, -1).reshape(oh * ow, kh * kw)
-    size, operands = height * width * channels, layout.words_per_plane * config.lanes
-    unread = planes.count * size
-    index = np.full((planes.count, oh * ow, operands), unread, np.int64)
-    used = kh * kw * channels
-    for plane in range(planes.count):
-        operand = plane * size + taps[:, :, None] * channels + np.arange(channels)
-        operand[taps < 0] = unread + plane
-        index[plane, :, :used] = operand.reshape(oh * ow, used)
-    runs = []
-    for first in range(0, oh * ow, layout.block):
-        block = index[:, first : first + layout.block]
-        words = block.reshape(planes.count, block.shape[1], layout.words_per_plane, config.lanes)
-        runs.append(words.transpose(2, 0, 1, 3).reshape(-1, config.lanes))
-    return InputLayout(np.concatenate(runs), planes.digits, zero)

@@ -5,37 +5,49 @@ input is packed.
 from dataclasses import dataclass
 
 from nupes.arch.config import ArrayConfig
-from nupes.compiler.place.layout import PatchLayout, TensorLayout, zero_digits
+from nupes.compiler.place.layout import PatchLayout, TensorLayout
 from nupes.compiler.place.memory import Request, allocate, words_needed
+from nupes.compiler.place.packing import zero_digits
+from nupes.compiler.place.ranges import Ranges, root_of
 from nupes.model.codebook import Codebook
 from nupes.model.errors import CapacityError
 from nupes.model.layer import Layer
 from nupes.model.network import IntegerNetwork
 from nupes.model.operators import Conv
 from nupes.model.planes import Planes, split_planes
-from nupes.model.tensor import Tensor
+from nupes.model.tensor import Port, Tensor
 
 __all__ = ["Placement", "check_levels", "place"]
 
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """Planes and layout of every tensor; ``patched`` is the layer whose input is packed as
-    ``patches``, if any.
+    """Planes and layout of every tensor; ``ranges`` tells those that lie inside others, ``patched``
+    is the layer whose input is packed as ``patches``, if any.
     """
 
     planes: dict[str, Planes]
     layouts: dict[str, TensorLayout]
+    ranges: Ranges
     patched: Layer | None
     patches: PatchLayout | None
     act_words: int
 
 
-def place(network: IntegerNetwork, config: ArrayConfig) -> Placement:
-    """Return the placement of a network's tensors.
+@dataclass(frozen=True, eq=False)
+class Way:
+    """A way to place a network: the input packed for ``patched`` or not (None), and ``ranges``."""
 
-    The input is packed as patches where that pays and fits, and is a plain map otherwise. Raise
-    ``CapacityError`` if the network does not fit ``act_depth`` in either way.
+    patched: Layer | None
+    ranges: Ranges
+
+
+def place(network: IntegerNetwork, config: ArrayConfig, ranges: Ranges | None = None) -> Placement:
+    """Return the placement of a network's tensors; ``ranges`` are those that may lie inside others.
+
+    The input is packed as patches where that pays and fits, and is a plain map otherwise; tensors
+    lie apart where ranges do not fit. Raise ``CapacityError`` if the network does not fit
+    ``act_depth`` in any way.
     """
     for name, tensor in network.stored.items():
         check_levels(f"tensor {name!r}", tensor.codebook, "activation_level_bits", config)
@@ -44,53 +56,54 @@ def place(network: IntegerNetwork, config: ArrayConfig) -> Placement:
         for name, tensor in network.stored.items()
     }
     patched = patch_reader(network, planes[network.the_input.tensor.name], config)
-    ways = [None] if patched is None else [patched, None]
-    needs = [words_needed(lives(network, sizes(network, planes, way, config))) for way in ways]
+    packings = [None] if patched is None else [patched, None]
+    ways = [Way(one, shared) for shared in ([ranges, {}] if ranges else [{}]) for one in packings]
+    needs = [words_needed(requests_of(network, planes, way, config)) for way in ways]
     fitting = [way for way, words in zip(ways, needs, strict=True) if words <= config.act_depth]
-    # If none fits, the smaller one's error is the one to report.
+    # If none fits, the smallest one's error is the one to report.
     way = fitting[0] if fitting else ways[needs.index(min(needs))]
     return place_as(network, planes, way, config)
 
 
 def sizes(
-    network: IntegerNetwork, planes: dict[str, Planes], patched: Layer | None, config: ArrayConfig
+    network: IntegerNetwork, planes: dict[str, Planes], way: Way, config: ArrayConfig
 ) -> dict[str, int]:
-    """Return the words of every tensor; the input is packed for ``patched``, or plain (None)."""
+    """Return the words of every tensor."""
     source = network.the_input.tensor
     words = {
         name: map_layout(tensor, 0, planes[name].count, config).words
         for name, tensor in network.stored.items()
     }
-    if patched is not None:
-        words[source.name] = patch_layout(
-            patched, source, 0, planes[source.name].count, config
-        ).words
+    if way.patched is not None:
+        count = planes[source.name].count
+        words[source.name] = patch_layout(way.patched, source, 0, count, config).words
     return words
 
 
 def place_as(
-    network: IntegerNetwork, planes: dict[str, Planes], patched: Layer | None, config: ArrayConfig
+    network: IntegerNetwork, planes: dict[str, Planes], way: Way, config: ArrayConfig
 ) -> Placement:
-    """Return the placement with the input packed for ``patched``, or as a plain map (None)."""
+    """Return the placement in one way."""
     source, tensors = network.the_input.tensor, network.stored
-    words = sizes(network, planes, patched, config)
-    bases = allocate(lives(network, words), config)
-    layouts = {
-        name: map_layout(tensor, bases[name], planes[name].count, config)
-        for name, tensor in tensors.items()
-    }
+    requests = requests_of(network, planes, way, config)
+    bases = allocate(requests, config)
+    layouts: dict[str, TensorLayout] = {}
+    for name, tensor in tensors.items():
+        root, group = root_of(name, way.ranges)
+        whole = map_layout(tensors[root], bases[root], planes[root].count, config)
+        layouts[name] = whole.part(group, -(-tensor.shape[2] // config.lanes))
     patches = None
-    if patched is not None:
+    if way.patched is not None:
         base, count = bases[source.name], planes[source.name].count
-        patches = patch_layout(patched, source, base, count, config)
-    used = max(bases[name] + words[name] for name in tensors)
-    return Placement(planes, layouts, patched, patches, used)
+        patches = patch_layout(way.patched, source, base, count, config)
+    used = max(bases[request.name] + request.words for request in requests)
+    return Placement(planes, layouts, way.ranges, way.patched, patches, used)
 
 
 def map_layout(tensor: Tensor, base: int, planes: int, config: ArrayConfig) -> TensorLayout:
     """Return the layout of a tensor as a map from ``base`` on."""
     height, width, channels = tensor.shape
-    return TensorLayout(base, height, width, -(-channels // config.lanes), planes)
+    return TensorLayout.whole(base, height, width, -(-channels // config.lanes), planes)
 
 
 def patch_layout(
@@ -112,9 +125,10 @@ def patch_reader(network: IntegerNetwork, planes: Planes, config: ArrayConfig) -
     padding taps. Patches are no map, so nothing may add the input either, that reader included.
     """
     source = network.the_input.tensor
-    readers = [layer for layer in network.layers if layer.inputs[0].tensor == source.name]
-    skips = [layer.residual.port.tensor for layer in network.layers if layer.residual]
-    if len(readers) != 1 or source.name in skips:
+    readers = [
+        layer for layer in network.layers for port in layer.reads if port.tensor == source.name
+    ]
+    if len(readers) != 1 or readers[0].inputs != (Port(source.name),):
         return None
     op, channels = readers[0].op, source.shape[2]
     if not isinstance(op, Conv) or op.groups != 1:
@@ -127,14 +141,21 @@ def patch_reader(network: IntegerNetwork, planes: Planes, config: ArrayConfig) -
     return readers[0]
 
 
-def lives(network: IntegerNetwork, words: dict[str, int]) -> list[Request]:
-    """Return what each tensor needs and from which layer to which it lives."""
+def requests_of(
+    network: IntegerNetwork, planes: dict[str, Planes], way: Way, config: ArrayConfig
+) -> list[Request]:
+    """Return what each tensor that lies in no other one needs, and from which layer to which it, or
+    any of its parts, lives."""
+    words = sizes(network, planes, way, config)
     born, dies = {network.the_input.tensor.name: -1}, {network.the_input.tensor.name: -1}
     for index, layer in enumerate(network.layers):
         for port in layer.reads:
-            dies[port.tensor] = index
+            root = root_of(port.tensor, way.ranges)[0]
+            dies[root] = max(dies[root], index)
         if not layer.wide:
-            born[layer.output.name] = dies[layer.output.name] = index
+            root = root_of(layer.output.name, way.ranges)[0]
+            born.setdefault(root, index)
+            dies[root] = index
     return [Request(name, words[name], born[name], dies[name]) for name in born]
 
 

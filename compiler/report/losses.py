@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from nupes.arch.config import ArrayConfig
-from nupes.compiler.emit.steps import Schedule, Step
+from nupes.compiler.emit.instructions import Pool, Tile
+from nupes.compiler.emit.schedules import Schedule
 from nupes.compiler.timing.timeline import Timeline
 from nupes.model.network import IntegerNetwork
 
@@ -67,46 +68,53 @@ class LayerReport:
 def report(
     network: IntegerNetwork, plan: Schedule, timeline: Timeline, config: ArrayConfig
 ) -> tuple[LayerReport, ...]:
-    """Return one report per layer, in execution order; their cycles add up to the run's."""
-    starts = [0, *timeline.marks[1:]]
-    stops = [*timeline.marks[1:], timeline.cycles]
+    """Return one report per layer, in execution order; their cycles add up to the run's.
+
+    A layer without instructions takes no cycles.
+    """
+    edges = iter([*timeline.marks[1:], timeline.cycles])
     macs = network.macs
     reports = []
-    tile = 0
-    for layer, steps, start, stop in zip(
-        network.layers, layer_steps(plan, config), starts, stops, strict=True
-    ):
-        words, tiles = steps
+    first = start = 0
+    for layer, (words, tiles) in zip(network.layers, layer_tiles(plan, config), strict=True):
+        stop = next(edges) if tiles else start
         count = macs[layer.name]
         mac_bound = count / (config.rows * config.cols)
-        losses = lose(tiles, tile, timeline, start, stop, mac_bound)
-        bound = sum(max(step.count * step.per_pixel, config.rows) for step in tiles)
+        losses = lose(tiles, first, timeline, start, stop, mac_bound)
+        bound = sum(max(tile.count * tile.per_pixel, config.rows) for tile in tiles)
         reports.append(
             LayerReport(
                 layer.name, stop - start, count, len(tiles), words, mac_bound, bound, losses
             )
         )
-        tile += len(tiles)
+        first, start = first + len(tiles), stop
     return tuple(reports)
 
 
-def layer_steps(plan: Schedule, config: ArrayConfig) -> Iterator[tuple[int, list[Step]]]:
-    """Yield each layer's port words and its tiles; LOADs count for the tile that follows them."""
-    words, tiles, ahead = 0, [], 0
-    for step in plan.steps:
-        ahead += config.instruction_words + step.words
-        if not step.count:
-            continue
-        if step.fields["mark"] and tiles:
-            yield words, tiles
-            words, tiles = 0, []
-        words, ahead = words + ahead, 0
-        tiles.append(step)
-    yield words + ahead, tiles
+def layer_tiles(plan: Schedule, config: ArrayConfig) -> Iterator[tuple[int, list[Tile | Pool]]]:
+    """Yield each layer's port words and its tiles; LOADs count for the tile that follows them, and
+    the END for the last tile."""
+    program = iter(plan.instructions)
+    last = max((index for index, count in enumerate(plan.tiles) if count), default=0)
+    for index, count in enumerate(plan.tiles):
+        words, tiles = 0, []
+        while len(tiles) < count or index == last:
+            item = next(program, None)
+            if item is None:
+                break
+            words += config.instruction_words + item.words
+            if isinstance(item, Tile | Pool):
+                tiles.append(item)
+        yield words, tiles
 
 
 def lose(
-    tiles: list[Step], first: int, timeline: Timeline, start: int, stop: int, mac_bound: float
+    tiles: list[Tile | Pool],
+    first: int,
+    timeline: Timeline,
+    start: int,
+    stop: int,
+    mac_bound: float,
 ) -> Losses:
     """Attribute a layer's cycles; ``first`` is the index of its first tile.
 
@@ -114,16 +122,16 @@ def lose(
     next one's, so the wait before a layer's first word belongs to the layer before.
     """
     streamed = requantization = weights = memory = 0
-    for offset, step in enumerate(tiles):
+    for offset, tile in enumerate(tiles):
         index = first + offset
-        words = step.count * step.per_pixel
-        pace = (step.count - 1) * (step.pace - 1)
+        words = tile.count * tile.per_pixel
+        pace = tile.stream_cycles - words
         streamed += words
         requantization += pace
         issued = timeline.final_issue[index] - timeline.first_issue[index] + 1
         memory += issued - words - pace  # a stream that chases the input
     edges = range(first + (first > 0), first + len(tiles) + 1)
-    for index in edges:
+    for index in edges if tiles else ():
         if index >= len(timeline.first_issue):
             continue
         before = timeline.final_issue[index - 1] if index else start

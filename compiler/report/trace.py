@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from nupes.arch.isa import Destination, Opcode
+from nupes.compiler.emit.instructions import End, Load, Pool
 from nupes.compiler.program import Program
 
 __all__ = ["ENGINES", "Span", "chrome_trace", "spans"]
@@ -35,50 +35,46 @@ class Span:
 def spans(program: Program) -> Iterator[Span]:
     """Yield the spans of every engine, in program order; those of one engine never overlap."""
     timeline, array = program.timeline, program.array
-    steps = program.schedule.steps[:-1]  # the last one is the END
     layers = tile_layers(program)
     tile = 0
-    for step, (decoded, loaded) in zip(steps, timeline.payload, strict=True):
-        # A LOAD may be for a later layer than the tile after it.
-        layer = layers[step.due if step.due >= 0 else min(tile, len(layers) - 1)]
-        opcode = Opcode(step.fields["opcode"])
-        if step.words:
-            name = "weights"
-            if opcode == Opcode.LOAD:
-                name = (
-                    "input" if step.hole else Destination(step.fields["destination"]).name.lower()
-                )
-            yield Span("load", name, layer, decoded + 1, loaded, {"words": step.words})
-        if opcode == Opcode.LOAD:
+    items = [item for item in program.schedule.instructions if not isinstance(item, End)]
+    for item, (decoded, loaded) in zip(items, timeline.payload, strict=True):
+        if isinstance(item, Load):
+            # A LOAD may be for a later layer than the tile after it.
+            layer = layers[item.due if item.due >= 0 else min(tile, len(layers) - 1)]
+            name = "input" if item.hole else item.destination.name.lower()
+            if item.words:
+                yield Span("load", name, layer, decoded + 1, loaded, {"words": item.words})
             continue
+        layer = layers[tile]
+        if item.words:
+            yield Span("load", "weights", layer, decoded + 1, loaded, {"words": item.words})
         first, final = timeline.first_issue[tile], timeline.final_issue[tile]
-        details = {"tile": tile, "pixels": step.count, "words": step.count * step.per_pixel}
+        details = {"tile": tile, "pixels": item.count, "words": item.count * item.per_pixel}
         engine, delay = "stream", array.issue_to_write
-        if opcode == Opcode.POOL:
+        if isinstance(item, Pool):
             engine, delay = "pool", array.issue_to_pool + 1
         yield Span(engine, f"tile {tile}", layer, first, final, details)
-        if step.writes:
-            result = first + step.per_pixel - 1 + delay
-            words = {"tile": tile, "words": step.count * step.writes}
-            name = "to host" if step.to_host else f"tile {tile}"
+        if item.writes:
+            result = first + item.per_pixel - 1 + delay
+            words = {"tile": tile, "words": item.count * item.writes}
+            name = "to host" if item.to_host else f"tile {tile}"
             yield Span("drain", name, layer, result, timeline.retired[tile], words)
         tile += 1
 
 
 def tile_layers(program: Program) -> list[str]:
     """Return the layer of every tile."""
-    names = iter(layer.name for layer in program.layers)
-    layers: list[str] = []
-    for step in program.schedule.steps:
-        if step.count:
-            layers.append(next(names) if step.fields["mark"] else layers[-1])
-    return layers
+    pairs = zip(program.layers, program.schedule.tiles, strict=True)
+    return [layer.name for layer, count in pairs for _ in range(count)]
 
 
 def layer_spans(program: Program) -> Iterator[Span]:
-    """Yield a span for every layer: together they are the whole run."""
+    """Yield a span for every layer that takes cycles: together they are the whole run."""
     first = 0
     for layer in program.layers:
+        if not layer.cycles:
+            continue
         details = {"cycles": layer.cycles, "macs": layer.macs}
         yield Span("layer", layer.name, layer.name, first, first + layer.cycles - 1, details)
         first += layer.cycles

@@ -17,8 +17,8 @@ from typing import Any
 
 from nupes.arch.config import ArrayConfig
 from nupes.arch.costs import memory_bits
+from nupes.compiler.lowering import arrange
 from nupes.compiler.place.memory import MOST_DEPTH
-from nupes.compiler.place.placement import place
 from nupes.compiler.program import compile
 from nupes.model.errors import InputError, NupesError
 from nupes.model.network import IntegerNetwork
@@ -94,7 +94,7 @@ def grid(
 def evaluate(network: IntegerNetwork, array: ArrayConfig, latency: int) -> Point:
     """Return the point of one array, its activation memory as large as the compiler uses."""
     try:
-        words = place(network, replace(array, act_depth=MOST_DEPTH)).act_words
+        words = arrange(network, replace(array, act_depth=MOST_DEPTH)).act_words
         array = replace(array, act_depth=max(words, 4))
         program = compile(network, array, latency)
     except NupesError as error:

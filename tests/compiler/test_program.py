@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from nupes.arch.config import INSTRUCTION_BITS, ArrayConfig
 from nupes.arch.isa import CHECKSUM_BITS, INSTRUCTION, Destination, Opcode, Status, checksum, unpack
+from nupes.compiler.emit.instructions import Load
 from nupes.compiler.program import Program, compile
 from nupes.model.network import IntegerNetwork
-from tests.compiler.place.test_layout import integers
+from tests.compiler.place.test_packing import integers
 from tests.model.tiny import tiny_network
 from tests.networks import images_of, networks
 from tests.rtl.interpreter import Machine
@@ -34,8 +35,8 @@ def execute(program: Program, codes: np.ndarray) -> np.ndarray:
     # What no LOAD wrote holds garbage.
     machine = Machine(program.array, defaultdict(lambda: 1))
     # A tile that chases the input stands before the LOAD; the interpreter does one at a time.
-    loads = [step.fields for step in program.schedule.steps if step.hole]
-    places = [load["address"] + i for load in loads for i in range(load["count"])]
+    loads = [item for item in program.schedule.instructions if isinstance(item, Load) and item.hole]
+    places = [load.address + i for load in loads for i in range(load.words)]
     for address, word in zip(places, integers(words), strict=True):
         machine.memory[Destination.ACTIVATION, address] = word
     machine.run(integers(image))
@@ -82,7 +83,7 @@ def test_images_are_well_formed(network: IntegerNetwork, config: ArrayConfig) ->
     assert found[-1]["opcode"] == Opcode.END
     marks = [item["mark"] for item in found if item["opcode"] in (Opcode.TILE, Opcode.POOL)]
     assert marks[0] == 1
-    assert sum(marks) == len(network.layers)
+    assert sum(marks) == len(program.marked)
     assert len(marks) == sum(layer.tiles for layer in program.layers)
     # The holes are as many as the input words, all different, and 0 in the image.
     holes = program.holes

@@ -1,7 +1,5 @@
 """Residency: search trees, lane parameters, and slots that are never overwritten in use."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,14 +8,13 @@ from hypothesis import strategies as st
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import Destination
 from nupes.compiler.emit.residency import Residency, Slots, lane_parameters, search_tree
+from nupes.compiler.lowering.passes import Second, Target
+from nupes.compiler.place.layout import TensorLayout
 from nupes.model.arithmetic import encode
 from nupes.model.codebook import Codebook, make_codebook, table_codebook
 from nupes.model.errors import CapacityError
-from nupes.model.layer import Encoder, Layer, Requantize, Residual
-from nupes.model.operators import Select
+from nupes.model.layer import Encoder, Requantize
 from nupes.model.planes import split_planes
-from nupes.model.tensor import Port
-from tests.assemble import coded, layer_of
 from tests.networks import activation_codebooks
 
 INT16 = st.integers(-(2**15), 2**15 - 1)
@@ -43,23 +40,18 @@ def test_the_search_tree_encodes(book: Codebook, code_bits: int, data: st.DataOb
         assert table[node - 2**depth] == planes.joined[want]
 
 
-def layer(channels: int, residual: Residual | None = None) -> Layer:
-    """Return a layer whose parameters are all different."""
+def parameters(channels: int) -> Requantize:
+    """Return parameters that are all different."""
     index = np.arange(channels)
-    tail = Requantize(1000 + index, -(index + 1).astype(np.int64) << 40, 1 + index % 31)
-    book = make_codebook("uniform", 4, True)
-    output = coded("y", (1, 1, channels), book)
-    encoder = Encoder(np.zeros(0, np.int16), np.zeros(1, np.uint8))
-    return layer_of("layer", Select(channels), "x", output, tail, residual, encoder)
+    return Requantize(1000 + index, -(index + 1).astype(np.int64) << 40, 1 + index % 31)
 
 
 @pytest.mark.parametrize("bits", [2, 4])
 def test_lane_parameters(bits: int) -> None:
-    item = layer(6, Residual(Port("x"), 77, 9))
-    skip = split_planes(make_codebook("uniform", 4, True), bits)
-    scale, shift = lane_parameters(item, 1, 4, skip, 5)
-    assert item.post is not None
-    tail = item.post.requantize
+    tail = parameters(6)
+    planes = split_planes(make_codebook("uniform", 4, True), bits)
+    second = Second(TensorLayout.whole(0, 1, 1, 1, planes.count), planes, 77, 9)
+    scale, shift = lane_parameters(tail, 1, 4, second, 5)
     assert len(scale) == len(shift) == 2
     for lane, channel in enumerate((4, 5)):
         assert scale[lane] & 0xFFFF == tail.mult[channel]
@@ -74,7 +66,7 @@ def test_lane_parameters(bits: int) -> None:
 
 
 def test_without_a_skip_tensor_the_residual_mult_is_0() -> None:
-    _, shift = lane_parameters(layer(4), 0, 4, None, 0)
+    _, shift = lane_parameters(parameters(4), 0, 4, None, 0)
     assert all(word >> 16 & 0xFFFF == 0 for word in shift)
 
 
@@ -110,15 +102,12 @@ def test_a_load_waits_for_the_last_user_of_what_it_overwrites(tiles: list[list[i
 
 def test_an_encoder_wider_than_the_hardware_is_refused() -> None:
     book = table_codebook(list(range(32)), 5)
-    item = layer(1)
-    assert item.post is not None
     encoder = Encoder(np.zeros(32, np.int16), np.zeros(33, np.uint8))
-    item = replace(item, name="wide", post=replace(item.post, encoder=encoder))
-    planes = split_planes(book, 4)
+    target = Target(TensorLayout.whole(0, 1, 1, 1, 2), split_planes(book, 4), encoder)
     with pytest.raises(CapacityError) as error:
-        Residency(ArrayConfig(tensor_bits=4)).encoder(item, planes)
+        Residency(ArrayConfig(tensor_bits=4)).encoder("wide", target)
     assert str(error.value) == (
         "layer 'wide': encoder needs 6 comparisons, but tensor_bits 4 gives 5; "
         "use ArrayConfig(tensor_bits=5)"
     )
-    assert Residency(ArrayConfig(tensor_bits=5)).encoder(item, planes)[1] == 6
+    assert Residency(ArrayConfig(tensor_bits=5)).encoder("wide", target)[1] == 6

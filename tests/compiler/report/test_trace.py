@@ -29,11 +29,11 @@ def test_spans_are_whole_and_in_order(network: IntegerNetwork) -> None:
         mine = [span for span in found if span.engine == engine]
         assert all(0 <= span.first <= span.last < program.cycles for span in mine)
         assert all(a.last < b.first for a, b in pairwise(mine))
-    steps = program.schedule.steps
+    items = program.schedule.instructions
     loaded = sum(span.details["words"] for span in found if span.engine == "load")
-    assert loaded == sum(step.words for step in steps)
+    assert loaded == sum(item.words for item in items)
     tiles = [span for span in found if span.engine in ("stream", "pool")]
-    assert len(tiles) == sum(bool(step.count) for step in steps)
+    assert len(tiles) == sum(program.schedule.tiles)
     assert {span.layer for span in tiles} == {layer.name for layer in network.layers}
 
 
@@ -102,7 +102,7 @@ def test_spans_are_the_signals_of_the_rtl(tmp_path: Path, simulator: str) -> Non
     } <= set(seen["write"])
     # A result is valid in the cycle after the one in which it entered the queue.
     assert [cycle - 1 for cycle in seen["result"]] == covered("drain", host=True)
-    instructions = len(program.schedule.steps) * ARRAY.instruction_words
+    instructions = len(program.schedule.instructions) * ARRAY.instruction_words
     assert len(seen["consume"]) == instructions + len(
         [cycle for cycle in seen["consume"] if cycle in set(covered("load"))]
     )

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nupes.arch.config import ArrayConfig
-from nupes.compiler.lowering.scheduler import schedule
+from nupes.compiler.emit.instructions import Pool, Tile
+from nupes.compiler.emit.schedules import schedule
 from nupes.compiler.program import compile
 from nupes.compiler.timing.timeline import predict
 from nupes.model.network import IntegerNetwork
@@ -18,30 +19,27 @@ from tests.networks import networks
 @given(networks(), ARRAYS, st.integers(1, 100))
 def test_time_flows(network: IntegerNetwork, config: ArrayConfig, latency: int) -> None:
     plan = schedule(network, config)
-    timeline = predict(plan, config, latency)
-    steps = [step for step in plan.steps if step.count]
-    assert len(timeline.first_issue) == len(timeline.final_issue) == len(steps)
+    timeline = predict(plan.instructions, config, latency)
+    tiles = [item for item in plan.instructions if isinstance(item, Tile | Pool)]
+    assert len(timeline.first_issue) == len(timeline.final_issue) == len(tiles)
     assert len(timeline.marks) == len(network.layers)
     previous = 0
-    for step, first, final in zip(steps, timeline.first_issue, timeline.final_issue, strict=True):
+    for tile, first, final in zip(tiles, timeline.first_issue, timeline.final_issue, strict=True):
         assert first > previous
-        assert final >= first + step.count * step.per_pixel - 1
+        assert final >= first + tile.count * tile.per_pixel - 1
         previous = final
     assert timeline.cycles > previous
-    marked = [
-        first
-        for step, first in zip(steps, timeline.first_issue, strict=True)
-        if step.fields["mark"]
-    ]
-    assert list(timeline.marks) == marked
+    pairs = zip(tiles, timeline.first_issue, strict=True)
+    assert timeline.marks == tuple(first for tile, first in pairs if tile.mark)
 
 
 @given(networks(), ARRAYS, st.integers(1, 100))
 def test_a_slower_memory_never_saves_time(
     network: IntegerNetwork, config: ArrayConfig, latency: int
 ) -> None:
-    plan = schedule(network, config)
-    assert predict(plan, config, latency).cycles <= predict(plan, config, latency + 1).cycles
+    program = schedule(network, config).instructions
+    slower = predict(program, config, latency + 1)
+    assert predict(program, config, latency).cycles <= slower.cycles
 
 
 @given(networks(), st.integers(1, 60))
@@ -49,4 +47,4 @@ def test_latency_is_an_argument_of_compile(network: IntegerNetwork, latency: int
     config = ArrayConfig(4, 4)
     program = compile(network, config, latency)
     assert program.latency == latency
-    assert program.timeline == predict(schedule(network, config), config, latency)
+    assert program.timeline == predict(schedule(network, config).instructions, config, latency)

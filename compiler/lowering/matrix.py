@@ -12,12 +12,14 @@ import numpy as np
 
 from nupes.arch.config import ArrayConfig
 from nupes.compiler.lowering.operands import LayerOperands
-from nupes.compiler.place.layout import pack_words
-from nupes.model.operators import AveragePool, Conv, Select
+from nupes.compiler.place.packing import pack_words
+from nupes.model.operators import Conv
 
 __all__ = [
+    "CLEARING",
     "Matrix",
     "WeightTile",
+    "binary_matrix",
     "conv_matrix",
     "identity_matrix",
     "patch_matrix",
@@ -43,6 +45,10 @@ class WeightTile:
     def payload(self) -> int:
         """Port words of the tile's weights."""
         return self.rows * (2 if self.masked else 1)
+
+
+CLEARING = WeightTile(0, 0, 0, 0, 0, False)
+"""The tile of a column that no operand reaches."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +77,7 @@ class Matrix:
 
     def column_tile(self, column: int, planes: int, config: ArrayConfig) -> list[WeightTile]:
         """Return the passes of one column tile for an input of ``planes`` passes, in execution
-        order.
+        order: those that hold an operand.
         """
         k = self.digits.shape[2]
         columns = slice(column * config.cols, (column + 1) * config.cols)
@@ -90,7 +96,7 @@ class Matrix:
                 for i in range(len(self.tables))
                 for j in range(planes)
             ]
-        return tiles or [WeightTile(0, 0, 0, 0, 0, False)]
+        return tiles
 
     def payload(self, tile: WeightTile, column: int, config: ArrayConfig) -> np.ndarray:
         """Return the port words of a tile, uint64 (payload, port words)."""
@@ -117,9 +123,9 @@ def zeros_of(tables: np.ndarray) -> tuple[int, ...]:
     return tuple(int(index[0]) if len(index) else -1 for index in found)
 
 
-def conv_matrix(op: Conv, channels: int, layer: LayerOperands) -> Matrix:
+def conv_matrix(op: Conv, channels: int, layer: LayerOperands, lead: int = 0) -> Matrix:
     """Return the matrix of a convolution over ``channels`` input channels; groups become block-
-    diagonal.
+    diagonal, ``lead`` rows before them have no operands.
     """
     assert layer.digits is not None
     n, per_group, kh, kw = op.codes.shape
@@ -134,6 +140,10 @@ def conv_matrix(op: Conv, channels: int, layer: LayerOperands) -> Matrix:
             dense[:, rows, columns] = codes[:, :, columns]
             present[rows, columns] = True
         codes = dense
+    if lead:
+        present = np.ones((channels, n), bool) if present is None else present
+        present = np.pad(present, ((lead, 0), (0, 0)))
+        codes = np.pad(codes, ((0, 0), (lead, 0), (0, 0)))
     digits = np.moveaxis(layer.digits.digits[codes], -1, 0)[list(layer.weights.planes)]
     tables = layer.weights.levels
     return Matrix(digits, tables, present, zeros_of(tables))
@@ -146,10 +156,18 @@ def patch_matrix(op: Conv, layer: LayerOperands) -> Matrix:
     return Matrix(matrix.digits.reshape(count, 1, taps * k, n), matrix.tables, None, matrix.zero)
 
 
-def identity_matrix(op: Select | AveragePool, channels: int, layer: LayerOperands) -> Matrix:
-    """Return the matrix that copies input channel ``c - offset`` to output channel ``c``."""
-    offset, outputs = (op.offset, op.channels) if isinstance(op, Select) else (0, channels)
-    digits = np.eye(channels, outputs, k=offset, dtype=np.uint8)
+def identity_matrix(
+    channels: int, outputs: int, offset: int, layer: LayerOperands, lead: int = 0
+) -> Matrix:
+    """Return the matrix that copies input channel ``c - offset`` to output channel ``c``; ``lead``
+    rows before the ``channels`` have no operands.
+    """
+    digits = np.pad(np.eye(channels, outputs, k=offset, dtype=np.uint8), ((lead, 0), (0, 0)))
+    return binary_matrix(digits, layer)
+
+
+def binary_matrix(digits: np.ndarray, layer: LayerOperands) -> Matrix:
+    """Return the matrix of weights 1 and 0 (k, n) that the cells' identity makes."""
     tables = layer.weights.levels
     copies = np.repeat(digits[None, None], len(tables), axis=0)
     return Matrix(copies, tables, digits.astype(bool), (0,) * len(tables))

@@ -9,13 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nupes.arch.config import ArrayConfig
-from nupes.arch.isa import LAG_FREE, Opcode
-from nupes.compiler.lowering.scheduler import blocks, schedule
+from nupes.arch.isa import LAG_FREE
+from nupes.compiler.emit.arrival import blocks
+from nupes.compiler.emit.instructions import Load, Pool, Tile
+from nupes.compiler.emit.schedules import schedule
 from nupes.compiler.program import compile
 from nupes.model.codebook import Codebook, make_codebook, table_codebook
 from nupes.model.errors import CapacityError, UnsupportedError
 from nupes.model.network import IntegerNetwork
-from nupes.model.operators import AveragePool, Conv, Operator, Select
+from nupes.model.operators import AveragePool, Conv, MaxPool, Operator, Select
 from tests.assemble import assemble, coded, layer_of, wide
 from tests.compiler.test_program import ARRAYS, execute
 from tests.model.tiny import requantize, tiny_network
@@ -135,6 +137,7 @@ def test_the_suggested_level_bits_hold(weights: Codebook, book: Codebook, code_b
     ("op", "shape", "text"),
     [
         (Select(1, stride=(64, 1)), (65, 1, 1), "stride over rows must be at most 63"),
+        (AveragePool((2, 1), (64, 1)), (66, 1, 1), "stride over rows must be at most 63"),
         (Select(1, stride=(1, 64)), (1, 65, 1), "stride over columns must be at most 63"),
         (Select(1), (8192, 1, 1), "padded input rows must be at most 8191"),
         (AveragePool((1024, 1), (1, 1)), (1024, 1, 1), "kernel rows must be at most 1023"),
@@ -145,6 +148,38 @@ def test_walks_beyond_the_instruction_are_refused(
 ) -> None:
     with pytest.raises(UnsupportedError, match=f"^layer 'only': {text} on the array, not "):
         compile(one_layer(op, shape), ArrayConfig(4, 4, act_depth=1 << 20))
+
+
+@pytest.mark.parametrize(
+    ("op", "shape"),
+    [
+        (AveragePool((70, 66), (70, 66)), (70, 66, 2)),
+        (AveragePool((2, 66), (1, 66)), (3, 66, 1)),
+        (AveragePool((66, 2), (66, 2)), (66, 5, 1)),
+        (Select(1, stride=(99, 2)), (3, 4, 1)),
+    ],
+)
+def test_a_step_that_is_never_taken_is_no_limit(
+    op: AveragePool | Select, shape: tuple[int, int, int]
+) -> None:
+    network, config = one_layer(op, shape), ArrayConfig(4, 4, acc_depth=4)
+    codes = network.encode(images_of(network, 1))
+    np.testing.assert_array_equal(
+        execute(compile(network, config), codes[0]), network.run(codes)[0]
+    )
+
+
+def test_the_dilation_of_one_tap_is_no_limit() -> None:
+    pool = MaxPool((1, 2), (1, 1), dilation=(99, 1))
+    book = UNSIGNED
+    layers = [
+        layer_of("pool", pool, "input", coded("t", (3, 3, 2), book)),
+        layer_of("last", Select(2), "t", wide("y", (3, 3, 2)), requantize(2)),
+    ]
+    network = assemble(coded("input", (3, 4, 2), book), layers, (2, 3, 3))
+    codes = network.encode(images_of(network, 1))
+    program = compile(network, ArrayConfig(4, 4))
+    np.testing.assert_array_equal(execute(program, codes[0]), network.run(codes)[0])
 
 
 def test_the_deepest_accumulator_fits_the_instruction() -> None:
@@ -166,12 +201,11 @@ def test_blocks_cover_all_pixels_once(pixels: int, depth: int) -> None:
 @given(networks(), ARRAYS)
 def test_lags_refer_to_earlier_tiles(network: IntegerNetwork, config: ArrayConfig) -> None:
     tiles = 0
-    for step in schedule(network, config).steps:
-        fields = step.fields
-        lag = fields.get("lag", 0)
-        assert 0 <= lag <= LAG_FREE
-        if fields["opcode"] in (Opcode.TILE, Opcode.POOL):
-            assert lag == LAG_FREE or lag < max(tiles, 1)
+    for item in schedule(network, config).instructions:
+        if isinstance(item, Load | Tile | Pool):
+            assert 0 <= item.lag <= LAG_FREE
+        if isinstance(item, Tile | Pool):
+            assert item.lag == LAG_FREE or item.lag < max(tiles, 1)
             tiles += 1
 
 

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nupes.arch.config import ArrayConfig
-from nupes.compiler.lowering.operands import LayerOperands, layer_operands
-from nupes.compiler.lowering.tiles import (
+from nupes.compiler.lowering.columns import Tiling, all_columns, patch_stream
+from nupes.compiler.lowering.matrix import (
     Matrix,
     WeightTile,
     conv_matrix,
@@ -14,11 +14,14 @@ from nupes.compiler.lowering.tiles import (
     partial_sum_bound,
     patch_matrix,
 )
+from nupes.compiler.lowering.operands import LayerOperands, layer_operands
+from nupes.compiler.lowering.passes import Payload
+from nupes.compiler.place.layout import PatchLayout
 from nupes.model.codebook import Codebook, make_codebook
-from nupes.model.operators import AveragePool, Conv, Operator, Select
+from nupes.model.operators import Conv, Operator, Select
 from nupes.model.planes import split_planes
 from tests.assemble import coded, layer_of, wide
-from tests.compiler.place.test_layout import integers
+from tests.compiler.place.test_packing import integers
 from tests.networks import activation_codebooks, held_codebooks, weight_codebooks
 
 SIZES = st.sampled_from([(2, 2), (4, 4), (2, 8), (8, 4), (16, 16)])
@@ -116,24 +119,39 @@ def test_tiles_of_patches_are_the_weights_tap_by_tap(op: Conv, config: ArrayConf
 @given(st.integers(1, 20), st.integers(-20, 20), st.integers(1, 20), ARRAYS | CELLS)
 def test_identity_tiles_copy(channels: int, offset: int, outputs: int, config: ArrayConfig) -> None:
     op = Select(outputs, offset)
-    matrix = identity_matrix(op, channels, operands_for(op, config))
+    matrix = identity_matrix(channels, outputs, offset, operands_for(op, config))
     got = weights_of(matrix, channels, 2, config)
     np.testing.assert_array_equal(got[0, 0], np.eye(channels, outputs, k=offset))
     np.testing.assert_array_equal(got[1], got[0])
-    average = AveragePool((2, 2), (2, 2))
-    pool = identity_matrix(average, channels, operands_for(average, config))
-    np.testing.assert_array_equal(weights_of(pool, channels, 1, config)[0, 0], np.eye(channels))
+
+
+@given(convolutions(), st.integers(1, 9), ARRAYS)
+def test_lanes_before_a_range_of_channels_have_no_operands(
+    op: Conv, lead: int, config: ArrayConfig
+) -> None:
+    channels = op.codes.shape[1] * op.groups
+    operands = operands_for(op, config)
+    whole = weights_of(conv_matrix(op, channels, operands), channels, 1, config)
+    moved = conv_matrix(op, channels, operands, lead)
+    got = weights_of(moved, lead + channels, 1, config)
+    np.testing.assert_array_equal(got[:, :, lead:], whole)
+    assert not got[:, :, :lead].any()
 
 
 def test_tiles_without_an_operand_are_left_out() -> None:
     config = ArrayConfig(4, 4)
-    matrix = identity_matrix(Select(8), 8, operands_for(Select(8), config))
+    matrix = identity_matrix(8, 8, 0, operands_for(Select(8), config))
     tiles = [matrix.column_tile(column, 1, config) for column in (0, 1)]
     assert [[tile.slice_index for tile in column] for column in tiles] == [[0], [1]]
     # A column tile without any source still has one pass, with no rows: it clears the sums.
-    empty = identity_matrix(Select(4, 4), 8, operands_for(Select(4, 4), config))
-    (tile,) = empty.column_tile(0, 2, config)
-    assert (tile.rows, tile.payload) == (0, 0)
+    empty = identity_matrix(8, 4, 4, operands_for(Select(4, 4), config))
+    assert empty.column_tile(0, 2, config) == []
+    layout = PatchLayout(0, 1, 2, 1, 4)
+    tiling = Tiling(empty, operands_for(Select(4, 4), config), patch_stream(layout))
+    (column,) = all_columns(tiling, config)
+    (item,) = column.passes
+    assert isinstance(item.stationary, Payload)
+    assert item.stationary.size == 0
 
 
 @given(convolutions(), activation_codebooks(), st.integers(2, 8), st.integers(0, 2**32 - 1))

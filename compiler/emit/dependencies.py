@@ -1,0 +1,35 @@
+"""Dependencies: which tile last wrote a word, and how a tile waits for it.
+
+Tiles retire in order, so a wait is a count: ``lag`` earlier tiles at most may be unfinished.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from nupes.arch.isa import LAG_FREE
+from nupes.compiler.place.layout import Run
+
+__all__ = ["Writers", "lag_after"]
+
+
+def lag_after(user: int, tiles: int) -> int:
+    """Return how many of ``tiles`` tiles may be unfinished once tile ``user`` has retired."""
+    return LAG_FREE if user < 0 else min(tiles - 1 - user, LAG_FREE - 1)
+
+
+class Writers:
+    """The tile that last wrote each word of the activation memory."""
+
+    def __init__(self, words: int) -> None:
+        self.tile = np.full(words, -1, np.int64)
+
+    def lag(self, reads: Iterable[Run], tiles: int) -> int:
+        """Return the lag of tile number ``tiles``, which reads some words."""
+        newest = max((int(self.tile[a:b].max(initial=-1)) for a, b in reads), default=-1)
+        return lag_after(newest, tiles)
+
+    def note(self, writes: Iterable[Run], tile: int) -> None:
+        """Note what a tile writes."""
+        for first, stop in writes:
+            self.tile[first:stop] = tile

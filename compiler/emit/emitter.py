@@ -1,0 +1,228 @@
+"""The emitter: turns the work of layers into instructions, in program order."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from nupes.arch.config import ArrayConfig
+from nupes.arch.isa import Destination
+from nupes.compiler.emit.arrival import Arrival, blocks, input_loads
+from nupes.compiler.emit.dependencies import Writers
+from nupes.compiler.emit.instructions import (
+    Descriptor,
+    Instruction,
+    Load,
+    Pool,
+    Results,
+    Tile,
+    TileSlots,
+)
+from nupes.compiler.emit.residency import Entries, Residency
+from nupes.compiler.lowering.passes import (
+    ArrayWork,
+    Column,
+    Finish,
+    MapStream,
+    Pass,
+    Payload,
+    PoolWork,
+    Work,
+)
+from nupes.compiler.lowering.walks import Start, line_walk
+from nupes.compiler.place.layout import Run, TensorLayout
+from nupes.model.errors import UnsupportedError
+
+__all__ = ["Emitter", "ResultTile"]
+
+MOST_PIXELS = (1 << 16) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class ResultTile:
+    """Which results one block of the last layer emits: channels from ``channel`` on, pixels
+    ``first`` on.
+    """
+
+    channel: int
+    first: int
+    count: int
+
+
+@dataclass
+class Emitter:
+    """The program so far, what is resident, and who wrote which word."""
+
+    config: ArrayConfig
+    instructions: list[Instruction] = field(default_factory=list)
+    results: list[ResultTile] = field(default_factory=list)
+    tiles: int = 0
+
+    def __post_init__(self) -> None:
+        self.residency = Residency(self.config)
+        self.writers = Writers(self.config.act_depth)
+        self.arrival = Arrival()
+        self.unmarked = True
+
+    def plain_input(self, layout: TensorLayout) -> None:
+        """Load an input that lies in memory like any tensor."""
+        self.instructions += input_loads(layout.base, layout.words)
+
+    def layer(self, name: str, work: Iterable[Work]) -> int:
+        """Emit a layer; return how many tiles it has."""
+        before, self.unmarked = self.tiles, True
+        for item in work:
+            if isinstance(item, PoolWork):
+                self.pool(item)
+            else:
+                check_able(name, item)
+                self.array(name, item)
+        return self.tiles - before
+
+    def array(self, name: str, work: ArrayWork) -> None:
+        """Emit blocks of pixels, column tiles, passes."""
+        for first, count in blocks(work.pixels, self.config.acc_depth):
+            for column in work.columns:
+                for index in range(len(column.passes)):
+                    self.tile(name, work.finish, column, index, first, count)
+        self.instructions += self.arrival.flush()
+
+    def tile(
+        self, name: str, finish: Finish, column: Column, index: int, first: int, count: int
+    ) -> None:
+        """Emit the TILE of pass ``index`` of a column tile, over a block."""
+        item, left = column.passes[index], len(column.passes) - 1 - index
+        stream, tables, target = item.stream, item.tables, finish.target
+        group, part = divmod(column.index * self.config.cols, self.config.lanes)
+        slots = TileSlots(
+            descriptor=0,
+            weight=self.residency.table(Destination.WEIGHT_TABLE, tables.weight),
+            activation=self.residency.table(Destination.ACTIVATION_TABLE, tables.activation),
+        )
+        if tables.products is not None:
+            self.residency.products(tables.products)
+        reads: list[Run] = []
+        if isinstance(stream, MapStream):
+            walk = stream.walk
+            start = walk.start(stream.layout, stream.plane, stream.group, stream.y, stream.x, first)
+            bottom = walk.bottom(stream.y, first, count)
+            reads.append(stream.layout.row_run(stream.plane, stream.group, start.y, bottom))
+        else:
+            walk = line_walk(count)
+            run = stream.layout.address(stream.plane, stream.word, first)
+            start = Start(run, run)
+        results = results_of(finish)
+        if target is not None:
+            encoder, depth = self.residency.encoder(name, target, left)
+            results = replace(results, encoder_slot=encoder, encoder_depth=depth)
+        descriptor = Descriptor(walk, results)
+        slots = replace(slots, descriptor=self.residency.descriptor(descriptor))
+        tile = Tile(
+            start=start,
+            descriptor=descriptor,
+            slots=slots,
+            count=count,
+            payload=payload_of(item),
+            first=index == 0,
+            finish=left == 0,
+            slice=item.slice,
+            out_slice=part // self.config.cols,
+            shift=tables.shift,
+            chase=-1 if isinstance(stream, MapStream) else start.address,
+        )
+        writes: list[Run] = []
+        if left == 0:
+            second = finish.residual
+            param = self.residency.parameters(name, finish.requantize, column.index, second)
+            tile = replace(tile, slots=replace(slots, param=param))
+            if second is not None:
+                address = second.layout.address(0, group) + first
+                tile = replace(tile, residual_address=address)
+                reads += second.layout.pixel_runs(group, first, count)
+            if target is None:
+                self.results.append(ResultTile(column.index * self.config.cols, first, count))
+            else:
+                tile = replace(tile, out_address=target.layout.address(0, group) + first)
+                writes += target.layout.pixel_runs(group, first, count)
+        self.emit(tile, reads, writes)
+        if not isinstance(stream, MapStream):
+            self.instructions += self.arrival.follow(start.address, count)
+
+    def pool(self, work: PoolWork) -> None:
+        """Emit a max-pool: POOLs of each channel group."""
+        target = work.target
+        results = Results(out_step=1, out_plane_step=target.plane_step, out_planes=target.planes)
+        for group, stream in enumerate(work.streams):
+            descriptor = Descriptor(stream.walk, results)
+            for first, count in blocks(target.pixels, MOST_PIXELS):
+                pool = Pool(
+                    start=stream.walk.start(
+                        stream.layout, stream.plane, stream.group, stream.y, stream.x, first
+                    ),
+                    descriptor=descriptor,
+                    slots=TileSlots(descriptor=self.residency.descriptor(descriptor)),
+                    count=count,
+                    out_address=target.address(0, group) + first,
+                )
+                self.emit(pool, work.reads, target.pixel_runs(group, first, count))
+
+    def emit(self, tile: Tile | Pool, reads: Iterable[Run], writes: Iterable[Run]) -> None:
+        """Append a TILE or POOL after the LOADs that it needs."""
+        for entries, user, ahead in self.residency.take(self.tiles):
+            self.instructions.append(self.load(entries, user, self.tiles + ahead))
+        lag = self.writers.lag(reads, self.tiles)
+        self.instructions.append(replace(tile, lag=lag, mark=self.unmarked))
+        self.unmarked = False
+        self.writers.note(writes, self.tiles)
+        self.tiles += 1
+
+    def load(self, entries: Entries, user: int, due: int) -> Load:
+        """Return the LOAD of some entries for tile ``due``, overwriting those of tile ``user``."""
+        destination, address, values = entries
+        width = -(-self.config.port_bits // 64)
+
+        def payload() -> np.ndarray:
+            words = np.zeros((len(values), width), np.uint64)
+            words[:, 0] = np.array([entry & (2**64 - 1) for entry in values], np.uint64)
+            return words
+
+        return Load(
+            destination=destination,
+            address=address,
+            words=len(values),
+            payload=payload,
+            user=user,
+            due=due,
+        )
+
+
+def results_of(finish: Finish) -> Results:
+    """Return where results go, the encoder's slot still to come."""
+    results, second = Results(), finish.residual
+    if finish.target is not None:
+        layout = finish.target.layout
+        results = Results(out_step=1, out_plane_step=layout.plane_step, out_planes=layout.planes)
+    if second is None:
+        return results
+    return replace(
+        results,
+        residual_step=1,
+        residual_plane_step=second.layout.plane_step,
+        residual_planes=second.layout.planes,
+    )
+
+
+def payload_of(item: Pass) -> Payload:
+    """Return a pass's weights, which must come from the program."""
+    assert isinstance(item.stationary, Payload)  # ``check_able`` has refused the others
+    return item.stationary
+
+
+def check_able(name: str, work: ArrayWork) -> None:
+    """Refuse work that the array cannot do yet, by the name of its layer."""
+    if any(not isinstance(item.stationary, Payload) for col in work.columns for item in col.passes):
+        raise UnsupportedError(
+            f"layer {name!r}: weights from a stored tensor cannot run on the array yet"
+        )
+    if work.finish.factor is not None:
+        raise UnsupportedError(f"layer {name!r}: a factor per token cannot run on the array yet")

@@ -1,0 +1,249 @@
+"""Instructions: what the schedule, the timing and the program image know of each.
+
+They are values: whoever moves or cuts one makes another. Each packs itself by the tables of
+``arch.isa``.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+
+from nupes.arch.isa import (
+    DESCRIPTOR,
+    LAG_FREE,
+    Destination,
+    Opcode,
+    pack,
+    pack_instruction,
+    plane_cycles,
+)
+from nupes.compiler.lowering.passes import Payload
+from nupes.compiler.lowering.walks import Start, Walk
+
+__all__ = ["Descriptor", "End", "Instruction", "Load", "Pool", "Results", "Tile", "TileSlots"]
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Where a layer's results go and what they are added to: fields of a descriptor."""
+
+    out_step: int = 0
+    out_plane_step: int = 0
+    out_planes: int = 1
+    residual_step: int = 0
+    residual_plane_step: int = 0
+    residual_planes: int = 0
+    encoder_slot: int = 0
+    encoder_depth: int = 0
+
+    @property
+    def pace(self) -> int:
+        """Cycles that a word holds the stream: until its residual is read and its result
+        written."""
+        return max(plane_cycles(self.out_planes), plane_cycles(self.residual_planes))
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """What the tiles of a layer have in common."""
+
+    walk: Walk
+    results: Results
+
+    def pack(self) -> int:
+        """Return the descriptor as an integer."""
+        fields = asdict(self.walk) | asdict(self.results) | {"pace": self.results.pace}
+        return pack(DESCRIPTOR, fields)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TileSlots:
+    """The slots that a tile refers to."""
+
+    descriptor: int
+    weight: int = 0
+    activation: int = 0
+    param: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """Write payload words to consecutive addresses of a destination.
+
+    Without ``payload`` they are a hole that the host fills with its input, in order. Tables and
+    parameters overwrite what tile ``user`` (-1: none) was the last to use, and must precede tile
+    ``due``; the input has no ``due`` (-1) and stays where it is.
+    """
+
+    destination: Destination
+    address: int
+    words: int
+    payload: Callable[[], np.ndarray] | None = None
+    lag: int = LAG_FREE
+    user: int = -1
+    due: int = -1
+
+    @property
+    def hole(self) -> bool:
+        """Whether the host fills the payload."""
+        return self.payload is None
+
+    def part(self, first: int, count: int) -> "Load":
+        """Return the LOAD of ``count`` of the payload words, from word ``first`` on."""
+        whole = self.payload
+        return replace(
+            self,
+            words=count,
+            address=self.address + first,
+            payload=whole and (lambda: whole()[first : first + count]),
+        )
+
+    def pack(self) -> int:
+        """Return the 256 bits."""
+        return pack_instruction(
+            {
+                "opcode": Opcode.LOAD,
+                "destination": self.destination,
+                "lag": self.lag,
+                "count": self.words,
+                "address": self.address,
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streamed:
+    """What streams a block of ``count`` pixels: a tile of the array, or of the max-pool unit."""
+
+    start: Start
+    descriptor: Descriptor
+    slots: TileSlots
+    count: int
+    lag: int = LAG_FREE
+    mark: bool = False
+    out_address: int = 0
+
+    @property
+    def per_pixel(self) -> int:
+        """Words that are streamed for each pixel."""
+        return self.descriptor.walk.words
+
+    @property
+    def last(self) -> bool:
+        """Whether results follow the pixels."""
+        return True
+
+    @property
+    def pace(self) -> int:
+        """Cycles from a pixel's last word to the next word."""
+        return self.descriptor.results.pace if self.last else 1
+
+    @property
+    def writes(self) -> int:
+        """Words that are written, or queued for the host, for each pixel."""
+        return self.descriptor.results.out_planes if self.last else 0
+
+    @property
+    def residual_reads(self) -> int:
+        """Words that are read at the residual port for each pixel."""
+        return self.descriptor.results.residual_planes if self.last else 0
+
+    @property
+    def stream_cycles(self) -> int:
+        """Cycles from the first to the final word of the stream, if nothing holds it up."""
+        return self.count * self.per_pixel + (self.count - 1) * (self.pace - 1)
+
+    def fields(self) -> dict[str, int]:
+        """Return the fields that tiles of both units have."""
+        return {
+            **asdict(self.start),
+            "lag": self.lag,
+            "mark": self.mark,
+            "count": self.count,
+            "descriptor": self.slots.descriptor,
+            "out_address": self.out_address,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tile(Streamed):
+    """Load a weight tile, and stream a block through the array.
+
+    ``first`` starts the accumulators from 0, ``finish`` sends them on. A ``chase`` of at least 0 is
+    the first address of a stream that follows the input's transfer.
+    """
+
+    payload: Payload
+    first: bool
+    finish: bool
+    slice: int = 0
+    out_slice: int = 0
+    shift: int = 0
+    residual_address: int = 0
+    chase: int = -1
+
+    @property
+    def words(self) -> int:
+        """Payload words."""
+        return self.payload.size
+
+    @property
+    def last(self) -> bool:
+        """Whether results follow the pixels."""
+        return self.finish
+
+    @property
+    def to_host(self) -> bool:
+        """Whether the results leave the array."""
+        return self.finish and self.descriptor.results.encoder_depth == 0
+
+    def pack(self) -> int:
+        """Return the 256 bits."""
+        return pack_instruction(
+            {
+                **self.fields(),
+                "opcode": Opcode.TILE,
+                "first": self.first,
+                "last": self.finish,
+                "chase": self.chase >= 0,
+                "masked": self.payload.masked,
+                "weight_slot": self.slots.weight,
+                "activation_slot": self.slots.activation,
+                "param_slot": self.slots.param,
+                "rows": self.payload.rows,
+                "slice": self.slice,
+                "out_slice": self.out_slice,
+                "residual_address": self.residual_address,
+                "shift": self.shift,
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool(Streamed):
+    """Stream a block through the max-pool unit."""
+
+    words = 0
+    to_host = False
+    chase = -1
+
+    def pack(self) -> int:
+        """Return the 256 bits."""
+        return pack_instruction(
+            {**self.fields(), "opcode": Opcode.POOL, "first": True, "last": True}
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Wait until everything has retired, and end the run."""
+
+    words = 0
+
+    def pack(self) -> int:
+        """Return the 256 bits."""
+        return pack_instruction({"opcode": Opcode.END})
+
+
+Instruction = Load | Tile | Pool | End

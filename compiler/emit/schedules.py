@@ -1,0 +1,63 @@
+"""The schedule: every instruction of a network in program order, with counted dependencies.
+
+It has all that timing needs; payloads are made later, so that sweeping array shapes builds no
+images.
+"""
+
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+
+from nupes.arch.config import ArrayConfig
+from nupes.compiler.emit.emitter import Emitter, ResultTile
+from nupes.compiler.emit.hoisting import prefetch
+from nupes.compiler.emit.instructions import End, Instruction
+from nupes.compiler.lowering import arrange, lower
+from nupes.compiler.lowering.context import Context
+from nupes.compiler.place.packing import InputLayout, patch_input, plain_input, zero_digits
+from nupes.compiler.place.placement import Placement
+from nupes.model.network import IntegerNetwork
+from nupes.model.operators import Conv
+
+__all__ = ["Schedule", "schedule"]
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """All instructions of a network, how many tiles each layer has, how the host packs the input,
+    and in which order results come."""
+
+    input: InputLayout
+    act_words: int
+    instructions: list[Instruction]
+    tiles: tuple[int, ...]
+    results: list[ResultTile]
+
+
+def schedule(network: IntegerNetwork, config: ArrayConfig) -> Schedule:
+    """Return the schedule of a network on an array; raise ``NupesError`` by layer name."""
+    placement = arrange(network, config)
+    context, emitter = Context(network, config, placement), Emitter(config)
+    if placement.patched is None:
+        emitter.plain_input(placement.layouts[network.the_input.tensor.name])
+    tiles = tuple(emitter.layer(layer.name, lower(layer, context)) for layer in network.layers)
+    return Schedule(
+        packing(network, placement, config),
+        placement.act_words,
+        prefetch([*emitter.instructions, End()], config),
+        tiles,
+        emitter.results,
+    )
+
+
+def packing(network: IntegerNetwork, placement: Placement, config: ArrayConfig) -> InputLayout:
+    """Return how the host packs the input."""
+    source = network.the_input.tensor
+    if placement.patched is None or placement.patches is None:
+        return plain_input(source, placement.layouts[source.name], config)
+    planes = placement.planes[source.name]
+    zero = zero_digits(planes, source.codebook.levels)
+    digits = np.zeros(planes.count, np.uint8) if zero is None else zero[1]
+    op = cast(Conv, placement.patched.op)
+    return patch_input(source, op, placement.patches, digits, config)

@@ -1,0 +1,121 @@
+"""Columns: a layer's matrix over what streams, cut into passes."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+
+from nupes.arch.config import ArrayConfig
+from nupes.compiler.lowering.context import Source
+from nupes.compiler.lowering.matrix import CLEARING, Matrix, WeightTile, partial_sum_bound
+from nupes.compiler.lowering.operands import LayerOperands, pair_entries
+from nupes.compiler.lowering.passes import (
+    Column,
+    MapStream,
+    Pass,
+    PatchStream,
+    Payload,
+    Second,
+    Tables,
+)
+from nupes.compiler.lowering.walks import Walk
+from nupes.compiler.place.layout import PatchLayout
+from nupes.model.errors import CapacityError
+from nupes.model.layer import Layer
+from nupes.model.operators import Window
+
+__all__ = ["Tiling", "all_columns", "check_sums", "columns", "map_stream", "patch_stream"]
+
+Place = Callable[[int, int, int], MapStream | PatchStream]
+"""The stream of a plane, a word of a pixel, and a tap."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tiling:
+    """A matrix whose tiles all read one tensor; sums are multiplied by the level of ``times``."""
+
+    matrix: Matrix
+    operands: LayerOperands
+    place: Place
+    times: Second | None = None
+
+    def passes(self, column: int, config: ArrayConfig) -> list[Pass]:
+        """Return the passes of a column tile, in execution order; maybe none."""
+        planes = len(self.operands.activations.planes)
+        tiles = self.matrix.column_tile(column, planes, config)
+        tables = cache(partial(pass_tables, self.operands, config=config))
+        return [self.one(tile, column, tables, config) for tile in tiles]
+
+    def clearing(self, column: int, config: ArrayConfig) -> Pass:
+        """Return the pass without rows that sets a column tile's sums to 0."""
+        return self.one(
+            CLEARING, column, partial(pass_tables, self.operands, config=config), config
+        )
+
+    def one(
+        self, tile: WeightTile, column: int, tables: Callable[[int, int], Tables],
+        config: ArrayConfig,
+    ) -> Pass:  # fmt: skip
+        """Return the pass of one tile of weights."""
+        word, part = divmod(tile.slice_index * config.rows, config.lanes)
+        plane = self.operands.activations.planes[tile.activation_plane]
+        return Pass(
+            self.place(plane, word, tile.tap),
+            part // config.rows,
+            Payload(tile.rows, tile.masked, partial(self.matrix.payload, tile, column, config)),
+            tables(tile.weight_plane, tile.activation_plane),
+            self.times,
+        )
+
+
+def pass_tables(operands: LayerOperands, i: int, j: int, config: ArrayConfig) -> Tables:
+    """Return the tables of weight pass ``i`` and activation pass ``j``."""
+    return Tables(
+        operands.weight_entries(i, config),
+        operands.activation_entries(j, config),
+        pair_entries(operands, config) if config.mac == "pair" else None,
+        operands.weights.shifts[i] + operands.activations.shifts[j],
+    )
+
+
+def columns(
+    tilings: Sequence[Tiling], indices: Iterable[int], config: ArrayConfig
+) -> tuple[Column, ...]:
+    """Return some column tiles, to each of which any tiling may add."""
+    found = []
+    for index in indices:
+        passes = [item for tiling in tilings for item in tiling.passes(index, config)]
+        found.append(Column(index, tuple(passes or [tilings[0].clearing(index, config)])))
+    return tuple(found)
+
+
+def all_columns(tiling: Tiling, config: ArrayConfig) -> tuple[Column, ...]:
+    """Return every column tile of one matrix."""
+    return columns([tiling], range(-(-tiling.matrix.channels // config.cols)), config)
+
+
+def map_stream(window: Window, source: Source, walk: Walk) -> Place:
+    """Return where a window's taps stream from a stored map."""
+
+    def place(plane: int, word: int, tap: int) -> MapStream:
+        tap_y, tap_x = divmod(tap, window.kernel[1])
+        y = tap_y * window.dilation[0] - window.padding[0]
+        x = tap_x * window.dilation[1] - window.padding[2]
+        return MapStream(walk, source.layout, plane, word, y, x)
+
+    return place
+
+
+def patch_stream(layout: PatchLayout) -> Place:
+    """Return where the words of a packed input stream from."""
+    return lambda plane, word, tap: PatchStream(layout, plane, word)
+
+
+def check_sums(layer: Layer, tiling: Tiling, gain: int, config: ArrayConfig) -> None:
+    """Refuse a layer whose accumulators could overflow; every sum is at most ``gain`` times that of
+    the matrix."""
+    bound = partial_sum_bound(tiling.matrix, tiling.operands.activations.levels) * gain
+    if bound >= 1 << (config.acc_bits - 1):
+        raise CapacityError(
+            f"layer {layer.name!r}: accumulator could reach {bound}, beyond acc_bits "
+            f"{config.acc_bits}; it needs {bound.bit_length() + 1} bits, or fewer weight bits"
+        )

@@ -1,0 +1,70 @@
+"""Concatenations: parts that lie in the result already, and copies of the others.
+
+A part that begins with a word of the result is placed there before it is written. The others are
+copied by identity tiles; a column tile that holds several parts adds up a pass of each.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from nupes.compiler.lowering.columns import Tiling, check_sums, columns, map_stream
+from nupes.compiler.lowering.context import Context
+from nupes.compiler.lowering.matrix import identity_matrix
+from nupes.compiler.lowering.operands import layer_operands
+from nupes.compiler.lowering.passes import ArrayWork, Finish, Target
+from nupes.compiler.lowering.walks import window_walk
+from nupes.compiler.place.ranges import Part, Range
+from nupes.model.layer import Encoder, Layer, Requantize
+from nupes.model.network import IntegerNetwork
+from nupes.model.operators import Select
+from nupes.model.tensor import Port
+
+__all__ = ["lower", "parts"]
+
+
+def parts(layer: Layer, network: IntegerNetwork) -> Iterator[Part]:
+    """Yield the tensors that may be written where the result has them."""
+    first = 0
+    for port, (_, _, channels) in zip(layer.inputs, network.input_shapes(layer), strict=True):
+        if port == Port(port.tensor):
+            yield Part(port.tensor, layer.output.name, first)
+        first += channels
+
+
+def lower(layer: Layer, context: Context) -> tuple[ArrayWork, ...]:
+    """Return the copies of the parts that do not lie in the result already."""
+    config, output = context.config, layer.output
+    height, width, channels = output.shape
+    tilings: list[Tiling] = []
+    copied = np.zeros(channels, bool)
+    first = 0
+    for port in layer.inputs:
+        source = context.source(port)
+        group, lane = divmod(first, config.lanes)
+        there = context.placement.ranges.get(port.tensor) == Range(output.name, group)
+        copied[first : first + source.channels] = lane > 0 or not there
+        window = Select(source.channels)
+        walk = window_walk(layer, window, source.tensor.shape, source.layout, whole=False)
+        operands = layer_operands(layer, source.tensor, source.planes, config)
+        matrix = identity_matrix(source.channels, channels, first, operands, source.lead)
+        tilings.append(Tiling(matrix, operands, map_stream(window, source, walk)))
+        first += source.channels
+    # What lies in a column tile that is written for other parts is copied onto itself.
+    wanted = np.unique(np.flatnonzero(copied) // config.cols).tolist()
+    if not wanted:
+        return ()
+    for tiling in tilings:
+        check_sums(layer, tiling, 1, config)
+    finish = copy_levels(layer, context)
+    return (ArrayWork(height * width, columns(tilings, wanted, config), finish),)
+
+
+def copy_levels(layer: Layer, context: Context) -> Finish:
+    """Return what makes the codes of the result's codebook of its levels: y = 2 * level >> 1."""
+    name, levels = layer.output.name, layer.output.codebook.levels
+    one = np.ones(layer.output.shape[2], np.int32)
+    encoder = Encoder(levels[1:], np.arange(len(levels), dtype=np.uint8))
+    place = context.placement
+    target = Target(place.layouts[name], place.planes[name], encoder)
+    return Finish(Requantize(2 * one, 0 * one.astype(np.int64), one), target)

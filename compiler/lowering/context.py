@@ -1,0 +1,65 @@
+"""What a lowering may ask: where tensors lie, and how their codes are stored."""
+
+from dataclasses import dataclass
+
+from nupes.arch.config import ArrayConfig
+from nupes.compiler.lowering.passes import Finish, Second, Target
+from nupes.compiler.place.layout import TensorLayout
+from nupes.compiler.place.placement import Placement
+from nupes.model.errors import UnsupportedError
+from nupes.model.layer import Layer, Post
+from nupes.model.network import IntegerNetwork
+from nupes.model.planes import Planes
+from nupes.model.tensor import Port, Tensor
+
+__all__ = ["Context", "Source"]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What a port reads: the words of ``layout``, whose first ``lead`` lanes belong to others."""
+
+    tensor: Tensor
+    layout: TensorLayout
+    planes: Planes
+    lead: int
+    channels: int
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """A network placed in the memory of an array."""
+
+    network: IntegerNetwork
+    config: ArrayConfig
+    placement: Placement
+
+    def source(self, port: Port) -> Source:
+        """Return what a port reads."""
+        tensor, lanes = self.network.tensors[port.tensor], self.config.lanes
+        channels = port.shape(tensor.shape)[2]
+        group, lead = divmod(port.first, lanes)
+        layout = self.placement.layouts[port.tensor].part(group, -(-(lead + channels) // lanes))
+        return Source(tensor, layout, self.placement.planes[port.tensor], lead, channels)
+
+    def aligned(self, layer: Layer, port: Port) -> Source:
+        """Return what a port reads, or refuse one that begins within a word."""
+        source = self.source(port)
+        if source.lead:
+            raise UnsupportedError(
+                f"layer {layer.name!r}: channels read of tensor {port.tensor!r} must begin at a "
+                f"multiple of {self.config.lanes} here, not at {port.first}"
+            )
+        return source
+
+    def finish(self, layer: Layer, post: Post) -> Finish:
+        """Return what follows a layer's accumulators."""
+        target = residual = None
+        if post.encoder is not None:
+            name = layer.output.name
+            place = self.placement
+            target = Target(place.layouts[name], place.planes[name], post.encoder)
+        if post.residual is not None:
+            skip = self.aligned(layer, post.residual.port)
+            residual = Second(skip.layout, skip.planes, post.residual.mult, post.residual.shift)
+        return Finish(post.requantize, target, residual)

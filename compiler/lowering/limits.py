@@ -1,0 +1,28 @@
+"""What no array can do yet, whatever the operators are."""
+
+from nupes.model.errors import UnsupportedError
+from nupes.model.network import IntegerNetwork
+
+__all__ = ["check_network"]
+
+
+def check_network(network: IntegerNetwork) -> None:
+    """Refuse networks with several inputs or outputs, state, or wide tensors that are stored."""
+    output = network.the_output.tensor
+    _ = network.the_input
+    for item in network.state:
+        raise UnsupportedError(
+            f"state {item.tensor.name!r} cannot run on the array yet: a run keeps no tensors"
+        )
+    for layer in network.layers:
+        if layer.wide and layer.output.name != output:
+            raise UnsupportedError(
+                f"layer {layer.name!r} must store codes or be the output: the array stores no wide "
+                "tensors yet"
+            )
+        for port in layer.reads:
+            if port.tensor == output:
+                raise UnsupportedError(
+                    f"layer {layer.name!r} must read stored codes, but {port.tensor!r} goes to the "
+                    "host"
+                )

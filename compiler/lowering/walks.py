@@ -1,0 +1,124 @@
+"""Walks: the address arithmetic with which a tile reads a stored map, window by window."""
+
+from dataclasses import dataclass
+
+from nupes.arch.isa import ADDRESS_BITS
+from nupes.compiler.place.layout import TensorLayout
+from nupes.model.errors import UnsupportedError
+from nupes.model.layer import Layer
+from nupes.model.operators import Window
+from nupes.model.tensor import Shape
+
+__all__ = ["Start", "Walk", "line_walk", "window_walk"]
+
+MOST_COORDINATE = (1 << 13) - 1
+MOST_STRIDE = (1 << 6) - 1
+MOST_KERNEL = (1 << 10) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a walk begins: fields of an instruction."""
+
+    address: int
+    row_address: int
+    column: int = 0
+    x: int = 0
+    row_x: int = 0
+    y: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """How a walk goes on: fields of a descriptor."""
+
+    step_x: int
+    width: int
+    height: int
+    stride_x: int
+    out_width: int
+    step_y: int = 0
+    stride_y: int = 0
+    kernel_w: int = 1
+    kernel_h: int = 1
+    dilation_x: int = 0
+    dilation_y: int = 0
+    step_kx: int = 0
+    step_ky: int = 0
+    planes: int = 1
+    step_plane: int = 0
+
+    @property
+    def words(self) -> int:
+        """Words that are read for each output pixel."""
+        return self.kernel_h * self.kernel_w * self.planes
+
+    def start(
+        self, layout: TensorLayout, plane: int, group: int, y: int, x: int, first: int
+    ) -> Start:
+        """Return the start at output pixel ``first`` of a walk whose pixel 0 begins at (y, x)."""
+        row, column = divmod(first, self.out_width)
+        y += row * self.stride_y
+        address = layout.address(plane, group, y, x)
+        return Start(
+            wrap(address + column * self.step_x),
+            wrap(address),
+            column,
+            x + column * self.stride_x,
+            x,
+            y,
+        )
+
+    def bottom(self, y: int, first: int, count: int) -> int:
+        """Return the map row after the last one that a block of a walk from row ``y`` on reads."""
+        rows = (first + count - 1) // self.out_width
+        return y + rows * self.stride_y + (self.kernel_h - 1) * self.dilation_y + 1
+
+
+def window_walk(
+    layer: Layer, window: Window, shape: Shape, layout: TensorLayout, whole: bool
+) -> Walk:
+    """Return the walk of an operator over a map of some shape; each tile reads one tap, or the
+    ``whole`` window of a pixel. Refuse, by name, what the fields cannot describe."""
+    kernel = window.kernel if whole else (1, 1)
+    # A step that is never taken is none.
+    stride = [s if n > 1 else 1 for s, n in zip(window.stride, layer.output.shape, strict=False)]
+    dilation = [d if n > 1 else 1 for d, n in zip(window.dilation, kernel, strict=True)]
+    dilation = dilation if whole else [0, 0]
+    for axis, name in enumerate(("rows", "columns")):
+        reach = shape[axis] + sum(window.padding[2 * axis : 2 * axis + 2])
+        for what, value, most in (
+            (f"padded input {name}", reach, MOST_COORDINATE),
+            (f"stride over {name}", stride[axis], MOST_STRIDE),
+            (f"dilation over {name}", dilation[axis], MOST_STRIDE),
+            (f"kernel {name}", kernel[axis], MOST_KERNEL),
+        ):
+            if value > most:
+                raise UnsupportedError(
+                    f"layer {layer.name!r}: {what} must be at most {most} on the array, not {value}"
+                )
+    return Walk(
+        step_x=stride[1],
+        step_y=stride[0] * layout.width,
+        width=layout.width,
+        height=layout.height,
+        stride_x=stride[1],
+        stride_y=stride[0],
+        out_width=layer.output.shape[1],
+        kernel_h=kernel[0],
+        kernel_w=kernel[1],
+        dilation_y=dilation[0],
+        dilation_x=dilation[1],
+        step_ky=dilation[0] * layout.width,
+        step_kx=dilation[1],
+    )
+
+
+def line_walk(count: int) -> Walk:
+    """Return the walk over ``count`` consecutive words."""
+    return Walk(step_x=1, width=count, height=1, stride_x=1, out_width=count)
+
+
+def wrap(address: int) -> int:
+    """Return an address or address step modulo the width of its field."""
+    return address & ((1 << ADDRESS_BITS) - 1)

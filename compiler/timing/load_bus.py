@@ -1,0 +1,27 @@
+"""The load bus: takes payloads from the fetch port to tables, weights and the activation memory."""
+
+from nupes.arch.isa import Destination
+from nupes.compiler.emit.instructions import Load
+from nupes.compiler.timing.fetch import FetchPort
+from nupes.compiler.timing.ports import WritePorts
+from nupes.compiler.timing.stream import StreamEngine
+
+__all__ = ["carry"]
+
+
+def carry(
+    load: Load, fetch: FetchPort, writes: WritePorts, stream: StreamEngine, decode: int
+) -> int:
+    """Consume a LOAD's payload; return the cycle of its last word.
+
+    A bank that takes a result in a cycle does not take a word of the LOAD.
+    """
+    if load.destination != Destination.ACTIVATION:
+        return fetch.consume(load.words, decode + 1)
+    cycle = decode
+    for address in range(load.address, load.address + load.words):
+        # The cycle in which the word could be taken, then the first one in which its bank is free.
+        cycle = writes.free(address, max(cycle + 1, fetch.ready()))
+        fetch.consume(1, cycle)
+        stream.arrive(address, cycle)
+    return cycle

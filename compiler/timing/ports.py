@@ -1,0 +1,56 @@
+"""The ports of the activation memory that are occupied: to write results, to read residuals."""
+
+from bisect import bisect_left
+
+from nupes.arch.config import ArrayConfig
+from nupes.arch.isa import BANKS, plane_cycles
+from nupes.compiler.emit.instructions import Pool, Tile
+from nupes.model.errors import SimulationError
+
+__all__ = ["ResidualPort", "WritePorts"]
+
+
+class WritePorts:
+    """One port of each bank: the cycles in which results are written, increasing."""
+
+    def __init__(self) -> None:
+        self.busy: list[list[int]] = [[] for _ in range(BANKS)]
+
+    def write(self, tile: Tile | Pool, pixel: int, cycle: int) -> None:
+        """Occupy the ports for the planes of a pixel's result, from ``cycle`` on."""
+        pairs, single = divmod(tile.writes, BANKS)
+        for busy in self.busy:
+            busy += range(cycle, cycle + pairs)
+        if single:
+            self.busy[(tile.out_address + pixel) % BANKS].append(cycle + pairs)
+
+    def free(self, address: int, cycle: int) -> int:
+        """Return the first cycle from ``cycle`` on in which no result is written to the bank of
+        ``address``.
+        """
+        busy = self.busy[address % BANKS]
+        position = bisect_left(busy, cycle)
+        while position < len(busy) and busy[position] == cycle:
+            cycle += 1
+            position += 1
+        return cycle
+
+
+class ResidualPort:
+    """One port of each bank: a word's planes are read, two a cycle, before the next word's.
+
+    The stream keeps words far enough apart (``pace``): the port delays nothing, but what would
+    occupy it twice is no schedule.
+    """
+
+    def __init__(self, config: ArrayConfig) -> None:
+        self.config = config
+
+    def read(self, tile: Tile | Pool) -> None:
+        """Occupy the port for every word of a tile that reads at it."""
+        planes, pace = tile.residual_reads, tile.pace
+        if planes > self.config.planes or plane_cycles(planes) > pace:
+            most = min(BANKS * pace, self.config.planes)
+            raise SimulationError(
+                f"schedule must read at most {most} residual planes at pace {pace}, not {planes}"
+            )

@@ -1,0 +1,124 @@
+"""The stream engine: when each tile issues its words, and when it retires."""
+
+import numpy as np
+
+from nupes.arch.config import ArrayConfig
+from nupes.arch.isa import LAG_FREE, plane_cycles
+from nupes.compiler.emit.instructions import Pool, Tile
+from nupes.compiler.timing.ports import ResidualPort, WritePorts
+from nupes.compiler.timing.progress import Progress
+from nupes.model.errors import SimulationError
+
+__all__ = ["StreamEngine"]
+
+
+class StreamEngine:
+    """Issues the words of dispatched tiles in order; results follow at a fixed distance."""
+
+    def __init__(self, config: ArrayConfig, writes: WritePorts, progress: Progress) -> None:
+        self.config = config
+        self.writes = writes
+        self.residual = ResidualPort(config)
+        self.progress = progress
+        # Dispatched tiles, with the cycle from which the engine sees them.
+        self.queue: list[tuple[Tile | Pool, int]] = []
+        self.first: list[int] = []
+        self.final: list[int] = []
+        self.retired: list[int] = []
+        self.next_issue = 0  # earliest cycle for the next word
+        self.written = np.full(config.act_depth, -1, np.int64)  # when each input word was written
+        self.chased: list[int] = []  # issues of the tile that chases the input, so far
+
+    def dispatch(self, tile: Tile | Pool, cycle: int) -> None:
+        """Add a tile that the engine sees from ``cycle`` on."""
+        self.residual.read(tile)
+        self.queue.append((tile, cycle))
+        self.advance()
+
+    def arrive(self, address: int, cycle: int) -> None:
+        """Note that an input word is written in ``cycle``."""
+        self.written[address] = cycle
+        self.advance()
+
+    def started(self, tile: int) -> int:
+        """Return the cycle in which a tile issues its first word."""
+        if tile >= len(self.first):
+            raise SimulationError("schedule would wait forever: a tile precedes its input")
+        return self.first[tile]
+
+    def retirement(self, tile: int) -> int:
+        """Return the cycle in which a tile retires, which must not wait for what comes later."""
+        if tile >= len(self.retired):
+            raise SimulationError("schedule would wait forever: an instruction precedes the input")
+        return self.retired[tile]
+
+    def advance(self) -> None:
+        """Issue every word whose time is known."""
+        while len(self.final) < len(self.queue):
+            index = len(self.final)
+            tile, seen = self.queue[index]
+            if len(self.first) == index and not self.chased:
+                self.next_issue = max(self.next_issue, self.accept(tile, index, seen) + 1)
+            if tile.chase < 0:
+                self.issue(tile)
+            elif not self.follow(tile):
+                return
+
+    def accept(self, tile: Tile | Pool, index: int, seen: int) -> int:
+        """Return the cycle in which the engine accepts a tile: seen, its turn, its lag met."""
+        cycle = max(seen, self.final[-1] if index else 0)
+        lag = 0 if isinstance(tile, Pool) else tile.lag
+        if lag != LAG_FREE and index > lag:
+            cycle = max(cycle, self.retired[index - lag - 1] + 1)
+        return cycle
+
+    def issue(self, tile: Tile | Pool) -> None:
+        """Issue a whole tile at its pace."""
+        distance = tile.per_pixel + tile.pace - 1
+        self.first.append(self.next_issue)
+        last = self.next_issue + tile.per_pixel - 1
+        if tile.writes and not tile.to_host:
+            delay = self.delay(tile)
+            for pixel in range(tile.count):
+                self.writes.write(tile, pixel, last + distance * pixel + delay)
+        self.finish(tile, last + distance * (tile.count - 1))
+        self.progress.note(self.first[-1], self.final[-1])
+
+    def follow(self, tile: Tile | Pool) -> bool:
+        """Issue the words of a tile that chases the input, as far as it is known to be written.
+
+        Return whether that is all of them.
+        """
+        delay, pace = self.delay(tile), tile.pace
+        while len(self.chased) < tile.count:
+            written = int(self.written[tile.chase + len(self.chased)])
+            if written < 0:
+                return False
+            cycle = max(self.next_issue, written + 1)
+            if not self.chased:
+                self.first.append(cycle)
+            if tile.writes and not tile.to_host:
+                self.writes.write(tile, len(self.chased), cycle + delay)
+            self.progress.note(cycle, cycle)
+            self.chased.append(cycle)
+            self.next_issue = cycle + pace
+        self.finish(tile, self.chased[-1])
+        self.chased = []
+        return True
+
+    def delay(self, tile: Tile | Pool) -> int:
+        """Return the cycles from the issue of a pixel's last word to its first write."""
+        if isinstance(tile, Pool):
+            return self.config.issue_to_pool + 1
+        return self.config.issue_to_write
+
+    def finish(self, tile: Tile | Pool, final: int) -> None:
+        """Note the final word of a tile."""
+        delay = self.delay(tile)
+        self.final.append(final)
+        self.retired.append(final + delay + plane_cycles(tile.writes) - 1)
+        self.next_issue = final + tile.pace
+        if tile.writes:
+            # A result that the host takes is progress in the cycle after it was queued as well.
+            first = self.first[-1] + tile.per_pixel - 1 + delay
+            self.progress.note(first, self.retired[-1] + tile.to_host)

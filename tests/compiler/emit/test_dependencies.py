@@ -1,0 +1,25 @@
+"""Dependencies: counted waits for the tile that last wrote what is read."""
+
+import pytest
+
+from nupes.arch.isa import LAG_FREE
+from nupes.compiler.emit.dependencies import Writers, lag_after
+
+
+@pytest.mark.parametrize(
+    ("user", "tiles", "lag"), [(-1, 5, LAG_FREE), (4, 5, 0), (0, 5, 4), (0, 90, 30)]
+)
+def test_a_lag_counts_the_tiles_after_the_one_that_must_retire(
+    user: int, tiles: int, lag: int
+) -> None:
+    assert lag_after(user, tiles) == lag
+
+
+def test_a_tile_waits_for_the_newest_writer_of_what_it_reads() -> None:
+    writers = Writers(8)
+    assert writers.lag([(0, 8)], 0) == LAG_FREE
+    writers.note([(0, 2), (4, 6)], 0)
+    writers.note([(5, 7)], 1)
+    assert writers.lag([(2, 4), (7, 8), (3, 3)], 2) == LAG_FREE
+    assert writers.lag([(0, 5)], 2) == lag_after(0, 2)
+    assert writers.lag([(0, 2), (5, 6)], 2) == lag_after(1, 2)
