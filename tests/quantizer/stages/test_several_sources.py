@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nupes.quantizer.frontend.functions import FUNCTIONS
+from nupes.quantizer.frontend.functions import Function
 from nupes.quantizer.frontend.graph import (
     Concat,
     Convolution,
@@ -42,6 +42,11 @@ WEIGHTS = {
 """Weights by the names of convolutions; those of 3x3 are padded."""
 
 
+RELU = Function("relu", torch.relu, low=0.0)
+TANH = Function("tanh", torch.tanh, -1.0, 1.0)
+SIGMOID = Function("sigmoid", torch.sigmoid, 0.0, 1.0)
+
+
 def build() -> Graph:
     """Return two branches that are concatenated, gated as in a squeeze-and-excitation block, and
     read by a head."""
@@ -58,13 +63,13 @@ def build() -> Graph:
         return add(name, op, (source,), (size, size, len(weight)))
 
     source = add("input", Input(), (), (6, 6, 3))
-    wide = add("relu", FUNCTIONS["relu"], (conv("wide", source, 6),), (6, 6, 6))
-    narrow = add("tanh", FUNCTIONS["tanh"], (conv("narrow", source, 6),), (6, 6, 2))
+    wide = add("relu", RELU, (conv("wide", source, 6),), (6, 6, 6))
+    narrow = add("tanh", TANH, (conv("narrow", source, 6),), (6, 6, 2))
     both = add("both", Concat(), (wide, narrow), (6, 6, 8))
     mean = add("mean", Pool(AveragePool((6, 6), (1, 1)).lower(None), 1 / 36), (both,), (1, 1, 8))
-    gate = add("sigmoid", FUNCTIONS["sigmoid"], (conv("gate", mean, 1),), (1, 1, 8))
+    gate = add("sigmoid", SIGMOID, (conv("gate", mean, 1),), (1, 1, 8))
     gated = add("gated", Product(), (gate, both), (6, 6, 8))
-    rest = add("relu_1", FUNCTIONS["relu"], (gated,), (6, 6, 8))
+    rest = add("relu_1", RELU, (gated,), (6, 6, 8))
     graph.output, graph.output_shape = conv("head", rest, 6), (4, 6, 6)
     return graph
 
