@@ -14,7 +14,7 @@ from nupes.quantizer.lowering.layers import HEADROOM
 from nupes.quantizer.options.bits import BitPlan
 from nupes.quantizer.options.recipe import Recipe
 from nupes.quantizer.search.tensors import choose_activations
-from nupes.quantizer.stages.run import CHUNK, Hooks, run
+from nupes.quantizer.stages.run import CHUNK, Hooks, evaluate
 from nupes.quantizer.stages.stage import FusedNetwork, Stage
 
 __all__ = ["check_float_run", "turning_points"]
@@ -32,7 +32,7 @@ def check_float_run(network: FusedNetwork, inputs: Tensor, plan: BitPlan, recipe
     hooks = Checked()
     with torch.no_grad():
         for chunk in network.scale_input(inputs).split(CHUNK):
-            run(network.stages, {network.input.name: chunk}, hooks, keep=())
+            evaluate(network.stages, {network.input.name: chunk}, hooks, keep=())
     for stage in network.stages[:-1]:
         if stage.function is IDENTITY:
             continue

@@ -15,10 +15,10 @@ __all__ = [
     "Maps",
     "Observed",
     "Quantized",
+    "evaluate",
     "in_chunks",
     "measure_reach",
     "operate",
-    "run",
     "run_float",
     "run_quantized",
 ]
@@ -56,7 +56,7 @@ def operate(stage: Stage, maps: Sequence[Tensor], weight: Tensor | None = None) 
     return y if (stage.gain == 1).all() else y * column(stage.gain, y)
 
 
-def run(
+def evaluate(
     stages: Sequence[Stage], inputs: Maps, hooks: Hooks, keep: Collection[str] | None = None
 ) -> Maps:
     """Return what stages give, before it is read, from such tensors of stages before; the inputs
@@ -128,7 +128,7 @@ class Observed(Hooks):
 
 def run_float(stages: Sequence[Stage], inputs: Maps, keep: Collection[str] | None = None) -> Maps:
     """Return what stages of the float network give."""
-    return run(stages, inputs, Hooks(), keep)
+    return evaluate(stages, inputs, Hooks(), keep)
 
 
 @torch.no_grad()
@@ -136,7 +136,7 @@ def run_quantized(
     stages: Sequence[Stage], choices: Choices, inputs: Maps, keep: Collection[str] | None = None
 ) -> Maps:
     """Return what stages of the quantized network give before it is rounded."""
-    return run(stages, inputs, Quantized(choices), keep)
+    return evaluate(stages, inputs, Quantized(choices), keep)
 
 
 @torch.no_grad()
@@ -146,7 +146,7 @@ def measure_reach(network: FusedNetwork, inputs: Tensor, choices: Choices) -> Ch
     measured = choices.copy()
     hooks = Quantized(choices, measured.reach)
     for chunk in network.scale_input(inputs).split(CHUNK):
-        run(network.stages, {network.input.name: chunk}, hooks, keep=())
+        evaluate(network.stages, {network.input.name: chunk}, hooks, keep=())
     return measured
 
 

@@ -311,7 +311,7 @@ def test_random_networks_lower_at_any_bits(
 
 
 @pytest.mark.parametrize(
-    "names", [("values", "keys"), ("pop", "type_"), ("x/y", "half"), ("input", "output")]
+    "names", [("values", "keys"), ("pop", "get"), ("x/y", "items"), ("input", "output")]
 )
 def test_layers_may_have_any_name(names: tuple[str, str]) -> None:
     module = nn.Module()

@@ -1,15 +1,20 @@
 """Float networks that cannot be quantized are refused before the search, by their layer."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nupes.model.errors import InputError, UnsupportedError
 from nupes.quantizer import pipeline, quantize
-from nupes.quantizer.frontend.functions import FUNCTIONS, Function, compose
+from nupes.quantizer.frontend.functions import Function
 from nupes.quantizer.measure.float_run import turning_points
+from nupes.quantizer.stages.stage import FusedNetwork
 from tests.quantizer.close import images
-from tests.quantizer.test_operators import Call, conv
+from tests.quantizer.test_operators import conv
 
 X = images(4, 3, 8, 8)
 
@@ -36,16 +41,28 @@ def test_a_function_that_turns_often_is_refused_before_the_search(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     wave = Function("wave", lambda x: torch.sin(9 * x), -1.0, 1.0)
-    monkeypatch.setitem(FUNCTIONS, "silu", wave)
-    module = Call(lambda s, x: s.b(nn.functional.silu(s.a(x))), a=conv(), b=conv(4, 6))
-    with pytest.raises(UnsupportedError, match="layer 'a': function 'wave' must need at most 31"):
+    capture_network = pipeline.capture_network
+
+    def capture_wave(*arguments: Any) -> FusedNetwork:
+        network = capture_network(*arguments)
+        first, last = network.stages
+        return replace(network, stages=(replace(first, function=wave, low=-1.0), last))
+
+    monkeypatch.setattr(pipeline, "capture_network", capture_wave)
+    module = nn.Sequential(conv(), nn.ReLU(), conv(4, 6))
+    with pytest.raises(UnsupportedError, match="layer '0': function 'wave' must need at most 31"):
         quantize(module, "W4A4", X, ends=None)
 
 
 @pytest.mark.parametrize(
-    ("name", "count"), [("relu", 0), ("tanh", 0), ("silu", 1), ("hardswish", 1)]
+    ("apply", "count"),
+    [
+        (torch.relu, 0),
+        (torch.tanh, 0),
+        (nn.functional.silu, 1),
+        (torch.abs, 1),
+        (lambda x: nn.functional.silu(x).abs(), 2),
+    ],
 )
-def test_turning_points_are_counted(name: str, count: int) -> None:
-    assert turning_points(FUNCTIONS[name], 8.0) == count
-    bump = compose(Function("abs", torch.abs), FUNCTIONS["silu"])
-    assert turning_points(bump, 8.0) == 2
+def test_turning_points_are_counted(apply: Callable[[Tensor], Tensor], count: int) -> None:
+    assert turning_points(Function("f", apply), 8.0) == count

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from nupes.quantizer.stages.operators import (
     OPERATORS,
     AveragePool,
+    Concat,
     Convolution,
     MaxPool,
+    Product,
     Select,
     StageOperator,
 )
@@ -44,6 +46,10 @@ CASES = {
     "padded average pool": Case(AveragePool((2, 2), (2, 2), (1, 0, 0, 1)), (3,)),
     "max pool": Case(MaxPool((2, 3), (1, 2), (0, 1, 1, 0)), (3,)),
     "select": Case(Select(5, 1, (2, 1)), (3,)),
+    "concat": Case(Concat(), (2, 3, 1), ((6, 7),) * 3),
+    "product": Case(Product(), (3, 3), ((6, 7), (6, 7))),
+    "gate": Case(Product(), (3, 3), ((1, 1), (6, 7))),
+    "mask": Case(Product(), (1, 3), ((6, 7), (6, 7))),
     "select fewer": Case(Select(2, -1), (4,)),
 }
 
