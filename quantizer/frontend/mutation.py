@@ -13,6 +13,9 @@ from nupes.quantizer.frontend.registry import base_name
 
 __all__ = ["replace_in_place"]
 
+COPIES = {"dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"}
+"""Operators that give a new tensor or, in evaluation, the one that they read."""
+
 FRESH = {
     *("conv2d", "convolution", "linear", "addmm", "batch_norm", "cat", "hardswish"),
     *("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d"),
@@ -66,7 +69,8 @@ def functional(target: Any) -> Any:
     names = [item.name for item in target._schema.arguments]
     if found is None or [item.name for item in found._schema.arguments] != names:
         return None
-    return found if torch.Tag.pointwise in found.tags or base_of(found) in FRESH else None
+    known = torch.Tag.pointwise in found.tags or base_of(found) in FRESH | COPIES
+    return found if known else None
 
 
 def base_of(target: Any) -> str:

@@ -28,7 +28,7 @@ from nupes.quantizer.frontend.registry import (
 )
 from nupes.quantizer.frontend.simplify import Examiner, join_chains
 
-__all__ = ["Captured", "capture", "survey"]
+__all__ = ["Captured", "capture", "capture_program", "survey"]
 
 assert handlers
 
@@ -49,7 +49,13 @@ class Captured:
 def capture(exported: ExportedProgram) -> Graph:
     """Return the graph of an exported program with one input (batch, c, h, w) and one output; raise
     ``UnsupportedError`` at the first operator that cannot run."""
-    return Walk(prepare(exported)).run()
+    return capture_program(prepare(exported))
+
+
+def capture_program(program: Program) -> Graph:
+    """Return the graph of a program; raise ``UnsupportedError`` at the first operator that cannot
+    run."""
+    return Walk(program).run()
 
 
 def survey(exported: ExportedProgram) -> Captured:
@@ -195,7 +201,7 @@ class Walk:
         join_chains(graph, examiner)
         for node in graph.nodes.values():
             if isinstance(node.op, Function):
-                call = Call(graph.calls[node.name], self.values)
+                call = Call(self.values.origins[node.name], self.values)
                 try:
                     self.check_function(call, node.op, examiner)
                 except NupesError as error:
