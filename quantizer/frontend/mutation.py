@@ -66,8 +66,9 @@ def functional(target: Any) -> Any:
     if not writes or any(item.alias_info for item in others) or packet is None:
         return None
     found = getattr(packet, target._overloadname, None)
-    names = [item.name for item in target._schema.arguments]
-    if found is None or [item.name for item in found._schema.arguments] != names:
+    if found is None or [item.name for item in found._schema.arguments[1:]] != [
+        item.name for item in others
+    ]:
         return None
     known = torch.Tag.pointwise in found.tags or base_of(found) in FRESH | COPIES
     return found if known else None

@@ -10,6 +10,7 @@ sums of random terms stay far below). A handler's error is larger by orders of m
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -148,15 +149,20 @@ def check_stages(
                 f"layer {stage.name!r}: its float values must have shape "
                 f"{(channels, height, width)}, not {tuple(y.shape[1:])}; {DEFECT}"
             )
-        error = rounding_error(stage, reach)
         if stage is network.stages[-1]:
             wanted = [graph.output]
         else:
             begin = names.index(stage.name) if stage.name in graph.nodes else 0
             wanted = [name for name in names[begin:] if graph.nodes[name].shape == stage.shape]
         calls = [graph.calls[name] for name in wanted if name in graph.calls]
-        known[stage.name] = match(stage, y, error, [values[call] for call in calls])
+        found, allowed = evaluate(stage, y, rounding_error(stage, reach))
+        value = match(found, allowed, [values[call].reshape(y.shape) for call in calls])
+        if value is None and len(calls) == len(wanted):
+            raise_difference(stage, found, allowed, [values[call] for call in calls])
+        known[stage.name] = stage.function.apply(y) if value is None else value
         reach[stage.name] = largest([known[stage.name]])
+        if value is None:  # a handler's own step, such as a sign, is no value of the program
+            reach[stage.name] += float(allowed.max()) / (MARGIN * UNIT)
 
 
 def rounding_error(stage: Stage, reach: dict[str, float]) -> Tensor:
@@ -173,24 +179,38 @@ def rounding_error(stage: Stage, reach: dict[str, float]) -> Tensor:
     return torch.from_numpy(MARGIN * UNIT * bound).reshape(1, -1, 1, 1)
 
 
-def match(stage: Stage, y: Tensor, error: Tensor, candidates: list[Tensor]) -> Tensor:
-    """Return the value of the program that a stage gives with its pre-activation ``y``."""
-    step = y.numel() // COMPARED | 1  # odd: an even step could miss every other column
+def evaluate(stage: Stage, y: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
+    """Return some of a stage's values in float64, from its pre-activation, and how far they may be
+    off if the pre-activation has an error."""
     function = (lambda x: x) if isinstance(stage.op, MaxPool) else stage.function.apply
-    sample, error = (part.flatten()[::step].double() for part in (y, error.expand(y.shape)))
-    found = function(sample)
+    sample, error = some(y).double(), some(error.expand(y.shape))
+    found = function(sample).double()
     if not bool(torch.stack([sample, found]).float().isfinite().all()):
         raise InputError(f"layer {stage.name!r}: its float values must be finite, not overflow")
     above, below = ((function(sample + sign * error) - found).abs() for sign in (1, -1))
-    allowed = torch.maximum(above, below).nan_to_num_(0.0) + MARGIN * UNIT * found.abs()
-    off = []
-    for candidate in candidates:
-        excess = (candidate.flatten()[::step] - found).abs() - allowed
-        if float(excess.max()) <= 0:
-            return candidate.reshape(y.shape)
-        off.append((float(excess.max()), int(excess.argmax()), candidate))
-    _, place, nearest = min(off, key=lambda item: item[0])
+    return found, torch.maximum(above, below).nan_to_num_(0.0) + MARGIN * UNIT * found.abs()
+
+
+def some(values: Tensor) -> Tensor:
+    """Return at most ``COMPARED`` values, evenly spread."""
+    # An odd step, because an even one could miss every other column.
+    return values.flatten()[:: values.numel() // COMPARED | 1]
+
+
+def match(found: Tensor, allowed: Tensor, candidates: list[Tensor]) -> Tensor | None:
+    """Return the value of the program that a stage gives, if there is one."""
+    near = (value for value in candidates if ((some(value) - found).abs() <= allowed).all())
+    return next(near, None)
+
+
+def raise_difference(
+    stage: Stage, found: Tensor, allowed: Tensor, candidates: list[Tensor]
+) -> NoReturn:
+    """Raise the error of a stage that gives no value of the program; tell the nearest one."""
+    excess = [(some(value) - found).abs() - allowed for value in candidates]
+    nearest = min(range(len(excess)), key=lambda index: float(excess[index].max()))
+    place = int(excess[nearest].argmax())
     raise NupesError(
         f"layer {stage.name!r}: its float values must be the module's, not {float(found[place]):g} "
-        f"where it gives {float(nearest.flatten()[place * step]):g}; {DEFECT}"
+        f"where it gives {float(some(candidates[nearest])[place]):g}; {DEFECT}"
     )

@@ -212,9 +212,16 @@ class Walk:
         """Refuse a function that no encoder can be."""
         if not call.node.meta["val"].dtype.is_floating_point:
             call.refuse(f"its result must be real numbers, not {call.node.meta['val'].dtype}")
-        objection = examiner.objection(function)
-        if objection is not None:
-            call.refuse(objection)
+        found, name = examiner.extremes(function), function.name
+        if found.hole is not None:
+            call.refuse(
+                f"function {name!r} must have a value everywhere, not none at {found.hole:g}"
+            )
+        if found.turns > 1:
+            call.refuse(
+                f"function {name!r} must have at most one turning point, not {found.turns}: an "
+                "encoder has two thresholds for each level"
+            )
 
 
 def translate(call: Call) -> str:

@@ -73,7 +73,9 @@ def cast(call: Call, input: fx.Node) -> str:
     if before == torch.bool and after.is_floating_point:
         return add_function(call, Function("float", lambda x: x.float()), source)
     if before != after and torch.promote_types(before, after) != after:
-        call.refuse(f"a cast to {after} is not supported")
+        call.refuse(
+            f"a cast to {after} is not supported; keep one floating-point type, without autocast"
+        )
     return source.name
 
 

@@ -33,7 +33,9 @@ class Forms(nn.Module):
     def __init__(self, forms: list[Form | nn.Module]) -> None:
         super().__init__()
         self.layers = nn.ModuleList(form for form in forms if isinstance(form, nn.Module))
-        self.forms = [self.apply_layer(form) if isinstance(form, nn.Module) else form for form in forms]
+        self.forms = [
+            self.apply_layer(form) if isinstance(form, nn.Module) else form for form in forms
+        ]
         self.stem = nn.Conv2d(3, 6, 3)
         self.b = nn.Conv2d(3, 6, 3)
         self.c = nn.Conv2d(6, 4, 3, padding=1)
@@ -290,7 +292,11 @@ WINDOWS: dict[str, Form] = {
     ),
     "norm": lambda s, y: F.batch_norm(y, s.n.running_mean, s.n.running_var),
     "norm keyword": lambda s, y: F.batch_norm(
-        y, weight=s.row, bias=s.row, running_mean=s.n.running_mean, running_var=s.n.running_var,
+        y,
+        weight=s.row,
+        bias=s.row,
+        running_mean=s.n.running_mean,
+        running_var=s.n.running_var,
         eps=0.5,
     ),
     "norm positional": lambda s, y: F.batch_norm(
