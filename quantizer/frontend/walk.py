@@ -12,7 +12,6 @@ from torch.export import ExportedProgram
 from torch.fx.node import map_arg
 
 from nupes.model.errors import InputError, NupesError, UnsupportedError
-from nupes.quantizer.frontend import handlers
 from nupes.quantizer.frontend.call import Call, Values, full_shape
 from nupes.quantizer.frontend.functions import Function
 from nupes.quantizer.frontend.graph import Graph, Input, Node
@@ -29,8 +28,6 @@ from nupes.quantizer.frontend.registry import (
 from nupes.quantizer.frontend.simplify import Examiner, join_chains
 
 __all__ = ["Captured", "capture", "capture_program", "survey"]
-
-assert handlers
 
 IGNORED = {"sym_size", "_assert_tensor_metadata", "_guards_fn"}
 """Operators without a value that matters: shapes and checks of the capture."""

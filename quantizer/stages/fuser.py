@@ -183,6 +183,7 @@ class Fuser:
                 op = replace(op, op=window)
             else:
                 op = replace(op, padding=add_padding(op.padding, padding))
+        low = op.bound(low) if isinstance(op, Pool) else low
         channels = node.shape[2]
         gain = np.full(channels, op.gain) if isinstance(op, Pool) else np.ones(channels)
         bias = op.bias if isinstance(op, Convolution) else np.zeros(channels)
