@@ -17,11 +17,13 @@ __all__ = ["Call", "Values", "describe", "full_shape", "is_map", "module_path", 
 @dataclass
 class Values:
     """The graph under construction, and what every torch value is in it: the name of a node, or a
-    constant. The nodes in ``unknown`` stand for values of refused calls."""
+    constant. ``origins`` are the calls for which nodes were added; the nodes in ``unknown`` stand
+    for values of refused calls."""
 
     graph: Graph = field(default_factory=Graph)
     names: dict[fx.Node, str] = field(default_factory=dict)
     constants: dict[fx.Node, Any] = field(default_factory=dict)
+    origins: dict[str, fx.Node] = field(default_factory=dict)
     unknown: set[str] = field(default_factory=set)
 
 
@@ -47,6 +49,7 @@ class Call:
         while name in graph.nodes:
             name, count = f"{base}_{count}", count + 1
         graph.nodes[name] = Node(name, op, inputs, shape)
+        self.values.origins[name] = self.node
         return name
 
     def is_computed(self, value: Any) -> bool:

@@ -93,10 +93,16 @@ class Product:
 
 @dataclass(frozen=True)
 class Pool:
-    """A sum over a window, times ``gain``."""
+    """A sum over a window, times ``gain``, which is positive."""
 
     op: AveragePool
     gain: float
+
+    def bound(self, low: float) -> float:
+        """Return a lower bound of the values, from one of the values that are read."""
+        kernel = self.op.kernel
+        full = low * self.gain * kernel[0] * kernel[1]
+        return min(full, 0.0) if any(self.op.padding) else full
 
 
 @dataclass(frozen=True)

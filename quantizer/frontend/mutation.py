@@ -13,6 +13,9 @@ from nupes.quantizer.frontend.registry import base_name
 
 __all__ = ["replace_in_place"]
 
+COPIES = {"dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"}
+"""Operators that give a new tensor or, in evaluation, the one that they read."""
+
 FRESH = {
     *("conv2d", "convolution", "linear", "addmm", "batch_norm", "cat", "hardswish"),
     *("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d"),
@@ -63,10 +66,12 @@ def functional(target: Any) -> Any:
     if not writes or any(item.alias_info for item in others) or packet is None:
         return None
     found = getattr(packet, target._overloadname, None)
-    names = [item.name for item in target._schema.arguments]
-    if found is None or [item.name for item in found._schema.arguments] != names:
+    if found is None or [item.name for item in found._schema.arguments[1:]] != [
+        item.name for item in others
+    ]:
         return None
-    return found if torch.Tag.pointwise in found.tags or base_of(found) in FRESH else None
+    known = torch.Tag.pointwise in found.tags or base_of(found) in FRESH | COPIES
+    return found if known else None
 
 
 def base_of(target: Any) -> str:

@@ -15,7 +15,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 from nupes.model.errors import InputError, UnsupportedError
 from nupes.quantizer.frontend.mutation import replace_in_place
 
-__all__ = ["Program", "evaluation", "export_module", "prepare"]
+__all__ = ["Program", "evaluation", "export_module", "prepare", "split_outputs"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +107,17 @@ def first_line(error: Exception) -> str:
 def prepare(exported: ExportedProgram) -> Program:
     """Return an exported program without in-place operators and wrapped regions, such as those of
     ``torch.no_grad``; refuse one with several inputs or outputs."""
+    signature = exported.graph_signature
+    if len(signature.user_inputs) != 1 or len(signature.user_outputs) != 1:
+        raise UnsupportedError(
+            f"module must have one input and one output tensor, not "
+            f"{len(signature.user_inputs)} and {len(signature.user_outputs)}"
+        )
+    return split_outputs(exported)[0]
+
+
+def split_outputs(exported: ExportedProgram) -> list[Program]:
+    """Return the program of each output of an exported program with one input."""
     graph = replace_in_place(exported.graph)
     if graph is None:
         with warnings.catch_warnings():
@@ -114,26 +125,20 @@ def prepare(exported: ExportedProgram) -> Program:
             exported = exported.run_decompositions({})
         graph = exported.graph
     signature = exported.graph_signature
-    if len(signature.user_inputs) != 1 or len(signature.user_outputs) != 1:
-        raise UnsupportedError(
-            f"module must have one input and one output tensor, not "
-            f"{len(signature.user_inputs)} and {len(signature.user_outputs)}"
-        )
-    kinds = [spec.kind for spec in signature.output_specs]
-    outputs = graph.output_node().args[0]
-    assert isinstance(outputs, list | tuple)
-    result = outputs[kinds.index(OutputKind.USER_OUTPUT)]
-    if not isinstance(result, fx.Node) or "val" not in result.meta:
-        raise UnsupportedError("module output must depend on its input, not be a constant")
     # The specifications stand in the order of the placeholders, which a copy may have renamed.
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
     specs = list(zip(placeholders, signature.input_specs, strict=True))
     stores = {**exported.constants, **exported.state_dict}
+    constants = {node: stores[spec.target] for node, spec in specs if spec.target in stores}
     mutated = set(signature.buffers_to_mutate.values())
-    return Program(
-        graph,
-        next(node for node, spec in specs if spec.kind == InputKind.USER_INPUT),
-        result,
-        {node: stores[spec.target] for node, spec in specs if spec.target in stores},
-        frozenset(node for node, spec in specs if spec.target in mutated),
-    )
+    changing = frozenset(node for node, spec in specs if spec.target in mutated)
+    source = next(node for node, spec in specs if spec.kind == InputKind.USER_INPUT)
+    results = graph.output_node().args[0]
+    assert isinstance(results, list | tuple)
+    programs = []
+    for spec, result in zip(signature.output_specs, results, strict=True):
+        if spec.kind == OutputKind.USER_OUTPUT:
+            if not isinstance(result, fx.Node) or "val" not in result.meta:
+                raise UnsupportedError("module output must depend on its input, not be a constant")
+            programs.append(Program(graph, source, result, constants, changing))
+    return programs

@@ -22,14 +22,10 @@ class Examiner:
             self.seen[function.name] = find_extremes(function)
         return self.seen[function.name]
 
-    def objection(self, function: Function) -> str | None:
-        """Return why no encoder can be the function, if none can."""
-        found, name = self.extremes(function), function.name
-        if found.hole is not None:
-            return f"function {name!r} must have a value everywhere, not none at {found.hole:g}"
-        if found.turns > 1:
-            return f"function {name!r} must have at most one turning point, not {found.turns}"
-        return None
+    def fits(self, function: Function) -> bool:
+        """Whether an encoder can be the function."""
+        found = self.extremes(function)
+        return found.hole is None and found.turns <= 1
 
 
 def join_chains(graph: Graph, examiner: Examiner) -> None:
@@ -43,7 +39,7 @@ def join_chains(graph: Graph, examiner: Examiner) -> None:
         if counts[before.name] != 1 or (isinstance(node.op, Affine) and node.op.mean is not None):
             continue
         joined = compose(outer, before.op)
-        if examiner.objection(joined) is None or examiner.objection(before.op) is not None:
+        if examiner.fits(joined) or not examiner.fits(before.op):
             graph.nodes[node.name] = Node(node.name, joined, before.inputs, node.shape)
             del graph.nodes[before.name]
     for node in list(graph.nodes.values()):

@@ -10,6 +10,7 @@ sums of random terms stay far below). A handler's error is larger by orders of m
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -34,8 +35,8 @@ UNIT = 2.0**-24
 MARGIN = 32
 """Units of rounding, of the largest sum of magnitudes, by which a stage's sum may be off."""
 
-SAMPLE = 1024
-"""Values that are compared before all are."""
+COMPARED = 1 << 17
+"""Values of a stage that are compared, evenly spread: an error reaches more than one in so many."""
 
 CHECKS = {"_assert_tensor_metadata", "_guards_fn"}
 """Calls that check types: in float64 these are others."""
@@ -115,7 +116,7 @@ def compare_module(
     parameter = next(module.parameters(), torch.zeros(()))
     with evaluation(module):
         found = module(images.to(parameter.device, parameter.dtype)).cpu().double()
-    eps = torch.finfo(parameter.dtype).eps
+    eps = max(torch.finfo(parameter.dtype).eps, 2 * UNIT)
     allowed = eps**0.5 * largest([expected]) + MARGIN * eps * magnitude
     far = (found - expected).abs() > allowed
     if bool(far.any()):
@@ -141,16 +142,26 @@ def check_stages(
     names = list(graph.nodes)
     for stage in network.stages:
         y = run_float([replace(stage, function=IDENTITY)], known)[stage.name]
-        if not bool(y.isfinite().all()):
-            raise InputError(f"layer {stage.name!r}: its float values must be finite, not overflow")
-        y, error = y.double(), rounding_error(stage, reach)
+        height, width, channels = stage.shape
+        if tuple(y.shape[1:]) != (channels, height, width):
+            raise NupesError(
+                f"layer {stage.name!r}: its float values must have shape "
+                f"{(channels, height, width)}, not {tuple(y.shape[1:])}; {DEFECT}"
+            )
         if stage is network.stages[-1]:
             wanted = [graph.output]
         else:
             begin = names.index(stage.name) if stage.name in graph.nodes else 0
             wanted = [name for name in names[begin:] if graph.nodes[name].shape == stage.shape]
-        known[stage.name] = match(stage, y, error, [values[graph.calls[name]] for name in wanted])
+        calls = [graph.calls[name] for name in wanted if name in graph.calls]
+        found, allowed = evaluate(stage, y, rounding_error(stage, reach))
+        value = match(found, allowed, [values[call].reshape(y.shape) for call in calls])
+        if value is None and len(calls) == len(wanted):
+            raise_difference(stage, found, allowed, [values[call] for call in calls])
+        known[stage.name] = stage.function.apply(y) if value is None else value
         reach[stage.name] = largest([known[stage.name]])
+        if value is None:  # a handler's own step, such as a sign, is no value of the program
+            reach[stage.name] += float(allowed.max()) / (MARGIN * UNIT)
 
 
 def rounding_error(stage: Stage, reach: dict[str, float]) -> Tensor:
@@ -162,36 +173,38 @@ def rounding_error(stage: Stage, reach: dict[str, float]) -> Tensor:
     return torch.from_numpy(MARGIN * UNIT * bound).reshape(1, -1, 1, 1)
 
 
-def match(stage: Stage, y: Tensor, error: Tensor, candidates: list[Tensor]) -> Tensor:
-    """Return the value of the program that a stage gives with its pre-activation ``y``."""
+def evaluate(stage: Stage, y: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
+    """Return some of a stage's values in float64, from its pre-activation, and how far they may be
+    off if the pre-activation has an error."""
     function = stage.function.apply
-    found = function(y)
-    allowed = torch.maximum(
-        (function(y + error) - found).abs(), (function(y - error) - found).abs()
-    ).nan_to_num_(0.0)
-    allowed += MARGIN * UNIT * found.abs()
-    steps = (max(1, found.numel() // SAMPLE), 1)  # most that differ do so in a sample
-    expected = [candidate.reshape(found.shape) for candidate in candidates]
-    for value in expected:
-        if all(largest_excess(value, found, allowed, step)[0] <= 0 for step in steps):
-            return value
-    _, place, nearest = min(
-        (*largest_excess(value, found, allowed, 1), index) for index, value in enumerate(expected)
-    )
+    sample, error = some(y).double(), some(error.expand(y.shape))
+    found = function(sample).double()
+    if not bool(torch.stack([sample, found]).float().isfinite().all()):
+        raise InputError(f"layer {stage.name!r}: its float values must be finite, not overflow")
+    above, below = ((function(sample + sign * error) - found).abs() for sign in (1, -1))
+    return found, torch.maximum(above, below).nan_to_num_(0.0) + MARGIN * UNIT * found.abs()
+
+
+def some(values: Tensor) -> Tensor:
+    """Return at most ``COMPARED`` values, evenly spread."""
+    # An odd step, because an even one could miss every other column.
+    return values.flatten()[:: values.numel() // COMPARED | 1]
+
+
+def match(found: Tensor, allowed: Tensor, candidates: list[Tensor]) -> Tensor | None:
+    """Return the value of the program that a stage gives, if there is one."""
+    near = (value for value in candidates if ((some(value) - found).abs() <= allowed).all())
+    return next(near, None)
+
+
+def raise_difference(
+    stage: Stage, found: Tensor, allowed: Tensor, candidates: list[Tensor]
+) -> NoReturn:
+    """Raise the error of a stage that gives no value of the program; tell the nearest one."""
+    excess = [(some(value) - found).abs() - allowed for value in candidates]
+    nearest = min(range(len(excess)), key=lambda index: float(excess[index].max()))
+    place = int(excess[nearest].argmax())
     raise NupesError(
-        f"layer {stage.name!r}: its float values must be the module's, not "
-        f"{float(found.flatten()[place]):g} where it gives "
-        f"{float(expected[nearest].flatten()[place]):g}; {DEFECT}"
+        f"layer {stage.name!r}: its float values must be the module's, not {float(found[place]):g} "
+        f"where it gives {float(some(candidates[nearest])[place]):g}; {DEFECT}"
     )
-
-
-def largest_excess(
-    expected: Tensor, found: Tensor, allowed: Tensor, step: int
-) -> tuple[float, int]:
-    """Return by how much the worst of every ``step``-th value is off beyond what is allowed, and
-    where it is."""
-    parts = (part.flatten()[::step] for part in (expected, found, allowed))
-    wanted, value, bound = parts
-    excess = (wanted - value).abs() - bound
-    worst = int(excess.argmax())
-    return float(excess[worst]), worst * step

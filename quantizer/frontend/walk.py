@@ -12,7 +12,6 @@ from torch.export import ExportedProgram
 from torch.fx.node import map_arg
 
 from nupes.model.errors import InputError, NupesError, UnsupportedError
-from nupes.quantizer.frontend import handlers
 from nupes.quantizer.frontend.call import Call, Values, full_shape
 from nupes.quantizer.frontend.functions import Function
 from nupes.quantizer.frontend.graph import Graph, Input, Node
@@ -28,9 +27,7 @@ from nupes.quantizer.frontend.registry import (
 )
 from nupes.quantizer.frontend.simplify import Examiner, join_chains
 
-__all__ = ["Captured", "capture", "survey"]
-
-assert handlers
+__all__ = ["Captured", "capture", "capture_program", "survey"]
 
 IGNORED = {"sym_size", "_assert_tensor_metadata", "_guards_fn"}
 """Operators without a value that matters: shapes and checks of the capture."""
@@ -49,7 +46,13 @@ class Captured:
 def capture(exported: ExportedProgram) -> Graph:
     """Return the graph of an exported program with one input (batch, c, h, w) and one output; raise
     ``UnsupportedError`` at the first operator that cannot run."""
-    return Walk(prepare(exported)).run()
+    return capture_program(prepare(exported))
+
+
+def capture_program(program: Program) -> Graph:
+    """Return the graph of a program; raise ``UnsupportedError`` at the first operator that cannot
+    run."""
+    return Walk(program).run()
 
 
 def survey(exported: ExportedProgram) -> Captured:
@@ -195,7 +198,7 @@ class Walk:
         join_chains(graph, examiner)
         for node in graph.nodes.values():
             if isinstance(node.op, Function):
-                call = Call(graph.calls[node.name], self.values)
+                call = Call(self.values.origins[node.name], self.values)
                 try:
                     self.check_function(call, node.op, examiner)
                 except NupesError as error:
@@ -206,9 +209,16 @@ class Walk:
         """Refuse a function that no encoder can be."""
         if not call.node.meta["val"].dtype.is_floating_point:
             call.refuse(f"its result must be real numbers, not {call.node.meta['val'].dtype}")
-        objection = examiner.objection(function)
-        if objection is not None:
-            call.refuse(objection)
+        found, name = examiner.extremes(function), function.name
+        if found.hole is not None:
+            call.refuse(
+                f"function {name!r} must have a value everywhere, not none at {found.hole:g}"
+            )
+        if found.turns > 1:
+            call.refuse(
+                f"function {name!r} must have at most one turning point, not {found.turns}: an "
+                "encoder has two thresholds for each level"
+            )
 
 
 def translate(call: Call) -> str:

@@ -21,9 +21,12 @@ def deep():
         nn.SiLU(), nn.ReLU(), nn.Tanh()
     )))
 
+def attention():
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(2), nn.Linear(36, 3))
+
 def bad():
     return nn.Sequential(
-        nn.Conv2d(1, 4, 3), nn.Mish(), nn.Conv2d(4, 4, 1), nn.Flatten(), nn.Softmax(1)
+        nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.Conv2d(4, 4, 1), nn.Flatten(), nn.Softmax(1)
     )
 
 def large():
@@ -65,15 +68,29 @@ def test_every_operator_that_does_not_run(capsys: pytest.CaptureFixture[str]) ->
     words = ["check", "model.py:bad", "--calibration", "data.npz"]
     assert main(words) == 1
     text = capsys.readouterr().out
-    assert "mish in module '1': is not supported\n  -> use SiLU, GELU or ReLU\n" in text
+    assert "group_norm in module '1': is not supported\n  -> train with BatchNorm2d" in text
     assert "will not run: 2 operators must be replaced" in text
     assert main([*words, "--json"]) == 1
     report = json.loads(capsys.readouterr().out)
     assert [(item["module"], item["operator"]) for item in report["problems"]] == [
-        ("1", "mish"),
+        ("1", "group_norm"),
         ("4", "softmax"),
     ]
-    assert [layer["name"] for layer in report["layers"]] == ["0", "2"]
+    assert report["layers"] == []
+
+
+def test_what_stands_behind_a_refusal_may_not_run_either(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["check", "model.py:attention", "--input-shape", "1,8,8"]
+    assert main(words) == 1
+    assert "will not run: at least 1 operator must be replaced" in capsys.readouterr().out
+
+
+def test_a_wrong_shape_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "model.py:good", "--input-shape", "3,8,8"]) == 2
+    text = capsys.readouterr().err
+    assert "must accept images of shape (3, 8, 8), not fail with" in " ".join(text.split())
 
 
 def test_a_model_that_an_array_cannot_hold(capsys: pytest.CaptureFixture[str]) -> None:

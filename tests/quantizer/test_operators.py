@@ -100,12 +100,30 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "tanh": lambda: nn.Sequential(conv(), nn.Tanh(), conv(4, 6)),
     "hardswish": lambda: nn.Sequential(conv(), nn.Hardswish(), conv(4, 6)),
     "hardsigmoid": lambda: nn.Sequential(conv(), nn.Hardsigmoid(), conv(4, 6)),
+    "mish": lambda: nn.Sequential(conv(), nn.Mish(), conv(4, 6)),
+    "elu": lambda: nn.Sequential(conv(), nn.ELU(0.7, inplace=True), conv(4, 6)),
+    "softplus": lambda: nn.Sequential(conv(), nn.Softplus(), conv(4, 6)),
+    "absolute value": lambda: Call(lambda s, x: s.b(s.a(x).abs()), a=conv(), b=conv(4, 6)),
+    "square": lambda: Call(lambda s, x: s.b(s.a(x) ** 2), a=conv(), b=conv(4, 6)),
+    "hand-written swish": lambda: Call(
+        lambda s, x: s.b((lambda y: y * torch.sigmoid(y))(s.a(x))), a=conv(), b=conv(4, 6)
+    ),
+    "hand-written hard swish": lambda: Call(
+        lambda s, x: s.b((lambda y: y * F.relu6(y + 3) / 6)(s.a(x))), a=conv(), b=conv(4, 6)
+    ),
+    "functions in two stages": lambda: nn.Sequential(
+        conv(), nn.SiLU(), Call(lambda s, x: torch.abs(x)), conv(4, 6)
+    ),
     "leaky relu": lambda: nn.Sequential(conv(), nn.LeakyReLU(0.2), conv(4, 6)),
     "relu last": lambda: nn.Sequential(conv(), nn.ReLU()),
     "function of a pool": lambda: nn.Sequential(conv(), nn.MaxPool2d(2), nn.Tanh(), conv(4, 6, 2)),
     "max pool": lambda: nn.Sequential(conv(), nn.MaxPool2d(3, 2, 1), conv(4, 6, 2)),
     "max pool dilated": lambda: nn.Sequential(
         conv(), nn.MaxPool2d(2, 1, dilation=2), conv(4, 6, 2)
+    ),
+    "max pool ceil": lambda: nn.Sequential(conv(), nn.MaxPool2d(2, ceil_mode=True), conv(4, 6)),
+    "max pool global": lambda: Call(
+        lambda s, x: s.b(s.a(x).amax((2, 3))), a=conv(), b=nn.Linear(6, 5)
     ),
     "max pool last": lambda: nn.Sequential(conv(), nn.MaxPool2d(2)),
     "max pool first": lambda: nn.Sequential(nn.MaxPool2d(2), conv()),
@@ -133,6 +151,9 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     ),
     "add itself": lambda: Call(
         lambda s, x: s.b(torch.relu(s.a(x)) * 1.0 + torch.relu(s.a(x))), a=conv(), b=conv(4, 6)
+    ),
+    "difference": lambda: Call(
+        lambda s, x: s.c(torch.relu(s.a(x)) - torch.tanh(s.b(x))), a=conv(), b=conv(), c=conv(4, 6)
     ),
     "add input": lambda: Call(lambda s, x: x + s.a(x), a=conv(3, 3, padding=1)),
     "add twice": lambda: Call(lambda s, x: s.a(x) + s.b(x) + s.c(x), a=conv(), b=conv(), c=conv()),

@@ -1,17 +1,10 @@
-"""Handlers by family; a module that is listed here has registered its operators."""
+"""Handlers by family: a module named here registers its operators."""
 
-from nupes.quantizer.frontend.handlers import (
-    arithmetic,
-    convolution,
-    linear,
-    norms,
-    padding,
-    pointwise,
-    pools,
-    shapes,
-)
+from importlib import import_module
 
-__all__ = [
+__all__ = ["FAMILIES"]
+
+FAMILIES = (
     "arithmetic",
     "convolution",
     "linear",
@@ -20,4 +13,7 @@ __all__ = [
     "pointwise",
     "pools",
     "shapes",
-]
+)
+
+for family in FAMILIES:
+    import_module(f"{__name__}.{family}")

@@ -7,9 +7,8 @@ import numpy as np
 from torch import fx
 
 from nupes.quantizer.frontend.call import Call, full_shape, value_shape
-from nupes.quantizer.frontend.extremes import find_extremes
 from nupes.quantizer.frontend.graph import Add, Affine, Node
-from nupes.quantizer.frontend.handlers.pointwise import common_root, join, pointwise, replay
+from nupes.quantizer.frontend.handlers.pointwise import common_root, join, pointwise
 from nupes.quantizer.frontend.registry import handles
 
 __all__ = ["arithmetic", "negate"]
@@ -84,9 +83,7 @@ def combine(call: Call, left: fx.Node, right: fx.Node, factors: tuple[float, flo
     else their sum with these factors."""
     root = common_root(call, [left, right])
     if root is not None:
-        extremes = find_extremes(replay(call, root))
-        if factors is None or (extremes.turns <= 1 and extremes.hole is None):
-            return join(call, root)
+        return join(call, root)
     if factors is None:
         return pointwise(call)
     first, second = call.source(left), call.source(right)

@@ -1,5 +1,6 @@
 """Operators that move or rename values: slices, reshapes, copies, casts."""
 
+import math
 from typing import Any
 
 import torch
@@ -36,12 +37,15 @@ def strided_slice(call: Call, input: fx.Node, dim: int, start: Any, end: Any, st
     ignores=("start_dim", "end_dim", "size", "shape", "dim", "other", "sizes"),
 )
 def reshape(call: Call, input: fx.Node) -> str:
-    """Let a flatten, or a reshape that keeps the order of values, be the tensor that it reads."""
+    """Let a flatten, or a reshape that adds or drops sizes of 1, be the tensor that it reads."""
     source = call.source(input)
     height, width, channels = source.shape
     same_batch = str(full_shape(call.node)[0]) == str(full_shape(input)[0])
-    allowed = ((height * width * channels,), (channels, height, width))
-    if not same_batch or value_shape(call.node) not in allowed:
+    shape, original = value_shape(call.node), (channels, height, width)
+    allowed = shape in (original, (math.prod(original),))
+    if len(shape) == 2:  # on the way to or from a map: what it is then is checked again
+        allowed = [size for size in shape if size > 1] == [size for size in original if size > 1]
+    if not same_batch or not allowed:
         call.refuse(
             f"a reshape must flatten the whole map to (batch, features), not "
             f"give {full_shape(call.node)}"
@@ -67,10 +71,11 @@ def cast(call: Call, input: fx.Node) -> str:
     source = call.source(input)
     before, after = input.meta["val"].dtype, call.node.meta["val"].dtype
     if before == torch.bool and after.is_floating_point:
-        function = Function("float", lambda x: x > 0.5 if x.dtype == torch.bool else x)
-        return add_function(call, function, source)
+        return add_function(call, Function("float", lambda x: x.float()), source)
     if before != after and torch.promote_types(before, after) != after:
-        call.refuse(f"a cast to {after} is not supported")
+        call.refuse(
+            f"a cast to {after} is not supported; keep one floating-point type, without autocast"
+        )
     return source.name
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nupes.model.errors import InputError, UnsupportedError
+from nupes.quantizer.frontend.graph import Pool
 from nupes.quantizer.frontend.program import export_module
 from nupes.quantizer.frontend.walk import capture
 from tests.quantizer.test_operators import Call, conv
@@ -22,6 +23,25 @@ def spoiled(module: nn.Module, name: str, value: float) -> nn.Module:
 def two(function: Callable[..., Tensor]) -> nn.Module:
     """Return a module with the convolutions ``a`` and ``b``."""
     return Call(function, a=conv(), b=conv())
+
+
+class Counter(nn.Module):
+    """A module whose results depend on how often it was called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the sum with the number of calls."""
+        self.count += 1
+        return x + self.count
+
+
+def autocast(self: Call, x: Tensor) -> Tensor:
+    """Return a convolution in another type."""
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return self.a(x)
 
 
 REFUSED: dict[str, tuple[nn.Module, str]] = {
@@ -48,6 +68,58 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     "constant map": (
         Call(lambda s, x: s.a(x + torch.ones(10, 9)), a=conv()),
         r"one value per channel, of shape \(3, 1, 1\), not of shape \(10, 9\)",
+    ),
+    "product through a constant per channel": (
+        Call(lambda s, x: x * torch.sigmoid(x * torch.arange(3.0).view(3, 1, 1))),
+        r"a function of one tensor must have no constant per channel inside",
+    ),
+    "slope per channel": (
+        nn.Sequential(conv(), nn.PReLU(6)),
+        r"its constant operand must be one number for all channels, not of shape \(6,\)",
+    ),
+    "two turning points": (
+        Call(lambda s, x: s.a(x) ** 3 - s.a(x), a=nn.Identity()),
+        r"function 'sub\(pow\(3\), x\)' must have at most one turning point, not 2",
+    ),
+    "logarithm": (
+        Call(lambda s, x: torch.log(s.a(x)), a=conv()),
+        r"function 'log' must have a value everywhere, not none at -16",
+    ),
+    "truth values": (
+        Call(lambda s, x: s.a(x) > 0, a=conv()),
+        r"its result must be real numbers, not torch.bool",
+    ),
+    "division by zero": (
+        Call(lambda s, x: s.a(x) / 0, a=conv()),
+        r"division must be by a constant that is not zero",
+    ),
+    "random": (
+        Call(lambda s, x: s.a(x) + torch.rand(1), a=conv()),
+        r"aten.rand.default in the top module: random numbers must not be drawn: they would be the",
+    ),
+    "dropout": (
+        Call(lambda s, x: F.dropout(s.a(x)), a=conv()),
+        r"dropout must be off: F.dropout drops values unless it is given training=self.training",
+    ),
+    "batch statistics": (
+        nn.Sequential(conv(), nn.BatchNorm2d(6, track_running_stats=False)),
+        r"batch norm must have running statistics, not compute them from each batch; train it",
+    ),
+    "counter": (
+        Counter(),
+        r"buffer 'b_count' must not change from call to call",
+    ),
+    "autocast": (
+        Call(autocast, a=conv()),
+        r"a cast to torch.bfloat16 is not supported; keep one floating-point type, without autoc",
+    ),
+    "argument": (
+        Call(lambda s, x: s.a(x).mean((2, 3), dtype=torch.float64), a=conv()),
+        r"aten.mean.dim in the top module: its argument 'dtype' must be None, not torch.float64",
+    ),
+    "vector of weights": (
+        Call(lambda s, x: s.a(x).flatten(1) @ torch.ones(336), a=conv()),
+        r"its second operand must be a matrix, not of shape \(336,\)",
     ),
     "average ceil": (
         nn.Sequential(conv(), nn.AvgPool2d(2, ceil_mode=True)),
@@ -189,3 +261,30 @@ def test_programs_of_other_exports() -> None:
     message = "batch norm must use its running statistics; export in evaluation mode"
     with pytest.raises(UnsupportedError, match=message):
         capture(trained)
+
+
+def test_vectors_are_told_their_shape() -> None:
+    program = torch.export.export(nn.Linear(4, 3), (torch.zeros(2, 4),))
+    message = r"not \(2, 4\); give n values as \(batch, n, 1, 1\) and flatten in the module"
+    with pytest.raises(UnsupportedError, match=message):
+        capture(program)
+
+
+def test_what_does_not_change_a_network() -> None:
+    """Dead branches, pools without a stride, regions without gradients."""
+
+    def forward(self: Call, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            y = self.a(x).relu_()
+        torch.rand(3)
+        return F.avg_pool2d(y, (8, 7), 70)
+
+    graph = capture(export_module(Call(forward, a=conv()), (2, 3, 10, 9)))
+    assert [type(node.op).__name__ for node in graph.nodes.values()] == [
+        "Input",
+        "Convolution",
+        "Function",
+        "Pool",
+    ]
+    pool = next(node.op for node in graph.nodes.values() if isinstance(node.op, Pool))
+    assert pool.op.stride == (1, 1)

@@ -1,0 +1,196 @@
+"""The self-check of capture: every wrong node is found, and rounding is no reason to complain."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import nupes
+from nupes.model.errors import InputError, NupesError
+from nupes.quantizer.frontend.functions import Function
+from nupes.quantizer.frontend.graph import Graph
+from nupes.quantizer.frontend.program import export_module
+from nupes.quantizer.frontend.registry import HANDLERS
+from nupes.quantizer.frontend.verify import verify_capture
+from nupes.quantizer.frontend.walk import capture
+from nupes.quantizer.stages.fuser import fuse
+from tests.quantizer.close import images, randomize_norms
+from tests.quantizer.test_operators import Call, conv
+
+SHAPE = (2, 3, 10, 9)
+
+
+def network() -> nn.Module:
+    """Return a network with one node of each kind."""
+    torch.manual_seed(0)
+    return randomize_norms(
+        nn.Sequential(
+            Call(lambda s, x: (x - 0.3) * 2),
+            nn.ZeroPad2d((1, 0, 1, 0)),
+            conv(),
+            nn.BatchNorm2d(6),
+            nn.GELU(),
+            Call(lambda s, x: x + s.a(x), a=conv(6, 6, padding=1)),
+            nn.AvgPool2d(2),
+            Call(lambda s, x: F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 1, 1))),
+            nn.MaxPool2d(2, 1),
+            nn.Flatten(),
+            nn.Linear(8, 5),
+        )
+    )
+
+
+def check(module: nn.Module, graph: Graph, inputs: np.ndarray | None = None) -> None:
+    """Verify a module's graph with images."""
+    x = images(*SHAPE) if inputs is None else inputs
+    verify_capture(module, graph, fuse(graph), torch.from_numpy(x))
+
+
+def change(graph: Graph, name: str, **fields: Any) -> None:
+    """Change an operator of a graph."""
+    node = graph.nodes[name]
+    graph.nodes[name] = replace(node, op=replace(node.op, **fields))  # type: ignore[type-var]
+
+
+def spoil_gelu(graph: Graph) -> None:
+    """Let the other approximation stand for a function."""
+    graph.nodes["4"] = replace(
+        graph.nodes["4"], op=Function("gelu", lambda x: F.gelu(x, approximate="tanh"))
+    )
+
+
+def nudge(values: np.ndarray, by: float) -> np.ndarray:
+    """Return values, the last of which is another one."""
+    changed = values.copy()
+    changed.flat[-1] += by
+    return changed
+
+
+SPOILED: dict[str, tuple[str, Callable[[Graph], None]]] = {
+    "shift of the input": ("2", lambda g: change(g, "0.sub", shift=-0.3 * np.ones(3) * 1.001)),
+    "padding": ("2", lambda g: change(g, "1", padding=(0, 1, 1, 0))),
+    "weight": ("2", lambda g: change(g, "2", weight=nudge(g.nodes["2"].op.weight, 1e-3))),  # type: ignore[union-attr]
+    "bias": ("2", lambda g: change(g, "2", bias=nudge(g.nodes["2"].op.bias, 1e-4))),  # type: ignore[union-attr]
+    "epsilon": ("2", lambda g: change(g, "3", scale=g.nodes["3"].op.scale * (1 - 5e-4))),  # type: ignore[union-attr]
+    "approximation": ("2", spoil_gelu),
+    "sum": (
+        "5.a",
+        lambda g: g.nodes.update({"5.add": replace(g.nodes["5.add"], inputs=("5.a", "5.a"))}),
+    ),
+    "divisor": ("6", lambda g: change(g, "6", gain=0.2501)),
+    "slice": ("7.slice", lambda g: change(g, "7.pad", offset=2)),
+    "window": ("8", lambda g: change(g, "8", kernel=(1, 2), stride=(2, 1))),
+    "features": ("10", lambda g: change(g, "10", weight=g.nodes["10"].op.weight[:, ::-1].copy())),  # type: ignore[union-attr]
+}
+"""An error in each node of the network, and the layer where it shows."""
+
+
+def test_a_right_graph_passes() -> None:
+    module = network()
+    check(module, capture(export_module(module, SHAPE)))
+
+
+@pytest.mark.parametrize("name", SPOILED)
+def test_a_wrong_node_is_named(name: str) -> None:
+    layer, spoil = SPOILED[name]
+    module = network()
+    graph = capture(export_module(module, SHAPE))
+    spoil(graph)
+    message = (
+        rf"layer '{layer}[^']*': its float values must be the module's, not \S+ where it gives"
+    )
+    with pytest.raises(NupesError, match=message):
+        check(module, graph)
+
+
+def test_quantize_checks_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = HANDLERS["rsub"]
+
+    def lying(call: Any, input: Any, other: Any, alpha: float) -> str:
+        return honest.translate(call, input=input, other=other)
+
+    monkeypatch.setitem(HANDLERS, "rsub", replace(honest, translate=lying))
+    module = Call(lambda s, x: torch.rsub(s.a(x), 3.0, alpha=2.0), a=conv())
+    with pytest.raises(NupesError, match="layer 'a': its float values must be the module's"):
+        nupes.quantize(module, "W4A4", images(*SHAPE), method="rtn")
+
+
+def test_the_shape_of_a_layer_is_compared() -> None:
+    module = network()
+    graph = capture(export_module(module, SHAPE))
+    change(graph, "8", padding=(1, 1, 0, 0))
+    with pytest.raises(
+        NupesError, match=r"layer '8': its float values must have shape \(8, 1, 1\)"
+    ):
+        check(module, graph)
+
+
+def test_the_program_is_compared_with_the_module() -> None:
+    module = Call(lambda s, x: s.a(x) * 2, a=conv())
+    graph = capture(export_module(module, SHAPE))
+    module.function = lambda s, x: s.a(x) * 2.01
+    with pytest.raises(NupesError, match="captured program must give the module's output, not"):
+        check(module, graph)
+
+
+def deep() -> nn.Module:
+    """Return a network in which rounding errors grow from layer to layer."""
+    torch.manual_seed(0)
+    layers: list[nn.Module] = []
+    for _ in range(30):
+        layer = conv(3, 3, padding=1)
+        layer.weight.data *= 4
+        layers += [layer, nn.Tanh()]
+    return nn.Sequential(*layers)
+
+
+def cancelling() -> nn.Module:
+    """Return a batch norm whose mean is all that its convolution's bias gives."""
+    torch.manual_seed(0)
+    module = nn.Sequential(conv(), nn.BatchNorm2d(6))
+    module[0].bias.data += 1e4  # type: ignore[union-attr, operator]
+    module[1].running_mean.fill_(1e4)  # type: ignore[union-attr, operator]
+    return module
+
+
+@pytest.mark.parametrize(
+    ("module", "inputs"),
+    [
+        (Call(lambda s, x: s.a((x - 120) / 60).tanh(), a=conv()), images(*SHAPE, low=0, high=255)),
+        (Call(lambda s, x: s.a(x - 1000), a=conv()), images(*SHAPE, low=999, high=1001)),
+        (deep(), images(*SHAPE)),
+        (cancelling(), images(*SHAPE)),
+        (network().bfloat16(), images(*SHAPE)),
+        (network().half(), images(*SHAPE)),
+        (network().double(), images(*SHAPE)),
+        (nn.Sequential(conv(), Call(lambda s, x: torch.floor(4 * x))), images(*SHAPE)),
+        (network(), np.zeros(SHAPE, np.float32)),
+        (network(), np.full(SHAPE, 7, np.float32)),
+    ],
+    ids="pixels offset deep cancelling bfloat16 half double steps zero flat".split(),
+)
+def test_rounding_is_no_error(module: nn.Module, inputs: np.ndarray) -> None:
+    check(module, capture(export_module(module, SHAPE)), inputs)
+
+
+@pytest.mark.parametrize("batch", [1, 3, None])
+def test_programs_of_any_batch(batch: int | None) -> None:
+    dims = ({0: torch.export.Dim("batch")},) if batch is None else None
+    example = torch.zeros(batch or 2, *SHAPE[1:])
+    program = torch.export.export(network(), (example,), dynamic_shapes=dims)
+    graph = capture(program)
+    verify_capture(program, graph, fuse(graph), torch.from_numpy(images(*SHAPE)))
+
+
+def test_a_network_that_overflows_is_named() -> None:
+    def forward(self: Call, x: Tensor) -> Tensor:
+        return self.b(torch.relu(self.a(x * 1e30)) * 1e30)
+
+    module = Call(forward, a=conv(), b=conv(3, 6))
+    with pytest.raises(InputError, match="layer 'a': its float values must be finite"):
+        check(module, capture(export_module(module, SHAPE)))
