@@ -27,6 +27,7 @@ from nupes.compiler.lowering.passes import (
     Pass,
     Payload,
     PoolWork,
+    Second,
     Work,
 )
 from nupes.compiler.lowering.walks import Start, line_walk
@@ -111,7 +112,8 @@ class Emitter:
             walk = line_walk(count)
             run = stream.layout.address(stream.plane, stream.word, first)
             start = Start(run, run)
-        results = results_of(finish)
+        second = finish.residual if item.times is None else item.times
+        results = results_of(finish, second)
         if target is not None:
             encoder, depth = self.residency.encoder(name, target, left)
             results = replace(results, encoder_slot=encoder, encoder_depth=depth)
@@ -125,20 +127,21 @@ class Emitter:
             payload=payload_of(item),
             first=index == 0,
             finish=left == 0,
+            multiplies=item.times is not None,
             slice=item.slice,
             out_slice=part // self.config.cols,
             shift=tables.shift,
             chase=-1 if isinstance(stream, MapStream) else start.address,
         )
         writes: list[Run] = []
-        if left == 0:
-            second = finish.residual
+        if tile.reads_residual:
             param = self.residency.parameters(name, finish.requantize, column.index, second)
             tile = replace(tile, slots=replace(slots, param=param))
             if second is not None:
                 address = second.layout.address(0, group) + first
                 tile = replace(tile, residual_address=address)
                 reads += second.layout.pixel_runs(group, first, count)
+        if left == 0:
             if target is None:
                 self.results.append(ResultTile(column.index * self.config.cols, first, count))
             else:
@@ -196,9 +199,10 @@ class Emitter:
         )
 
 
-def results_of(finish: Finish) -> Results:
-    """Return where results go, the encoder's slot still to come."""
-    results, second = Results(), finish.residual
+def results_of(finish: Finish, second: Second | None) -> Results:
+    """Return where results go and what comes through the residual port, the encoder's slot still to
+    come."""
+    results = Results()
     if finish.target is not None:
         layout = finish.target.layout
         results = Results(out_step=1, out_plane_step=layout.plane_step, out_planes=layout.planes)

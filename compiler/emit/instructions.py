@@ -135,9 +135,14 @@ class Streamed:
         return True
 
     @property
+    def reads_residual(self) -> bool:
+        """Whether the residual port is read for each pixel."""
+        return self.last
+
+    @property
     def pace(self) -> int:
         """Cycles from a pixel's last word to the next word."""
-        return self.descriptor.results.pace if self.last else 1
+        return self.descriptor.results.pace if self.last or self.reads_residual else 1
 
     @property
     def writes(self) -> int:
@@ -147,7 +152,7 @@ class Streamed:
     @property
     def residual_reads(self) -> int:
         """Words that are read at the residual port for each pixel."""
-        return self.descriptor.results.residual_planes if self.last else 0
+        return self.descriptor.results.residual_planes if self.reads_residual else 0
 
     @property
     def stream_cycles(self) -> int:
@@ -170,13 +175,15 @@ class Streamed:
 class Tile(Streamed):
     """Load a weight tile, and stream a block through the array.
 
-    ``first`` starts the accumulators from 0, ``finish`` sends them on. A ``chase`` of at least 0 is
+    ``first`` starts the accumulators from 0, ``finish`` sends them on. Sums of one that
+    ``multiplies`` are multiplied by the levels at the residual port. A ``chase`` of at least 0 is
     the first address of a stream that follows the input's transfer.
     """
 
     payload: Payload
     first: bool
     finish: bool
+    multiplies: bool = False
     slice: int = 0
     out_slice: int = 0
     shift: int = 0
@@ -194,6 +201,11 @@ class Tile(Streamed):
         return self.finish
 
     @property
+    def reads_residual(self) -> bool:
+        """Whether the residual port is read for each pixel."""
+        return self.finish or self.multiplies
+
+    @property
     def to_host(self) -> bool:
         """Whether the results leave the array."""
         return self.finish and self.descriptor.results.encoder_depth == 0
@@ -203,7 +215,7 @@ class Tile(Streamed):
         return pack_instruction(
             {
                 **self.fields(),
-                "opcode": Opcode.TILE,
+                "opcode": Opcode.MULTIPLY if self.multiplies else Opcode.TILE,
                 "first": self.first,
                 "last": self.finish,
                 "chase": self.chase >= 0,
