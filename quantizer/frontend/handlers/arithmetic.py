@@ -1,4 +1,4 @@
-"""Arithmetic with constants, which becomes affines, and sums of two computed tensors."""
+"""Arithmetic with constants, which becomes affines, and of two computed tensors."""
 
 import math
 from typing import Any
@@ -8,6 +8,7 @@ from torch import fx
 
 from nupes.quantizer.frontend.call import Call, full_shape, value_shape
 from nupes.quantizer.frontend.graph import Add, Affine, Node
+from nupes.quantizer.frontend.handlers.joins import multiply_tensors
 from nupes.quantizer.frontend.handlers.pointwise import common_root, join, pointwise
 from nupes.quantizer.frontend.registry import handles
 
@@ -28,7 +29,7 @@ def arithmetic(
     kind = LINEAR[call.kind]
     if call.is_computed(input) and call.is_computed(other):
         factors = {"add": (1, alpha), "sub": (1, -alpha), "rsub": (-alpha, 1)}.get(kind)
-        return combine(call, input, other, factors)
+        return combine(call, kind, input, other, factors)
     reverse = call.is_computed(other)
     data, constant = (other, input) if reverse else (input, other)
     if rounding_mode is not None or (kind == "div" and reverse):
@@ -78,14 +79,16 @@ def per_channel(call: Call, value: Any, source: Node, data: fx.Node) -> np.ndarr
     return np.broadcast_to(full.reshape(-1), (channels,)).copy()
 
 
-def combine(call: Call, left: fx.Node, right: fx.Node, factors: tuple[float, float] | None) -> str:
+def combine(
+    call: Call, kind: str, left: fx.Node, right: fx.Node, factors: tuple[float, float] | None
+) -> str:
     """Add what two computed tensors give: one function if both are functions of one tensor, or
-    else their sum with these factors."""
+    else their product, or their sum with these factors."""
     root = common_root(call, [left, right])
     if root is not None:
         return join(call, root)
     if factors is None:
-        return pointwise(call)
+        return multiply_tensors(call, left, right) if kind == "mul" else pointwise(call)
     first, second = call.source(left), call.source(right)
     if first.shape != second.shape or value_shape(left) != value_shape(right):
         call.refuse(

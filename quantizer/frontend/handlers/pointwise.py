@@ -37,7 +37,7 @@ def pointwise(call: Call) -> str:
     root = common_root(call, computed)
     if root is None:
         call.refuse(
-            "of two computed tensors only the sum and the difference are supported; a function of "
+            "of two computed tensors only sum, difference and product are supported; a function of "
             "one tensor must have no constant per channel inside"
         )
     return join(call, root)
