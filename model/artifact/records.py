@@ -150,7 +150,7 @@ class Tagged(Schema):
 
 @cache
 def schema_of(hint: Any) -> Schema:
-    """Return the schema of a type hint."""
+    """Return the schema of a type hint; raise ``TypeError`` for one that no file can hold."""
     if get_origin(hint) is Annotated:
         stored = get_args(hint)[1]
         return PackedArray(stored) if stored.packed else Array(stored)
@@ -170,7 +170,9 @@ def schema_of(hint: Any) -> Schema:
         return Choice(args)
     if origin is tuple:
         return Items(schema_of(args[0]), None if args[-1] is Ellipsis else len(args))
-    return Free()
+    if origin is Mapping:
+        return Free()
+    raise TypeError(f"{hint} has no form in an artifact")
 
 
 @cache
