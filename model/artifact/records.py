@@ -168,7 +168,7 @@ def schema_of(hint: Any) -> Schema:
         return Tagged(tuple((arg.kind, Record(arg)) for arg in rest))
     if origin is Literal:
         return Choice(args)
-    if origin is tuple:
+    if origin is tuple and len({*args} - {Ellipsis}) == 1:
         return Items(schema_of(args[0]), None if args[-1] is Ellipsis else len(args))
     if origin is Mapping:
         return Free()
