@@ -83,7 +83,7 @@ def packed_bytes(network: nupes.IntegerNetwork, path: Path) -> tuple[int, int]:
     """Return the bytes that the weights' bits promise, and those of the codes in the artifact."""
     network.save(path)
     with safe_open(path, framework="numpy") as file:
-        names = [name for name in file.keys() if name.endswith("weight.codes")]
+        names = [name for name in file.keys() if name.endswith("op.codes")]
         stored = sum(file.get_tensor(name).nbytes for name in names)
     convs = [layer.op for layer in network.layers if isinstance(layer.op, Conv)]
     return sum(-(-op.codes.size * op.codebook.bits // 8) for op in convs), stored

@@ -150,7 +150,7 @@ class Tagged(Schema):
 
 @cache
 def schema_of(hint: Any) -> Schema:
-    """Return the schema of a type hint."""
+    """Return the schema of a type hint; raise ``TypeError`` for one that no file can hold."""
     if get_origin(hint) is Annotated:
         stored = get_args(hint)[1]
         return PackedArray(stored) if stored.packed else Array(stored)
@@ -168,9 +168,11 @@ def schema_of(hint: Any) -> Schema:
         return Tagged(tuple((arg.kind, Record(arg)) for arg in rest))
     if origin is Literal:
         return Choice(args)
-    if origin is tuple:
+    if origin is tuple and len({*args} - {Ellipsis}) == 1:
         return Items(schema_of(args[0]), None if args[-1] is Ellipsis else len(args))
-    return Free()
+    if origin is Mapping:
+        return Free()
+    raise TypeError(f"{hint} has no form in an artifact")
 
 
 @cache

@@ -39,6 +39,6 @@ def test_artifact_is_as_large_as_its_bits(network: IntegerNetwork) -> None:
     for index, layer in enumerate(network.layers):
         if isinstance(layer.op, Conv):
             codes, bits = layer.op.codes, layer.op.codebook.bits
-            assert sizes[f"layers.{index}.weight.codes"] == -(-codes.size * bits // 8)
+            assert sizes[f"layers.{index}.op.codes"] == -(-codes.size * bits // 8)
     header = 8 + int.from_bytes(data[:8], "little")
     assert len(data) - header == sum(sizes.values()) == promised(network)
