@@ -186,6 +186,8 @@ class Fuser:
         low = op.bound(low) if isinstance(op, Pool) else low
         channels = node.shape[2]
         gain = np.full(channels, op.gain) if isinstance(op, Pool) else np.ones(channels)
+        if isinstance(op, Convolution):
+            op = replace(op, weight=op.weight.astype(np.float64))
         bias = op.bias if isinstance(op, Convolution) else np.zeros(channels)
         self.start(node, op, source, gain, bias, -np.inf if isinstance(op, Convolution) else low)
 
