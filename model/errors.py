@@ -1,5 +1,7 @@
 """The errors of the flow: what must hold, what was found, where, and what to do about it."""
 
+from nupes.model.error_catalogue import PAGE, find_anchor
+
 __all__ = [
     "ArtifactError",
     "CapacityError",
@@ -11,7 +13,20 @@ __all__ = [
 
 
 class NupesError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base of every error that this package raises on purpose.
+
+    A traceback ends with the place in the documentation that explains the message.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        if self.anchor is not None:
+            self.add_note(f"explained in {PAGE}#{self.anchor}")
+
+    @property
+    def anchor(self) -> str | None:
+        """The heading of docs/errors.md that explains the message."""
+        return find_anchor(str(self))
 
 
 class InputError(NupesError, ValueError):

@@ -134,7 +134,7 @@ def explain(end: BaseException, verbose: bool) -> int:
         if verbose:
             traceback.print_exception(end)
         memory = "the memory of this machine must hold the work, but cannot: "
-        print_error(f"{memory * isinstance(end, MemoryError)}{end}")
+        print_error(f"{memory * isinstance(end, MemoryError)}{end}", getattr(end, "anchor", None))
         return 2
     traceback.print_exception(end)
     print_error(f"{type(end).__name__}: this is a defect of nupes; please report it")

@@ -11,6 +11,8 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from nupes.model.error_catalogue import PAGE
+
 __all__ = ["Reporter", "print_error", "print_json", "print_table", "print_text"]
 
 PERIOD = 5.0
@@ -34,10 +36,11 @@ def print_json(data: Mapping[str, Any]) -> None:
     print(json.dumps(data, indent=2))
 
 
-def print_error(message: str) -> None:
-    """Print an error in red on stderr."""
+def print_error(message: str, anchor: str | None = None) -> None:
+    """Print an error in red on stderr, and the heading of the catalogue that explains it."""
+    where = f" [dim]({PAGE}#{anchor})[/]" if anchor else ""
     Console(stderr=True, soft_wrap=True, highlight=False).print(
-        f"[bold red]error:[/] [red]{escape(message)}[/]"
+        f"[bold red]error:[/] [red]{escape(message)}[/]{where}"
     )
 
 

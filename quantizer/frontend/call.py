@@ -81,6 +81,12 @@ class Call:
             self.refuse(f"its {name} must be real numbers, not {tensor.dtype}")
         return tensor.to(torch.float64).numpy()
 
+    def weight(self, value: Any, name: str) -> np.ndarray:
+        """Return a constant operand as the module holds it, a view if it is float."""
+        tensor = self.tensor(value, name)
+        exact = tensor.dtype in (torch.float32, torch.float64)
+        return tensor.numpy() if exact else self.constant(value, name)
+
     def vector(self, value: Any, default: float, size: int, name: str) -> np.ndarray:
         """Return an optional constant operand as finite float64 (size,)."""
         if value is None:

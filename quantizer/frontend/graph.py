@@ -1,4 +1,4 @@
-"""The captured float network: nodes in execution order, parameters in float64, shapes as (h, w, c).
+"""The captured float network: nodes in execution order, shapes as (h, w, c).
 
 A node reads earlier nodes by name. Flattening leaves no node: a flattened tensor is the map that it
 flattens.
@@ -40,7 +40,8 @@ class Input:
 
 @dataclass(frozen=True, eq=False)
 class Convolution:
-    """``weight`` (n, c // groups, kh, kw) and ``bias`` (n,), float64; linear layers as well."""
+    """``weight`` (n, c // groups, kh, kw), as the module holds it, and ``bias`` (n,), float64;
+    linear layers as well."""
 
     weight: np.ndarray
     bias: np.ndarray

@@ -10,7 +10,7 @@ sums of random terms stay far below). A handler's error is larger by orders of m
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import NoReturn
+from typing import NoReturn, TypeGuard
 
 import numpy as np
 import torch
@@ -82,7 +82,8 @@ def run_program(program: Program, images: Tensor, wanted: set[fx.Node]) -> dict[
 
     def convert(argument: object) -> object:
         if isinstance(argument, fx.Node):
-            return values[argument]
+            value = values[argument]  # parameters stay as they are until they are used
+            return value.double() if is_real(value) else value
         floating = isinstance(argument, torch.dtype) and argument.is_floating_point
         return torch.float64 if floating else argument
 
@@ -90,8 +91,7 @@ def run_program(program: Program, images: Tensor, wanted: set[fx.Node]) -> dict[
         if node not in live or base_name(node) in CHECKS:
             continue
         if node.op == "placeholder":
-            value = images if node is program.input else program.constants[node].detach().cpu()
-            values[node] = value.double() if value.is_floating_point() else value
+            values[node] = images if node is program.input else program.constants[node].cpu()
         elif node.op == "call_function":
             args, kwargs = map_aggregate((node.args, node.kwargs), convert)  # type: ignore[misc]
             assert callable(node.target)
@@ -104,6 +104,11 @@ def run_program(program: Program, images: Tensor, wanted: set[fx.Node]) -> dict[
             if not waiting[source]:
                 values.pop(source, None)
     return found
+
+
+def is_real(value: object) -> TypeGuard[Tensor]:
+    """Whether a value is a tensor of a floating-point type."""
+    return isinstance(value, Tensor) and value.is_floating_point()
 
 
 def compare_module(

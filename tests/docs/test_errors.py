@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nupes.model import errors
+from nupes.model.error_catalogue import HEADING, PAGE, find_anchor
+from nupes.model.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 STAGES = ("arch", "compiler", "export", "model", "nupes", "quantizer", "rtl", "sim")
@@ -40,12 +42,29 @@ def messages() -> Iterator[str]:
                     yield message
 
 
+HEADINGS = {
+    match["message"].strip(): match["anchor"]
+    for match in HEADING.finditer((ROOT / PAGE).read_text(encoding="utf-8"))
+}
+
+
 def test_the_catalogue_has_every_message() -> None:
-    page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
-    cells = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
-    spans = [span for cell in cells for span in re.findall(r"(`+)(.+?)\1(?!`)", cell)]
-    shown = [plain(text) for _, text in spans if text not in errors.__all__]
+    shown = [plain(message) for message in HEADINGS]
     raised = set(messages())
     assert sorted(raised - set(shown)) == []
-    assert sorted(set(shown) - raised - {"ValueError", "NotImplementedError"}) == []
+    assert sorted(set(shown) - raised) == []
     assert len(shown) == len(set(shown))
+
+
+def test_every_message_finds_its_heading() -> None:
+    assert len(HEADINGS) == len(set(HEADINGS.values()))
+    for message, anchor in HEADINGS.items():
+        for value in ("3", "('a', 2)"):
+            assert find_anchor(f"layer 'x': {message.replace('…', value)}") == anchor, message
+
+
+def test_an_error_says_where_it_is_explained() -> None:
+    error = InputError("network must have at least one layer")
+    assert error.anchor == "network-must-have-at-least-one"
+    assert error.__notes__ == [f"explained in {PAGE}#{error.anchor}"]
+    assert InputError("something else").anchor is None

@@ -26,7 +26,7 @@ def convolution(
 ) -> str:
     """Translate ``conv2d``, with numeric or named padding, and ``convolution``."""
     source = call.source(input)
-    kernel = call.constant(weight, "weight")
+    kernel = call.weight(weight, "weight")
     if transposed:
         call.refuse("transposed convolution is not supported")
     if kernel.ndim != 4 or not is_map(input):

@@ -15,7 +15,7 @@ __all__ = ["addmm", "linear"]
 @handles("linear")
 def linear(call: Call, input: fx.Node, weight: Any, bias: Any) -> str:
     """Translate ``linear`` on a flattened map."""
-    matrix = call.constant(weight, "weight")
+    matrix = call.weight(weight, "weight")
     return whole_map(call, input, matrix, call.vector(bias, 0.0, len(matrix), "bias"))
 
 
