@@ -9,7 +9,8 @@ from hypothesis import given, settings
 import nupes
 from nupes.compiler.program import compile
 from nupes.verify import check_layers, check_outputs, observe, summary
-from tests.networks import images_of, networks
+from tests.compiler.lowering.test_concat import Graph
+from tests.networks import JOINS, images_of, networks
 from tests.small import ARRAY, small_network
 
 
@@ -49,8 +50,21 @@ def test_a_wrong_layer_is_found(running: Callable[..., nupes.Simulator]) -> None
     assert "layer conv: values equal in 2 of 3 images" in summary(check)
 
 
+def test_a_layer_that_moves_nothing(running: Callable[..., nupes.Simulator]) -> None:
+    graph = Graph()
+    parts = [graph.conv(name, "input", ARRAY.lanes) for name in ("a", "b", "c")]
+    network = graph.network(graph.concat("all", *parts))
+    program, images = compile(network, ARRAY), images_of(network, 2)
+    check = check_layers(
+        running(ARRAY), program, check_outputs(running(ARRAY), program, images), images
+    )
+    assert check.exact
+    found = {layer.name: layer for layer in check.layers}
+    assert (found["all"].cycles, found["all"].values_exact) == (0, 2)
+
+
 @settings(max_examples=30)
-@given(networks())
+@given(networks(joins=JOINS))
 def test_observed_layer_gives_its_levels(network: nupes.IntegerNetwork) -> None:
     codes = network.encode(images_of(network, 2))
     for index, (layer, values) in enumerate(network.trace(codes)):
