@@ -2,7 +2,7 @@
 hardware.
 
 Cycle ``t`` is the cycle in which the stream engine issues a word, ``f`` the cycle in which a weight
-row is consumed, ``x`` the cycle in which a partial sum is at its lane (see docs/hardware.md). The
+row is consumed, ``x`` the cycle in which a partial sum is at its lane (see docs/timing.md). The
 datapath delays everything itself: its inputs are all given at the cycle stated here, for lane 0 and
 row 0, and its outputs are for all lanes at once.
 """

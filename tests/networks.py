@@ -23,6 +23,7 @@ __all__ = [
     "arrays",
     "held_codebooks",
     "images_of",
+    "joins_of",
     "many",
     "networks",
     "networks_for",
@@ -287,10 +288,15 @@ class Builder:
         self.layers.append(Layer(name, op, ports, output, Post(tail, residual, encoder)))
 
 
+def joins_of(config: ArrayConfig) -> tuple[str, ...]:
+    """Return the kinds of operators that read several tensors and run on an array."""
+    return JOINS if config.products else ("concat",)
+
+
 def networks_for(config: ArrayConfig, most_layers: int = 4) -> st.SearchStrategy[IntegerNetwork]:
     """Draw a network whose codebooks an array's cells hold."""
     books = held_codebooks(config, True), held_codebooks(config, False)
-    return networks(most_layers, *books, joins=())
+    return networks(most_layers, *books, joins=joins_of(config))
 
 
 @st.composite

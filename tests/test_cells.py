@@ -29,6 +29,11 @@ SLOW = [
     ArrayConfig(2, 4, code_bits=2, acc_depth=16, mac="pair", burst=4, fetch_depth=8),
     ArrayConfig(4, 2, code_bits=5, acc_depth=16, mac="pair"),
     ArrayConfig(4, 4, code_bits=3, acc_depth=16, mac="product", **MAGNITUDES),
+    ArrayConfig(4, 4, acc_depth=16, mac="uniform", products=True),
+    ArrayConfig(4, 4, acc_depth=16, mac="square", products=True),
+    ArrayConfig(4, 4, acc_depth=16, mac="pair", products=True),
+    ArrayConfig(4, 2, acc_depth=16, mac="product", products=True, weight_magnitudes=(1, 3, 10),
+                activation_magnitudes=(1, 5, 14, 41, 255)),
 ]  # fmt: skip
 ARRAYS = [*FAST, *(pytest.param(config, marks=pytest.mark.slow) for config in SLOW)]
 IMAGES = 2

@@ -23,10 +23,14 @@ from nupes.model.network import IntegerNetwork
 from nupes.model.operators import Conv
 from nupes.sim.simulator import Simulator, Stalls
 from tests.assemble import assemble, coded, layer_of, wide
-from tests.networks import images_of, many, networks
+from tests.networks import images_of, joins_of, many, networks
 
 # Accumulators of 16 pixels cut most maps into several blocks.
-FAST = [ArrayConfig(4, 4, acc_depth=16), ArrayConfig(4, 8, code_bits=2, acc_depth=16)]
+FAST = [
+    ArrayConfig(4, 4, acc_depth=16),
+    ArrayConfig(4, 8, code_bits=2, acc_depth=16),
+    ArrayConfig(4, 4, acc_depth=16, products=True),
+]
 SLOW = [
     ArrayConfig(8, 4, code_bits=3, acc_depth=16),
     ArrayConfig(2, 2, code_bits=8, acc_depth=16),
@@ -35,16 +39,31 @@ SLOW = [
     # The smallest buffers and slots.
     ArrayConfig(16, 4, code_bits=3, acc_depth=8, param_slots=2, burst=4, fetch_depth=8),
     ArrayConfig(4, 4, code_bits=5, acc_depth=4, param_slots=2, burst=1, fetch_depth=2),
+    ArrayConfig(8, 4, code_bits=3, acc_depth=16, products=True),
+    # The residual is read in the cycle of the issue.
+    ArrayConfig(
+        2, 2, code_bits=2, acc_depth=8, param_slots=2, burst=4, fetch_depth=8, products=True
+    ),
 ]
 ARRAYS = [*FAST, *(pytest.param(config, marks=pytest.mark.slow) for config in SLOW)]
 IMAGES = 2
 
 
-@pytest.fixture(scope="module", params=ARRAYS, ids=lambda c: f"{c}-{c.code_bits}bit")
+def name_of(config: ArrayConfig) -> str:
+    """Return the name of an array in the names of tests."""
+    return f"{config}-{config.code_bits}bit{'-products' * config.products}"
+
+
+@pytest.fixture(scope="module", params=ARRAYS, ids=name_of)
 def hardware(request: pytest.FixtureRequest) -> Iterator[Simulator]:
     """Return a running accelerator."""
     with Simulator(request.param) as running:
         yield running
+
+
+def draw(data: st.DataObject, hardware: Simulator, most_layers: int = 4) -> IntegerNetwork:
+    """Draw a network of operators that the hardware has."""
+    return data.draw(networks(most_layers, joins=joins_of(hardware.config)))
 
 
 def check(hardware: Simulator, network: IntegerNetwork, latency: int = 20) -> None:
@@ -61,17 +80,15 @@ def check(hardware: Simulator, network: IntegerNetwork, latency: int = 20) -> No
 
 
 @many(100)
-@given(networks())
-def test_random_networks(hardware: Simulator, network: IntegerNetwork) -> None:
-    check(hardware, network)
+@given(st.data())
+def test_random_networks(hardware: Simulator, data: st.DataObject) -> None:
+    check(hardware, draw(data, hardware))
 
 
 @many(40)
-@given(networks(), st.sampled_from([1, 5, 100]))
-def test_memories_of_any_latency(
-    hardware: Simulator, network: IntegerNetwork, latency: int
-) -> None:
-    check(hardware, network, latency)
+@given(st.data(), st.sampled_from([1, 5, 100]))
+def test_memories_of_any_latency(hardware: Simulator, data: st.DataObject, latency: int) -> None:
+    check(hardware, draw(data, hardware), latency)
 
 
 def check_stalled(
@@ -89,27 +106,27 @@ STALLS = st.builds(Stalls, PROBABILITY, PROBABILITY, PROBABILITY, seed=st.intege
 
 
 @many(40)
-@given(networks(), STALLS, st.integers(1, 50))
+@given(st.data(), STALLS, st.integers(1, 50))
 def test_stalls_change_no_value(
-    hardware: Simulator, network: IntegerNetwork, stalls: Stalls, latency: int
+    hardware: Simulator, data: st.DataObject, stalls: Stalls, latency: int
 ) -> None:
-    check_stalled(hardware, network, stalls, latency)
+    check_stalled(hardware, draw(data, hardware), stalls, latency)
 
 
 @pytest.mark.slow
 @many(300)
-@given(networks(most_layers=6), st.sampled_from([1, 5, 20, 100]))
-def test_many_random_networks(hardware: Simulator, network: IntegerNetwork, latency: int) -> None:
-    check(hardware, network, latency)
+@given(st.data(), st.sampled_from([1, 5, 20, 100]))
+def test_many_random_networks(hardware: Simulator, data: st.DataObject, latency: int) -> None:
+    check(hardware, draw(data, hardware, most_layers=6), latency)
 
 
 @pytest.mark.slow
 @many(150)
-@given(networks(), STALLS, st.integers(1, 50))
+@given(st.data(), STALLS, st.integers(1, 50))
 def test_many_stalls(
-    hardware: Simulator, network: IntegerNetwork, stalls: Stalls, latency: int
+    hardware: Simulator, data: st.DataObject, stalls: Stalls, latency: int
 ) -> None:
-    check_stalled(hardware, network, stalls, latency)
+    check_stalled(hardware, draw(data, hardware), stalls, latency)
 
 
 def linear(channels: int) -> IntegerNetwork:

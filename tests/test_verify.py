@@ -10,6 +10,7 @@ from rich.text import Text
 import nupes
 from nupes.compiler.program import compile
 from nupes.verify import Check, LayerCheck, check_layers, check_outputs, observe, summary
+from tests.compiler.lowering.test_concat import Graph
 from tests.export.cases import renamed
 from tests.networks import JOINS, images_of, networks
 from tests.small import ARRAY, small_network
@@ -49,6 +50,19 @@ def test_a_wrong_layer_is_found(running: Callable[..., nupes.Simulator]) -> None
     check = check_layers(running(ARRAY), replace(program, network=network), check, images)
     assert (check.exact, check.exact_layers) == (False, 1)
     assert "layer conv: values equal in 2 of 3 images" in summary(check)
+
+
+def test_a_layer_that_moves_nothing(running: Callable[..., nupes.Simulator]) -> None:
+    graph = Graph()
+    parts = [graph.conv(name, "input", ARRAY.lanes) for name in ("a", "b", "c")]
+    network = graph.network(graph.concat("all", *parts))
+    program, images = compile(network, ARRAY), images_of(network, 2)
+    check = check_layers(
+        running(ARRAY), program, check_outputs(running(ARRAY), program, images), images
+    )
+    assert check.exact
+    found = {layer.name: layer for layer in check.layers}
+    assert (found["all"].cycles, found["all"].values_exact) == (0, 2)
 
 
 @settings(max_examples=30)

@@ -81,10 +81,8 @@ def window_walk(
     """Return the walk of an operator over a map of some shape; each tile reads one tap, or the
     ``whole`` window of a pixel. Refuse, by name, what the fields cannot describe."""
     kernel = window.kernel if whole else (1, 1)
-    # A step that is never taken is none.
-    stride = [s if n > 1 else 1 for s, n in zip(window.stride, layer.output.shape, strict=False)]
-    dilation = [d if n > 1 else 1 for d, n in zip(window.dilation, kernel, strict=True)]
-    dilation = dilation if whole else [0, 0]
+    stride = taken(window.stride, layer.output.shape[:2])
+    dilation = taken(window.dilation, kernel) if whole else [0, 0]
     for axis, name in enumerate(("rows", "columns")):
         reach = shape[axis] + sum(window.padding[2 * axis : 2 * axis + 2])
         for what, value, most in (
@@ -112,6 +110,12 @@ def window_walk(
         step_ky=dilation[0] * layout.width,
         step_kx=dilation[1],
     )
+
+
+def taken(steps: tuple[int, int], counts: tuple[int, int]) -> list[int]:
+    """Return the steps between ``counts`` things; one that is never taken always fits its field."""
+    pairs = zip(steps, counts, strict=True)
+    return [step if count > 1 else min(step, MOST_STRIDE) for step, count in pairs]
 
 
 def line_walk(count: int) -> Walk:

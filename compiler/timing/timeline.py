@@ -1,7 +1,7 @@
 """Exact cycles without simulation: the control of the hardware as recurrences over words, bursts
 and tiles.
 
-Every rule is one of docs/hardware.md. Cycle 0 is the cycle of ``start``; the host takes every
+Every rule is one of docs/timing.md. Cycle 0 is the cycle of ``start``; the host takes every
 result at once. Each resource that instructions occupy is a class of its own: the fetch port, the
 load bus, the stream engine, the ports of the activation memory.
 """

@@ -45,7 +45,7 @@ def rows(layout: tuple[Field, ...]) -> list[tuple[str, str, str]]:
 
 
 def test_the_instruction_tables_are_those_of_the_code() -> None:
-    text = (ROOT / "docs" / "hardware.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "instructions.md").read_text(encoding="utf-8")
     shown = re.findall(r"^\| (\d[\d.]*) \| (`.+?) \| (.+) \|$", text, re.MULTILINE)
     assert shown == rows(INSTRUCTION) + rows(DESCRIPTOR)
     for item in [*Opcode, *Destination]:

@@ -25,12 +25,12 @@ PRODUCTS = ARRAYS.map(lambda config: replace(config, products=True))
 CONFIG = ArrayConfig(4, 4, acc_depth=8, products=True)
 
 
-def stored(name: str, op: Operator, shape: Shape) -> Layer:
+def stored(name: str, op: Operator, shape: Shape, book: Codebook) -> Layer:
     """Return a layer that reads the input and stores codes."""
     size = op.shape(shape)
-    steps = np.linspace(-30000, 30000, 250).astype(np.int16)
-    encoder = Encoder(steps, np.arange(251, dtype=np.uint8))
-    output = coded(name, size, BOOK)
+    steps = np.linspace(-30000, 30000, len(book) - 1).astype(np.int16)
+    encoder = Encoder(steps, np.arange(len(book), dtype=np.uint8))
+    output = coded(name, size, book)
     return layer_of(name, op, "input", output, requantize(size[2]), encoder=encoder)
 
 
@@ -41,7 +41,7 @@ def gated(
     book: Codebook = BOOK,
 ) -> IntegerNetwork:
     """Return the input times a factor made of it."""
-    gate = stored("gate", factor, whole)
+    gate = stored("gate", factor, whole, book)
     ports = (Port("gate"), Port("input")) if ports is None else ports
     shape = (*whole[:2], whole[2] if ports[1].channels is None else ports[1].channels)
     y = wide("y", shape)

@@ -21,7 +21,7 @@ TOP = "testbench.accelerator.accelerator"
 
 
 @settings(max_examples=20)
-@given(networks())
+@given(networks(joins=("concat",)))
 def test_spans_are_whole_and_in_order(network: IntegerNetwork) -> None:
     program = nupes.compile(network, ARRAY)
     found = list(spans(program))
@@ -34,7 +34,12 @@ def test_spans_are_whole_and_in_order(network: IntegerNetwork) -> None:
     assert loaded == sum(item.words for item in items)
     tiles = [span for span in found if span.engine in ("stream", "pool")]
     assert len(tiles) == sum(program.schedule.tiles)
-    assert {span.layer for span in tiles} == {layer.name for layer in network.layers}
+    moving = {layer.name for layer in program.layers if layer.tiles}
+    assert {span.layer for span in tiles} == moving
+    events = [
+        event for event in chrome_trace(program)["traceEvents"] if event.get("cat") == "layer"
+    ]
+    assert {event["name"] for event in events} == moving
 
 
 def test_the_format() -> None:

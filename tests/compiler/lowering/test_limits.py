@@ -1,0 +1,127 @@
+"""What no array can do yet is refused by name."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from nupes.arch.config import ArrayConfig
+from nupes.compiler.emit.emitter import Emitter
+from nupes.compiler.lowering import lower
+from nupes.compiler.lowering.context import Context
+from nupes.compiler.lowering.passes import ArrayWork, Column, Stored, TokenFactor
+from nupes.compiler.place.placement import place
+from nupes.compiler.program import compile
+from nupes.model.errors import UnsupportedError
+from nupes.model.layer import Layer
+from nupes.model.network import IntegerNetwork, Output, State
+from nupes.model.operators import MaxPool, Select
+from nupes.model.tensor import Port, Tensor
+from tests.assemble import layer_of, wide
+from tests.model.tiny import requantize, tiny_network
+
+CONFIG = ArrayConfig(4, 4)
+
+
+def refusal(network: IntegerNetwork) -> str:
+    """Return why a network is refused."""
+    with pytest.raises(UnsupportedError) as error:
+        compile(network, CONFIG)
+    return str(error.value)
+
+
+@dataclass(frozen=True)
+class Unknown(Select):
+    """An operator without a lowering."""
+
+    kind = "unknown"
+
+
+def stored_layer(network: IntegerNetwork) -> Layer:
+    """Return the first layer that stores codes."""
+    return next(layer for layer in network.layers if not layer.wide)
+
+
+def copy(
+    network: IntegerNetwork, output: Tensor, source: str = "", op: Select | None = None
+) -> Layer:
+    """Return a layer that emits what another one stores."""
+    shape = output.shape
+    name = source or stored_layer(network).output.name
+    return layer_of("more", op or Select(shape[2]), name, output, requantize(shape[2]))
+
+
+def test_an_operator_without_a_lowering() -> None:
+    network = tiny_network()
+    shape = stored_layer(network).output.shape
+    last = copy(network, wide("more", shape), op=Unknown(shape[2]))
+    network = replace(
+        network,
+        layers=(*network.layers[:1], last),
+        outputs=(Output("more", (shape[2], *shape[:2])),),
+    )
+    assert refusal(network) == (
+        "layer 'more': unknown cannot run on the array yet; operators that can: average_pool, "
+        "concat, conv, max_pool, product, select"
+    )
+
+
+def test_several_outputs() -> None:
+    network = tiny_network()
+    shape = stored_layer(network).output.shape
+    more = copy(network, wide("more", shape))
+    outputs = (*network.outputs, Output("more", (shape[2], *shape[:2])))
+    both = replace(network, layers=(*network.layers, more), outputs=outputs)
+    assert refusal(both) == "network must have one output here, not 2"
+    unread = replace(both, outputs=network.outputs)
+    assert refusal(unread) == (
+        "layer 'more' must store codes or be the output: the array stores no wide tensors yet"
+    )
+
+
+def test_state() -> None:
+    network = tiny_network()
+    written = stored_layer(network).output
+    initial = np.zeros(written.shape, np.uint8)
+    state = State(replace(written, name="kept"), written.name, initial)
+    assert refusal(replace(network, state=(state,))) == (
+        "state 'kept' cannot run on the array yet: a run keeps no tensors"
+    )
+
+
+def work_of(network: IntegerNetwork) -> ArrayWork:
+    """Return the work of the first layer."""
+    context = Context(network, CONFIG, place(network, CONFIG))
+    (work,) = lower(network.layers[0], context)
+    assert isinstance(work, ArrayWork)
+    return work
+
+
+def test_weights_from_memory_and_factors_per_token() -> None:
+    work = work_of(tiny_network())
+    column = work.columns[0]
+    passes = tuple(replace(item, stationary=Stored("k", True)) for item in column.passes)
+    with pytest.raises(UnsupportedError) as error:
+        Emitter(CONFIG).layer("scores", [replace(work, columns=(Column(0, passes),))])
+    assert str(error.value) == (
+        "layer 'scores': weights from a stored tensor cannot run on the array yet"
+    )
+    finish = replace(work.finish, factor=TokenFactor("roots"))
+    with pytest.raises(UnsupportedError) as error:
+        Emitter(CONFIG).layer("norm", [replace(work, finish=finish)])
+    assert str(error.value) == "layer 'norm': a factor per token cannot run on the array yet"
+
+
+def test_a_max_pool_of_channels_within_a_word() -> None:
+    network = tiny_network()
+    first = stored_layer(network)
+    height, width, channels = first.output.shape
+    pooled = replace(first.output, name="pooled", shape=(height, width, channels - 1))
+    pool = Layer("pool", MaxPool((1, 1), (1, 1)), (Port(first.output.name, 1),), pooled)
+    last = copy(network, wide("more", pooled.shape), "pooled")
+    outputs = (Output("more", (channels - 1, height, width)),)
+    network = replace(network, layers=(*network.layers[:1], pool, last), outputs=outputs)
+    assert refusal(network) == (
+        f"layer 'pool': channels read of tensor {first.output.name!r} must begin at a multiple of "
+        "4 here, not at 1"
+    )
