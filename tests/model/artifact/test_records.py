@@ -46,7 +46,7 @@ class Whole:
 def test_there_and_back() -> None:
     schema, arrays = schema_of(Whole), Arrays()
     one, two = Small(np.array([1, 2], np.int64)), Small(np.array([3], np.int16))
-    whole = Whole(one, two, (1, np.float32(0.5)), ("a",), True, "two", {"x": [None]})
+    whole = Whole(one, two, (1, float(np.float32(0.5))), ("a",), True, "two", {"x": [None]})
     data = schema.describe(whole, "", arrays)
     assert data == {
         "part": {"kind": "small", "numbers": [2]}, "other": {"numbers": [1]}, "pair": [1.0, 0.5],
