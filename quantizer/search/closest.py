@@ -56,7 +56,8 @@ def pivots(gram: np.ndarray, rng: np.random.Generator) -> np.ndarray:
             order[:, size - 1 - start - place] = last
             known = rows[each, :place, last][:, None] @ rows[:, :place]
             row = (left[each, last] - known[:, 0]) / np.sqrt(moment[each, last])[:, None]
-            rows[:, place] = row
+            # No row is longer than its moments allow, but where rounding made them indefinite.
+            rows[:, place] = row = np.clip(row, -np.sqrt(moment), np.sqrt(moment))
             moment = np.maximum(moment - row**2, least)
             moment[each, last] = np.inf
         left -= rows.transpose(0, 2, 1) @ rows

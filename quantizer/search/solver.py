@@ -45,6 +45,7 @@ WIDTH = 16
 ORDERS = 8
 """Orders in which it rounds."""
 
+
 @dataclass(frozen=True, eq=False)
 class Solution:
     """Codes (g, n, k) uint8, scale (g, n) and output error (g, n) float64."""

@@ -20,6 +20,7 @@ from nupes.quantizer.search.solver import (
 )
 from tests.quantizer.search.problems import CODEBOOKS, moments, problems
 
+
 def check(weight: np.ndarray, gram: np.ndarray, codebook: Codebook, solution: Solution) -> None:
     """Check that a solution's error is the error of its codes and scales."""
     real = codebook.levels[solution.codes] * solution.scale[..., None]
