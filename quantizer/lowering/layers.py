@@ -63,7 +63,8 @@ def lower_stage(
     skip = tensors[stage.residual] if stage.residual else None
     code = choices.tensors.get(stage.name)
     reach = clipping_range(stage, code, choices.reach[stage.name])
-    y_scale = raise_scale(reach / Y_RANGE[1], factor, bias, skip.scale if skip else None)
+    start, skipped = reach / Y_RANGE[1], skip.scale if skip else None
+    y_scale = raise_scale(start, factor, bias, skipped, f"layer {stage.name!r}")
     scales[stage.name] = y_scale
     encoder = None
     if code is not None:
