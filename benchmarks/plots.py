@@ -25,10 +25,10 @@ from benchmarks.accuracy import SCHEMES, kept_network
 from benchmarks.pretrained import NETWORKS, Pretrained, load_pretrained
 from nupes.model.network import IntegerNetwork
 from nupes.model.operators import Conv
-from nupes.quantizer.frontend.graph import Convolution
 from nupes.quantizer.frontend.program import capture, export_module
 from nupes.quantizer.options.recipe import METHODS
 from nupes.quantizer.stages.fuser import fuse
+from nupes.quantizer.stages.stage import weighted
 
 PANELS = 4
 """Layers whose levels are drawn."""
@@ -131,7 +131,7 @@ def weights_of(source: Pretrained) -> dict[str, np.ndarray]:
     """Return the float weights (n, c // groups, kh, kw) of each layer, batch norms folded in."""
     program = export_module(source.module, (2, *source.calibration.shape[1:]))
     stages = fuse(capture(program)).stages
-    return {stage.name: stage.op.weight for stage in stages if isinstance(stage.op, Convolution)}
+    return {name: op.weight for name, op in weighted(stages).items()}
 
 
 def main() -> None:

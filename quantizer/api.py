@@ -15,7 +15,7 @@ from torch.export import ExportedProgram
 from nupes.model.errors import InputError
 from nupes.model.network import IntegerNetwork
 from nupes.quantizer.checkpoint import Checkpoint, State, fingerprint
-from nupes.quantizer.codes.decisions import Choices
+from nupes.quantizer.codes.decisions import Choices, TensorCode
 from nupes.quantizer.data.calibration import (
     check_range,
     check_shape,
@@ -33,9 +33,9 @@ from nupes.quantizer.options.scheme import parse_scheme
 from nupes.quantizer.search.equalization import equalize
 from nupes.quantizer.search.inputs import code_input
 from nupes.quantizer.search.layers import choose
-from nupes.quantizer.search.tensors import TensorCode
-from nupes.quantizer.stages.fuser import FusedNetwork, fuse
+from nupes.quantizer.stages.fuser import fuse
 from nupes.quantizer.stages.run import measure_reach
+from nupes.quantizer.stages.stage import FusedNetwork
 
 __all__ = ["quantize"]
 

@@ -20,8 +20,7 @@ from nupes.model.artifact import digest
 from nupes.model.codebook import Codebook
 from nupes.model.errors import InputError, NupesError
 from nupes.model.files import write_atomically
-from nupes.quantizer.codes.decisions import Choices, WeightCode
-from nupes.quantizer.search.tensors import TensorCode
+from nupes.quantizer.codes.decisions import Choices, TensorCode, WeightCode
 
 __all__ = ["Checkpoint", "State", "fingerprint"]
 

@@ -11,9 +11,18 @@ from torch import Tensor
 
 from nupes.model.codebook import Codebook
 from nupes.quantizer.codes.rounding import cell_levels, find_cells, look_up
-from nupes.quantizer.search.tensors import TensorCode
 
-__all__ = ["Choices", "WeightCode", "round_values"]
+__all__ = ["Choices", "TensorCode", "WeightCode", "round_values"]
+
+
+@dataclass(frozen=True, eq=False)
+class TensorCode:
+    """A codebook and the real value of one level; ``error`` is its mean squared error."""
+
+    codebook: Codebook
+    scale: float
+    exponent: float | None
+    error: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +38,10 @@ class WeightCode:
     def real(self) -> np.ndarray:
         """The real weights (n, c // groups, kh, kw) float64 that the codes stand for."""
         return self.codebook.levels[self.codes] * self.scale.reshape(-1, 1, 1, 1)
+
+    def tensor(self, device: torch.device | str = "cpu") -> Tensor:
+        """Return the real weights in float32."""
+        return torch.from_numpy(self.real.astype(np.float32)).to(device)
 
 
 @dataclass(eq=False)

@@ -9,9 +9,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from nupes.model.operators import MaxPool
-from nupes.quantizer.stages.apply import apply_function, apply_operator, column
-from nupes.quantizer.stages.fuser import FusedNetwork
+from nupes.quantizer.stages.operators import column
+from nupes.quantizer.stages.run import Hooks, run
+from nupes.quantizer.stages.stage import FusedNetwork, Stage
 
 __all__ = ["distill"]
 
@@ -63,19 +63,23 @@ def distill(
 def statistics_loss(network: FusedNetwork, images: Tensor) -> Tensor:
     """Return how far the statistics of each batch-normalised tensor are from its norm's, in
     deviations squared: ``(m - m')^2 / s'^2 + (s / s' - 1)^2``, the mean over channels, summed."""
-    real = {network.input.name: network.scale_input(images)}
-    terms = []
-    for stage in network.stages:
-        y = apply_operator(stage, real[stage.source])
-        if not isinstance(stage.op, MaxPool):
-            y = y + column(stage.bias)
-            if stage.mean is not None and stage.std is not None:
-                std, mean = torch.std_mean(y, (0, 2, 3), keepdim=True, unbiased=False)
-                expected = column(stage.std).clamp_min(1e-6)
-                shift = (mean - column(stage.mean)) / expected
-                terms.append((shift.square() + (std / expected - 1).square()).mean())
-            if stage.residual is not None:
-                y = y + real[stage.residual]
-            y = apply_function(stage, y)
-        real[stage.name] = y
-    return torch.stack(terms).sum()
+    hooks = Statistics()
+    run(network.stages, {network.input.name: network.scale_input(images)}, hooks)
+    return torch.stack(hooks.terms).sum()
+
+
+class Statistics(Hooks):
+    """The float network, and how far it is from what each batch norm promises."""
+
+    def __init__(self) -> None:
+        self.terms: list[Tensor] = []
+
+    def shift(self, stage: Stage, y: Tensor) -> Tensor:
+        """Add the bias, and compare the value with the stage's statistics."""
+        y = super().shift(stage, y)
+        if stage.mean is not None and stage.std is not None:
+            std, mean = torch.std_mean(y, (0, 2, 3), keepdim=True, unbiased=False)
+            expected = column(stage.std).clamp_min(1e-6)
+            shift = (mean - column(stage.mean)) / expected
+            self.terms.append((shift.square() + (std / expected - 1).square()).mean())
+        return y

@@ -25,14 +25,17 @@ from nupes.model.network import (
     Residual,
     Tensor,
 )
-from nupes.model.operators import AveragePool, Conv, MaxPool, Select
+from nupes.model.operators import Operator
 from nupes.model.summary import describe_operator
+from nupes.quantizer.codes.decisions import WeightCode
 from nupes.quantizer.frontend.functions import IDENTITY, build_encoder
-from nupes.quantizer.frontend.graph import Convolution, Graph, Opaque, Pool, Shape
+from nupes.quantizer.frontend.graph import Graph, Opaque, Shape
 from nupes.quantizer.frontend.program import Problem, capture, export_module, module_path
 from nupes.quantizer.options.bits import plan_bits
 from nupes.quantizer.options.scheme import parse_scheme
-from nupes.quantizer.stages.fuser import FusedNetwork, Stage, fuse
+from nupes.quantizer.stages.fuser import fuse
+from nupes.quantizer.stages.operators import Select
+from nupes.quantizer.stages.stage import FusedNetwork, Stage, weighted
 
 __all__ = ["Advised", "Survey", "SurveyedLayer", "advise", "skeleton", "survey"]
 
@@ -157,17 +160,19 @@ def list_layers(network: FusedNetwork, graph: Graph) -> list[SurveyedLayer]:
     shapes = {name: node.shape for name, node in graph.nodes.items()}
     shapes.update({stage.name: stage.shape for stage in network.stages})
     found = []
+    operators = weighted(network.stages)
     for stage in network.stages:
-        if stage.source in graph.nodes and isinstance(graph.nodes[stage.source].op, Opaque):
+        source = stage.sources[0]
+        if source in graph.nodes and isinstance(graph.nodes[source].op, Opaque):
             if isinstance(stage.op, Select) and stage is network.stages[-1]:
                 continue
-        weights = stage.op.weight if isinstance(stage.op, Convolution) else np.zeros(0)
+        weights = operators[stage.name].weight if stage.name in operators else np.zeros(0)
         height, width, _ = stage.shape
         found.append(
             SurveyedLayer(
                 stage.name,
-                describe_stage(stage, shapes[stage.source]),
-                shapes[stage.source],
+                describe_stage(stage, shapes[source]),
+                shapes[source],
                 stage.shape,
                 height * width * weights.size,
                 weights.size + (len(stage.bias) if weights.size else 0),
@@ -197,16 +202,17 @@ def skeleton(
     ``UnsupportedError`` for a function that no encoder can hold.
     """
     plan = plan_bits(network, parse_scheme(scheme), 8, None, 8, overrides)
-    source = Tensor(
+    first = Tensor(
         "input", network.input.shape, stand_in(plan.tensors["input"], False, 0, cell), 1.0
     )
-    tensors = {source.name: source}
+    tensors = {first.name: first}
     channels = network.input.shape[2]
-    thresholds = np.tile(np.arange(1.0, len(source.codebook)), (channels, 1))
+    thresholds = np.tile(np.arange(1.0, len(first.codebook)), (channels, 1))
     layers = []
     for index, stage in enumerate(network.stages, start=1):
         last = index == len(network.stages)
-        read = tensors[stage.source]
+        (source,) = stage.sources
+        read = tensors[source]
         codebook = (
             read.codebook
             if stage.copies_codes
@@ -215,7 +221,7 @@ def skeleton(
         if not last:
             tensors[stage.name] = Tensor(stage.name, stage.shape, codebook, 1.0)
         output = tensors.get(stage.name)
-        pooled = isinstance(stage.op, MaxPool)
+        pooled = not stage.op.accumulates
         n = stage.shape[2]
         bits = plan.weights.get(stage.name, 8)
         residual = None if stage.residual is None else Residual(stage.residual, 1, 1)
@@ -223,7 +229,7 @@ def skeleton(
             Layer(
                 stage.name,
                 bare_operator(stage, bits, index, cell),
-                stage.source,
+                source,
                 output,
                 None
                 if pooled
@@ -232,9 +238,7 @@ def skeleton(
                 None if pooled or last else plausible_encoder(stage, codebook),
             )
         )
-    return IntegerNetwork(
-        source, InputEncoder(thresholds), tuple(layers), 1.0, network.output_shape
-    )
+    return IntegerNetwork(first, InputEncoder(thresholds), tuple(layers), 1.0, network.output_shape)
 
 
 def stand_in(bits: int, signed: bool, index: int, cell: str, weight: bool = False) -> Codebook:
@@ -255,16 +259,12 @@ def plausible_encoder(stage: Stage, codebook: Codebook) -> Encoder:
     return build_encoder(stage.function, REACH / Y_RANGE[1], codebook, scale, where)
 
 
-def bare_operator(
-    stage: Stage, bits: int, index: int, cell: str = "decode"
-) -> Conv | AveragePool | Select | MaxPool:
+def bare_operator(stage: Stage, bits: int, index: int, cell: str = "decode") -> Operator:
     """Return a stage's operator; the weights of a convolution are all the level nearest zero."""
-    op = stage.op
-    if isinstance(op, Pool):
-        return op.op
-    if not isinstance(op, Convolution):
-        return op
+    found = weighted([stage])
+    if not found:
+        return stage.op.lower(None)
+    shape = found[stage.name].weight.shape
     codebook = stand_in(bits, True, index, cell, weight=True)
     code = int(np.abs(codebook.levels).argmin())
-    codes = np.full(op.weight.shape, code, np.uint8)
-    return Conv(codes, codebook, np.ones(len(codes)), op.stride, op.padding, op.dilation, op.groups)
+    return stage.op.lower(WeightCode(codebook, np.full(shape, code, np.uint8), np.ones(shape[0])))

@@ -1,312 +1,26 @@
-"""The quantized network as a differentiable one: soft weight codes, activations rounded to levels.
+"""The quantized network as a differentiable one: its codes and biases are parameters."""
 
-A position in code space ``e`` stands for a level: whole positions are codes, between two codes lies
-the straight line between their levels. Differentiable soft quantization (NUPES) draws positions to
-whole ones as ``beta`` grows:
-
-    dsq(e) = tanh(beta * (e - 1/2 - floor(e))) / (2 * tanh(beta / 2)) + floor(e) + 1/2
-
-``beta -> 0`` is the identity, ``beta -> inf`` rounds: learning starts near the real weights and
-ends at codes. A position may walk over the whole code space.
-"""
-
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
-from nupes.model.codebook import Codebook, make_codebook
-from nupes.model.operators import MaxPool
-from nupes.quantizer.codes.candidates import make_levels
-from nupes.quantizer.codes.decisions import Choices, WeightCode
-from nupes.quantizer.codes.rounding import cell_levels, find_cells, look_up
-from nupes.quantizer.frontend.graph import Convolution
-from nupes.quantizer.search.tensors import TensorCode
-from nupes.quantizer.stages.apply import apply_function, apply_operator, column, pad_map
-from nupes.quantizer.stages.fuser import FusedNetwork, Stage
+from nupes.quantizer.codes.decisions import Choices
+from nupes.quantizer.learning.soft import SoftActivation, SoftWeight
+from nupes.quantizer.stages.joins import join_tensors
+from nupes.quantizer.stages.operators import column
+from nupes.quantizer.stages.run import Hooks, Maps, run
+from nupes.quantizer.stages.stage import FusedNetwork, Stage, weighted
 
-__all__ = [
-    "AdaRoundWeight",
-    "SoftActivation",
-    "SoftWeight",
-    "StraightWeight",
-    "Student",
-    "sharpness",
-    "soft_quantize",
-]
-
-BETAS = (1.0, 50.0)
-"""First and last sharpness of soft rounding while learning."""
-
-EXPONENT_RANGE = (0.2, 1.5)
-"""Bounds of learned exponents, as of those that are searched."""
-
-
-def soft_quantize(position: Tensor, beta: float) -> Tensor:
-    """Return ``dsq_beta`` of positions; exact at whole positions for every ``beta``."""
-    below = position.detach().floor()
-    fraction = position - below - 0.5
-    return torch.tanh(beta * fraction) / (2 * math.tanh(beta / 2)) + below + 0.5
-
-
-def sharpness(done: float) -> float:
-    """Return beta after a share of the steps: it grows exponentially."""
-    return BETAS[0] * (BETAS[1] / BETAS[0]) ** done
-
-
-def straight_through(position: Tensor) -> Tensor:
-    """Return whole positions; gradients pass as if they had not been rounded."""
-    return position + (position.round() - position).detach()
-
-
-class UnitLevels(nn.Module):
-    """The levels of a codebook over their largest magnitude, as a function of the exponent.
-
-    ``index`` counts codes from the zero level (mid-rise: halves); power levels are ``sign(index) *
-    |index / largest index| ** (1 / a)``. Other codebooks are constant tables.
-    """
-
-    index: Tensor
-    constant: Tensor
-
-    def __init__(self, codebook: Codebook, learn: bool) -> None:
-        super().__init__()
-        levels = codebook.levels.astype(np.float64)
-        self.top = float(np.abs(levels).max())
-        self.codebook = codebook
-        exponent = codebook.exponent
-        self.exponent = None
-        index = code_index(codebook)
-        if exponent is not None and learn and index is not None:
-            self.exponent = nn.Parameter(torch.tensor(exponent, dtype=torch.float32))
-            self.register_buffer("index", torch.tensor(index, dtype=torch.float32))
-        else:
-            self.register_buffer("constant", torch.tensor(levels / self.top).float())
-
-    def __len__(self) -> int:
-        return len(self.constant if self.exponent is None else self.index)
-
-    def forward(self) -> Tensor:
-        """Return the levels (K,) in -1..1."""
-        if self.exponent is None:
-            return self.constant
-        exponent = self.exponent.clamp(*EXPONENT_RANGE)
-        ratio = self.index.abs() / self.index.abs().max()
-        # The power of 0 is 0 for every exponent, and so is its gradient.
-        power = torch.where(ratio > 0, ratio.clamp_min(1e-9) ** (1 / exponent), ratio)
-        return self.index.sign() * power
-
-    def harden(self) -> Codebook:
-        """Return the codebook of the exponent learned."""
-        if self.exponent is None:
-            return self.codebook
-        low, high = EXPONENT_RANGE
-        exponent = round(min(max(float(self.exponent.detach()), low), high), 4)
-        return with_exponent(self.codebook, exponent)
-
-
-def code_index(codebook: Codebook) -> np.ndarray | None:
-    """Return the index that each level's power is taken of, merged levels apart; ``None`` where the
-    codebook is no power."""
-    if codebook.exponent is None:
-        return None
-    bits = codebook.bits
-    if codebook.family == "power":
-        steps = 2 ** (bits - 1) - 1 if codebook.signed else 2**bits - 1
-        return np.arange(-steps if codebook.signed else 0, steps + 1)
-    if codebook.family == "power-midrise":
-        half = np.arange(2 ** (bits - 1)) + 0.5
-        return np.concatenate([-half[::-1], half])
-    below = codes_below_zero(codebook)
-    return None if below is None else np.arange(-below, 2**bits - below)
-
-
-def codes_below_zero(codebook: Codebook) -> int | None:
-    """Return how many codes a two-sided power table has below zero, those included that merge."""
-    for below in range(1, 2**codebook.bits - 1):
-        if make_levels(codebook.bits, True, below, codebook.exponent) == codebook:
-            return below
-    return None
-
-
-def with_exponent(codebook: Codebook, exponent: float) -> Codebook:
-    """Return the codebook of the same kind with another exponent."""
-    below = codes_below_zero(codebook) if codebook.family == "table" else None
-    if below is not None:
-        return make_levels(codebook.bits, True, below, exponent)
-    return make_codebook(codebook.family, codebook.bits, codebook.signed, codebook.lmax, exponent)
-
-
-class SoftWeight(nn.Module):
-    """Weights (n, c // groups, kh, kw) as positions in code space, one scale per channel.
-
-    It starts at the real weights, but no further than ``edge`` from the codes that it is given, so
-    that rounding the start gives these codes.
-    """
-
-    edge = 0.45
-    """How far from its code a position may start."""
-
-    def __init__(self, weight: np.ndarray, code: WeightCode, learn_exponent: bool) -> None:
-        super().__init__()
-        self.levels = UnitLevels(code.codebook, learn_exponent)
-        self.rate = len(self.levels) / 16
-        """Learning rate of positions beside that of 4-bit codes: the share of the range counts."""
-        self.alive = code.scale > 0
-        scale = np.where(self.alive, code.scale, 1.0) * self.levels.top
-        self.log_scale = nn.Parameter(
-            torch.tensor(np.log(scale), dtype=torch.float32).reshape(-1, 1, 1, 1)
-        )
-        levels = self.levels().detach().numpy().astype(np.float64)
-        target = code.codebook.levels[code.codes] / self.levels.top
-        near = np.abs(target[..., None] - levels).argmin(-1)
-        real = np.interp(weight / scale.reshape(-1, 1, 1, 1), levels, np.arange(len(levels)))
-        start = np.clip(real, near - self.edge, near + self.edge).clip(0, len(levels) - 1)
-        self.position = nn.Parameter(torch.tensor(start, dtype=torch.float32))
-
-    def codes(self, beta: float | None) -> Tensor:
-        """Return positions softly rounded; with ``beta=None`` whole ones, straight through."""
-        position = self.position.clamp(0, len(self.levels) - 1)
-        return straight_through(position) if beta is None else soft_quantize(position, beta)
-
-    def penalty(self, sharpness: float) -> Tensor:
-        """Return what is added to the loss; here nothing."""
-        return self.position.new_zeros(())
-
-    def forward(self, beta: float | None) -> Tensor:
-        """Return the weights of rounded positions."""
-        levels, codes = self.levels(), self.codes(beta)
-        below = codes.detach().floor().clamp(max=len(levels) - 2)
-        index = below.long()
-        value = torch.lerp(levels[index], levels[index + 1], codes - below)
-        return value * self.log_scale.exp()
-
-    @torch.no_grad()
-    def harden(self) -> WeightCode:
-        """Return the codes of the rounded positions, and the codebook of the exponent learned."""
-        index = self.codes(None).round().long()
-        codebook = self.levels.harden()
-        top = np.abs(codebook.levels).max()
-        values = self.levels()[index].double().cpu().numpy() * top
-        scale = self.log_scale.exp().double().flatten().cpu().numpy() / top
-        return WeightCode(codebook, codebook.nearest(values), np.where(self.alive, scale, 0.0))
-
-
-class StraightWeight(SoftWeight):
-    """Weights that are rounded in every step: ``beta`` is not looked at.
-
-    They start nearer to their codes, because those on an edge would flip to and fro.
-    """
-
-    edge = 0.2
-
-    def codes(self, beta: float | None) -> Tensor:
-        """Return whole positions, straight through."""
-        return super().codes(None)
-
-
-class AdaRoundWeight(SoftWeight):
-    """Weights between the codes below and above their start: ``floor + clip(1.2 sigmoid(v) - 0.1,
-    0, 1)``, drawn to either by a penalty.
-
-    Source: Nagel et al., Up or Down?, arXiv 2004.10568, equations 23 and 24.
-    """
-
-    below: Tensor
-
-    def __init__(self, weight: np.ndarray, code: WeightCode, learn_exponent: bool) -> None:
-        super().__init__(weight, code, learn_exponent)
-        self.rate = 1.0
-        with torch.no_grad():
-            below = self.position.floor().clamp(max=len(self.levels) - 2)
-            self.register_buffer("below", below)
-            share = (self.position - self.below + 0.1) / 1.2
-            self.position.copy_(torch.logit(share))
-
-    def share(self) -> Tensor:
-        """Return the soft choice between both codes, 0..1."""
-        return (1.2 * torch.sigmoid(self.position) - 0.1).clamp(0, 1)
-
-    def codes(self, beta: float | None) -> Tensor:
-        """Return the codes below plus the share, or plus the rounded share."""
-        share = self.share()
-        return self.below + (share.round() if beta is None else share)
-
-    def penalty(self, sharpness: float) -> Tensor:
-        """Return ``sum(1 - |2 share - 1| ** sharpness)``."""
-        return (1 - (2 * self.share() - 1).abs() ** sharpness).sum()
-
-
-class RoundToLevels(torch.autograd.Function):
-    """Round to the nearest of levels ``l``, in units of the outermost one, times ``scale``;
-    gradients pass straight through inside the range.
-
-    With ``q`` the rounded value: ``dq/dx = 1`` inside the range and 0 beyond; ``dq/dscale = (q - x)
-    / scale`` inside and ``q / scale`` beyond (LSQ, Esser et al., arXiv 1902.08153); ``dq/dl =
-    scale`` for the level that it is. For the squared error against x the last is exact, because x
-    rounds to its nearest level. ``levels`` are ``l`` as integers in ``low..high``.
-    """
-
-    @staticmethod
-    def forward(
-        ctx, x: Tensor, scale: Tensor, unit: Tensor, levels: Tensor, low: int, high: int
-    ) -> Tensor:
-        step = scale / max(-low, high)
-        nearest = cell_levels(levels, low, high)
-        cells = find_cells(x, step, low, high)
-        ctx.save_for_backward(x, cells, levels * step, nearest, scale)
-        return look_up((levels * step)[nearest], cells)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad: Tensor):
-        x, cells, levels, nearest, scale = ctx.saved_tensors
-        passed = grad.masked_fill((x < levels[0]) | (x > levels[-1]), 0)
-        by_cell = grad.new_zeros(len(nearest)).index_add(0, cells.flatten(), grad.flatten())
-        by_level = torch.zeros_like(levels).index_add(0, nearest, by_cell)
-        slope = (dot(by_level, levels) - dot(passed, x)) / scale
-        return passed, slope, by_level * scale, None, None, None
-
-
-def dot(a: Tensor, b: Tensor) -> Tensor:
-    """Return the sum of products of two tensors of one shape."""
-    return torch.dot(a.flatten(), b.flatten())
-
-
-class SoftActivation(nn.Module):
-    """The code of a stored tensor, with scale and exponent to learn."""
-
-    def __init__(self, code: TensorCode, learn_exponent: bool) -> None:
-        super().__init__()
-        self.levels = UnitLevels(code.codebook, learn_exponent)
-        self.signed = bool(code.codebook.levels[0] < 0)
-        scale = math.log(code.scale * self.levels.top)
-        self.log_scale = nn.Parameter(torch.tensor(scale, dtype=torch.float32))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return ``x`` rounded to the levels."""
-        unit = self.levels()
-        levels = torch.round(unit.detach() * self.levels.top)
-        top = int(self.levels.top)
-        low = -top if self.signed else 0
-        return RoundToLevels.apply(x, self.log_scale.exp(), unit, levels, low, top)
-
-    def harden(self) -> TensorCode:
-        """Return the code learned."""
-        codebook = self.levels.harden()
-        scale = math.exp(float(self.log_scale.detach())) / np.abs(codebook.levels).max()
-        return TensorCode(codebook, float(scale), codebook.exponent)
+__all__ = ["Student"]
 
 
 class Student(nn.Module):
     """Some stages of a network, with everything about them that can be learned.
 
-    A tensor is rounded where it is read.
+    A tensor is rounded where it is read. Parts are found by the positions of tensors, because torch
+    takes few names; tensors that share a code share a part, and copies need none.
     """
 
     def __init__(
@@ -320,59 +34,39 @@ class Student(nn.Module):
     ) -> None:
         super().__init__()
         self.stages = stages
+        self.positions = {name: str(index) for index, name in enumerate(network.shapes)}
+        self.joins = join_tensors(network)
+        self.copies = {stage.name for stage in network.stages if stage.copies_codes}
         # Any, because a module dictionary forgets of which kind its modules are.
         self.weights: Any = nn.ModuleDict()
         self.tensors: Any = nn.ModuleDict()
         self.bias = nn.ParameterDict()
-        stored = network.stages[:-1]
-        self.copies = [(stage.name, stage.source) for stage in stored if stage.copies_codes]
-        copied = {name for name, _ in self.copies}
+        for name, op in weighted(stages).items():
+            self.weights[self.positions[name]] = kind(op.weight, choices.weights[name], exponents)
         for stage in stages:
-            name = key(stage.name)
-            if isinstance(stage.op, Convolution):
-                code = choices.weights[stage.name]
-                self.weights[name] = kind(stage.op.weight, code, exponents)
             if stage.name in choices.bias:
-                self.bias[name] = nn.Parameter(column(choices.bias[stage.name]).flatten())
-            for read in {stage.source, stage.residual} - {None} - copied:
-                self.tensors[key(read)] = SoftActivation(choices.tensors[read], exponents)
+                bias = nn.Parameter(column(choices.bias[stage.name]).flatten())
+                self.bias[self.positions[stage.name]] = bias
+            for name in stage.reads:
+                if name not in self.copies and self.key(name) not in self.tensors:
+                    self.tensors[self.key(name)] = SoftActivation(choices.tensors[name], exponents)
+
+    def key(self, name: str) -> str:
+        """Return where in ``tensors`` the code of a tensor is."""
+        return self.positions[self.joins.root[name]]
 
     def forward(
         self,
-        inputs: Mapping[str, Tensor],
+        inputs: Maps,
         beta: float | None,
         drop: float = 0.0,
         generator: torch.Generator | None = None,
-    ) -> dict[str, Tensor]:
+    ) -> Maps:
         """Return what each stage gives before it is rounded, from such tensors of stages before.
 
         A share ``drop`` of the values read stays unrounded (QDrop, Wei et al., arXiv 2203.05740).
         """
-        real, rounded = dict(inputs), {}
-
-        def read(name: str) -> Tensor:
-            if name not in rounded:
-                x = real[name]
-                rounded[name] = self.tensors[key(name)](x) if key(name) in self.tensors else x
-                if drop > 0 and key(name) in self.tensors:
-                    dropped = torch.rand(x.shape, generator=generator).to(x.device) < drop
-                    rounded[name] = torch.where(dropped, x, rounded[name])
-            return rounded[name]
-
-        for stage in self.stages:
-            name, x = key(stage.name), read(stage.source)
-            if isinstance(stage.op, Convolution):
-                op, weight = stage.op, self.weights[name](beta)
-                x = pad_map(x, op.padding)
-                y = F.conv2d(x, weight, self.bias[name], op.stride, 0, op.dilation, op.groups)
-            else:
-                y = apply_operator(stage, x)
-                if name in self.bias:
-                    y = y + self.bias[name].reshape(1, -1, 1, 1)
-            if stage.residual is not None:
-                y = y + read(stage.residual)
-            real[stage.name] = y if isinstance(stage.op, MaxPool) else apply_function(stage, y)
-        return real
+        return run(self.stages, inputs, Soft(self, beta, drop, generator))
 
     def penalty(self, sharpness: float) -> Tensor:
         """Return the penalties of all weights."""
@@ -384,18 +78,43 @@ class Student(nn.Module):
         learned = choices.copy()
         learned.learned = True
         for stage in self.stages:
-            name = key(stage.name)
-            if name in self.weights:
-                learned.weights[stage.name] = self.weights[name].harden()
-            if name in self.bias:
-                learned.bias[stage.name] = self.bias[name].double().cpu().numpy()
-        for name, module in self.tensors.items():
-            learned.tensors[name.replace("/", ".")] = module.harden()
-        for name, source in self.copies:
-            learned.tensors[name] = learned.tensors[source]
+            position = self.positions[stage.name]
+            if position in self.weights:
+                learned.weights[stage.name] = self.weights[position].harden()
+            if position in self.bias:
+                learned.bias[stage.name] = self.bias[position].double().cpu().numpy()
+        codes = {key: module.harden() for key, module in self.tensors.items()}
+        for name in choices.tensors:
+            learned.tensors[name] = codes.get(self.key(name), choices.tensors[name])
         return learned
 
 
-def key(name: str) -> str:
-    """Return a stage's name as torch allows it in a path."""
-    return name.replace(".", "/")
+class Soft(Hooks):
+    """The quantized network with the parts of a student in place of its codes."""
+
+    def __init__(
+        self, student: Student, beta: float | None, drop: float, generator: torch.Generator | None
+    ) -> None:
+        self.student, self.beta = student, beta
+        self.drop, self.generator = drop, generator
+
+    def read(self, name: str, values: Tensor) -> Tensor:
+        """Return values rounded to learned levels; copies are rounded already."""
+        if name in self.student.copies:
+            return values
+        rounded = self.student.tensors[self.student.key(name)](values)
+        if self.drop > 0:
+            dropped = torch.rand(values.shape, generator=self.generator).to(values.device)
+            rounded = torch.where(dropped < self.drop, values, rounded)
+        return rounded
+
+    def weight(self, stage: Stage, maps: Sequence[Tensor]) -> Tensor | None:
+        """Return soft weights."""
+        position = self.student.positions[stage.name]
+        weights = self.student.weights
+        return weights[position](self.beta) if position in weights else None
+
+    def shift(self, stage: Stage, y: Tensor) -> Tensor:
+        """Add the learned bias."""
+        position = self.student.positions[stage.name]
+        return y + self.student.bias[position].reshape(1, -1, 1, 1)

@@ -13,18 +13,11 @@ from torch import Tensor
 
 from nupes.model.errors import InputError
 from nupes.quantizer.codes.decisions import Choices
-from nupes.quantizer.frontend.graph import Convolution
-from nupes.quantizer.learning.student import (
-    AdaRoundWeight,
-    SoftWeight,
-    StraightWeight,
-    Student,
-    key,
-    sharpness,
-)
+from nupes.quantizer.learning.soft import AdaRoundWeight, SoftWeight, StraightWeight, sharpness
+from nupes.quantizer.learning.student import Student
 from nupes.quantizer.options.recipe import Phase
-from nupes.quantizer.stages.fuser import FusedNetwork, Stage
 from nupes.quantizer.stages.run import Maps, in_chunks, run_float, run_quantized
+from nupes.quantizer.stages.stage import FusedNetwork, Stage, weighted
 
 __all__ = ["Augment", "divide", "is_better", "learn", "output_losses", "split_images"]
 
@@ -69,7 +62,7 @@ def divide(network: FusedNetwork, unit: str) -> list[list[Stage]]:
     blocks: list[list[Stage]] = [[]]
     for index, stage in enumerate(stages):
         blocks[-1].append(stage)
-        read = {name for later in stages[index + 1 :] for name in (later.source, later.residual)}
+        read = {name for later in stages[index + 1 :] for name in later.reads}
         alive = read & {network.input.name, *(done.name for done in stages[: index + 1])}
         if alive == {stage.name}:
             blocks.append([])
@@ -168,7 +161,7 @@ def learn(
     fresh = others if augment is not None and phase.unit == "network" else None
     units = divide(network, phase.unit)
     for index, unit in enumerate(units):
-        later = {name for rest in units[index + 1 :] for stage in rest for name in reads(stage)}
+        later = {name for rest in units[index + 1 :] for stage in rest for name in stage.reads}
         measured = leaving(network, unit)
         target = in_chunks(partial(run_float, unit), exact, measured)
 
@@ -184,11 +177,6 @@ def learn(
         exact = {name: maps for name, maps in {**exact, **target}.items() if name in later}
         real = {name: maps for name, maps in {**real, **found}.items() if name in later}
     return choices
-
-
-def reads(stage: Stage) -> list[str]:
-    """Return the tensors that a stage reads."""
-    return [stage.source] if stage.residual is None else [stage.source, stage.residual]
 
 
 def learn_unit(
@@ -207,9 +195,9 @@ def learn_unit(
 
     ``fresh`` makes what the unit reads from the numbers of images, instead of ``inputs``.
     """
-    if not any(isinstance(stage.op, Convolution) for stage in unit):
+    if not weighted(unit):
         return choices
-    needed = {name for stage in unit for name in reads(stage)} & set(inputs)
+    needed = {name for stage in unit for name in stage.reads} & set(inputs)
     seen, judged = split_images(len(next(iter(inputs.values()))))
     power = power_of(target)
 
@@ -225,7 +213,7 @@ def learn_unit(
     best = start.mean(), choices
     kind = KINDS[phase.rounding]
     student = Student(network, unit, choices, exponents=phase.exponents > 0, kind=kind)
-    student.to(inputs[unit[0].source].device)
+    student.to(inputs[unit[0].sources[0]].device)
     groups = parameter_groups(network, unit, student, phase)
     if not groups:
         return choices
@@ -266,7 +254,8 @@ def parameter_groups(
     The network's input and tensors that units before read keep their codes.
     """
     before = network.stages[: network.stages.index(unit[0])]
-    fixed = {key(network.input.name), *(key(name) for stage in before for name in reads(stage))}
+    read = {network.input.name, *(name for stage in before for name in stage.reads)}
+    fixed = {student.key(name) for name in read}
     weights: list[Any] = list(student.weights.values())
     tensors = [module for name, module in student.tensors.items() if name not in fixed]
     learned = weights + (tensors if phase.activations else [])

@@ -6,13 +6,10 @@ import numpy as np
 
 from nupes.model.arithmetic import Y_RANGE
 from nupes.model.network import InputEncoder, IntegerNetwork, Layer, Residual, Tensor
-from nupes.model.operators import Conv, MaxPool, Operator, Select
-from nupes.quantizer.codes.decisions import Choices
+from nupes.quantizer.codes.decisions import Choices, TensorCode
 from nupes.quantizer.frontend.functions import build_encoder
-from nupes.quantizer.frontend.graph import Convolution, Pool
 from nupes.quantizer.lowering.fixed_point import fixed_point, lower_requantize, raise_scale
-from nupes.quantizer.search.tensors import TensorCode
-from nupes.quantizer.stages.fuser import FusedNetwork, Stage
+from nupes.quantizer.stages.stage import FusedNetwork, Stage
 
 __all__ = ["lower"]
 
@@ -25,10 +22,8 @@ GRID = 4097
 
 def lower(network: FusedNetwork, choices: Choices, metadata: dict[str, Any]) -> IntegerNetwork:
     """Return the integer network of a fused network with these choices."""
-    shapes = {stage.name: stage.shape for stage in network.stages}
-    shapes[network.input.name] = network.input.shape
     tensors = {
-        name: Tensor(name, shapes[name], code.codebook, code.scale)
+        name: Tensor(name, network.shapes[name], code.codebook, code.scale)
         for name, code in choices.tensors.items()
     }
     scales: dict[str, float] = {}
@@ -55,10 +50,11 @@ def lower_stage(
     stage: Stage, choices: Choices, tensors: dict[str, Tensor], scales: dict[str, float]
 ) -> Layer:
     """Return one layer; register the scale of its ``y``."""
-    source = tensors[stage.source]
-    if isinstance(stage.op, MaxPool):
-        return Layer(stage.name, stage.op, source.name, tensors[stage.name])
-    op, factor = lower_operator(stage, choices, source.scale)
+    weights = choices.weights.get(stage.name)
+    op, (source,) = stage.op.lower(weights), stage.sources
+    if not stage.op.accumulates:
+        return Layer(stage.name, op, source, tensors[stage.name])
+    factor = stage.gain * stage.op.unit(weights, [tensors[name].scale for name in stage.sources])
     bias = choices.bias[stage.name]
     skip = tensors[stage.residual] if stage.residual else None
     code = choices.tensors.get(stage.name)
@@ -73,25 +69,12 @@ def lower_stage(
     return Layer(
         name=stage.name,
         op=op,
-        input=source.name,
+        input=source,
         output=tensors.get(stage.name),
         requantize=lower_requantize(factor / y_scale, bias / y_scale),
         residual=lower_residual(skip, y_scale),
         encoder=encoder,
     )
-
-
-def lower_operator(stage: Stage, choices: Choices, scale: float) -> tuple[Operator, np.ndarray]:
-    """Return the integer operator and the real value of one accumulator unit per channel."""
-    op = stage.op
-    if isinstance(op, Convolution):
-        code = choices.weights[stage.name]
-        conv = Conv(
-            code.codes, code.codebook, code.scale, op.stride, op.padding, op.dilation, op.groups
-        )
-        return conv, code.scale * scale
-    assert isinstance(op, Select | Pool)
-    return op.op if isinstance(op, Pool) else op, stage.gain * scale
 
 
 def clipping_range(stage: Stage, code: TensorCode | None, largest: float) -> float:

@@ -14,9 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nupes.quantizer.frontend.graph import Convolution
-from nupes.quantizer.stages.fuser import FusedNetwork
-from nupes.quantizer.stages.run import Maps, run_float
+from nupes.quantizer.stages.run import Maps, Observed, run
+from nupes.quantizer.stages.stage import FusedNetwork, weighted
 
 __all__ = ["Sensitivity", "measure_importance", "measure_sensitivity"]
 
@@ -79,18 +78,16 @@ def measure_importance(network: FusedNetwork, inputs: Tensor) -> Maps:
     """Return how much what a convolution gives matters to the network's outputs, for each of the
     inputs (n, c, h, w): ``|do/dy|^2``, its mean over the channels of a group, (n, groups, oh, ow)
     by the names of stages. The unit is the outputs' own."""
-    groups = {
-        stage.name: stage.op.groups for stage in network.stages if isinstance(stage.op, Convolution)
-    }
+    groups = {name: op.groups for name, op in weighted(network.stages).items()}
     if not groups:
         return {}
     parts: dict[str, list[Tensor]] = {name: [] for name in groups}
     generator = torch.Generator().manual_seed(0)
     for images in inputs.split(PART):
-        before: Maps = {}
+        hooks = Observed()
         with torch.enable_grad():
-            stored = run_float(network.stages, start_of(network, images), before)
-            wanted = [before[name] for name in groups]
+            stored = run(network.stages, start_of(network, images), hooks)
+            wanted = [hooks.before[name] for name in groups]
             squares = mean_squares(stored[network.stages[-1].name], wanted, generator, FEW_DRAWS)
         for (name, count), values in zip(groups.items(), squares, strict=True):
             parts[name].append(values.unflatten(1, (count, -1)).mean(2))
@@ -102,9 +99,10 @@ def squared_gradients(
 ) -> tuple[Maps, Maps]:
     """Return estimates of ``|do/dx|^2`` over the outputs' variance for the values of all tensors,
     and for all pre-activations."""
-    before: Maps = {}
+    hooks = Observed()
     with torch.enable_grad():
-        stored = run_float(network.stages, start_of(network, images), before)
+        stored = run(network.stages, start_of(network, images), hooks)
+        before = hooks.before
         outputs = stored[network.stages[-1].name]
         squares = mean_squares(outputs, [*stored.values(), *before.values()], generator, DRAWS)
     power = float(outputs.detach().var(unbiased=False)) or 1.0

@@ -7,11 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nupes.quantizer.codes.decisions import Choices, WeightCode, round_values
-from nupes.quantizer.frontend.graph import Convolution
-from nupes.quantizer.search.tensors import TensorCode
-from nupes.quantizer.stages.fuser import FusedNetwork
+from nupes.quantizer.codes.decisions import Choices, TensorCode, WeightCode, round_values
 from nupes.quantizer.stages.run import run_float, run_quantized
+from nupes.quantizer.stages.stage import FusedNetwork, weighted
 
 __all__ = ["describe"]
 
@@ -31,10 +29,12 @@ def describe(network: FusedNetwork, inputs: Tensor, choices: Choices) -> list[di
     exact = run_float(network.stages, images)
     real = run_quantized(network.stages, choices, images)
     report = [{"name": name, "activations": describe_tensor(choices.tensors[name])}]
+    operators = weighted(network.stages)
     for stage in network.stages:
         entry: dict[str, Any] = {"name": stage.name}
-        if isinstance(stage.op, Convolution):
-            entry["weights"] = describe_weights(stage.op.weight, choices.weights[stage.name])
+        if stage.name in operators:
+            weight, code = operators[stage.name].weight, choices.weights[stage.name]
+            entry["weights"] = describe_weights(weight, code)
         values = real[stage.name]
         if stage.name in choices.tensors:
             values = round_values(values, choices.tensors[stage.name])

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nupes.quantizer.frontend.graph import Convolution
 from nupes.quantizer.options.scheme import Scheme, match_overrides
-from nupes.quantizer.stages.fuser import FusedNetwork, Stage
+from nupes.quantizer.stages.joins import join_tensors
+from nupes.quantizer.stages.stage import FusedNetwork, Stage, weighted
 
 __all__ = ["BitPlan", "plan_bits"]
 
@@ -30,34 +30,30 @@ def plan_bits(
 
     ``input_bits`` holds for the input (``None``: as the ends), ``ends`` for the weights of the
     first and last layer and what the last layer reads; ``residual_bits`` for tensors that are only
-    added; an override for a layer's weights and for what it reads. A tensor whose codes are copied
-    has the bits of its copies, and of several wishes the largest.
+    added; an override for a layer's weights and for what it reads. Tensors that share a code share
+    its bits, and of several wishes have the largest.
     """
     stages = network.stages
     named = match_overrides([stage.name for stage in stages], overrides)
-    convolutions = [stage.name for stage in stages if isinstance(stage.op, Convolution)]
+    convolutions = list(weighted(stages))
     weights = {name: scheme.weights for name in convolutions}
     if ends is not None:
         weights.update(dict.fromkeys((*convolutions[:1], *convolutions[-1:]), ends))
     weights.update({name: named[name].weights for name in convolutions if name in named})
     last = {stages[-1].name, *convolutions[-1:]} if ends is not None else set()
 
-    root = {network.input.name: network.input.name}
-    for stage in stages:
-        root[stage.name] = root[stage.source] if stage.copies_codes else stage.name
+    root = join_tensors(network).root
     wishes: dict[str, list[int]] = {name: [] for name in root.values()}
     for stage in stages:
         if not stage.copies_codes or stage is stages[-1] or stage.name in named:
-            wishes[root[stage.source]].append(operand_bits(stage, scheme, ends, last, named))
-    tensors = {}
-    for name in root:
-        if root[name] == name:
-            extra = residual_bits if residual_bits is not None else scheme.activations
-            tensors[name] = max(wishes[name], default=extra)
+            bits = operand_bits(stage, scheme, ends, last, named)
+            for source in stage.sources:
+                wishes[root[source]].append(bits)
+    extra = residual_bits if residual_bits is not None else scheme.activations
+    tensors = {name: max(bits, default=extra) for name, bits in wishes.items()}
     at_host = ends if input_bits is None else input_bits
-    if at_host is not None and network.input.name not in {
-        stage.source for stage in stages if stage.name in named
-    }:
+    asked = {name for stage in stages if stage.name in named for name in stage.sources}
+    if at_host is not None and network.input.name not in asked:
         tensors[network.input.name] = at_host
     return BitPlan(weights, {name: tensors[root[name]] for name in root})
 

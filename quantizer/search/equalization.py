@@ -13,11 +13,9 @@ from dataclasses import replace
 import numpy as np
 from torch import Tensor
 
-from nupes.model.operators import Select
-from nupes.quantizer.frontend.graph import Convolution
 from nupes.quantizer.measure.sensitivity import measure_sensitivity
-from nupes.quantizer.stages.fuser import FusedNetwork, Stage
 from nupes.quantizer.stages.run import run_float
+from nupes.quantizer.stages.stage import FusedNetwork
 
 __all__ = ["channel_classes", "equalize", "rescale"]
 
@@ -34,12 +32,9 @@ HOMOGENEOUS = ("identity", "relu")
 def channel_classes(network: FusedNetwork) -> dict[str, np.ndarray]:
     """Return for each tensor, the output included, the class (c,) of each channel: channels of one
     class share a factor, and class 0 has the factor 1."""
-    first, total = {}, 1
-    for name, channels in [
-        (network.input.name, network.input.shape[2]),
-        *((stage.name, stage.shape[2]) for stage in network.stages),
-    ]:
-        first[name], total = total, total + channels
+    numbers, total = {}, 1
+    for name, (_, _, channels) in network.shapes.items():
+        numbers[name], total = np.arange(total, total + channels), total + channels
     parent = np.arange(total)
 
     def find(node: int) -> int:
@@ -48,45 +43,25 @@ def channel_classes(network: FusedNetwork) -> dict[str, np.ndarray]:
             node = parent[node]
         return node
 
-    def join(a: int, b: int) -> None:
-        a, b = sorted((find(a), find(b)))
-        parent[b] = a
+    def join(some: np.ndarray, others: np.ndarray) -> None:
+        for a, b in zip(some.tolist(), others.tolist(), strict=True):
+            first, last = sorted((find(a), find(b)))
+            parent[last] = first
 
-    last = network.stages[-1].name
-    pinned = [(network.input.name, network.input.shape[2]), (last, network.stages[-1].shape[2])]
+    pinned = [network.input.name, network.stages[-1].name]
     for stage in network.stages:
-        base, source = first[stage.name], first[stage.source]
-        channels = stage.shape[2]
+        out = numbers[stage.name]
+        for tie in stage.op.ties(out, *(numbers[name] for name in stage.sources)):
+            join(*tie)
+        added = [] if stage.residual is None else [stage.residual]
         if stage.function.name not in HOMOGENEOUS:
-            pinned.append((stage.name, channels))
             # What is added before the function cannot be scaled either.
-            if stage.residual is not None:
-                pinned.append((stage.residual, channels))
-        elif stage.residual is not None:
-            for c in range(channels):
-                join(base + c, first[stage.residual] + c)
-        if not isinstance(stage.op, Convolution):
-            offset = stage.op.offset if isinstance(stage.op, Select) else 0
-            for c in range(source_channels(network, stage)):
-                join(base + offset + c, source + c) if 0 <= offset + c < channels else None
-    for name, channels in pinned:
-        for c in range(channels):
-            join(0, first[name] + c)
-    return {
-        name: np.array([find(start + c) for c in range(count)])
-        for (name, start), count in zip(
-            first.items(),
-            [network.input.shape[2], *(stage.shape[2] for stage in network.stages)],
-            strict=True,
-        )
-    }
-
-
-def source_channels(network: FusedNetwork, stage: Stage) -> int:
-    """Return the channels of the tensor that a stage reads."""
-    if stage.source == network.input.name:
-        return network.input.shape[2]
-    return next(other.shape[2] for other in network.stages if other.name == stage.source)
+            pinned += [stage.name, *added]
+        for name in added:
+            join(out, numbers[name])
+    for name in pinned:
+        join(numbers[name], np.zeros_like(numbers[name]))
+    return {name: np.array([find(n) for n in some]) for name, some in numbers.items()}
 
 
 def rescale(network: FusedNetwork, factors: dict[str, np.ndarray]) -> FusedNetwork:
@@ -94,14 +69,8 @@ def rescale(network: FusedNetwork, factors: dict[str, np.ndarray]) -> FusedNetwo
     output is the same."""
     stages = []
     for stage in network.stages:
-        out, into = factors[stage.name], factors[stage.source]
-        op = stage.op
-        if isinstance(op, Convolution):
-            n = len(op.weight)
-            read = into.reshape(op.groups, 1, -1, 1, 1)
-            weight = op.weight.reshape(op.groups, n // op.groups, -1, *op.weight.shape[2:]) * read
-            weight = weight.reshape(op.weight.shape) / out.reshape(-1, 1, 1, 1)
-            op = replace(op, weight=weight, bias=op.bias / out)
+        out = factors[stage.name]
+        op = stage.op.rescale(out, *(factors[name] for name in stage.sources))
         described = {
             name: value / out
             for name, value in (("mean", stage.mean), ("std", stage.std))

@@ -15,13 +15,12 @@ from torch import Tensor
 
 from nupes.model.codebook import ACTIVATION_LEVELS, table_codebook
 from nupes.quantizer.codes.candidates import make_levels
-from nupes.quantizer.codes.decisions import round_values
-from nupes.quantizer.frontend.graph import Convolution
+from nupes.quantizer.codes.decisions import TensorCode, round_values
 from nupes.quantizer.options.bits import BitPlan
 from nupes.quantizer.options.recipe import Recipe
 from nupes.quantizer.search.equalization import rescale
-from nupes.quantizer.search.tensors import TensorCode, fixed_range
-from nupes.quantizer.stages.fuser import FusedNetwork
+from nupes.quantizer.search.tensors import fixed_range
+from nupes.quantizer.stages.stage import FusedNetwork, weighted
 
 __all__ = ["code_input", "equal_steps", "pixel_steps", "thin"]
 
@@ -72,10 +71,8 @@ def code_input(
 def read_by_convolutions(network: FusedNetwork) -> bool:
     """Return whether convolutions alone read the network's input."""
     name = network.input.name
-    return all(
-        stage.residual != name and isinstance(stage.op, Convolution)
-        for stage in network.readers()[name]
-    )
+    readers = network.readers()[name]
+    return len(weighted(readers)) == len(readers) and all(s.residual != name for s in readers)
 
 
 def covered(

@@ -22,8 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nupes.quantizer.frontend.graph import Convolution
-from nupes.quantizer.stages.apply import pad_map
+from nupes.quantizer.stages.operators import Convolution, pad_map
 
 __all__ = ["Moments", "compensate", "input_moments"]
 

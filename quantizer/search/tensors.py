@@ -1,12 +1,11 @@
 """Codebook and scale of a stored tensor, from a sample of its values."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from nupes.arch.cells import codebook_rule
-from nupes.model.codebook import Codebook, make_codebook, table_codebook
+from nupes.model.codebook import make_codebook, table_codebook
 from nupes.quantizer.codes.candidates import (
     UNSIGNED_LMAX,
     fits_squares,
@@ -14,10 +13,11 @@ from nupes.quantizer.codes.candidates import (
     offset_uniform,
     reach,
 )
+from nupes.quantizer.codes.decisions import TensorCode
 from nupes.quantizer.options.recipe import Recipe
 from nupes.quantizer.search.histogram import Sample
 
-__all__ = ["Cost", "TensorCode", "choose_activations", "fixed_range"]
+__all__ = ["Cost", "choose_activations", "fixed_range"]
 
 CLIPS = np.geomspace(0.1, 1.0, 32)
 """Clipping points tried, as fractions of the largest magnitude."""
@@ -30,16 +30,6 @@ REFINEMENT = (0.05, 0.025)
 
 MOVES = ((1.2, 0.1), (1.06, 0.05))
 """Factors of the clipping point and steps of the exponent in the search for the least cost."""
-
-
-@dataclass(frozen=True, eq=False)
-class TensorCode:
-    """A codebook and the real value of one level; ``error`` is its mean squared error."""
-
-    codebook: Codebook
-    scale: float
-    exponent: float | None
-    error: float = 0.0
 
 
 def fixed_range(low: float, high: float, bits: int) -> TensorCode:

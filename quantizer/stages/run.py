@@ -1,16 +1,27 @@
-"""What stages give, in the float network and in the quantized one."""
+"""The one evaluator of stages. What is particular about a run is in its hooks: without any it is
+the float network; quantized weights, rounded tensors, a search or statistics are hooks."""
 
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from nupes.model.operators import MaxPool
 from nupes.quantizer.codes.decisions import Choices, round_values
-from nupes.quantizer.stages.apply import apply_function, apply_operator, column
-from nupes.quantizer.stages.fuser import FusedNetwork, Stage
+from nupes.quantizer.stages.operators import column
+from nupes.quantizer.stages.stage import FusedNetwork, Stage
 
-__all__ = ["Maps", "in_chunks", "measure_reach", "run_float", "run_quantized"]
+__all__ = [
+    "Hooks",
+    "Maps",
+    "Observed",
+    "Quantized",
+    "in_chunks",
+    "measure_reach",
+    "operate",
+    "run",
+    "run_float",
+    "run_quantized",
+]
 
 CHUNK = 128
 """Images that run at a time where no gradient is needed."""
@@ -19,47 +30,105 @@ Maps = dict[str, Tensor]
 """Tensors (b, c, h, w) by name."""
 
 
-def run_float(stages: Sequence[Stage], inputs: Maps, before: Maps | None = None) -> Maps:
-    """Return what stages of the float network give, from such tensors of stages before; keep in
-    ``before`` what each gives before its function."""
-    real = dict(inputs)
+class Hooks:
+    """What a run does at each step of a stage; these are the steps of the float network."""
+
+    def read(self, name: str, values: Tensor) -> Tensor:
+        """Return what is read of a tensor; asked for once, by its first reader."""
+        return values
+
+    def weight(self, stage: Stage, maps: Sequence[Tensor]) -> Tensor | None:
+        """Return the weights of a stage, ``None`` for the operator's own; ``maps`` is what it
+        reads."""
+        return None
+
+    def shift(self, stage: Stage, y: Tensor) -> Tensor:
+        """Return what the operator gives with the bias added: the value before the residual."""
+        return y + column(stage.bias, y.device)
+
+    def observe(self, stage: Stage, y: Tensor) -> None:
+        """See the pre-activation: what comes before the function, or is copied."""
+
+
+def operate(stage: Stage, maps: Sequence[Tensor], weight: Tensor | None = None) -> Tensor:
+    """Return ``gain * op(maps)``, without the bias."""
+    y = stage.op.apply(*maps, weight=weight)
+    return y if (stage.gain == 1).all() else y * column(stage.gain, y.device)
+
+
+def run(stages: Sequence[Stage], inputs: Maps, hooks: Hooks) -> Maps:
+    """Return what stages give, before it is read, from such tensors of stages before; the inputs
+    included."""
+    given, read = dict(inputs), {}
+
+    def look(name: str) -> Tensor:
+        if name not in read:
+            read[name] = hooks.read(name, given[name])
+        return read[name]
+
     for stage in stages:
-        y = apply_operator(stage, real[stage.source])
-        if not isinstance(stage.op, MaxPool):
-            y = y + column(stage.bias, y.device)
+        maps = [look(name) for name in stage.sources]
+        y = operate(stage, maps, hooks.weight(stage, maps))
+        if stage.op.accumulates:
+            y = hooks.shift(stage, y)
             if stage.residual is not None:
-                y = y + real[stage.residual]
-        if before is not None:
-            before[stage.name] = y
-        real[stage.name] = y if isinstance(stage.op, MaxPool) else apply_function(stage, y)
-    return real
+                y = y + look(stage.residual)
+        hooks.observe(stage, y)
+        given[stage.name] = stage.function.apply(y)
+    return given
+
+
+class Quantized(Hooks):
+    """The quantized network: decided weights and biases; tensors are rounded where they are read.
+    The largest pre-activations are kept in ``reach``."""
+
+    def __init__(self, choices: Choices, reach: dict[str, float] | None = None) -> None:
+        self.choices = choices
+        self.reach = reach
+
+    def read(self, name: str, values: Tensor) -> Tensor:
+        """Return values rounded to the tensor's levels."""
+        return round_values(values, self.choices.tensors[name])
+
+    def weight(self, stage: Stage, maps: Sequence[Tensor]) -> Tensor | None:
+        """Return the weights that the codes stand for."""
+        code = self.choices.weights.get(stage.name)
+        return None if code is None else code.tensor(maps[0].device)
+
+    def shift(self, stage: Stage, y: Tensor) -> Tensor:
+        """Add the decided bias."""
+        return y + column(self.choices.bias[stage.name], y.device)
+
+    def observe(self, stage: Stage, y: Tensor) -> None:
+        """Keep the largest magnitude."""
+        if self.reach is not None and stage.op.accumulates:
+            largest = float(y.abs().max())
+            self.reach[stage.name] = max(self.reach.get(stage.name, 0.0), largest)
+
+
+class Observed(Hooks):
+    """The float network, whose pre-activations are kept in ``before``."""
+
+    def __init__(self) -> None:
+        self.before: Maps = {}
+
+    def observe(self, stage: Stage, y: Tensor) -> None:
+        """Keep the pre-activation."""
+        self.before[stage.name] = y
+
+
+def run_float(stages: Sequence[Stage], inputs: Maps) -> Maps:
+    """Return what stages of the float network give."""
+    return run(stages, inputs, Hooks())
 
 
 @torch.no_grad()
 def run_quantized(
     stages: Sequence[Stage], choices: Choices, inputs: Maps, reach: dict[str, float] | None = None
 ) -> Maps:
-    """Return what stages of the quantized network give before it is rounded, from such tensors of
-    stages before; keep the largest pre-activations in ``reach``."""
-    real, rounded = dict(inputs), {}
-
-    def read(name: str) -> Tensor:
-        if name not in rounded:
-            rounded[name] = round_values(real[name], choices.tensors[name])
-        return rounded[name]
-
-    for stage in stages:
-        code = choices.weights.get(stage.name)
-        y = apply_operator(stage, read(stage.source), code.real if code else None)
-        if not isinstance(stage.op, MaxPool):
-            y = y + column(choices.bias[stage.name], y.device)
-            if stage.residual is not None:
-                y = y + read(stage.residual)
-            if reach is not None:
-                reach[stage.name] = max(reach.get(stage.name, 0.0), float(y.abs().max()))
-            y = apply_function(stage, y)
-        real[stage.name] = y
-    return real
+    """Return what stages of the quantized network give before it is rounded; keep the largest
+    pre-activations in ``reach``."""
+    return run(stages, inputs, Quantized(choices, reach))
 
 
 def measure_reach(network: FusedNetwork, inputs: Tensor, choices: Choices) -> Choices:

@@ -6,7 +6,8 @@ from torch import nn
 from nupes.quantizer.data.calibration import synthesize_inputs
 from nupes.quantizer.data.distillation import BATCH, distill, statistics_loss
 from nupes.quantizer.frontend.program import capture, export_module
-from nupes.quantizer.stages.fuser import FusedNetwork, fuse
+from nupes.quantizer.stages.fuser import fuse
+from nupes.quantizer.stages.stage import FusedNetwork
 from tests.quantizer.close import randomize_norms
 
 BOUNDS = (-1.0, 2.0)

@@ -14,7 +14,8 @@ from nupes.model.errors import InputError
 from nupes.quantizer import quantize
 from nupes.quantizer.codes.decisions import Choices
 from nupes.quantizer.frontend.program import capture, export_module
-from nupes.quantizer.learning.student import AdaRoundWeight, SoftWeight, Student, key
+from nupes.quantizer.learning.soft import AdaRoundWeight, SoftWeight
+from nupes.quantizer.learning.student import Student
 from nupes.quantizer.learning.units import (
     divide,
     is_better,
@@ -27,8 +28,9 @@ from nupes.quantizer.options.bits import plan_bits
 from nupes.quantizer.options.recipe import METHODS, Phase
 from nupes.quantizer.options.scheme import parse_scheme
 from nupes.quantizer.search.layers import choose
-from nupes.quantizer.stages.fuser import FusedNetwork, fuse
+from nupes.quantizer.stages.fuser import fuse
 from nupes.quantizer.stages.run import run_float, run_quantized
+from nupes.quantizer.stages.stage import FusedNetwork
 from tests.quantizer.close import images, randomize_norms
 
 
@@ -233,7 +235,7 @@ def test_codes_that_are_copied_follow_their_source(searched) -> None:
         tensor.log_scale.data += 0.1
     learned = student.harden(choices)
     pool = next(stage for stage in network.stages if stage.copies_codes)
-    assert learned.tensors[pool.name] is learned.tensors[pool.source]
+    assert learned.tensors[pool.name] is learned.tensors[pool.sources[0]]
     assert learned.tensors[pool.name].scale > choices.tensors[pool.name].scale
 
 
@@ -244,7 +246,7 @@ def test_a_tensor_keeps_the_code_that_an_earlier_unit_learned(searched) -> None:
     student = Student(network, second, choices, exponents=True)
     groups = parameter_groups(network, second, student, Phase())
     learned = {id(p) for group in groups for p in group["params"]}
-    shared = student.tensors[key(second[0].residual)]
-    own = student.tensors[key(second[0].source)]
+    shared = student.tensors[student.key(second[0].residual)]
+    own = student.tensors[student.key(second[0].sources[0])]
     assert id(shared.log_scale) not in learned
     assert id(own.log_scale) in learned

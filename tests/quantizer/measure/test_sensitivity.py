@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from nupes.quantizer.frontend.graph import Convolution
 from nupes.quantizer.frontend.program import capture, export_module
 from nupes.quantizer.measure import sensitivity
 from nupes.quantizer.measure.sensitivity import measure_importance, measure_sensitivity
-from nupes.quantizer.stages.fuser import FusedNetwork, fuse
-from nupes.quantizer.stages.run import run_float
+from nupes.quantizer.stages.fuser import fuse
+from nupes.quantizer.stages.run import Observed, run, run_float
+from nupes.quantizer.stages.stage import FusedNetwork, weighted
 from tests.quantizer.close import images
 from tests.quantizer.test_operators import MODULES, make
 
@@ -33,9 +33,9 @@ def test_errors_cost_what_it_says(where: str, monkeypatch: pytest.MonkeyPatch) -
     middle, *later = network.stages
     found = measure_sensitivity(network, X)
     name, last = middle.name, network.stages[-1].name
-    before: dict[str, torch.Tensor] = {}
+    hooks = Observed()
     inputs = {network.input.name: network.scale_input(X[found.images])}
-    exact = run_float(network.stages, inputs, before)
+    exact = run(network.stages, inputs, hooks)
     weights = getattr(found, where)[name]
     count = len(weights)
     generator = torch.Generator().manual_seed(0)
@@ -46,7 +46,7 @@ def test_errors_cost_what_it_says(where: str, monkeypatch: pytest.MonkeyPatch) -
         if where == "stored":
             moved = exact[name][:count] + error
         else:
-            moved = (before[name][:count] + error).relu()
+            moved = (hooks.before[name][:count] + error).relu()
         outputs = run_float(later, {name: moved})[last] - exact[last][:count]
         expected = float((error.square() * weights).sum()) / count
         assert float(outputs.square().mean()) / power == pytest.approx(expected, rel=0.15)
@@ -118,11 +118,9 @@ def test_importance_is_the_mean_squared_gradient_of_a_group(
 def test_every_convolution_has_an_importance(name: str) -> None:
     network = fused(make(name))
     found = measure_importance(network, X[:5])
-    operators = {stage.name: stage for stage in network.stages}
-    assert set(found) == {n for n, s in operators.items() if isinstance(s.op, Convolution)}
+    operators = weighted(network.stages)
+    assert set(found) == set(operators)
     for stage, values in found.items():
-        op = operators[stage].op
-        assert isinstance(op, Convolution)
-        height, width, _ = operators[stage].shape
-        assert values.shape == (5, op.groups, height, width)
+        height, width, _ = network.shapes[stage]
+        assert values.shape == (5, operators[stage].groups, height, width)
         assert (values >= 0).all()

@@ -10,8 +10,9 @@ from torch import nn
 from nupes.quantizer.frontend.program import capture, export_module
 from nupes.quantizer.measure.sensitivity import measure_sensitivity
 from nupes.quantizer.search.equalization import channel_classes, equalize, rescale
-from nupes.quantizer.stages.fuser import FusedNetwork, fuse
+from nupes.quantizer.stages.fuser import fuse
 from nupes.quantizer.stages.run import run_float
+from nupes.quantizer.stages.stage import FusedNetwork
 from tests.networks import many
 from tests.quantizer.close import images
 from tests.quantizer.test_operators import MODULES, make

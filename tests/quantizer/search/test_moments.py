@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nupes.quantizer.frontend.graph import Convolution
 from nupes.quantizer.search.moments import LEAST, Moments, compensate, input_moments
+from nupes.quantizer.stages.operators import Convolution
 
 SHAPE = (16, 4, 7, 6)
 """A map so small that every output of every image is looked at."""
@@ -17,7 +17,7 @@ def convolution(groups: int, k: int = 3) -> Convolution:
     """Return a convolution of four channels with padding on one side."""
     rng = np.random.default_rng(0)
     weight = rng.normal(size=(4, 4 // groups, k, k))
-    return Convolution(weight, np.zeros(4), (2, 1), (1, 0, 0, 1), (1, 1), groups)
+    return Convolution(weight, (2, 1), (1, 0, 0, 1), (1, 1), groups)
 
 
 def inputs(seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -6,24 +6,18 @@ import torch
 
 from nupes.model.errors import UnsupportedError
 from nupes.quantizer.frontend.program import capture, export_module
-from nupes.quantizer.stages.apply import apply_function, apply_operator, column
-from nupes.quantizer.stages.fuser import FusedNetwork, fuse
+from nupes.quantizer.stages.fuser import fuse
+from nupes.quantizer.stages.run import run_float
+from nupes.quantizer.stages.stage import FusedNetwork
 from tests.quantizer.close import images, module_output
 from tests.quantizer.test_operators import MODULES, make
 
 
 def evaluate(network: FusedNetwork, x: np.ndarray) -> np.ndarray:
     """Return the float output of a fused network."""
-    values = {
-        network.input.name: torch.from_numpy(x) * column(network.input_scale)
-        + column(network.input_shift)
-    }
-    for stage in network.stages:
-        y = apply_operator(stage, values[stage.source]) + column(stage.bias)
-        if stage.residual is not None:
-            y = y + values[stage.residual]
-        values[stage.name] = apply_function(stage, y)
-    return values[network.stages[-1].name].reshape(len(x), *network.output_shape).numpy()
+    maps = {network.input.name: network.scale_input(torch.from_numpy(x))}
+    output = run_float(network.stages, maps)[network.stages[-1].name]
+    return output.reshape(len(x), *network.output_shape).numpy()
 
 
 @pytest.mark.parametrize("name", MODULES)

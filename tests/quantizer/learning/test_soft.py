@@ -1,4 +1,4 @@
-"""The differentiable network: soft rounding, gradients, and hardening to what it was given."""
+"""Codes that are learned: soft rounding, gradients, and hardening to what it was given."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nupes.model.codebook import Codebook, make_codebook, table_codebook
 from nupes.quantizer.codes.candidates import make_levels
 from nupes.quantizer.codes.decisions import WeightCode, round_values
-from nupes.quantizer.learning.student import (
+from nupes.quantizer.learning.soft import (
     AdaRoundWeight,
     SoftActivation,
     SoftWeight,

@@ -1,0 +1,119 @@
+"""Codes of stored tensors, chosen one after another as their values come to be known."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from torch import Tensor
+
+from nupes.quantizer.codes.decisions import Choices, TensorCode, round_values
+from nupes.quantizer.measure.sensitivity import Sensitivity, measure_sensitivity
+from nupes.quantizer.options.bits import BitPlan
+from nupes.quantizer.options.recipe import Recipe
+from nupes.quantizer.search.repair import FloatRun
+from nupes.quantizer.search.tensors import Cost, choose_activations
+from nupes.quantizer.stages.joins import join_tensors
+from nupes.quantizer.stages.run import Maps, operate, run
+from nupes.quantizer.stages.stage import FusedNetwork, Stage
+
+__all__ = ["TensorSearch"]
+
+
+class TensorSearch:
+    """Codes of stored tensors, by what they cost the network's outputs if these count, else by the
+    tensors' own error. Tensors that share a code are looked at together: those that come later are
+    known from a float run ahead."""
+
+    def __init__(
+        self,
+        network: FusedNetwork,
+        inputs: Tensor,
+        plan: BitPlan,
+        recipe: Recipe,
+        choices: Choices,
+        repair: bool,
+        exponent: float | None,
+    ) -> None:
+        self.network, self.plan, self.recipe, self.choices = network, plan, recipe, choices
+        self.joins = join_tensors(network)
+        self.readers = network.readers()
+        self.bounds = {stage.name: stage.low for stage in network.stages}
+        self.sensitivity = measure_sensitivity(network, inputs) if recipe.output_cost else None
+        self.exponent = exponent
+        self.images = slice(None) if self.sensitivity is None else self.sensitivity.images
+        needed = self.needed_ahead()
+        self.ahead: Maps = {}
+        if needed:
+            sample = {network.input.name: network.scale_input(inputs[self.images])}
+            found = run(network.stages, sample, FloatRun(repair))
+            self.ahead = {name: found[name] for name in needed}
+
+    def needed_ahead(self) -> set[str]:
+        """Return the tensors that a choice may need before they are stored."""
+        shared = {name for names in self.joins.origins.values() if len(names) > 1 for name in names}
+        several = [stage for stage in self.network.stages if len(set(stage.sources)) > 1]
+        return shared | {name for stage in several for name in stage.sources}
+
+    def code(self, name: str, exact: Tensor, real: Tensor, signed: bool) -> TensorCode:
+        """Return the code of a tensor from its float values and the ones to be rounded: the one it
+        has, or that of a tensor with which it shares one, or a new one."""
+        tensors = self.choices.tensors
+        if name not in tensors:
+            known = [tensors[other] for other in self.joins.members(name) if other in tensors]
+            tensors[name] = known[0] if known else self.search(name, exact, real, signed)
+        return tensors[name]
+
+    def search(self, name: str, exact: Tensor, real: Tensor, signed: bool) -> TensorCode:
+        """Return the code of least cost for a tensor and the others that share it."""
+        recipe, sensitivity, bits = self.recipe, self.sensitivity, self.plan.tensors[name]
+        others = self.joins.others(name)
+        signed = signed or any(self.bounds[other] < 0 for other in others)
+        values = joined([exact[self.images], *(self.ahead[other] for other in others)])
+        if sensitivity is None:
+            return choose_activations(values, bits, signed, recipe, exponent=self.exponent)
+        cost = None
+        if bits < 8:
+            count = len(sensitivity.first)
+            samples = {other: self.ahead[other][:count] for other in others}
+            cost = self.output_cost({name: real[sensitivity.first], **samples}, sensitivity)
+        importance = joined([sensitivity.stored[member] for member in (name, *others)])
+        return choose_activations(values, bits, signed, recipe, cost, self.exponent, importance)
+
+    def output_cost(self, samples: Maps, sensitivity: Sensitivity) -> Cost:
+        """Return what the code of stored tensors costs: the squared error that it causes in each
+        reader's pre-activation, the channels' means taken out, weighed by what the network's
+        outputs make of it."""
+        readers: list[tuple[str, Callable[[Tensor], Tensor], Tensor]] = []
+        for name in samples:
+            for stage in self.readers[name]:
+                weight = sensitivity.before[stage.name]
+                if name in stage.sources:
+                    readers.append((name, self.reading(stage, name, len(weight)), weight))
+                if stage.residual == name:
+                    readers.append((name, lambda x: x, weight))
+        expected = [apply(samples[name]) for name, apply, _ in readers]
+
+        def cost(code: TensorCode) -> float:
+            rounded = {name: round_values(sample, code) for name, sample in samples.items()}
+            total = 0.0
+            for (name, apply, weight), y in zip(readers, expected, strict=True):
+                error = apply(rounded[name]) - y
+                error -= error.mean((0, 2, 3), keepdim=True)
+                total += float((error.square() * weight).sum())
+            return total
+
+        return cost
+
+    def reading(self, stage: Stage, name: str, count: int) -> Callable[[Tensor], Tensor]:
+        """Return what a stage makes of one of the tensors that it reads, the others in float."""
+
+        def apply(x: Tensor) -> Tensor:
+            maps = [x if source == name else self.ahead[source][:count] for source in stage.sources]
+            return operate(stage, maps)
+
+        return apply
+
+
+def joined(maps: Sequence[Tensor]) -> np.ndarray:
+    """Return the values of maps as one array; of a single map in its own shape."""
+    arrays = [values.numpy() for values in maps]
+    return arrays[0] if len(arrays) == 1 else np.concatenate([array.ravel() for array in arrays])

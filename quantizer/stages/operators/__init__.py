@@ -1,0 +1,36 @@
+"""Operators of the captured graph in, operators of stages out: one file for each kind."""
+
+from typing import Any
+
+from nupes.model import operators as integer
+from nupes.quantizer.frontend import graph
+from nupes.quantizer.stages.operators.average_pool import AveragePool
+from nupes.quantizer.stages.operators.base import Beginning, StageOperator, column, pad_map
+from nupes.quantizer.stages.operators.convolution import Convolution
+from nupes.quantizer.stages.operators.max_pool import MaxPool
+from nupes.quantizer.stages.operators.select import Select
+
+__all__ = [
+    "AveragePool",
+    "Beginning",
+    "Convolution",
+    "MaxPool",
+    "Select",
+    "StageOperator",
+    "begin",
+    "column",
+    "pad_map",
+]
+
+OPERATORS: dict[type, type[StageOperator]] = {
+    graph.Convolution: Convolution,
+    graph.Pool: AveragePool,
+    integer.Select: Select,
+    integer.MaxPool: MaxPool,
+}
+"""The stage operator of each operator of the graph that begins a stage."""
+
+
+def begin(op: Any) -> Beginning:
+    """Return how a stage begins with an operator of the captured graph."""
+    return OPERATORS[type(op)].begin(op)

@@ -1,0 +1,95 @@
+"""What the quantizer must know of an operator; each kind says it in a file of its own."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nupes.model.operators import Operator, Padding
+from nupes.quantizer.codes.decisions import WeightCode
+
+__all__ = ["Beginning", "StageOperator", "Tie", "add_padding", "column", "pad_map"]
+
+Tie = tuple[np.ndarray, np.ndarray]
+"""Channels, and as many others that hold the same quantity."""
+
+
+class Beginning(NamedTuple):
+    """How a stage begins: ``gain * operator(sources) + bias``, both (n,) or one number for all."""
+
+    op: "StageOperator"
+    gain: np.ndarray | float = 1.0
+    bias: np.ndarray | float = 0.0
+
+
+class StageOperator:
+    """An operator of a stage: from one or several maps to one, before gain, bias and function."""
+
+    accumulates: ClassVar[bool] = True
+    """Whether it gives sums, which a gain, a bias, a residual and a function may follow; else it
+    gives codes of its sources as they are."""
+
+    copies: ClassVar[bool] = False
+    """Whether each result is a value of a source, or 0."""
+
+    @classmethod
+    def begin(cls, op: Any) -> Beginning:
+        """Return how a stage begins with this operator of the captured graph."""
+        raise NotImplementedError
+
+    def apply(self, *maps: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Return the map (b, c, h, w) that it gives for others; ``weight`` stands in for its own
+        weights, if it has any."""
+        raise NotImplementedError
+
+    def pad(self, padding: Padding, low: float, name: str) -> Self | None:
+        """Return the operator that pads its source with zeros first, ``None`` where none does;
+        ``low`` bounds the source's values from below, ``name`` is the operator's in messages."""
+        return None
+
+    def after(self, inner: "StageOperator") -> "StageOperator | None":
+        """Return the operator that equals this one of the result of another, where one does."""
+        return None
+
+    def lower_bound(self, *lows: float) -> float:
+        """Return a lower bound of its results from those of its sources."""
+        return -np.inf
+
+    def ties(self, out: np.ndarray, *sources: np.ndarray) -> Iterable[Tie]:
+        """Return which of its sources' channels, given by numbers, must be scaled by the same
+        factors as which of the result's, or as channel 0, whose factor is 1."""
+        raise NotImplementedError
+
+    def rescale(self, out: np.ndarray, *sources: np.ndarray) -> Self:
+        """Return the operator that gives the result divided by ``out`` (n,) from sources divided by
+        factors (c,) that respect ``ties``."""
+        return self
+
+    def lower(self, code: WeightCode | None) -> Operator:
+        """Return the integer operator; ``code`` is that of its weights, if it has any."""
+        raise NotImplementedError
+
+    def unit(self, code: WeightCode | None, scales: Sequence[float]) -> np.ndarray | float:
+        """Return the real value of one accumulator unit, (n,) or of all channels, from the real
+        values of one level of each source."""
+        return scales[0]
+
+
+def column(values: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
+    """Return per-channel values as a float32 tensor that broadcasts over maps."""
+    return torch.from_numpy(np.asarray(values, np.float32)).reshape(1, -1, 1, 1).to(device)
+
+
+def pad_map(x: Tensor, padding: Padding, value: float = 0.0) -> Tensor:
+    """Pad a map with (top, bottom, left, right)."""
+    top, bottom, left, right = padding
+    return F.pad(x, (left, right, top, bottom), value=value) if any(padding) else x
+
+
+def add_padding(first: Padding, second: Padding) -> Padding:
+    """Return the sum of two paddings."""
+    top, bottom, left, right = (a + b for a, b in zip(first, second, strict=True))
+    return top, bottom, left, right

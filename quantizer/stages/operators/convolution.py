@@ -1,0 +1,83 @@
+"""Convolution, linear layers included: the operator that has weights."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nupes.model.operators import Conv, Padding
+from nupes.quantizer.codes.decisions import WeightCode
+from nupes.quantizer.frontend import graph
+from nupes.quantizer.stages.operators.base import (
+    Beginning,
+    StageOperator,
+    Tie,
+    add_padding,
+    pad_map,
+)
+
+__all__ = ["Convolution"]
+
+
+@dataclass(frozen=True, eq=False)
+class Convolution(StageOperator):
+    """``weight`` (n, c // groups, kh, kw), float64."""
+
+    weight: np.ndarray
+    stride: tuple[int, int] = (1, 1)
+    padding: Padding = (0, 0, 0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    @classmethod
+    def begin(cls, op: graph.Convolution) -> Beginning:
+        """Return the convolution and its bias."""
+        conv = cls(op.weight, op.stride, op.padding, op.dilation, op.groups)
+        return Beginning(conv, bias=op.bias)
+
+    @classmethod
+    def of_channels(cls, scale: np.ndarray) -> "Convolution":
+        """Return the depthwise 1x1 convolution that multiplies each channel by a number."""
+        return cls(scale.reshape(-1, 1, 1, 1), groups=len(scale))
+
+    def apply(self, *maps: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Return the convolution in float32."""
+        (x,) = maps
+        if weight is None:
+            weight = torch.from_numpy(np.asarray(self.weight, np.float32)).to(x.device)
+        padded = pad_map(x, self.padding)
+        return F.conv2d(padded, weight, None, self.stride, 0, self.dilation, self.groups)
+
+    def pad(self, padding: Padding, low: float, name: str) -> "Convolution":
+        """Return the convolution with more padding."""
+        return replace(self, padding=add_padding(self.padding, padding))
+
+    def scale_output(self, factors: np.ndarray) -> "Convolution":
+        """Return the convolution whose output channels are multiplied by factors (n,)."""
+        return replace(self, weight=self.weight * factors.reshape(-1, 1, 1, 1))
+
+    def ties(self, out: np.ndarray, *sources: np.ndarray) -> Iterable[Tie]:
+        """Return no ties: weights take up any factors of what is read and given."""
+        return []
+
+    def rescale(self, out: np.ndarray, *sources: np.ndarray) -> "Convolution":
+        """Return the convolution whose weights take up the factors."""
+        (source,) = sources
+        n, groups = len(self.weight), self.groups
+        weight = self.weight.reshape(groups, n // groups, -1, *self.weight.shape[2:])
+        weight = weight * source.reshape(groups, 1, -1, 1, 1)
+        return replace(self, weight=weight.reshape(self.weight.shape) / out.reshape(-1, 1, 1, 1))
+
+    def lower(self, code: WeightCode | None) -> Conv:
+        """Return the convolution of weight codes."""
+        assert code is not None
+        geometry = (self.stride, self.padding, self.dilation, self.groups)
+        return Conv(code.codes, code.codebook, code.scale, *geometry)
+
+    def unit(self, code: WeightCode | None, scales: Sequence[float]) -> np.ndarray:
+        """Return the product of both scales for each output channel."""
+        assert code is not None
+        return code.scale * scales[0]
