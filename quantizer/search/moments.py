@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from nupes.quantizer.stages.operators import Convolution, pad_map
 
-__all__ = ["Moments", "compensate", "input_moments"]
+__all__ = ["Moments", "input_moments"]
 
 ROWS = 1 << 15
 """Least number of outputs from which the moments are taken, or 16 per input."""
@@ -38,14 +38,8 @@ LEAST = 0.05
 DAMPING = 1e-4
 """Share of the mean moment that is added to each input's own."""
 
-RIDGES = 0.02 * 4.0 ** np.arange(6)
-"""Shares of the mean moment that may hold compensated weights near the float ones."""
-
 FOLDS = 4
-"""Parts of the images by which they are compared."""
-
-JUDGED = 64
-"""Most channels of each group that are compared."""
+"""Parts of the images, of which each judges what is fitted to the others."""
 
 PRECISION = 16 * float(np.finfo(np.float32).eps)
 """Relative error of sums of float32 values."""
@@ -182,61 +176,3 @@ def weigh_outputs(importance: Tensor) -> Tensor:
     mean = importance.mean((0, 2, 3), keepdim=True)
     weights = importance / torch.where(mean > 0, mean, 1)
     return torch.where(mean > 0, weights, 1).clamp_min(LEAST)
-
-
-def compensate(weight: np.ndarray, moments: Moments) -> np.ndarray:
-    """Return the real weights (g, n, k) that best reproduce the float outputs from quantized
-    inputs: ``W (C + r I) (G + r I)^-1``, or W.
-
-    The ridge r, a share of the mean moment, is the one that errs least on images to which the
-    weights were not fitted; W is what it leads to as it grows.
-    """
-    rows = weight[:, :: -(-weight.shape[1] // JUDGED)]
-    errors = np.zeros(len(RIDGES) + 1)
-    for gram, cross, held_gram, held_cross in moments.splits():
-        family = Compensated(rows, gram, cross)
-        errors += [family.error(share, held_gram, held_cross) for share in (*RIDGES, np.inf)]
-    # Without images to judge by, all errors are 0, and W stays.
-    best = len(RIDGES) - int(np.argmin(errors[::-1]))
-    if best == len(RIDGES):
-        return weight
-    return Compensated(weight, moments.gram, moments.cross).real(RIDGES[best])
-
-
-class Compensated:
-    """Compensated weights by their ridge, from the eigenvectors of ``gram``."""
-
-    def __init__(self, weight: np.ndarray, gram: np.ndarray, cross: np.ndarray) -> None:
-        diagonal = gram if gram.ndim == 2 else np.einsum("gkk->gk", gram)
-        self.mean = np.maximum(diagonal, 0).mean(1)[:, None]
-        self.weight = weight
-        if gram.ndim == 2:
-            self.values, self.vectors = np.maximum(gram, 0), None
-            self.turned, self.moved = weight, weight * cross[:, None]
-            return
-        values, self.vectors = np.linalg.eigh(gram)
-        self.values = np.maximum(values, 0)
-        self.turned = weight @ self.vectors
-        self.moved = weight @ cross @ self.vectors
-
-    def in_basis(self, share: float) -> np.ndarray:
-        """Return the weights in the basis of the eigenvectors."""
-        if not np.isfinite(share):
-            return self.turned
-        ridge = share * np.maximum(self.mean, np.finfo(np.float64).tiny)
-        return (self.moved + ridge[..., None] * self.turned) / (self.values + ridge)[:, None]
-
-    def real(self, share: float) -> np.ndarray:
-        """Return the weights."""
-        found = self.in_basis(share)
-        return found if self.vectors is None else found @ np.swapaxes(self.vectors, 1, 2)
-
-    def error(self, share: float, gram: np.ndarray, cross: np.ndarray) -> float:
-        """Return the mean squared output error for other moments, but for the part that is the same
-        for all weights."""
-        real = self.real(share)
-        if gram.ndim == 2:
-            products = (real * gram[:, None] - 2 * self.weight * cross[:, None]) * real
-        else:
-            products = (real @ gram - 2 * self.weight @ cross) * real
-        return float(products.sum())
