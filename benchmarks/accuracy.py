@@ -1,6 +1,7 @@
 """Accuracy of integer networks: methods against schemes, on published networks.
 
     python -m benchmarks.accuracy --data DIR [--networks resnet8 dscnn] [--methods nupes rtn]
+        [--calibration 64] [--images 250]
 
 Every cell is the *integer* network: top-1 on all test samples, the difference in correct
 predictions from the float network with its paired standard error, the number of predictions that
@@ -109,6 +110,21 @@ class Cell:
     """Mean squared error of the outputs, per cent of the variance of the float network's."""
     seconds: float
     """Wall time of the quantization."""
+
+
+def limit(network: Pretrained, calibration: int | None, images: int | None) -> Pretrained:
+    """Return the network with so many images, evenly spread; ``None`` for all."""
+
+    def spread(total: int, count: int | None) -> np.ndarray:
+        return np.linspace(0, total - 1, min(total, count or total)).astype(np.int64)
+
+    chosen = spread(len(network.images), images)
+    return replace(
+        network,
+        calibration=network.calibration[spread(len(network.calibration), calibration)],
+        images=network.images[chosen],
+        labels=network.labels[chosen],
+    )
 
 
 def outputs_of(network: Pretrained) -> np.ndarray:
@@ -230,6 +246,8 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=known, choices=known, metavar="METHOD")
     parser.add_argument("--schemes", nargs="+", default=list(SCHEMES), choices=SCHEMES)
     parser.add_argument("--ablation", action="store_true", help="the ablation's rows instead")
+    parser.add_argument("--calibration", type=int, help="so many calibration images, evenly spread")
+    parser.add_argument("--images", type=int, help="so many test images, evenly spread")
     parser.add_argument("--output", type=Path, default=Path("out/accuracy"))
     parser.add_argument("--again", action="store_true", help="measure these cells once more")
     arguments = parser.parse_args()
@@ -254,6 +272,7 @@ def main() -> None:
         for key in networks:
             try:
                 network = load_pretrained(key, arguments.data)
+                network = limit(network, arguments.calibration, arguments.images)
             except InputError as error:
                 parser.error(str(error))
             expected = outputs_of(network)

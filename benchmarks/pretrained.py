@@ -2,18 +2,23 @@
 
 The directory holds ``cifar10/`` (``cifar10_test_first1000.npz``, ``cifar10_train_first2000.npz``,
 ``resnet20-12fca82f.th``) and ``mlperf_tiny/`` (``resnet8_float.npz``, ``dscnn_float.npz``,
-``kws01_mfcc_int8.npz``). Images are float32 (n, c, h, w) in the range that the network expects.
+``kws01_mfcc_int8.npz``), ``torchvision/`` (``mobilenet_v2-b0353104.pth``) and ``imagenet/``
+(``calibration_250.zip``, ``test_500.zip``: JPEG files of 224x224, their class as the name). Images
+are float32 (n, c, h, w) in the range that the network expects.
 """
 
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Generator, Tensor, nn
 
 from nupes.examples.pretrained.dscnn import load_dscnn
+from nupes.examples.pretrained.mobilenetv2 import load_mobilenetv2
 from nupes.examples.pretrained.resnet8 import load_resnet8
 from nupes.examples.pretrained.resnet20 import load_resnet20
 from nupes.model.errors import InputError
@@ -105,8 +110,27 @@ def dscnn(data: Path) -> Pretrained:
     return Pretrained("dscnn", module, samples[:cut], samples[cut:], labels[cut:], delay)
 
 
+def pictures(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return the images of an archive in 0..1 and their classes, in the order of these."""
+    with zipfile.ZipFile(need(path)) as archive:
+        names = sorted(archive.namelist())
+        images = [np.asarray(Image.open(archive.open(name)).convert("RGB")) for name in names]
+    labels = np.array([int(Path(name).stem) for name in names])
+    return np.stack(images).transpose(0, 3, 1, 2) / np.float32(255), labels
+
+
+def mobilenetv2(data: Path) -> Pretrained:
+    """Return MobileNetV2 for ImageNet, images in 0..1."""
+    module = load_mobilenetv2(need(data / "torchvision" / "mobilenet_v2-b0353104.pth"))
+    calibration, _ = pictures(data / "imagenet" / "calibration_250.zip")
+    return Pretrained(
+        "mobilenetv2", module, calibration, *pictures(data / "imagenet" / "test_500.zip"), mirror
+    )
+
+
 NETWORKS: dict[str, Callable[[Path], Pretrained]] = {
     "resnet8": resnet8,
     "resnet20": resnet20,
     "dscnn": dscnn,
+    "mobilenetv2": mobilenetv2,
 }

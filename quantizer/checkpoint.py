@@ -1,19 +1,22 @@
 """Checkpoints: the choices of a long quantization so far, in one safetensors file.
 
 A file belongs to one quantization, by the fingerprint of everything that decides its outcome. Going
-on from it gives the network that an uninterrupted run gives.
+on from it gives the network that an uninterrupted run gives. A digest over all that it holds makes
+a damaged file an error instead of another network.
 """
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as save_tensors
 
+from nupes.model.artifact.container import digest
 from nupes.model.codebook import Codebook
 from nupes.model.errors import InputError, NupesError
 from nupes.model.files import write_atomically
@@ -21,11 +24,30 @@ from nupes.quantizer.codes.decisions import Choices, TensorCode, WeightCode
 
 __all__ = ["Checkpoint", "State", "fingerprint"]
 
-FORMAT = "nupes-checkpoint-1"
+FORMAT = "nupes-checkpoint-2"
 """Name and version of the format."""
 
 PARTS = ("choices", "found")
 """Choices of a state."""
+
+CODEBOOK = {
+    "levels": [int],
+    "bits": int,
+    "family": str,
+    "signed": bool,
+    "lmax": int | None,
+    "exponent": float | None,
+}
+TENSOR = {"codebook": CODEBOOK, "scale": float, "exponent": float | None, "error": float}
+CHOICES = {
+    "tensors": {str: TENSOR},
+    "weights": {str: CODEBOOK},
+    "bias": [str],
+    "reach": {str: float},
+    "learned": bool,
+}
+STATE = {"step": int, "done": int, **dict.fromkeys(PARTS, CHOICES)}
+"""Types of the JSON data: of fields by name, of any names (``str``), of the items of a list."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +80,11 @@ class Checkpoint:
                 arrays = {name: handle.get_tensor(name) for name in handle.keys()}
             if header.get("format") != FORMAT:
                 raise ValueError(f"its format is {header.get('format')!r}, not {FORMAT!r}")
-            owner, data = header["owner"], json.loads(header["state"])
+            owner, text = header["owner"], header["state"]
+            if header["digest"] != digest(owner + text, arrays):
+                raise ValueError("its digest does not match its content")
+            data = json.loads(text)
+            check_type(data, STATE, "state")
             parts = {name: build_choices(data[name], arrays, name) for name in PARTS}
             state = State(data["step"], data["done"], **parts)
         except (SafetensorError, OSError, LookupError, TypeError, ValueError, NupesError) as error:
@@ -80,14 +106,46 @@ class Checkpoint:
         arrays: dict[str, np.ndarray] = {}
         parts = {name: describe_choices(getattr(state, name), arrays, name) for name in PARTS}
         data = {"step": state.step, "done": state.done, **parts}
-        header = {"format": FORMAT, "owner": self.owner, "state": json.dumps(data)}
+        text = json.dumps(data, allow_nan=False)
         arrays = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
+        header = {
+            "format": FORMAT,
+            "owner": self.owner,
+            "state": text,
+            "digest": digest(self.owner + text, arrays),
+        }
         write_atomically(self.path, save_tensors(arrays, metadata=header))
 
     def remove(self) -> None:
         """Remove the file: the quantization is complete."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
+
+
+def check_type(value: Any, kind: Any, where: str) -> None:
+    """Refuse JSON data that are not of a kind, as in ``STATE``; floats are finite."""
+    if isinstance(kind, list) and isinstance(value, list):
+        for index, item in enumerate(value):
+            check_type(item, kind[0], f"{where}[{index}]")
+    elif isinstance(kind, dict) and isinstance(value, dict):
+        if str not in kind and value.keys() != kind.keys():
+            raise ValueError(f"{where} must have the fields {', '.join(kind)}")
+        for name, item in value.items():
+            check_type(item, kind.get(str) or kind[name], f"{where}.{name}")
+    elif isinstance(kind, list | dict) or type(value) not in (get_args(kind) or (kind,)):
+        raise ValueError(f"{where} must not be {value!r}")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{where} must be finite, not {value}")
+
+
+def check_codes(code: WeightCode, where: str) -> WeightCode:
+    """Return codes and scales of weights; refuse others than the codebook's, and other types."""
+    codes, scale = code.codes, code.scale
+    if codes.dtype != np.uint8 or codes.max(initial=0) >= len(code.codebook):
+        raise ValueError(f"{where} must have codes of its codebook")
+    if scale.dtype != np.float64 or scale.shape != codes.shape[:1] or not np.isfinite(scale).all():
+        raise ValueError(f"{where} must have one finite scale for each channel")
+    return code
 
 
 def fingerprint(*parts: Any) -> str:
@@ -133,7 +191,7 @@ def describe_choices(choices: Choices, arrays: dict[str, np.ndarray], part: str)
         "tensors": tensors,
         "weights": weights,
         "bias": list(choices.bias),
-        "reach": choices.reach,
+        "reach": {name: float(value) for name, value in choices.reach.items()},
         "learned": choices.learned,
     }
 
@@ -146,8 +204,11 @@ def build_choices(data: dict[str, Any], arrays: dict[str, np.ndarray], part: str
             for name, code in data["tensors"].items()
         },
         weights={
-            name: WeightCode(
-                Codebook(**book), arrays[f"{part}/codes/{name}"], arrays[f"{part}/scale/{name}"]
+            name: check_codes(
+                WeightCode(
+                    Codebook(**book), arrays[f"{part}/codes/{name}"], arrays[f"{part}/scale/{name}"]
+                ),
+                f"weights of {name}",
             )
             for name, book in data["weights"].items()
         },
@@ -164,6 +225,6 @@ def describe_codebook(codebook: Codebook) -> dict[str, Any]:
         "bits": codebook.bits,
         "family": codebook.family,
         "signed": codebook.signed,
-        "lmax": codebook.lmax,
+        "lmax": None if codebook.lmax is None else int(codebook.lmax),
         "exponent": None if codebook.exponent is None else float(codebook.exponent),
     }

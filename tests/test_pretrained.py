@@ -9,6 +9,7 @@ from torch import nn
 
 from nupes.examples.pretrained.dscnn import DSCNN, load_dscnn
 from nupes.examples.pretrained.keras import SameConv, same_padding
+from nupes.examples.pretrained.mobilenetv2 import MobileNetV2, load_mobilenetv2
 from nupes.examples.pretrained.resnet8 import ResNet8, load_resnet8
 from nupes.examples.pretrained.resnet20 import ResNet20, load_resnet20
 
@@ -85,6 +86,27 @@ def test_resnet20(tmp_path: Path) -> None:
     published = {name: value for name, value in state.items() if "normalize" not in name}
     torch.save({"state_dict": published}, tmp_path / "w.th")
     check(network, load_resnet20(tmp_path / "w.th"))
+
+
+def test_mobilenetv2(tmp_path: Path) -> None:
+    network = MobileNetV2()
+    scramble(network.features)
+    names = {name for name in network.state_dict() if not name.startswith("normalize.")}
+    # A few of torchvision's names: of the first block, which does not expand, and of another.
+    for name, shape in {
+        "features.0.0.weight": (32, 3, 3, 3),
+        "features.1.conv.0.0.weight": (32, 1, 3, 3),
+        "features.1.conv.1.weight": (16, 32, 1, 1),
+        "features.2.conv.1.1.running_var": (96,),
+        "features.17.conv.3.weight": (320,),
+        "features.18.0.weight": (1280, 320, 1, 1),
+        "classifier.1.weight": (1000, 1280),
+    }.items():
+        assert tuple(network.state_dict()[name].shape) == shape
+    assert len(names) == 314
+    state = {name: value for name, value in network.state_dict().items() if name in names}
+    torch.save(state, tmp_path / "weights.pth")
+    check(network, load_mobilenetv2(tmp_path / "weights.pth"))
 
 
 @pytest.mark.parametrize(

@@ -19,54 +19,102 @@ SYNTHETIC_IMAGES = 256
 MOST_VALUES = 1 << 26
 """Largest number of values that are made up in all."""
 
-LARGEST = 1e30
-"""Largest magnitude of an input: sums of squares remain finite."""
+LARGEST = 1e15
+"""Largest magnitude of an input: sums of squares remain finite in float32."""
+
+MOST_KEPT = 1 << 26
+"""Largest number of values that are kept of what is given."""
+
+MOST_READ = 1 << 16
+"""Largest number of images that are read of an iterable, which may have no end."""
 
 
 def gather_batches(calibration: Any) -> Tensor:
-    """Return calibration data as one float32 tensor (n, c, h, w).
+    """Return calibration data as one float32 tensor (n, c, h, w) of ``MOST_KEPT`` values at most.
 
     Accepts an array or tensor, or an iterable of them; a batch may be a sequence whose first item
-    is the images, as data loaders give.
+    is the images, as data loaders give. Of more images than are kept, evenly spread ones are; of
+    an iterable ``MOST_READ`` are read, and they are thinned on the way, so that memory holds no
+    more than three times what is kept.
     """
     if isinstance(calibration, (np.ndarray, Tensor)):
-        batches = [calibration]
-    elif isinstance(calibration, Iterable) and not isinstance(calibration, (str, bytes, dict)):
-        batches = [batch[0] if isinstance(batch, (tuple, list)) else batch for batch in calibration]
-    else:
+        check_kind(calibration)
+        most = count_kept(calibration)
+        return check_values(calibration, spread(len(calibration), most))
+    if not isinstance(calibration, Iterable) or isinstance(calibration, (str, bytes, dict)):
         raise InputError(
             "calibration must be an array (batch, channels, height, width) or an iterable of them, "
             f"not {type(calibration).__name__}"
         )
-    tensors = [check_batch(batch) for batch in batches]
-    tensors = [tensor for tensor in tensors if len(tensor)]
-    if not tensors:
+    kept: list[Tensor] = []
+    shape, most, read, stride = None, 0, 0, 1
+    for batch in calibration:
+        images = batch[0] if isinstance(batch, (tuple, list)) else batch
+        check_kind(images)
+        if not len(images):
+            continue
+        if shape is None:
+            shape, most = tuple(images.shape[1:]), count_kept(images)
+        elif tuple(images.shape[1:]) != shape:
+            shapes = sorted({shape, tuple(images.shape[1:])})
+            raise InputError(f"calibration images must have one shape, not {shapes}")
+        # Every ``stride``-th image of all, so that what is kept is spread evenly at any time.
+        chosen = range(-read % stride, min(len(images), MOST_READ - read), stride)
+        kept.extend(check_values(images, torch.tensor(chosen, dtype=torch.long)))
+        read += len(images)
+        while len(kept) > 2 * most:
+            # Clones, because images of one batch share its memory.
+            kept, stride = [image.clone() for image in kept[::2]], 2 * stride
+        if read >= MOST_READ:
+            break
+    if not kept:
         raise InputError("calibration must hold at least one image, not none")
-    shapes = {tuple(tensor.shape[1:]) for tensor in tensors}
-    if len(shapes) > 1:
-        raise InputError(f"calibration images must have one shape, not {sorted(shapes)}")
-    return torch.cat(tensors)
+    return torch.stack([kept[index] for index in spread(len(kept), most)])
 
 
-def check_batch(batch: Any) -> Tensor:
-    """Return one batch as float32 (n, c, h, w), finite."""
+def spread(count: int, most: int) -> Tensor:
+    """Return the numbers of so many of ``count`` images at most, evenly spread."""
+    return torch.linspace(0, count - 1, min(count, most)).long()
+
+
+def count_kept(images: np.ndarray | Tensor) -> int:
+    """Return how many images of this shape are kept; refuse to keep none."""
+    if not len(images):
+        raise InputError("calibration must hold at least one image, not none")
+    return max(1, MOST_KEPT // max(1, math.prod(images.shape[1:])))
+
+
+def check_kind(batch: Any) -> None:
+    """Refuse what is no array of images."""
     if not isinstance(batch, (np.ndarray, Tensor)):
         raise InputError(f"calibration batch must be an array, not {type(batch).__name__}")
     if isinstance(batch, np.ndarray):
-        if batch.dtype.kind not in "fiu":
-            raise InputError(f"calibration must be real numbers, not {batch.dtype}")
-        batch = torch.from_numpy(np.ascontiguousarray(batch, np.float32))
-    elif batch.is_complex() or batch.dtype == torch.bool:
+        real = batch.dtype.kind in "fiu"
+    else:
+        real = not batch.is_complex() and batch.dtype != torch.bool
+    if not real:
         raise InputError(f"calibration must be real numbers, not {batch.dtype}")
-    tensor = batch.detach().to("cpu", torch.float32)
-    if tensor.ndim != 4:
+    if batch.ndim != 4:
         raise InputError(
             "calibration must have shape (batch, channels, height, width), not "
-            f"{tuple(tensor.shape)}"
+            f"{tuple(batch.shape)}"
         )
-    if not bool(torch.isfinite(tensor).all()):
-        bad = int((~torch.isfinite(tensor)).flatten(1).any(1).nonzero()[0, 0])
-        raise InputError(f"calibration must be finite; image {bad} holds NaN or infinity")
+
+
+def check_values(batch: np.ndarray | Tensor, chosen: Tensor) -> Tensor:
+    """Return a copy of the chosen images of a batch as float32 (n, c, h, w), checked."""
+    if isinstance(batch, np.ndarray):
+        tensor = torch.from_numpy(np.ascontiguousarray(batch[chosen.numpy()], np.float32))
+    else:
+        tensor = batch.detach()[chosen.to(batch.device)].to("cpu", torch.float32)
+    largest = tensor.abs().flatten(1).amax(1)
+    for image, most in zip(chosen.tolist(), largest.tolist(), strict=True):
+        if not math.isfinite(most):
+            raise InputError(f"calibration must be finite; image {image} holds NaN or infinity")
+        if most > LARGEST:
+            raise InputError(
+                f"calibration must be within {LARGEST:g}; image {image} is not, scale its values"
+            )
     return tensor
 
 

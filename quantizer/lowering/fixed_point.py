@@ -1,16 +1,22 @@
 """Real factors to the integers of the contract: multiplier, shift, bias and residual."""
 
-import math
-
 import numpy as np
 
 from nupes.model.arithmetic import BIAS_BITS, MULT_MAX, SHIFT_RANGE
+from nupes.model.errors import InputError
 from nupes.model.layer import Requantize
 
 __all__ = ["fits", "fixed_point", "lower_requantize", "raise_scale"]
 
 BIAS_LIMIT = 2.0 ** (BIAS_BITS - 1) - 2.0 ** SHIFT_RANGE[1]
 """Largest magnitude of a rounded bias that leaves room for the rounding half."""
+
+
+BEYOND = 2.0**62
+"""Multipliers that no register holds are not larger than this, so that they remain integers."""
+
+LEAST, LARGEST = 1e-60, 1e60
+"""Bounds of scales, far beyond those of float32: no quotient overflows."""
 
 
 def fixed_point(factor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -22,7 +28,7 @@ def fixed_point(factor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     factor = np.asarray(factor, np.float64)
     exponent = np.frexp(np.where(factor > 0, factor, 1.0))[1] - 1
     shift = np.clip(15 - exponent, *SHIFT_RANGE).astype(np.int64)
-    mult = np.floor(np.ldexp(factor, shift) + 0.5).astype(np.int64)
+    mult = np.floor(np.minimum(np.ldexp(factor, shift), BEYOND) + 0.5).astype(np.int64)
     carry = (mult == MULT_MAX + 1) & (shift > SHIFT_RANGE[0])
     return np.where(carry, mult // 2, mult), shift - carry
 
@@ -36,18 +42,28 @@ def fits(factor: np.ndarray, bias: np.ndarray, residual: float | None = None) ->
 
 
 def raise_scale(
-    y_scale: float, factor: np.ndarray, bias: np.ndarray, residual: float | None = None
+    y_scale: float,
+    factor: np.ndarray,
+    bias: np.ndarray,
+    residual: float | None = None,
+    where: str = "layer",
 ) -> float:
-    """Return the smallest ``y_scale * 2**k``, k >= 0, with which every channel fits.
+    """Return the smallest ``y_scale * 2**k``, k >= 0, with which every channel fits; raise
+    ``InputError`` for ``where`` if there is none.
 
     ``factor``, ``bias`` and ``residual`` are real: they are divided by the scale.
     """
+    real = np.concatenate([[y_scale, residual or 0.0], factor, bias])
+    largest = float(np.abs(real).max())
+    if not (largest <= LARGEST and LEAST <= y_scale):
+        raise InputError(
+            f"{where}: scales and biases must be {LEAST:g} to {LARGEST:g} in magnitude, not "
+            f"{largest if LEAST <= y_scale else y_scale:g}; scale the values of the layers before"
+        )
     while not fits(
         factor / y_scale, bias / y_scale, None if residual is None else residual / y_scale
     ):
         y_scale *= 2
-        if not math.isfinite(y_scale):
-            raise OverflowError("no finite scale fits the channels")
     return y_scale
 
 

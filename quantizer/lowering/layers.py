@@ -85,7 +85,8 @@ def y_scale_of(stage: Stage, choices: Choices) -> float:
     reach = clipping_range(stage, choices.tensors.get(stage.name), choices.reach[stage.name])
     skip = choices.tensors[stage.residual].scale if stage.residual else None
     bias = choices.bias[stage.name]
-    return raise_scale(reach / Y_RANGE[1], factor_of(stage, choices), bias, skip)
+    start, where = reach / Y_RANGE[1], f"layer {stage.name!r}"
+    return raise_scale(start, factor_of(stage, choices), bias, skip, where)
 
 
 def clipping_range(stage: Stage, code: TensorCode | None, largest: float) -> float:

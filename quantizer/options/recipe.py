@@ -9,7 +9,7 @@ from nupes.model.errors import InputError
 
 __all__ = ["END_TO_END", "METHODS", "Phase", "Recipe", "StepName", "make_recipe"]
 
-StepName = Literal["refit", "gptq", "cd", "rescale", "beam", "learn"]
+StepName = Literal["refit", "gptq", "cd", "rescale", "beam"]
 """Steps of the weight solver after round-to-nearest; ``cd`` is coordinate descent, ``beam`` GPTQ
 that keeps several beginnings."""
 

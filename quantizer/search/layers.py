@@ -14,7 +14,8 @@ from nupes.quantizer.codes.decisions import Choices, TensorCode, WeightCode, rou
 from nupes.quantizer.measure.sensitivity import measure_importance
 from nupes.quantizer.options.bits import BitPlan
 from nupes.quantizer.options.recipe import Recipe
-from nupes.quantizer.search.moments import compensate, input_moments
+from nupes.quantizer.search.held_out import compensate, dampen
+from nupes.quantizer.search.moments import input_moments
 from nupes.quantizer.search.repair import FloatRun
 from nupes.quantizer.search.stored import TensorSearch
 from nupes.quantizer.search.weights import choose_weights, network_exponent
@@ -142,7 +143,7 @@ class LayerSearch(Hooks):
         bits = self.plan.weights[stage.name]
         moments = input_moments(op, exact, rounded, self.importance.get(stage.name))
         target = compensate(grouped, moments) if self.recipe.compensate else grouped
-        gram = moments.gram
+        gram = dampen(target, moments, bits) if self.recipe.metric == "output" else moments.gram
         codebook, solution = choose_weights(target, gram, bits, self.recipe, self.exponent)
         alive = np.abs(op.weight).reshape(n, -1).any(1)
         return WeightCode(

@@ -8,9 +8,14 @@ bias takes up the means), the mean squared error is
 which is least at ``V = W C G^-1``: rounding the weights to codes for the error ``(V - W C G^-1) G
 (V - W C G^-1)'`` makes up for the errors of the layers before. Means may be weighted: an output
 that matters more to the network counts more. (The bias takes up the plain mean of what is left.)
+
+Moments of few images fit those better than others. So they are kept in parts, each of images of its
+own, and what is fitted to all parts but one is judged on that one.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import torch
@@ -19,7 +24,7 @@ from torch.nn import functional as F
 
 from nupes.quantizer.stages.operators import Convolution, pad_map
 
-__all__ = ["Moments", "compensate", "input_moments"]
+__all__ = ["Moments", "input_moments"]
 
 ROWS = 1 << 15
 """Least number of outputs from which the moments are taken, or 16 per input."""
@@ -33,23 +38,72 @@ LEAST = 0.05
 DAMPING = 1e-4
 """Share of the mean moment that is added to each input's own."""
 
-RIDGE = 0.02
-"""Least share of the mean moment that holds compensated weights near the float ones; it is the
-inputs over the samples where these are few, so that noise is not compensated."""
+FOLDS = 4
+"""Parts of the images, of which each judges what is fitted to the others."""
+
+PRECISION = 16 * float(np.finfo(np.float32).eps)
+"""Relative error of sums of float32 values."""
 
 FULL = 1200
 """Largest kernel (taps times channels) with full moments; above it, their diagonal."""
 
 
 @dataclass(frozen=True, eq=False)
+class Sums:
+    """Weighted sums over outputs, of g groups with k inputs each, float64: of the weights (g,); of
+    the float and the quantized inputs, ``x`` and ``q`` (g, k); and of the products ``gram`` of the
+    latter and ``cross`` of both (g, k, k), or for large kernels their diagonals (g, k)."""
+
+    total: np.ndarray
+    x: np.ndarray
+    q: np.ndarray
+    gram: np.ndarray
+    cross: np.ndarray
+
+    def __add__(self, other: "Sums") -> "Sums":
+        """Return the sums over both."""
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Sums(*(a + b for a, b in pairs))
+
+    def about(self, x: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mean products ``gram`` and ``cross`` of inputs from which ``x`` and ``q`` (g,
+        k) are taken."""
+        total = self.total[:, None]
+        mean_x, mean_q = self.x / total, self.q / total
+
+        def outer(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+            return a * b if self.gram.ndim == 2 else a[:, :, None] * b[:, None]
+
+        total = total if self.gram.ndim == 2 else total[..., None]
+        gram = self.gram / total - outer(mean_q, mean_q) + outer(mean_q - q, mean_q - q)
+        cross = self.cross / total - outer(mean_x, mean_q) + outer(mean_x - x, mean_q - q)
+        return gram, cross
+
+    def centred(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the covariances ``gram`` and ``cross``."""
+        total = self.total[:, None]
+        return self.about(self.x / total, self.q / total)
+
+
+@dataclass(frozen=True, eq=False)
 class Moments:
     """``gram`` (g, k, k) float64 of the quantized inputs of g groups, ``cross`` (g, k, k) of float
     and quantized ones; for large kernels both are diagonals (g, k). k counts (channel, tap) as in
-    the weights. ``samples`` is the number of outputs that they come from."""
+    the weights. ``samples`` is the number of outputs that they come from, ``parts`` the sums over
+    those of some images each."""
 
     gram: np.ndarray
     cross: np.ndarray
     samples: int
+    parts: tuple[Sums, ...] = ()
+
+    def splits(self) -> Iterator[tuple[np.ndarray, ...]]:
+        """Yield for each part ``gram`` and ``cross`` of all others, and its own about the means of
+        these; nothing where there is but one part."""
+        for index, part in enumerate(self.parts if len(self.parts) > 1 else ()):
+            rest = reduce(Sums.__add__, self.parts[:index] + self.parts[index + 1 :])
+            total = rest.total[:, None]
+            yield *rest.centred(), *part.about(rest.x / total, rest.q / total)
 
 
 def input_moments(
@@ -60,7 +114,7 @@ def input_moments(
     group."""
     _, per_group, kh, kw = op.weight.shape
     # In units of the largest input: the choice of weights does not depend on the unit.
-    unit = rounded.abs().max().clamp_min(torch.finfo(rounded.dtype).tiny)
+    unit = max(float(x.abs().max()) for x in (exact, rounded)) or 1.0
     maps = [pad_map(x / unit, op.padding) for x in (exact, rounded)]
     # Products of centred values lose nothing where channels hardly vary around a large mean.
     maps = [x - x.mean((0, 2, 3), keepdim=True) for x in maps]
@@ -75,51 +129,45 @@ def input_moments(
     images = min(len(exact), max(IMAGES, -(-4 * wanted // (area[0] * area[1]))))
     picks = torch.linspace(0, len(exact) - 1, images).long()
     pixels = min(area[0] * area[1], -(-wanted // images))
-    rows = len(picks) * pixels
-    shape = (op.groups, size, size) if full else (op.groups, size)
-    gram, cross = (torch.zeros(shape, dtype=torch.float64) for _ in range(2))
-    means = torch.zeros((2, op.groups, size), dtype=torch.float64)
-    total = torch.zeros(op.groups, dtype=torch.float64)
     roots = None if importance is None else weigh_outputs(importance).sqrt().flatten(2)
     generator = torch.Generator().manual_seed(0)
-    for chunk in picks.split(max(1, (1 << 23) // (area[0] * area[1] * size * op.groups))):
+
+    def add(chunk: Tensor) -> Sums:
+        """Return the sums over some pixels of some images."""
         chosen = torch.randperm(area[0] * area[1], generator=generator)[:pixels]
         root = torch.ones(op.groups, 1, len(chunk) * pixels)
         if roots is not None:
             root = roots[chunk][:, :, chosen].transpose(0, 1).reshape(root.shape)
-        total += root.double().square().sum((1, 2))
         columns = []
-        for index, values in enumerate(maps):
+        for values in maps:
             patches = F.unfold(values[chunk], (kh, kw), op.dilation, 0, op.stride)[:, :, chosen]
             patches = patches.reshape(len(chunk), op.groups, size, pixels)
             columns.append(patches.permute(1, 2, 0, 3).reshape(op.groups, size, -1) * root)
-            means[index] += (columns[-1].double() * root).sum(2)
         x, q = columns
-        if full:
-            gram += (q @ q.transpose(1, 2)).double()
-            cross += (x @ q.transpose(1, 2)).double()
-        else:
-            gram += q.double().square().sum(2)
-            cross += (x * q).double().sum(2)
-    means /= total[:, None]
-    if full:
-        outer = means[:, :, :, None] * means[1, :, None, :]
-        gram = gram / total[:, None, None] - outer[1]
-        cross = cross / total[:, None, None] - outer[0]
-    else:
-        gram = gram / total[:, None] - means[1].square()
-        cross = cross / total[:, None] - means[0] * means[1]
-    moments = Moments(gram.numpy(), cross.numpy(), rows)
-    diagonal = np.einsum("gkk->gk", moments.gram) if full else moments.gram
+        products = [a @ q.transpose(1, 2) if full else (a * q).sum(2) for a in (q, x)]
+        sums = [root.double().square().sum((1, 2)), *((a.double() * root).sum(2) for a in columns)]
+        return Sums(*(value.double().numpy() for value in (*sums, *products)))
+
+    most = max(1, (1 << 23) // (area[0] * area[1] * size * op.groups))
+    folds = min(FOLDS, images)
+    parts = tuple(
+        reduce(Sums.__add__, map(add, picks[first::folds].split(most))) for first in range(folds)
+    )
+    total = reduce(Sums.__add__, parts)
+    gram, cross = total.centred()
+    diagonal = np.einsum("gkk->gk", gram) if full else gram
     np.maximum(diagonal, 0, out=diagonal)
-    # Inputs that the calibration never moved still count a little.
-    added = DAMPING * diagonal.mean() or 1.0
+    # Inputs that the calibration never moved still count a little, and what rounding to float32
+    # leaves of inputs that do not vary does not count as if they did.
+    raw = total.gram / (total.total[:, None, None] if full else total.total[:, None])
+    power = (np.einsum("gkk->gk", raw) if full else raw).mean()
+    added = max(DAMPING * diagonal.mean(), PRECISION * power, PRECISION**2)
     diagonal += added
     if full:
-        np.einsum("gkk->gk", moments.cross)[:] += added
+        np.einsum("gkk->gk", cross)[:] += added
     else:
-        moments.cross[:] += added
-    return moments
+        cross += added
+    return Moments(gram, cross, images * pixels, parts)
 
 
 def weigh_outputs(importance: Tensor) -> Tensor:
@@ -128,17 +176,3 @@ def weigh_outputs(importance: Tensor) -> Tensor:
     mean = importance.mean((0, 2, 3), keepdim=True)
     weights = importance / torch.where(mean > 0, mean, 1)
     return torch.where(mean > 0, weights, 1).clamp_min(LEAST)
-
-
-def compensate(weight: np.ndarray, moments: Moments) -> np.ndarray:
-    """Return the real weights (g, n, k) that best reproduce the float outputs from quantized
-    inputs: ``W (C + r I) (G + r I)^-1``, r a share of the mean moment."""
-    gram, cross = moments.gram, moments.cross
-    share = max(RIDGE, gram.shape[-1] / moments.samples)
-    if gram.ndim == 2:
-        ridge = share * gram.mean()
-        return weight * ((cross + ridge) / (gram + ridge))[:, None]
-    size = gram.shape[-1]
-    ridge = share * np.einsum("gkk->g", gram)[:, None, None] / size * np.eye(size)
-    solved = np.linalg.solve(gram + ridge, np.swapaxes(cross + ridge, 1, 2))
-    return weight @ np.swapaxes(solved, 1, 2)

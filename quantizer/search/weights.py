@@ -21,6 +21,12 @@ REFINEMENT = (0.05, 0.025)
 MIDRISE_BITS = 4
 """Most bits at which levels without a zero are tried: one more, of four at 2 bits, of 16 at 4."""
 
+SAMPLE = 1 << 16
+"""Weights on which codebooks are compared; of larger layers some channels of each group are, evenly
+spread, ``FEWEST`` at least."""
+
+FEWEST = 16
+
 WEIGHT_LMAX = 127
 """Outermost level of power weights."""
 
@@ -61,13 +67,14 @@ def search_codebooks(
         lmax = rule.lmax_of(2 ** (bits - 1) - 1) or WEIGHT_LMAX
         codebook = make_codebook("power", bits, True, lmax, exponent)
         return codebook, solver(weight, gram, codebook)
+    some = sample_channels(weight)
     tried: dict[tuple[Family, float], tuple[float, Codebook, Solution]] = {}
 
     def attempt(kind: Family, exponent: float) -> None:
         key = (kind, round(exponent, 4))
         if key not in tried and 0.2 <= key[1] <= 1.2:
             codebook = make_codebook(kind, bits, True, WEIGHT_LMAX, key[1])
-            solution = solver(weight, gram, codebook)
+            solution = solver(some, gram, codebook)
             tried[key] = (float(solution.error.sum()), codebook, solution)
 
     midrise = bits <= MIDRISE_BITS and rule.midrise
@@ -80,7 +87,16 @@ def search_codebooks(
         attempt(kind, best - step)
         attempt(kind, best + step)
     _, codebook, solution = min(tried.values(), key=lambda item: item[0])
-    return codebook, solution
+    return codebook, solution if some is weight else solver(weight, gram, codebook)
+
+
+def sample_channels(weight: np.ndarray) -> np.ndarray:
+    """Return weights (g, n, k) of all channels, or of some where they are many."""
+    groups, channels, size = weight.shape
+    count = max(FEWEST, SAMPLE // (groups * size))
+    if count >= channels:
+        return weight
+    return weight[:, np.linspace(0, channels - 1, count).astype(np.int64)]
 
 
 def network_exponent(weights: Sequence[np.ndarray], bits: Sequence[int], p: float = 2.0) -> float:

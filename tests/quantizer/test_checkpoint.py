@@ -1,5 +1,6 @@
 """Checkpoints: an interrupted quantization that goes on gives the network of one that did not."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +10,13 @@ import pytest
 import torch
 from torch import nn
 
+from nupes.model.codebook import make_codebook
 from nupes.model.errors import InputError
 from nupes.quantizer import quantize
 from nupes.quantizer.checkpoint import Checkpoint, State, fingerprint
+from nupes.quantizer.codes.decisions import Choices, WeightCode
 from nupes.quantizer.options.recipe import METHODS, Phase
+from nupes.quantizer.search.tensors import TensorCode
 from tests.quantizer.close import images, randomize_norms
 
 RECIPE = replace(
@@ -154,6 +158,91 @@ def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes | None) -> Non
     path.write_bytes(path.read_bytes()[:-3] if content is None else content)
     with pytest.raises(InputError, match="delete it or name another file"):
         Checkpoint(path, "me").load()
+
+
+def some_state() -> State:
+    """Return progress with every kind of choice, under names as modules may have."""
+    rng = np.random.default_rng(0)
+    book = make_codebook("power", 3, True, 127, 0.5)
+    name = "a/codes/b.keys"
+    codes = rng.integers(0, 7, (2, 3, 1, 1)).astype(np.uint8)
+    choices = Choices(
+        {name: TensorCode(book, 0.5, 0.5, 0.25)},
+        {name: WeightCode(book, codes, np.array([0.5, 0.25]))},
+        {name: rng.normal(size=2)},
+        {name: 3.0},
+    )
+    return State(1, 2, choices, choices)
+
+
+def test_a_state_comes_back_under_any_names(tmp_path: Path) -> None:
+    kept = Checkpoint(tmp_path / "checkpoint", "me")
+    state = some_state()
+    kept.save(state)
+    found = kept.load()
+    assert fingerprint(found) == fingerprint(state)
+    assert (found.step, found.done) == (1, 2)
+
+
+def test_every_damaged_bit_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    kept = Checkpoint(path, "me")
+    kept.save(some_state())
+    content = path.read_bytes()
+    bits = np.random.default_rng(0).choice(8 * len(content), 400, replace=False)
+    for bit in bits.tolist():
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=f"checkpoint {path} must be"):
+            kept.load()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"step": 1', '"step": 1.5'),
+        ('"step": 1', '"step": true'),
+        ('"step": 1', '"steps": 1'),
+        ('"learned": false', '"learned": 0'),
+        ('"scale": 0.5', '"scale": 1e400'),
+        ('"scale": 0.5', '"scale": NaN'),
+        ('"exponent": 0.5', '"exponent": "0.5"'),
+        ('"lmax": 127', '"lmax": [127]'),
+        ('"bits": 3', '"bits": 2'),
+        ('"bias": ["a', '"bias": ["b'),
+        ('"found": {', '"found": null, "other": {'),
+    ],
+)
+def test_forged_fields_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str
+) -> None:
+    kept = Checkpoint(tmp_path / "checkpoint", "me")
+    dumps = json.dumps
+
+    def forge(data: object, **options: bool) -> str:
+        text = dumps(data, **options)
+        assert old in text
+        return text.replace(old, new)
+
+    monkeypatch.setattr("nupes.quantizer.checkpoint.json.dumps", forge)
+    kept.save(some_state())
+    with pytest.raises(InputError, match="must be one that quantize wrote"):
+        kept.load()
+
+
+@pytest.mark.parametrize("codes", [np.full((2, 3, 1, 1), 7, np.uint8), np.zeros((2, 3, 1, 1))])
+@pytest.mark.parametrize("scale", [np.ones(3), np.array([1, np.nan]), np.ones(2, np.float32)])
+def test_forged_weights_are_refused(tmp_path: Path, codes: np.ndarray, scale: np.ndarray) -> None:
+    kept = Checkpoint(tmp_path / "checkpoint", "me")
+    state = some_state()
+    (name,) = state.choices.weights
+    good = state.choices.weights[name]
+    for bad in (replace(good, codes=codes), replace(good, scale=scale)):
+        state.choices.weights[name] = bad
+        kept.save(state)
+        with pytest.raises(InputError, match=f"weights of {name} must have"):
+            kept.load()
 
 
 def test_a_foreign_file_is_refused(part: nn.Module, tmp_path: Path) -> None:

@@ -1,10 +1,14 @@
 """What counts as calibration data, and inputs made up in a range."""
 
+import gc
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
 
 from nupes.model.errors import InputError
+from nupes.quantizer.data import calibration
 from nupes.quantizer.data.calibration import gather_batches, synthesize_inputs
 from tests.quantizer.close import images
 
@@ -34,6 +38,8 @@ def test_integers_are_numbers() -> None:
 
 NAN = images(5, 1, 2, 2)
 NAN[3, 0, 1, 1] = np.nan
+HUGE = images(5, 1, 2, 2)
+HUGE[1, 0, 0, 1] = -1e18
 
 
 @pytest.mark.parametrize(
@@ -41,6 +47,7 @@ NAN[3, 0, 1, 1] = np.nan
     [
         (NAN, "calibration must be finite; image 3 holds NaN or infinity"),
         (images(0, 1, 2, 2), "calibration must hold at least one image, not none"),
+        (HUGE, "calibration must be within 1e\\+15; image 1 is not, scale its values"),
         ([], "calibration must hold at least one image, not none"),
         (images(2, 2), r"must have shape \(batch, channels, height, width\), not \(2, 2\)"),
         ("images", "calibration must be an array .* or an iterable of them, not str"),
@@ -58,6 +65,71 @@ NAN[3, 0, 1, 1] = np.nan
 def test_bad_data(data: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         gather_batches(data)
+
+
+def numbered(count: int, batch: int) -> Iterator[np.ndarray]:
+    """Yield batches of images that are their own numbers."""
+    for first in range(0, count, batch):
+        numbers = np.arange(first, min(first + batch, count), dtype=np.float32)
+        yield np.broadcast_to(numbers.reshape(-1, 1, 1, 1), (len(numbers), 1, 2, 2))
+
+
+def numbers_of(data: object) -> list[int]:
+    """Return the numbers of the images that are kept of ``numbered`` ones."""
+    return gather_batches(data)[:, 0, 0, 0].long().tolist()
+
+
+@pytest.mark.parametrize("count", [1, 9, 10, 11, 20, 21, 57, 1000])
+@pytest.mark.parametrize("batch", [1, 3, 64])
+def test_many_images_are_thinned_evenly(
+    monkeypatch: pytest.MonkeyPatch, count: int, batch: int
+) -> None:
+    monkeypatch.setattr(calibration, "MOST_KEPT", 4 * 10)
+    found = numbers_of(numbered(count, batch))
+    assert len(found) == min(count, 10)
+    gaps = np.diff([*found, count])
+    assert found[0] == 0
+    assert gaps.min(initial=1) >= 1
+    assert gaps.max() <= 2 * count / len(found) + 1
+    # An array says how many it has, and of one both ends are used.
+    expected = np.linspace(0, count - 1, min(count, 10)).astype(int)
+    assert numbers_of(np.concatenate(list(numbered(count, batch)))) == expected.tolist()
+    if count <= 20:
+        assert found == expected.tolist()
+
+
+def test_a_loader_without_an_end_is_read_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "MOST_READ", 100)
+    assert numbers_of(images for images in numbered(10**9, 7)) == list(range(100))
+
+
+def test_memory_is_bounded_by_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "MOST_KEPT", 16 * 3 * 64 * 64)
+    counts = []
+
+    def count_bytes() -> int:
+        tensors = [x for x in gc.get_objects() if type(x) is torch.Tensor]
+        storages = {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in tensors}
+        return sum(storages.values())
+
+    def batches() -> Iterator[torch.Tensor]:
+        for _ in range(50):
+            counts.append(count_bytes())
+            yield torch.zeros(8, 3, 64, 64)
+
+    assert len(gather_batches(batches())) == 16
+    assert max(counts) - counts[0] <= (2 * 16 + 3 * 8) * 3 * 64 * 64 * 4
+
+
+def test_a_buffer_may_be_used_again() -> None:
+    buffer = np.zeros((1, 1, 2, 2), np.float32)
+
+    def batches() -> Iterator[np.ndarray]:
+        for number in range(3):
+            buffer[:] = number
+            yield buffer
+
+    assert numbers_of(batches()) == [0, 1, 2]
 
 
 def test_made_up_inputs_fill_the_range() -> None:

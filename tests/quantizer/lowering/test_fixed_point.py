@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nupes.model.arithmetic import MULT_MAX, SHIFT_RANGE, requantize
+from nupes.model.errors import InputError
 from nupes.quantizer.lowering.fixed_point import fits, fixed_point, lower_requantize, raise_scale
 
 FACTORS = st.floats(2.0**-40, 2.0**15, exclude_max=True)
@@ -78,3 +79,30 @@ def test_raised_scale_fits_and_is_least(
 def test_powers_of_two_are_exact(exponent: int) -> None:
     mult, shift = fixed_point(np.array([2.0**exponent]))
     assert Fraction(int(mult[0]), 2 ** int(shift[0])) == Fraction(2) ** exponent
+
+
+@pytest.mark.parametrize(
+    ("start", "factor", "bias", "residual"),
+    [
+        (np.inf, 1.0, 0.0, None),
+        (np.nan, 1.0, 0.0, None),
+        (0.0, 1.0, 0.0, None),
+        (1e-70, 1.0, 0.0, None),
+        (1.0, np.inf, 0.0, None),
+        (1.0, 1.0, np.nan, None),
+        (1.0, 1.0, -1e300, None),
+        (1.0, 1.0, 0.0, np.inf),
+    ],
+)
+def test_what_has_no_scale_names_its_layer(
+    start: float, factor: float, bias: float, residual: float | None
+) -> None:
+    with pytest.raises(InputError, match="layer 'conv': scales and biases must be 1e-60 to 1e"):
+        raise_scale(start, np.array([factor]), np.array([bias]), residual, "layer 'conv'")
+
+
+@pytest.mark.parametrize("factor", [1e20, 1e60])
+def test_factors_beyond_every_register_raise_the_scale(factor: float) -> None:
+    assert not fits(np.array([factor]), np.zeros(1))
+    scale = raise_scale(1.0, np.array([factor]), np.array([-factor]))
+    assert fits(np.array([factor / scale]), np.array([-factor / scale]))

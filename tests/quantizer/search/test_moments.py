@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nupes.quantizer.search.moments import LEAST, Moments, compensate, input_moments
+from nupes.quantizer.search.held_out import compensate
+from nupes.quantizer.search.moments import LEAST, Moments, input_moments
 from nupes.quantizer.stages.operators import Convolution
 
 SHAPE = (16, 4, 7, 6)

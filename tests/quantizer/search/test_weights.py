@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from nupes.quantizer.options.recipe import METHODS
+from nupes.quantizer.search import weights
+from nupes.quantizer.search.solver import STEPS, refit
 from nupes.quantizer.search.weights import EXPONENTS, choose_weights, network_exponent
 
 SEARCH = METHODS["search"]
@@ -35,11 +37,11 @@ def test_exponents_follow_the_distribution(draw, low: float, high: float) -> Non
 @DISTRIBUTIONS
 def test_one_exponent_for_the_network(draw, low: float, high: float) -> None:
     rng = np.random.default_rng(0)
-    weights = [draw(rng, (8, 300)), draw(rng, (16, 200))]
-    exponent = network_exponent(weights, [4, 4])
+    layers = [draw(rng, (8, 300)), draw(rng, (16, 200))]
+    exponent = network_exponent(layers, [4, 4])
     assert low - 0.15 <= exponent <= high + 0.1
     assert EXPONENTS[0] <= exponent <= EXPONENTS[-1]
-    codebook, _ = choose_weights(weights[0][None], np.ones((1, 300)), 4, SEARCH, exponent)
+    codebook, _ = choose_weights(layers[0][None], np.ones((1, 300)), 4, SEARCH, exponent)
     assert codebook.exponent == exponent
 
 
@@ -73,3 +75,18 @@ def test_weights_are_compared_by_their_own_error_where_the_recipe_says_so() -> N
     skewed = np.diag(np.geomspace(1, 1e4, 20))[None]
     first, second = (choose_weights(weight, gram, 3, plain) for gram in (skewed, np.eye(20)[None]))
     np.testing.assert_array_equal(first[1].codes, second[1].codes)
+
+
+def test_large_layers_are_compared_on_some_channels(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    weight, gram = rng.laplace(size=(2, 40, 30)), np.ones((2, 30))
+    book, solution = choose_weights(weight, gram, 4, SEARCH)
+    monkeypatch.setattr(weights, "SAMPLE", 1)
+    seen = []
+    monkeypatch.setitem(STEPS, "refit", lambda w, *rest: seen.append(w.shape[1]) or refit(w, *rest))
+    sampled, other = choose_weights(weight, gram, 4, SEARCH)
+    assert set(seen) == {16, 40}
+    assert seen.count(40) <= 3 * SEARCH.steps.count("refit")
+    assert other.codes.shape == solution.codes.shape
+    assert abs((sampled.exponent or 0) - (book.exponent or 0)) <= 0.1
+    assert other.error.sum() <= 1.02 * solution.error.sum()

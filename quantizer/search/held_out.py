@@ -1,0 +1,116 @@
+"""How far a layer follows the moments of its inputs: as far as images that were not fitted agree.
+
+Weights that are fitted to few images serve others worse than weights that are fitted to none. A
+ridge holds them; the layer's output error on the part of the images that is left out of the moments
+says how large it must be (cross-validation).
+"""
+
+import numpy as np
+
+from nupes.model.codebook import make_codebook
+from nupes.quantizer.search.closest import decode
+from nupes.quantizer.search.moments import Moments
+
+__all__ = ["compensate", "dampen"]
+
+RIDGES = 0.005 * 4.0 ** np.arange(7)
+"""Shares of the mean moment that may hold compensated weights near the float ones."""
+
+DAMPINGS = (0.0, 1e-3, 1e-2, 1e-1)
+"""Shares of the mean moment that may be added to each input's own before weights are rounded."""
+
+TIE = 0.01
+"""Relative difference of errors that is the luck of rounding: the least damping serves."""
+
+JUDGED = 64
+"""Most channels of each group that are compared."""
+
+
+def some_channels(weight: np.ndarray) -> np.ndarray:
+    """Return the weights (g, n, k) of ``JUDGED`` channels at most, evenly spread."""
+    return weight[:, :: -(-weight.shape[1] // JUDGED)]
+
+
+def dampen(weight: np.ndarray, moments: Moments, bits: int) -> np.ndarray:
+    """Return the moments of the quantized inputs, with the damping for which weights of so many
+    bits err least on images that did not tell how to round them."""
+    gram = moments.gram
+    if gram.ndim == 2:
+        return gram  # Weights are rounded one by one.
+    rows = some_channels(weight)
+    codebook = make_codebook("uniform", bits, signed=True)
+    largest = np.abs(rows).max(axis=2)
+    scale = np.where(largest > 0, largest, 1.0) / np.abs(codebook.levels).max()
+    errors = np.zeros(len(DAMPINGS))
+    for fitted, _, held, _ in moments.splits():
+        order = np.argsort(-np.einsum("gkk->gk", fitted), axis=1)
+        for index, share in enumerate(DAMPINGS):
+            codes = decode(rows, add_share(fitted, share), codebook, scale, order, 1)
+            delta = codebook.levels[codes] * scale[..., None] - rows
+            errors[index] += float((delta @ held * delta).sum())
+    clear = errors <= (1 + TIE) * errors.min()
+    return add_share(gram, DAMPINGS[int(np.argmax(clear))])
+
+
+def add_share(gram: np.ndarray, share: float) -> np.ndarray:
+    """Return moments (g, k, k) with a share of each group's mean added to each input's own."""
+    mean = np.einsum("gkk->gk", gram).mean(1)
+    return gram + share * np.maximum(mean, 0)[:, None, None] * np.eye(gram.shape[1])
+
+
+def compensate(weight: np.ndarray, moments: Moments) -> np.ndarray:
+    """Return the real weights (g, n, k) that best reproduce the float outputs from quantized
+    inputs: ``W (C + r I) (G + r I)^-1``, or W.
+
+    The ridge r, a share of the mean moment, is the one that errs least on images to which the
+    weights were not fitted; W is what it leads to as it grows.
+    """
+    rows = some_channels(weight)
+    errors = np.zeros(len(RIDGES) + 1)
+    for gram, cross, held_gram, held_cross in moments.splits():
+        family = Compensated(rows, gram, cross)
+        errors += [family.error(share, held_gram, held_cross) for share in (*RIDGES, np.inf)]
+    # Without images to judge by, all errors are 0, and W stays.
+    best = len(RIDGES) - int(np.argmin(errors[::-1]))
+    if best == len(RIDGES):
+        return weight
+    return Compensated(weight, moments.gram, moments.cross).real(RIDGES[best])
+
+
+class Compensated:
+    """Compensated weights by their ridge, from the eigenvectors of ``gram``."""
+
+    def __init__(self, weight: np.ndarray, gram: np.ndarray, cross: np.ndarray) -> None:
+        diagonal = gram if gram.ndim == 2 else np.einsum("gkk->gk", gram)
+        self.mean = np.maximum(diagonal, 0).mean(1)[:, None]
+        self.weight = weight
+        if gram.ndim == 2:
+            self.values, self.vectors = np.maximum(gram, 0), None
+            self.turned, self.moved = weight, weight * cross[:, None]
+            return
+        values, self.vectors = np.linalg.eigh(gram)
+        self.values = np.maximum(values, 0)
+        self.turned = weight @ self.vectors
+        self.moved = weight @ cross @ self.vectors
+
+    def in_basis(self, share: float) -> np.ndarray:
+        """Return the weights in the basis of the eigenvectors."""
+        if not np.isfinite(share):
+            return self.turned
+        ridge = share * np.maximum(self.mean, np.finfo(np.float64).tiny)
+        return (self.moved + ridge[..., None] * self.turned) / (self.values + ridge)[:, None]
+
+    def real(self, share: float) -> np.ndarray:
+        """Return the weights."""
+        found = self.in_basis(share)
+        return found if self.vectors is None else found @ np.swapaxes(self.vectors, 1, 2)
+
+    def error(self, share: float, gram: np.ndarray, cross: np.ndarray) -> float:
+        """Return the mean squared output error for other moments, but for the part that is the same
+        for all weights."""
+        real = self.real(share)
+        if gram.ndim == 2:
+            products = (real * gram[:, None] - 2 * self.weight * cross[:, None]) * real
+        else:
+            products = (real @ gram - 2 * self.weight @ cross) * real
+        return float(products.sum())
