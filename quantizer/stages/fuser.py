@@ -138,7 +138,8 @@ class Fuser:
         candidates = []
         for name, other in ((first, second), (second, first)):
             stage = self.open_stage(name)
-            if stage and stage.residual is None and stage.function is IDENTITY and name != other:
+            free = stage and stage.residual is None and stage.op.takes_residual
+            if stage and free and stage.function is IDENTITY and name != other:
                 size = stage.op.weight.size if isinstance(stage.op, Convolution) else 0
                 candidates.append((size, name, other, stage))
         low = self.low[first] + self.low[second]

@@ -13,6 +13,8 @@ __all__ = ["concatenate", "multiply_tensors"]
 @handles("cat", "concat", "concatenate")
 def concatenate(call: Call, tensors: list[fx.Node], dim: int) -> str:
     """Translate the concatenation of maps, or of vectors, along their channels."""
+    if not all(map(call.is_computed, tensors)):
+        call.refuse("every part of a concatenation must depend on the network's input")
     sources = [call.source(tensor) for tensor in tensors]
     if len(sources) == 1:
         return sources[0].name

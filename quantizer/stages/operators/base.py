@@ -35,6 +35,10 @@ class StageOperator:
     copies: ClassVar[bool] = False
     """Whether each result is a value of a source, or 0."""
 
+    takes_residual: ClassVar[bool] = True
+    """Whether a stored tensor may be added to what it gives: hardware reads one beside the first
+    source."""
+
     @classmethod
     def begin(cls, op: Any) -> Beginning:
         """Return how a stage begins with this operator of the captured graph."""

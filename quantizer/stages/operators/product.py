@@ -18,6 +18,8 @@ __all__ = ["Product"]
 class Product(StageOperator):
     """The first source, whose sizes may be 1, times the second one, whose shape the result has."""
 
+    takes_residual = False
+
     @classmethod
     def begin(cls, op: graph.Product) -> Beginning:
         """Return the product."""
