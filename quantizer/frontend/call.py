@@ -82,7 +82,7 @@ class Call:
         return tensor.to(torch.float64).numpy()
 
     def weight(self, value: Any, name: str) -> np.ndarray:
-        """Return a constant operand as the module holds it: a view of it for float32 and float64."""
+        """Return a constant operand as the module holds it, without a copy if it can be."""
         tensor = self.tensor(value, name)
         exact = tensor.dtype in (torch.float32, torch.float64)
         return tensor.numpy() if exact else self.constant(value, name)

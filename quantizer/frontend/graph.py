@@ -38,8 +38,8 @@ class Input:
 
 @dataclass(frozen=True, eq=False)
 class Convolution:
-    """``weight`` (n, c // groups, kh, kw), as the module holds it, and ``bias`` (n,), float64; linear
-    layers as well."""
+    """``weight`` (n, c // groups, kh, kw), float32 or float64 as the module holds it, and ``bias``
+    (n,), float64; linear layers as well."""
 
     weight: np.ndarray
     bias: np.ndarray

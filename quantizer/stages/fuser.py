@@ -115,9 +115,16 @@ def fuse(graph: Graph) -> FusedNetwork:
         graph.input,
         fuser.input_scale,
         fuser.input_shift,
-        tuple(fuser.stages),
+        tuple(map(widen, fuser.stages)),
         graph.output_shape,
     )
+
+
+def widen(stage: Stage) -> Stage:
+    """Return a stage with its weights in float64."""
+    if not isinstance(stage.op, Convolution):
+        return stage
+    return replace(stage, op=replace(stage.op, weight=np.asarray(stage.op.weight, np.float64)))
 
 
 class Fuser:
@@ -186,8 +193,6 @@ class Fuser:
         low = op.bound(low) if isinstance(op, Pool) else low
         channels = node.shape[2]
         gain = np.full(channels, op.gain) if isinstance(op, Pool) else np.ones(channels)
-        if isinstance(op, Convolution):
-            op = replace(op, weight=op.weight.astype(np.float64))
         bias = op.bias if isinstance(op, Convolution) else np.zeros(channels)
         self.start(node, op, source, gain, bias, -np.inf if isinstance(op, Convolution) else low)
 
