@@ -23,7 +23,7 @@ from nupes.model.errors import CapacityError
 from nupes.model.layer import Layer
 from nupes.model.operators import Window
 
-__all__ = ["Tiling", "all_columns", "check_sums", "columns", "map_stream", "patch_stream"]
+__all__ = ["Tiling", "all_columns", "check_sums", "column_tiles", "map_stream", "patch_stream"]
 
 Place = Callable[[int, int, int], MapStream | PatchStream]
 """The stream of a plane, a word of a pixel, and a tap."""
@@ -77,7 +77,7 @@ def pass_tables(operands: LayerOperands, i: int, j: int, config: ArrayConfig) ->
     )
 
 
-def columns(
+def column_tiles(
     tilings: Sequence[Tiling], indices: Iterable[int], config: ArrayConfig
 ) -> tuple[Column, ...]:
     """Return some column tiles, to each of which any tiling may add."""
@@ -90,7 +90,7 @@ def columns(
 
 def all_columns(tiling: Tiling, config: ArrayConfig) -> tuple[Column, ...]:
     """Return every column tile of one matrix."""
-    return columns([tiling], range(-(-tiling.matrix.channels // config.cols)), config)
+    return column_tiles([tiling], range(-(-tiling.matrix.channels // config.cols)), config)
 
 
 def map_stream(window: Window, source: Source, walk: Walk) -> Place:

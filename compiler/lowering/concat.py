@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from nupes.compiler.lowering.columns import Tiling, check_sums, columns, map_stream
+from nupes.compiler.lowering.columns import Tiling, check_sums, column_tiles, map_stream
 from nupes.compiler.lowering.context import Context
 from nupes.compiler.lowering.matrix import identity_matrix
 from nupes.compiler.lowering.operands import layer_operands
@@ -57,7 +57,7 @@ def lower(layer: Layer, context: Context) -> tuple[ArrayWork, ...]:
     for tiling in tilings:
         check_sums(layer, tiling, 1, config)
     finish = copy_levels(layer, context)
-    return (ArrayWork(height * width, columns(tilings, wanted, config), finish),)
+    return (ArrayWork(height * width, column_tiles(tilings, wanted, config), finish),)
 
 
 def copy_levels(layer: Layer, context: Context) -> Finish:

@@ -35,14 +35,14 @@ def image_shape(input_shape: str | None, calibration: str | None) -> tuple[int, 
 
 def fit(found: "Inspection", scheme: str, config: ArrayConfig) -> tuple[Program | None, str]:
     """Return the program of the network to be on an array, or why there is none."""
-    from nupes.quantizer.lowering.skeleton import skeleton
+    from nupes.quantizer.lowering.skeleton import bare_network
 
     if found.network is None:
         return None, ""
     # No method finds what product cells hold: the refusal says so.
     cell = "decode" if config.mac == "product" else config.mac
     try:
-        return compile(skeleton(found.network, scheme, {}, cell), config), ""
+        return compile(bare_network(found.network, scheme, {}, cell), config), ""
     except (CapacityError, UnsupportedError) as error:
         return None, str(error)
 

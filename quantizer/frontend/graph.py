@@ -22,7 +22,6 @@ __all__ = [
     "Input",
     "Node",
     "Op",
-    "Opaque",
     "Pad",
     "Pool",
     "Product",
@@ -106,26 +105,8 @@ class Pool:
         return min(full, 0.0) if any(self.op.padding) else full
 
 
-@dataclass(frozen=True)
-class Opaque:
-    """A call that cannot run, in the graph of a survey."""
-
-    kind: str
-
-
 Op = (
-    Input
-    | Convolution
-    | Affine
-    | Pad
-    | Add
-    | Concat
-    | Product
-    | Pool
-    | Select
-    | MaxPool
-    | Function
-    | Opaque
+    Input | Convolution | Affine | Pad | Add | Concat | Product | Pool | Select | MaxPool | Function
 )
 
 

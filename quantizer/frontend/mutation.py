@@ -65,10 +65,14 @@ def functional(target: Any) -> Any:
     packet = getattr(torch.ops.aten, target._opname.removesuffix("_"), None)
     if not writes or any(item.alias_info for item in others) or packet is None:
         return None
-    found = getattr(packet, target._overloadname, None)
-    if found is None or [item.name for item in found._schema.arguments[1:]] != [
-        item.name for item in others
-    ]:
+    # Overloads have other names here and there: the types of the arguments must be the same.
+    signature = [str(first.type), *((item.name, str(item.type)) for item in others)]
+    for name in packet.overloads():
+        found = getattr(packet, name)
+        same, *rest = found._schema.arguments
+        if [str(same.type), *((item.name, str(item.type)) for item in rest)] == signature:
+            break
+    else:
         return None
     known = torch.Tag.pointwise in found.tags or base_of(found) in FRESH | COPIES
     return found if known else None

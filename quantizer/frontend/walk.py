@@ -15,7 +15,7 @@ from nupes.model.errors import InputError, NupesError, UnsupportedError
 from nupes.quantizer.frontend.call import Call, Values, full_shape
 from nupes.quantizer.frontend.functions import Function
 from nupes.quantizer.frontend.graph import Graph, Input, Node
-from nupes.quantizer.frontend.handlers.pointwise import is_pointwise, pointwise
+from nupes.quantizer.frontend.handlers.pointwise import is_pointwise, translate_pointwise
 from nupes.quantizer.frontend.problems import Problem, find_advice
 from nupes.quantizer.frontend.program import Program, prepare
 from nupes.quantizer.frontend.registry import (
@@ -225,7 +225,7 @@ def translate(call: Call) -> str:
     """Let a call's handler translate it; refuse arguments that the handler does not read."""
     handler = HANDLERS.get(call.kind)
     if handler is None:
-        return pointwise(call)
+        return translate_pointwise(call)
     for name, (value, default) in strangers(call.node, handler).items():
         call.refuse(f"its argument {name!r} must be {default!r}, not {value!r}")
     given = arguments(call.node)

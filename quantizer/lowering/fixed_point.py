@@ -6,7 +6,7 @@ from nupes.model.arithmetic import BIAS_BITS, MULT_MAX, SHIFT_RANGE
 from nupes.model.errors import InputError
 from nupes.model.layer import Requantize
 
-__all__ = ["fits", "fixed_point", "lower_requantize", "raise_scale"]
+__all__ = ["fits", "lower_requantize", "raise_scale", "to_fixed_point"]
 
 BIAS_LIMIT = 2.0 ** (BIAS_BITS - 1) - 2.0 ** SHIFT_RANGE[1]
 """Largest magnitude of a rounded bias that leaves room for the rounding half."""
@@ -19,7 +19,7 @@ LEAST, LARGEST = 1e-60, 1e60
 """Bounds of scales, far beyond those of float32: no quotient overflows."""
 
 
-def fixed_point(factor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def to_fixed_point(factor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return ``mult`` and ``shift`` (int64) with ``mult * 2**-shift`` near each factor >= 0.
 
     ``shift = clip(15 - floor(log2 M), 1, 31)`` and ``mult = floor(M * 2**shift + 0.5)``; a rounding
@@ -35,10 +35,10 @@ def fixed_point(factor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def fits(factor: np.ndarray, bias: np.ndarray, residual: float | None = None) -> bool:
     """Whether every factor and every bias (in units of ``y``) can be represented."""
-    mult, shift = fixed_point(factor)
+    mult, shift = to_fixed_point(factor)
     if mult.max(initial=0) > MULT_MAX or np.abs(np.ldexp(bias, shift)).max(initial=0) > BIAS_LIMIT:
         return False
-    return residual is None or fixed_point(np.array([residual]))[0][0] <= MULT_MAX
+    return residual is None or to_fixed_point(np.array([residual]))[0][0] <= MULT_MAX
 
 
 def raise_scale(
@@ -70,7 +70,7 @@ def raise_scale(
 def lower_requantize(factor: np.ndarray, bias: np.ndarray) -> Requantize:
     """Return the integers of ``acc * factor + bias``, both (n,) in units of ``y``; the rounding
     half is in the bias."""
-    mult, shift = fixed_point(factor)
+    mult, shift = to_fixed_point(factor)
     rounded = np.rint(np.ldexp(bias, shift)).astype(np.int64)
     return Requantize(
         mult.astype(np.int32), rounded + (np.int64(1) << (shift - 1)), shift.astype(np.int32)

@@ -10,7 +10,7 @@ from nupes.model.network import Input, InputEncoder, IntegerNetwork, Output
 from nupes.model.tensor import Coded, Port, Tensor, Wide
 from nupes.quantizer.codes.decisions import Choices, TensorCode
 from nupes.quantizer.frontend.functions import build_encoder
-from nupes.quantizer.lowering.fixed_point import fixed_point, lower_requantize, raise_scale
+from nupes.quantizer.lowering.fixed_point import lower_requantize, raise_scale, to_fixed_point
 from nupes.quantizer.stages.stage import FusedNetwork, Stage
 
 __all__ = ["HEADROOM", "lower", "y_scale_of"]
@@ -111,5 +111,5 @@ def lower_residual(skip: Tensor | None, y_scale: float) -> Residual | None:
     """Return the residual of a stored tensor in units of ``y``."""
     if skip is None:
         return None
-    mult, shift = fixed_point(np.array([skip.scale / y_scale]))
+    mult, shift = to_fixed_point(np.array([skip.scale / y_scale]))
     return Residual(Port(skip.name), int(mult[0]), int(shift[0]))

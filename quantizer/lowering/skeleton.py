@@ -19,14 +19,14 @@ from nupes.quantizer.options.scheme import parse_scheme
 from nupes.quantizer.stages.joins import join_tensors
 from nupes.quantizer.stages.stage import FusedNetwork, Stage, weighted
 
-__all__ = ["bare_operator", "skeleton"]
+__all__ = ["bare_network", "bare_operator"]
 
 REACH = 8.0
 """Magnitude up to which a skeleton's pre-activations reach: beyond it every function is flat or
 straight."""
 
 
-def skeleton(
+def bare_network(
     network: FusedNetwork, scheme: str, overrides: Mapping[str, str], cell: str = "decode"
 ) -> IntegerNetwork:
     """Return an integer network with a fused network's shapes and bits, codebooks that a kind of

@@ -13,7 +13,7 @@ import numpy as np
 from nupes.model.errors import UnsupportedError
 from nupes.model.operators import Padding
 from nupes.quantizer.frontend.functions import IDENTITY, Function
-from nupes.quantizer.frontend.graph import Add, Affine, Graph, Input, Node, Opaque, Pad
+from nupes.quantizer.frontend.graph import Add, Affine, Graph, Input, Node, Pad
 from nupes.quantizer.stages.operators import Beginning, Convolution, Select, begin
 from nupes.quantizer.stages.operators.base import add_padding
 from nupes.quantizer.stages.stage import FusedNetwork, Stage
@@ -31,9 +31,16 @@ def fuse(graph: Graph) -> FusedNetwork:
         graph.input,
         fuser.input_scale,
         fuser.input_shift,
-        tuple(fuser.stages),
+        tuple(map(widen, fuser.stages)),
         graph.output_shape,
     )
+
+
+def widen(stage: Stage) -> Stage:
+    """Return a stage with its weights in float64."""
+    if not isinstance(stage.op, Convolution):
+        return stage
+    return replace(stage, op=replace(stage.op, weight=np.asarray(stage.op.weight, np.float64)))
 
 
 class Fuser:
@@ -56,9 +63,7 @@ class Fuser:
         op = node.op
         if isinstance(op, Input):
             return
-        if isinstance(op, Opaque):
-            self.visit_opaque(node)
-        elif isinstance(op, Pad):
+        if isinstance(op, Pad):
             self.visit_pad(node, op)
         elif isinstance(op, Affine):
             self.visit_affine(node, op)
@@ -68,13 +73,6 @@ class Fuser:
             self.visit_function(node, op)
         else:
             self.visit_operator(node)
-
-    def visit_opaque(self, node: Node) -> None:
-        """Close what a refused call reads, and let its value be a stored tensor."""
-        for name in node.inputs:
-            if name not in self.pads:
-                self.tensor(name)
-        self.stored[node.name], self.low[node.name] = node.name, -np.inf
 
     def visit_pad(self, node: Node, op: Pad) -> None:
         """Remember padding for the operator that reads it."""

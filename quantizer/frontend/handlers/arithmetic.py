@@ -9,10 +9,10 @@ from torch import fx
 from nupes.quantizer.frontend.call import Call, full_shape, value_shape
 from nupes.quantizer.frontend.graph import Add, Affine, Node
 from nupes.quantizer.frontend.handlers.joins import multiply_tensors
-from nupes.quantizer.frontend.handlers.pointwise import common_root, join, pointwise
+from nupes.quantizer.frontend.handlers.pointwise import common_root, join, translate_pointwise
 from nupes.quantizer.frontend.registry import handles
 
-__all__ = ["arithmetic", "negate"]
+__all__ = ["negate", "translate_arithmetic"]
 
 LINEAR = {
     **{"add": "add", "sub": "sub", "subtract": "sub", "rsub": "rsub"},
@@ -22,7 +22,7 @@ LINEAR = {
 
 
 @handles(*LINEAR)
-def arithmetic(
+def translate_arithmetic(
     call: Call, input: Any, other: Any, alpha: float = 1, rounding_mode: str | None = None
 ) -> str:
     """Translate the arithmetic with a constant, and the sum or difference of two tensors."""
@@ -33,7 +33,7 @@ def arithmetic(
     reverse = call.is_computed(other)
     data, constant = (other, input) if reverse else (input, other)
     if rounding_mode is not None or (kind == "div" and reverse):
-        return pointwise(call)
+        return translate_pointwise(call)
     source = call.source(data)
     value = per_channel(call, constant, source, data)
     if math.prod(value_shape(call.node)) != math.prod(source.shape):
@@ -88,7 +88,7 @@ def combine(
     if root is not None:
         return join(call, root)
     if factors is None:
-        return multiply_tensors(call, left, right) if kind == "mul" else pointwise(call)
+        return multiply_tensors(call, left, right) if kind == "mul" else translate_pointwise(call)
     first, second = call.source(left), call.source(right)
     if first.shape != second.shape or value_shape(left) != value_shape(right):
         call.refuse(

@@ -9,11 +9,11 @@ from nupes.quantizer.frontend.graph import Convolution
 from nupes.quantizer.frontend.handlers.pairs import pair, symmetric
 from nupes.quantizer.frontend.registry import handles
 
-__all__ = ["convolution"]
+__all__ = ["translate_convolution"]
 
 
 @handles("conv2d", "convolution", ignores=("output_padding",))
-def convolution(
+def translate_convolution(
     call: Call,
     input: fx.Node,
     weight: Any,

@@ -9,11 +9,11 @@ from nupes.quantizer.frontend.call import Call, full_shape
 from nupes.quantizer.frontend.graph import Convolution
 from nupes.quantizer.frontend.registry import handles
 
-__all__ = ["addmm", "linear"]
+__all__ = ["addmm", "translate_linear"]
 
 
 @handles("linear")
-def linear(call: Call, input: fx.Node, weight: Any, bias: Any) -> str:
+def translate_linear(call: Call, input: fx.Node, weight: Any, bias: Any) -> str:
     """Translate ``linear`` on a flattened map."""
     matrix = call.weight(weight, "weight")
     return whole_map(call, input, matrix, call.vector(bias, 0.0, len(matrix), "bias"))

@@ -15,7 +15,14 @@ from nupes.quantizer.frontend.functions import IDENTITY, Function, compose, scal
 from nupes.quantizer.frontend.graph import Affine, Graph, Node
 from nupes.quantizer.frontend.registry import base_name, handles
 
-__all__ = ["add_function", "common_root", "function_of", "is_pointwise", "join", "pointwise"]
+__all__ = [
+    "add_function",
+    "common_root",
+    "function_of",
+    "is_pointwise",
+    "join",
+    "translate_pointwise",
+]
 
 UNTAGGED = {
     *("absolute", "floor_divide", "hardswish", "log_sigmoid", "negative", "prelu", "_prelu_kernel"),
@@ -31,7 +38,7 @@ def is_pointwise(node: fx.Node) -> bool:
     return not random and (torch.Tag.pointwise in tags or base_name(node) in UNTAGGED)
 
 
-def pointwise(call: Call) -> str:
+def translate_pointwise(call: Call) -> str:
     """Translate any pointwise operator of one tensor and constants."""
     computed = [value for value in call.node.all_input_nodes if call.is_computed(value)]
     root = common_root(call, computed)

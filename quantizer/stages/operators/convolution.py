@@ -35,7 +35,7 @@ class Convolution(StageOperator):
     @classmethod
     def begin(cls, op: graph.Convolution) -> Beginning:
         """Return the convolution and its bias."""
-        conv = cls(op.weight.astype(np.float64), op.stride, op.padding, op.dilation, op.groups)
+        conv = cls(op.weight, op.stride, op.padding, op.dilation, op.groups)
         return Beginning(conv, bias=op.bias)
 
     @classmethod

@@ -31,7 +31,7 @@ def call(function: Callable[[Tensor], Tensor]) -> fx.Node:
     [
         (lambda x: torch.rsub(x, 3.0, alpha=2.0), {"other": 3.0, "alpha": 2.0}),
         (lambda x: torch.sub(x, 3.0), {"alpha": 1}),
-        (lambda x: F.max_pool2d(x, 2), {"kernel_size": [2, 2], "dilation": 1, "ceil_mode": False}),
+        (lambda x: F.max_pool2d(x, 2), {"kernel_size": [2, 2], "ceil_mode": False}),
         (lambda x: F.avg_pool2d(x, 2, divisor_override=3), {"divisor_override": 3}),
         (lambda x: F.leaky_relu(x), {"negative_slope": 0.01}),
         (lambda x: F.hardtanh(x, max_val=2.0), {"min_val": -1.0, "max_val": 2.0}),

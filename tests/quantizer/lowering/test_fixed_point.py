@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from nupes.model.arithmetic import MULT_MAX, SHIFT_RANGE, requantize
 from nupes.model.errors import InputError
-from nupes.quantizer.lowering.fixed_point import fits, fixed_point, lower_requantize, raise_scale
+from nupes.quantizer.lowering.fixed_point import fits, lower_requantize, raise_scale, to_fixed_point
 
 FACTORS = st.floats(2.0**-40, 2.0**15, exclude_max=True)
 
 
 @given(FACTORS)
 def test_fixed_point_follows_the_formula(factor: float) -> None:
-    mult, shift = (int(value[0]) for value in fixed_point(np.array([factor])))
+    mult, shift = (int(value[0]) for value in to_fixed_point(np.array([factor])))
     expected_shift = min(max(15 - floor(log2(Fraction(factor))), 1), 31)
     expected = floor(Fraction(factor) * 2**expected_shift + Fraction(1, 2))
     if expected == 65536 and expected_shift > 1:
@@ -27,14 +27,14 @@ def test_fixed_point_follows_the_formula(factor: float) -> None:
 
 @given(st.floats(2.0**-16, 2.0**14))
 def test_fixed_point_keeps_sixteen_bits(factor: float) -> None:
-    mult, shift = (int(value[0]) for value in fixed_point(np.array([factor])))
+    mult, shift = (int(value[0]) for value in to_fixed_point(np.array([factor])))
     assert 2**15 <= mult <= MULT_MAX
     assert SHIFT_RANGE[0] <= shift <= SHIFT_RANGE[1]
     assert abs(mult / 2**shift - factor) <= factor * 2.0**-16
 
 
 def test_rounding_to_65536_loses_one_shift() -> None:
-    mult, shift = fixed_point(np.array([2.0 - 2.0**-20]))
+    mult, shift = to_fixed_point(np.array([2.0 - 2.0**-20]))
     assert (mult[0], shift[0]) == (32768, 14)
 
 
@@ -77,7 +77,7 @@ def test_raised_scale_fits_and_is_least(
 
 @pytest.mark.parametrize("exponent", range(-31, 15))
 def test_powers_of_two_are_exact(exponent: int) -> None:
-    mult, shift = fixed_point(np.array([2.0**exponent]))
+    mult, shift = to_fixed_point(np.array([2.0**exponent]))
     assert Fraction(int(mult[0]), 2 ** int(shift[0])) == Fraction(2) ** exponent
 
 

@@ -10,7 +10,7 @@ import nupes
 from nupes.model.errors import UnsupportedError
 from nupes.quantizer.frontend.functions import Function
 from nupes.quantizer.frontend.inspection import inspect_module
-from nupes.quantizer.lowering.skeleton import skeleton
+from nupes.quantizer.lowering.skeleton import bare_network
 from tests.quantizer.close import images
 from tests.quantizer.test_operators import conv
 
@@ -38,7 +38,7 @@ def test_skeleton_costs_what_the_network_does() -> None:
     network = inspect_module(module, (3, 10, 9)).network
     assert network is not None
     real = nupes.quantize(module, scheme, images(4, 3, 10, 9))
-    predicted = nupes.compile(skeleton(network, scheme, {}), ARRAY)
+    predicted = nupes.compile(bare_network(network, scheme, {}), ARRAY)
     exact = nupes.compile(real, ARRAY)
     assert [layer.name for layer in predicted.layers] == [layer.name for layer in exact.layers]
     assert [layer.macs for layer in predicted.layers] == [layer.macs for layer in exact.layers]
@@ -54,4 +54,4 @@ def test_skeleton_refuses_a_function_of_many_turns() -> None:
     )
     wavy = replace(network, stages=(twisted, *network.stages[1:]))
     with pytest.raises(UnsupportedError, match="layer '0': function 'wave' must need at most 511"):
-        skeleton(wavy, "W4A4", {})
+        bare_network(wavy, "W4A4", {})
