@@ -1,1 +1,2 @@
-"""Instructions: steps with payloads, what is resident in the slots, the order of LOADs."""
+"""Passes in, instructions in program order out: what they wait for, what is resident, what moves
+ahead."""

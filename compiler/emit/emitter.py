@@ -25,12 +25,13 @@ from nupes.compiler.lowering.passes import (
     Finish,
     MapStream,
     Pass,
+    PatchStream,
     Payload,
     PoolWork,
     Second,
     Work,
 )
-from nupes.compiler.lowering.walks import Start, line_walk
+from nupes.compiler.lowering.walks import Start, Walk, line_walk
 from nupes.compiler.place.layout import Run, TensorLayout
 from nupes.model.errors import UnsupportedError
 
@@ -76,12 +77,15 @@ class Emitter:
             if isinstance(item, PoolWork):
                 self.pool(item)
             else:
-                check_able(name, item)
                 self.array(name, item)
         return self.tiles - before
 
     def array(self, name: str, work: ArrayWork) -> None:
         """Emit blocks of pixels, column tiles, passes."""
+        if work.finish.factor is not None:
+            raise UnsupportedError(
+                f"layer {name!r}: a factor per token cannot run on the array yet"
+            )
         for first, count in blocks(work.pixels, self.config.acc_depth):
             for column in work.columns:
                 for index in range(len(column.passes)):
@@ -102,16 +106,8 @@ class Emitter:
         )
         if tables.products is not None:
             self.residency.products(tables.products)
-        reads: list[Run] = []
-        if isinstance(stream, MapStream):
-            walk = stream.walk
-            start = walk.start(stream.layout, stream.plane, stream.group, stream.y, stream.x, first)
-            bottom = walk.bottom(stream.y, first, count)
-            reads.append(stream.layout.row_run(stream.plane, stream.group, start.y, bottom))
-        else:
-            walk = line_walk(count)
-            run = stream.layout.address(stream.plane, stream.word, first)
-            start = Start(run, run)
+        walk, start, waits = begin(stream, first, count)
+        reads = list(waits)
         second = finish.residual if item.times is None else item.times
         results = results_of(finish, second)
         if target is not None:
@@ -124,14 +120,14 @@ class Emitter:
             descriptor=descriptor,
             slots=slots,
             count=count,
-            payload=payload_of(item),
+            payload=payload_of(name, item),
             first=index == 0,
             finish=left == 0,
             multiplies=item.times is not None,
             slice=item.slice,
             out_slice=part // self.config.cols,
             shift=tables.shift,
-            chase=-1 if isinstance(stream, MapStream) else start.address,
+            chase=start.address if isinstance(stream, PatchStream) else -1,
         )
         writes: list[Run] = []
         if tile.reads_residual:
@@ -148,7 +144,7 @@ class Emitter:
                 tile = replace(tile, out_address=target.layout.address(0, group) + first)
                 writes += target.layout.pixel_runs(group, first, count)
         self.emit(tile, reads, writes)
-        if not isinstance(stream, MapStream):
+        if isinstance(stream, PatchStream):
             self.instructions += self.arrival.follow(start.address, count)
 
     def pool(self, work: PoolWork) -> None:
@@ -216,17 +212,23 @@ def results_of(finish: Finish, second: Second | None) -> Results:
     )
 
 
-def payload_of(item: Pass) -> Payload:
+def payload_of(name: str, item: Pass) -> Payload:
     """Return a pass's weights, which must come from the program."""
-    assert isinstance(item.stationary, Payload)  # ``check_able`` has refused the others
-    return item.stationary
-
-
-def check_able(name: str, work: ArrayWork) -> None:
-    """Refuse work that the array cannot do yet, by the name of its layer."""
-    if any(not isinstance(item.stationary, Payload) for col in work.columns for item in col.passes):
+    if not isinstance(item.stationary, Payload):
         raise UnsupportedError(
             f"layer {name!r}: weights from a stored tensor cannot run on the array yet"
         )
-    if work.finish.factor is not None:
-        raise UnsupportedError(f"layer {name!r}: a factor per token cannot run on the array yet")
+    return item.stationary
+
+
+def begin(
+    stream: MapStream | PatchStream, first: int, count: int
+) -> tuple[Walk, Start, tuple[Run, ...]]:
+    """Return the walk over a block, where it begins, and what it waits for; patches are chased."""
+    if isinstance(stream, PatchStream):
+        run = stream.layout.address(stream.plane, stream.word, first)
+        return line_walk(count), Start(run, run), ()
+    walk, layout = stream.walk, stream.layout
+    start = walk.start(layout, stream.plane, stream.group, stream.y, stream.x, first)
+    bottom = walk.bottom(stream.y, first, count)
+    return walk, start, (layout.row_run(stream.plane, stream.group, start.y, bottom),)

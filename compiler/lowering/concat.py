@@ -14,27 +14,36 @@ from nupes.compiler.lowering.matrix import identity_matrix
 from nupes.compiler.lowering.operands import layer_operands
 from nupes.compiler.lowering.passes import ArrayWork, Finish, Target
 from nupes.compiler.lowering.walks import window_walk
-from nupes.compiler.place.ranges import Part, Range
+from nupes.compiler.place.ranges import Part, root_of
 from nupes.model.layer import Encoder, Layer, Requantize
 from nupes.model.network import IntegerNetwork
-from nupes.model.operators import Select
+from nupes.model.operators import Concat, Select
 from nupes.model.tensor import Port
 
 __all__ = ["lower", "parts"]
 
 
 def parts(layer: Layer, network: IntegerNetwork) -> Iterator[Part]:
-    """Yield the tensors that may be written where the result has them."""
-    first = 0
-    for port, (_, _, channels) in zip(layer.inputs, network.input_shapes(layer), strict=True):
+    """Yield the tensors that may be written where the result has them.
+
+    Besides the parts these are earlier concatenations of some of them: lists that grow, as in a
+    DenseNet, then lie in one tensor.
+    """
+    output, first = layer.output.name, 0
+    before = network.layers[: network.layers.index(layer)]
+    joins = [other for other in before if isinstance(other.op, Concat)]
+    for index, port in enumerate(layer.inputs):
         if port == Port(port.tensor):
-            yield Part(port.tensor, layer.output.name, first)
-        first += channels
+            yield Part(port.tensor, output, first)
+        for join in reversed(joins):
+            if layer.inputs[index : index + len(join.inputs)] == join.inputs:
+                yield Part(join.output.name, output, first)
+        first += network.input_shapes(layer)[index][2]
 
 
 def lower(layer: Layer, context: Context) -> tuple[ArrayWork, ...]:
     """Return the copies of the parts that do not lie in the result already."""
-    config, output = context.config, layer.output
+    config, output, ranges = context.config, layer.output, context.placement.ranges
     height, width, channels = output.shape
     tilings: list[Tiling] = []
     copied = np.zeros(channels, bool)
@@ -42,7 +51,8 @@ def lower(layer: Layer, context: Context) -> tuple[ArrayWork, ...]:
     for port in layer.inputs:
         source = context.source(port)
         group, lane = divmod(first, config.lanes)
-        there = context.placement.ranges.get(port.tensor) == Range(output.name, group)
+        root, base = root_of(output.name, ranges)
+        there = port == Port(port.tensor) and root_of(port.tensor, ranges) == (root, base + group)
         copied[first : first + source.channels] = lane > 0 or not there
         window = Select(source.channels)
         walk = window_walk(layer, window, source.tensor.shape, source.layout, whole=False)

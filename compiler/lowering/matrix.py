@@ -7,6 +7,7 @@ zeros are left out.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from nupes.arch.config import ArrayConfig
 from nupes.compiler.lowering.operands import LayerOperands
 from nupes.compiler.place.packing import pack_words
 from nupes.model.operators import Conv
+from nupes.model.planes import Planes
 
 __all__ = [
     "CLEARING",
@@ -127,7 +129,7 @@ def conv_matrix(op: Conv, channels: int, layer: LayerOperands, lead: int = 0) ->
     """Return the matrix of a convolution over ``channels`` input channels; groups become block-
     diagonal, ``lead`` rows before them have no operands.
     """
-    assert layer.digits is not None
+    planes = cast(Planes, layer.digits)
     n, per_group, kh, kw = op.codes.shape
     codes = op.codes.transpose(2, 3, 1, 0).reshape(kh * kw, per_group, n)
     present = None
@@ -144,7 +146,7 @@ def conv_matrix(op: Conv, channels: int, layer: LayerOperands, lead: int = 0) ->
         present = np.ones((channels, n), bool) if present is None else present
         present = np.pad(present, ((lead, 0), (0, 0)))
         codes = np.pad(codes, ((0, 0), (lead, 0), (0, 0)))
-    digits = np.moveaxis(layer.digits.digits[codes], -1, 0)[list(layer.weights.planes)]
+    digits = np.moveaxis(planes.digits[codes], -1, 0)[list(layer.weights.planes)]
     tables = layer.weights.levels
     return Matrix(digits, tables, present, zeros_of(tables))
 

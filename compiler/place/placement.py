@@ -3,6 +3,7 @@ input is packed.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 from nupes.arch.config import ArrayConfig
 from nupes.compiler.place.layout import PatchLayout, TensorLayout
@@ -110,9 +111,9 @@ def patch_layout(
     layer: Layer, source: Tensor, base: int, planes: int, config: ArrayConfig
 ) -> PatchLayout:
     """Return the layout of the input packed for a convolution, from ``base`` on."""
-    assert isinstance(layer.op, Conv)
-    height, width, _ = layer.op.shape(source.shape)
-    operands = layer.op.kernel[0] * layer.op.kernel[1] * source.shape[2]
+    op = cast(Conv, layer.op)
+    height, width, _ = op.shape(source.shape)
+    operands = op.kernel[0] * op.kernel[1] * source.shape[2]
     words = -(-operands // config.lanes)
     return PatchLayout(base, height * width, words, planes, config.acc_depth)
 

@@ -1,1 +1,1 @@
-"""Schedule in, exact cycles out."""
+"""Instructions in, the cycle of everything that they do out: one module for each resource."""

@@ -129,6 +129,22 @@ def test_growing_concatenations_lie_in_one_tensor() -> None:
     check(graph.network(last), [0, 0, 0])
 
 
+@pytest.mark.parametrize("channels", [(4, 8, 4, 4), (4, 6, 5, 4)])
+def test_growing_lists_lie_in_one_tensor(channels: tuple[int, ...]) -> None:
+    graph = Graph()
+    parts = [graph.conv("new", "input", channels[0])]
+    last = parts[0]
+    for index, count in enumerate(channels[1:]):
+        parts.append(graph.conv(f"new{index}", last, count))
+        last = graph.concat(f"all{index}", *parts)
+    if channels[1] == 8:
+        check(graph.network(last), [0, 0, 0])
+    else:
+        # What begins within a word is copied, with what shares its words.
+        copies = [0, 2 + 2, 2 + 3 + 1]
+        check(graph.network(last), [count * BLOCKS for count in copies])
+
+
 def test_a_part_of_two_results_lies_in_the_first() -> None:
     graph = Graph()
     one, two = graph.conv("a", "input", 4), graph.conv("b", "input", 4)
