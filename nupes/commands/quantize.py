@@ -61,7 +61,7 @@ def quantize(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="nupes (with data), search (without), powerquant, rtn.",
+            help="search (the default), nupes (learns as well), powerquant, rtn.",
         ),
     ] = None,
     override: Annotated[

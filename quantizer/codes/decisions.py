@@ -39,9 +39,9 @@ class WeightCode:
         """The real weights (n, c // groups, kh, kw) float64 that the codes stand for."""
         return self.codebook.levels[self.codes] * self.scale.reshape(-1, 1, 1, 1)
 
-    def tensor(self, device: torch.device | str = "cpu") -> Tensor:
-        """Return the real weights in float32."""
-        return torch.from_numpy(self.real.astype(np.float32)).to(device)
+    def tensor(self, like: Tensor) -> Tensor:
+        """Return the real weights, of the type and on the device of another tensor."""
+        return torch.tensor(self.real, dtype=like.dtype, device=like.device)
 
 
 @dataclass(eq=False)

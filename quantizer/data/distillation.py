@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nupes.quantizer.stages.operators import column
-from nupes.quantizer.stages.run import Hooks, run
+from nupes.quantizer.stages.run import Hooks, evaluate
 from nupes.quantizer.stages.stage import FusedNetwork, Stage
 
 __all__ = ["distill"]
@@ -64,7 +64,7 @@ def statistics_loss(network: FusedNetwork, images: Tensor) -> Tensor:
     """Return how far the statistics of each batch-normalised tensor are from its norm's, in
     deviations squared: ``(m - m')^2 / s'^2 + (s / s' - 1)^2``, the mean over channels, summed."""
     hooks = Statistics()
-    run(network.stages, {network.input.name: network.scale_input(images)}, hooks)
+    evaluate(network.stages, {network.input.name: network.scale_input(images)}, hooks)
     return torch.stack(hooks.terms).sum()
 
 

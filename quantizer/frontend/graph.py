@@ -14,6 +14,7 @@ from nupes.quantizer.frontend.functions import Function
 __all__ = [
     "Add",
     "Affine",
+    "Concat",
     "Convolution",
     "Graph",
     "Input",
@@ -22,6 +23,7 @@ __all__ = [
     "Opaque",
     "Pad",
     "Pool",
+    "Product",
     "Shape",
 ]
 
@@ -73,6 +75,16 @@ class Add:
 
 
 @dataclass(frozen=True)
+class Concat:
+    """The channels of all operands, one operand after another."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """The first operand, whose sizes may be 1, times the second one, elementwise."""
+
+
+@dataclass(frozen=True)
 class Pool:
     """A sum over a window, times ``gain``."""
 
@@ -87,7 +99,20 @@ class Opaque:
     kind: str
 
 
-Op = Input | Convolution | Affine | Pad | Add | Pool | Select | MaxPool | Function | Opaque
+Op = (
+    Input
+    | Convolution
+    | Affine
+    | Pad
+    | Add
+    | Concat
+    | Product
+    | Pool
+    | Select
+    | MaxPool
+    | Function
+    | Opaque
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from nupes.quantizer.codes.decisions import Choices
 from nupes.quantizer.learning.soft import SoftActivation, SoftWeight
 from nupes.quantizer.stages.joins import join_tensors
 from nupes.quantizer.stages.operators import column
-from nupes.quantizer.stages.run import Hooks, Maps, run
+from nupes.quantizer.stages.run import Hooks, Maps, evaluate
 from nupes.quantizer.stages.stage import FusedNetwork, Stage, weighted
 
 __all__ = ["Student"]
@@ -66,7 +66,7 @@ class Student(nn.Module):
 
         A share ``drop`` of the values read stays unrounded (QDrop, Wei et al., arXiv 2203.05740).
         """
-        return run(self.stages, inputs, Soft(self, beta, drop, generator))
+        return evaluate(self.stages, inputs, Soft(self, beta, drop, generator))
 
     def penalty(self, sharpness: float) -> Tensor:
         """Return the penalties of all weights."""

@@ -121,7 +121,10 @@ def output_losses(network: FusedNetwork, inputs: Tensor, choices: Choices) -> Te
 
 def power_of(target: Maps) -> dict[str, float]:
     """Return the variances of maps, 1 where they are constant."""
-    return {name: float(values.var()) or 1.0 for name, values in target.items()}
+    return {
+        name: (float(values.var()) if values.numel() > 1 else 0.0) or 1.0
+        for name, values in target.items()
+    }
 
 
 def is_better(before: Tensor, after: Tensor, errors: float = CLEAR) -> bool:
@@ -191,7 +194,8 @@ def learn_unit(
     fresh: Callable[[Tensor, torch.Generator], Maps] | None = None,
 ) -> Choices:
     """Return the choices with those of one unit learned, at the look at which they were best on
-    images that were not learned from, or as they were if that is no clear gain.
+    images that were not learned from, or as they were if that is no clear gain, or if the loss or
+    what is learned stops being finite.
 
     ``fresh`` makes what the unit reads from the numbers of images, instead of ``inputs``.
     """
@@ -237,6 +241,9 @@ def learn_unit(
         loss.backward()
         optimizer.step()
         schedule.step()
+        if not (torch.isfinite(loss) and all_finite(student)):
+            report(phase.steps)
+            break
         if step + 1 in looks:
             learned = student.harden(choices)
             losses = judge(learned)
@@ -244,6 +251,11 @@ def learn_unit(
                 best = losses.mean(), learned
         report(step + 1)
     return best[1]
+
+
+def all_finite(student: Student) -> bool:
+    """Return whether all that is learned is finite."""
+    return all(bool(torch.isfinite(part).all()) for part in student.parameters())
 
 
 def parameter_groups(

@@ -11,7 +11,7 @@ from nupes.quantizer.frontend.functions import build_encoder
 from nupes.quantizer.lowering.fixed_point import fixed_point, lower_requantize, raise_scale
 from nupes.quantizer.stages.stage import FusedNetwork, Stage
 
-__all__ = ["lower"]
+__all__ = ["HEADROOM", "lower", "y_scale_of"]
 
 HEADROOM = 2.0
 """How far beyond the calibrated pre-activations ``y`` reaches before it saturates."""
@@ -54,13 +54,11 @@ def lower_stage(
     op, (source,) = stage.op.lower(weights), stage.sources
     if not stage.op.accumulates:
         return Layer(stage.name, op, source, tensors[stage.name])
-    factor = stage.gain * stage.op.unit(weights, [tensors[name].scale for name in stage.sources])
+    factor = factor_of(stage, choices)
     bias = choices.bias[stage.name]
     skip = tensors[stage.residual] if stage.residual else None
     code = choices.tensors.get(stage.name)
-    reach = clipping_range(stage, code, choices.reach[stage.name])
-    start, skipped = reach / Y_RANGE[1], skip.scale if skip else None
-    y_scale = raise_scale(start, factor, bias, skipped, f"layer {stage.name!r}")
+    y_scale = y_scale_of(stage, choices)
     scales[stage.name] = y_scale
     encoder = None
     if code is not None:
@@ -75,6 +73,21 @@ def lower_stage(
         residual=lower_residual(skip, y_scale),
         encoder=encoder,
     )
+
+
+def factor_of(stage: Stage, choices: Choices) -> np.ndarray:
+    """Return the real value (n,) of one accumulator unit of each channel."""
+    scales = [choices.tensors[name].scale for name in stage.sources]
+    return stage.gain * stage.op.unit(choices.weights.get(stage.name), scales)
+
+
+def y_scale_of(stage: Stage, choices: Choices) -> float:
+    """Return the real value of one unit of a stage's ``y``."""
+    reach = clipping_range(stage, choices.tensors.get(stage.name), choices.reach[stage.name])
+    skip = choices.tensors[stage.residual].scale if stage.residual else None
+    bias = choices.bias[stage.name]
+    start, factor = reach / Y_RANGE[1], factor_of(stage, choices)
+    return raise_scale(start, factor, bias, skip, f"layer {stage.name!r}")
 
 
 def clipping_range(stage: Stage, code: TensorCode | None, largest: float) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nupes.quantizer.stages.run import Maps, Observed, run
+from nupes.quantizer.stages.run import Maps, Observed, evaluate
 from nupes.quantizer.stages.stage import FusedNetwork, weighted
 
 __all__ = ["Sensitivity", "measure_importance", "measure_sensitivity"]
@@ -88,7 +88,7 @@ def measure_importance(network: FusedNetwork, inputs: Tensor) -> Maps:
     for images in inputs.split(images_at_once(network)):
         hooks = Observed()
         with torch.enable_grad():
-            stored = run(network.stages, start_of(network, images), hooks)
+            stored = evaluate(network.stages, start_of(network, images), hooks)
             wanted = [hooks.before[name] for name in groups]
             squares = mean_squares(stored[network.stages[-1].name], wanted, generator, FEW_DRAWS)
         for (name, count), values in zip(groups.items(), squares, strict=True):
@@ -105,7 +105,7 @@ def squared_gradients(
     for chunk in images.split(images_at_once(network)):
         hooks = Observed()
         with torch.enable_grad():
-            stored = run(network.stages, start_of(network, chunk), hooks)
+            stored = evaluate(network.stages, start_of(network, chunk), hooks)
             outputs = stored[network.stages[-1].name]
             wanted = [*stored.values(), *hooks.before.values()]
             squares = mean_squares(outputs, wanted, generator, DRAWS)

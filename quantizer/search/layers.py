@@ -20,7 +20,7 @@ from nupes.quantizer.search.repair import FloatRun
 from nupes.quantizer.search.stored import TensorSearch
 from nupes.quantizer.search.weights import choose_weights, network_exponent
 from nupes.quantizer.stages.operators import Convolution, column
-from nupes.quantizer.stages.run import Hooks, Maps, run
+from nupes.quantizer.stages.run import Hooks, Maps, evaluate
 from nupes.quantizer.stages.stage import FusedNetwork, Stage, weighted
 
 __all__ = ["choose"]
@@ -63,8 +63,8 @@ def choose(
     for index, stage in enumerate(stages):
         if progress is not None:
             progress(stage.name, index, len(stages))
-        exact = run([stage], pick(layers.exact, stage.reads), layers.float_run)[stage.name]
-        real = run([stage], pick(rounded, stage.reads), layers)[stage.name]
+        exact = evaluate([stage], pick(layers.exact, stage.reads), layers.float_run)[stage.name]
+        real = evaluate([stage], pick(rounded, stage.reads), layers)[stage.name]
         if stage is not stages[-1]:
             code = tensors.code(stage.name, exact, real, stage.low < 0)
             layers.exact[stage.name], rounded[stage.name] = exact, round_values(real, code)
@@ -115,7 +115,7 @@ class LayerSearch(Hooks):
         weights = self.choices.weights
         if stage.name not in weights:
             weights[stage.name] = self.choose_codes(stage, maps[0])
-        return weights[stage.name].tensor()
+        return weights[stage.name].tensor(maps[0])
 
     def shift(self, stage: Stage, y: Tensor) -> Tensor:
         """Add the bias, with the mean output error over the calibration inputs taken out."""

@@ -12,7 +12,7 @@ from nupes.quantizer.options.recipe import Recipe
 from nupes.quantizer.search.repair import FloatRun
 from nupes.quantizer.search.tensors import Cost, choose_activations
 from nupes.quantizer.stages.joins import join_tensors
-from nupes.quantizer.stages.run import Maps, operate, run
+from nupes.quantizer.stages.run import Maps, evaluate, operate
 from nupes.quantizer.stages.stage import FusedNetwork, Stage
 
 __all__ = ["TensorSearch"]
@@ -44,7 +44,7 @@ class TensorSearch:
         self.ahead: Maps = {}
         if needed:
             sample = {network.input.name: network.scale_input(inputs[self.images])}
-            found = run(network.stages, sample, FloatRun(repair))
+            found = evaluate(network.stages, sample, FloatRun(repair))
             self.ahead = {name: found[name] for name in needed}
 
     def needed_ahead(self) -> set[str]:

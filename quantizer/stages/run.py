@@ -1,7 +1,7 @@
 """The one evaluator of stages. What is particular about a run is in its hooks: without any it is
 the float network; quantized weights, rounded tensors, a search or statistics are hooks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -15,10 +15,10 @@ __all__ = [
     "Maps",
     "Observed",
     "Quantized",
+    "evaluate",
     "in_chunks",
     "measure_reach",
     "operate",
-    "run",
     "run_float",
     "run_quantized",
 ]
@@ -44,7 +44,7 @@ class Hooks:
 
     def shift(self, stage: Stage, y: Tensor) -> Tensor:
         """Return what the operator gives with the bias added: the value before the residual."""
-        return y + column(stage.bias, y.device)
+        return y + column(stage.bias, y)
 
     def observe(self, stage: Stage, y: Tensor) -> None:
         """See the pre-activation: what comes before the function, or is copied."""
@@ -53,13 +53,17 @@ class Hooks:
 def operate(stage: Stage, maps: Sequence[Tensor], weight: Tensor | None = None) -> Tensor:
     """Return ``gain * op(maps)``, without the bias."""
     y = stage.op.apply(*maps, weight=weight)
-    return y if (stage.gain == 1).all() else y * column(stage.gain, y.device)
+    return y if (stage.gain == 1).all() else y * column(stage.gain, y)
 
 
-def run(stages: Sequence[Stage], inputs: Maps, hooks: Hooks) -> Maps:
+def evaluate(
+    stages: Sequence[Stage], inputs: Maps, hooks: Hooks, keep: Collection[str] | None = None
+) -> Maps:
     """Return what stages give, before it is read, from such tensors of stages before; the inputs
-    included."""
+    included. With ``keep`` only these names are returned, and others are freed after their last
+    reader."""
     given, read = dict(inputs), {}
+    last = {name: stage for stage in stages for name in (stage.name, *stage.reads)}
 
     def look(name: str) -> Tensor:
         if name not in read:
@@ -75,6 +79,11 @@ def run(stages: Sequence[Stage], inputs: Maps, hooks: Hooks) -> Maps:
                 y = y + look(stage.residual)
         hooks.observe(stage, y)
         given[stage.name] = stage.function.apply(y)
+        for name in (stage.name, *stage.reads):
+            if keep is not None and last[name] is stage:
+                read.pop(name, None)
+                if name not in keep:
+                    del given[name]
     return given
 
 
@@ -93,11 +102,11 @@ class Quantized(Hooks):
     def weight(self, stage: Stage, maps: Sequence[Tensor]) -> Tensor | None:
         """Return the weights that the codes stand for."""
         code = self.choices.weights.get(stage.name)
-        return None if code is None else code.tensor(maps[0].device)
+        return None if code is None else code.tensor(maps[0])
 
     def shift(self, stage: Stage, y: Tensor) -> Tensor:
         """Add the decided bias."""
-        return y + column(self.choices.bias[stage.name], y.device)
+        return y + column(self.choices.bias[stage.name], y)
 
     def observe(self, stage: Stage, y: Tensor) -> None:
         """Keep the largest magnitude."""
@@ -117,34 +126,38 @@ class Observed(Hooks):
         self.before[stage.name] = y
 
 
-def run_float(stages: Sequence[Stage], inputs: Maps) -> Maps:
+def run_float(stages: Sequence[Stage], inputs: Maps, keep: Collection[str] | None = None) -> Maps:
     """Return what stages of the float network give."""
-    return run(stages, inputs, Hooks())
+    return evaluate(stages, inputs, Hooks(), keep)
 
 
 @torch.no_grad()
 def run_quantized(
-    stages: Sequence[Stage], choices: Choices, inputs: Maps, reach: dict[str, float] | None = None
+    stages: Sequence[Stage], choices: Choices, inputs: Maps, keep: Collection[str] | None = None
 ) -> Maps:
-    """Return what stages of the quantized network give before it is rounded; keep the largest
-    pre-activations in ``reach``."""
-    return run(stages, inputs, Quantized(choices, reach))
+    """Return what stages of the quantized network give before it is rounded."""
+    return evaluate(stages, inputs, Quantized(choices), keep)
 
 
+@torch.no_grad()
 def measure_reach(network: FusedNetwork, inputs: Tensor, choices: Choices) -> Choices:
     """Return the choices with the largest pre-activations of the quantized network on inputs, or
     the search's where these are larger."""
     measured = choices.copy()
+    hooks = Quantized(choices, measured.reach)
     for chunk in network.scale_input(inputs).split(CHUNK):
-        run_quantized(network.stages, choices, {network.input.name: chunk}, measured.reach)
+        evaluate(network.stages, {network.input.name: chunk}, hooks, keep=())
     return measured
 
 
-def in_chunks(run: Callable[[Maps], Maps], inputs: Maps, keep: Sequence[str]) -> Maps:
-    """Return the named maps of a function of maps, computed for some images at a time."""
+def in_chunks(run: Callable[..., Maps], inputs: Maps, keep: Sequence[str]) -> Maps:
+    """Return the named maps of a function ``run(maps, keep=names)`` of maps, computed for some
+    images at a time."""
     count = len(next(iter(inputs.values())))
     parts = []
     for start in range(0, count, CHUNK):
-        real = run({name: values[start : start + CHUNK] for name, values in inputs.items()})
+        real = run(
+            {name: values[start : start + CHUNK] for name, values in inputs.items()}, keep=keep
+        )
         parts.append({name: real[name] for name in keep})
     return {name: torch.cat([part[name] for part in parts]) for name in keep}

@@ -1,6 +1,5 @@
 """The front verb: options, data-free quantization, random networks, and the digits example."""
 
-import sys
 from dataclasses import replace
 from typing import Any
 
@@ -17,8 +16,9 @@ from nupes.compiler.program import compile
 from nupes.model.artifact import load
 from nupes.model.errors import InputError
 from nupes.model.operators import Conv
-from nupes.quantizer import quantize
+from nupes.quantizer import pipeline, quantize
 from nupes.quantizer.codes.decisions import Choices
+from nupes.quantizer.data import inputs as prepared
 from nupes.quantizer.options.recipe import METHODS, Phase, Recipe
 from tests.quantizer.close import (
     images,
@@ -60,6 +60,8 @@ from tests.quantizer.test_operators import conv
         ({"checkpoint": 5}, "checkpoint must be a path, not int"),
         ({"calibration": None, "method": "nupes"}, "method must .* not learn .* use 'search'"),
         ({"augment": 3}, "augment must be a function, not int"),
+        ({"progress": 3}, "progress must be a function, not int"),
+        ({"overrides": {"x": "W9"}}, "scheme must be WxAy .* not 'W9'"),
         ({"augment": abs, "method": "search"}, "augment must come with a method .* never call it"),
         (
             {"method": "powerquant", "codebook": "uniform"},
@@ -84,7 +86,7 @@ def test_an_input_of_eight_bits_covers_the_range_that_is_given() -> None:
 def test_the_metadata_say_how_many_images_there_were(monkeypatch: pytest.MonkeyPatch) -> None:
     x = images(16, 3, 8, 8)
     assert quantize(conv(), "W4A4", x, method="rtn").metadata["images"] == 16
-    monkeypatch.setattr(sys.modules[quantize.__module__], "BUDGET", 5 * 3 * 8 * 8)
+    monkeypatch.setattr(prepared, "BUDGET", 5 * 3 * 8 * 8)
     assert quantize(conv(), "W4A4", x, method="rtn").metadata["images"] < 16
 
 
@@ -138,7 +140,7 @@ def test_what_spoils_the_outputs_is_not_kept(monkeypatch: pytest.MonkeyPatch, co
 
     module, x = nn.Sequential(conv(), nn.ReLU(), conv(4, 6)), images(count, 3, 8, 8)
     expected = quantize(module, "W3A3", x, method="search")(x)
-    monkeypatch.setattr(sys.modules["nupes.quantizer.api"], "learn", spoil)
+    monkeypatch.setattr(pipeline, "learn", spoil)
     np.testing.assert_array_equal(quantize(module, "W3A3", x, method="nupes")(x), expected)
 
 
@@ -172,7 +174,9 @@ def test_extreme_values_still_lower(spoil, magnitude: float) -> None:
 
 
 def test_a_single_image_and_a_single_pixel() -> None:
-    network = quantize(nn.Sequential(conv(k=1), nn.ReLU()), "W4A4", images(1, 3, 1, 1))
+    network = quantize(
+        nn.Sequential(conv(k=1), nn.ReLU()), "W4A4", images(1, 3, 1, 1), method="nupes"
+    )
     assert network.metadata["recipe"]["phases"]
     assert network(images(2, 3, 1, 1)).shape == (2, 6, 1, 1)
 
@@ -213,12 +217,11 @@ def test_digits_keep_their_accuracy() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_quantizes_and_reports(method: str) -> None:
-    recipe = METHODS[method]
-    quick = replace(recipe, phases=tuple(replace(phase, steps=3) for phase in recipe.phases))
+    recipe = quick(method)
     torch.manual_seed(0)
     module = nn.Sequential(conv(), nn.ReLU(), conv(4, 6), nn.ReLU(), conv(4, 4))
     x = images(60, 3, 12, 12)
-    network = quantize(module, "W4A4", x, method=quick)
+    network = quantize(module, "W4A4", x, method=recipe)
     assert signal_to_noise(module_output(module, x), network(x)) > 8
     entries = network.metadata["layers"]
     assert [entry["name"] for entry in entries] == ["input", "0", "2", "4"]
@@ -227,6 +230,12 @@ def test_every_method_quantizes_and_reports(method: str) -> None:
     for entry in entries[1:]:
         assert entry["sqnr"] > 5
         assert 0 <= entry["weights"]["beyond"] <= entry["weights"]["moved"] <= 1
+
+
+def quick(method: str) -> Recipe:
+    """Return a method that learns for a few steps alone."""
+    recipe = METHODS[method]
+    return replace(recipe, phases=tuple(replace(phase, steps=3) for phase in recipe.phases))
 
 
 def test_powerquant_has_one_exponent() -> None:
@@ -299,3 +308,26 @@ def test_random_networks_lower_at_any_bits(
     assert np.isfinite(ratio)
     for tensor in network.tensors.values():
         assert len(tensor.codebook) <= 2**tensor.codebook.bits
+
+
+@pytest.mark.parametrize(
+    "names", [("values", "keys"), ("pop", "get"), ("x/y", "items"), ("input", "output")]
+)
+def test_layers_may_have_any_name(names: tuple[str, str]) -> None:
+    module = nn.Module()
+    parts = (conv(), conv(4, 6))
+    module._modules.update(zip(names, parts, strict=True))
+    module.forward = lambda x: parts[1](torch.relu(parts[0](x)))  # type: ignore[method-assign]
+    phase = Phase("network", "straight", codes=1e-2, steps=5)
+    network = quantize(module, "W3A3", images(20, 3, 8, 8), method=Recipe(phases=(phase,)))
+    found = [layer.name for layer in network.layers]
+    assert found == [name.replace("input", "input_1") for name in names]
+    assert len({network.input.name, *found}) == 3
+
+
+@pytest.mark.parametrize("method", ["nupes", "adaround", "qdrop"])
+def test_one_image_with_one_output_value(method: str) -> None:
+    module = nn.Sequential(conv(k=1), nn.ReLU(), conv(1, 6, 8))
+    recipe = replace(METHODS["rtn"], phases=quick(method).phases)
+    network = quantize(module, "W4A4", images(1, 3, 8, 8), method=recipe)
+    assert np.isfinite(network(images(2, 3, 8, 8))).all()

@@ -6,15 +6,20 @@ from nupes.model import operators as integer
 from nupes.quantizer.frontend import graph
 from nupes.quantizer.stages.operators.average_pool import AveragePool
 from nupes.quantizer.stages.operators.base import Beginning, StageOperator, column, pad_map
+from nupes.quantizer.stages.operators.concat import Concat
 from nupes.quantizer.stages.operators.convolution import Convolution
 from nupes.quantizer.stages.operators.max_pool import MaxPool
+from nupes.quantizer.stages.operators.product import Product
 from nupes.quantizer.stages.operators.select import Select
 
 __all__ = [
+    "OPERATORS",
     "AveragePool",
     "Beginning",
+    "Concat",
     "Convolution",
     "MaxPool",
+    "Product",
     "Select",
     "StageOperator",
     "begin",
@@ -25,6 +30,8 @@ __all__ = [
 OPERATORS: dict[type, type[StageOperator]] = {
     graph.Convolution: Convolution,
     graph.Pool: AveragePool,
+    graph.Concat: Concat,
+    graph.Product: Product,
     integer.Select: Select,
     integer.MaxPool: MaxPool,
 }

@@ -78,9 +78,11 @@ class StageOperator:
         return scales[0]
 
 
-def column(values: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
-    """Return per-channel values as a float32 tensor that broadcasts over maps."""
-    return torch.from_numpy(np.asarray(values, np.float32)).reshape(1, -1, 1, 1).to(device)
+def column(values: np.ndarray, like: Tensor | None = None) -> Tensor:
+    """Return per-channel values as a tensor that broadcasts over maps: of the type and on the
+    device of such a map, else float32 on the CPU."""
+    dtype, device = (torch.float32, "cpu") if like is None else (like.dtype, like.device)
+    return torch.tensor(values, dtype=dtype, device=device).reshape(1, -1, 1, 1)
 
 
 def pad_map(x: Tensor, padding: Padding, value: float = 0.0) -> Tensor:

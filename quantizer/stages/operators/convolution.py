@@ -44,10 +44,10 @@ class Convolution(StageOperator):
         return cls(scale.reshape(-1, 1, 1, 1), groups=len(scale))
 
     def apply(self, *maps: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Return the convolution in float32."""
+        """Return the convolution."""
         (x,) = maps
         if weight is None:
-            weight = torch.from_numpy(np.asarray(self.weight, np.float32)).to(x.device)
+            weight = torch.tensor(self.weight, dtype=x.dtype, device=x.device)
         padded = pad_map(x, self.padding)
         return F.conv2d(padded, weight, None, self.stride, 0, self.dilation, self.groups)
 

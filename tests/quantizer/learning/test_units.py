@@ -250,3 +250,22 @@ def test_a_tensor_keeps_the_code_that_an_earlier_unit_learned(searched) -> None:
     own = student.tensors[student.key(second[0].sources[0])]
     assert id(shared.log_scale) not in learned
     assert id(own.log_scale) in learned
+
+
+@pytest.mark.parametrize("poison", ["loss", "gradient"])
+def test_what_is_not_finite_is_not_kept(
+    searched, monkeypatch: pytest.MonkeyPatch, poison: str
+) -> None:
+    network, inputs, choices = searched
+    forward = Student.forward
+
+    def spoiled(self: Student, *args: object) -> dict[str, torch.Tensor]:
+        found = forward(self, *args)
+        if poison == "loss":
+            return {name: y * torch.nan for name, y in found.items()}
+        # The root of zero has an infinite slope.
+        return {name: y + (y - y).abs().sqrt() for name, y in found.items()}
+
+    monkeypatch.setattr(Student, "forward", spoiled)
+    learned = learn(network, inputs, choices, Phase("network", "straight", steps=3), seed=0)
+    assert learned is choices

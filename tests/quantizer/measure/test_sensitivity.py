@@ -9,7 +9,7 @@ from nupes.quantizer.frontend.program import capture, export_module
 from nupes.quantizer.measure import sensitivity
 from nupes.quantizer.measure.sensitivity import measure_importance, measure_sensitivity
 from nupes.quantizer.stages.fuser import fuse
-from nupes.quantizer.stages.run import Observed, run, run_float
+from nupes.quantizer.stages.run import Observed, evaluate, run_float
 from nupes.quantizer.stages.stage import FusedNetwork, weighted
 from tests.quantizer.close import images
 from tests.quantizer.test_operators import MODULES, make
@@ -35,7 +35,7 @@ def test_errors_cost_what_it_says(where: str, monkeypatch: pytest.MonkeyPatch) -
     name, last = middle.name, network.stages[-1].name
     hooks = Observed()
     inputs = {network.input.name: network.scale_input(X[found.images])}
-    exact = run(network.stages, inputs, hooks)
+    exact = evaluate(network.stages, inputs, hooks)
     weights = getattr(found, where)[name]
     count = len(weights)
     generator = torch.Generator().manual_seed(0)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from nupes.model.errors import UnsupportedError
 from nupes.quantizer.frontend.program import capture, export_module
@@ -10,7 +11,7 @@ from nupes.quantizer.stages.fuser import fuse
 from nupes.quantizer.stages.run import run_float
 from nupes.quantizer.stages.stage import FusedNetwork
 from tests.quantizer.close import images, module_output
-from tests.quantizer.test_operators import MODULES, make
+from tests.quantizer.test_operators import MODULES, Call, conv, make
 
 
 def evaluate(network: FusedNetwork, x: np.ndarray) -> np.ndarray:
@@ -32,6 +33,27 @@ def test_bounds_hold(name: str) -> None:
     module, x = make(name), images(8, 3, 10, 9, low=-3, high=3)
     network = fuse(capture(export_module(module, x.shape)))
     assert evaluate(network, x).min() >= network.stages[-1].low
+
+
+def test_the_bound_of_a_sum_over_a_window_counts_its_taps() -> None:
+    """A sum of values above -0.3 may lie far below it; coded without a sign it would be wrong."""
+    module = Call(
+        lambda s, x: (
+            F.avg_pool2d(F.silu(s.a(x)), 2, divisor_override=1)
+            + F.avg_pool2d(s.b(x).clamp(0.35, 0.5), 2)
+        ),
+        a=conv(),
+        b=conv(),
+    )
+    with torch.no_grad():
+        for part, bias in ((module.a, -1.28), (module.b, 0.0)):
+            part.weight.zero_()
+            part.bias.fill_(bias)
+    x = images(4, 3, 10, 9)
+    network = fuse(capture(export_module(module, x.shape)))
+    found = evaluate(network, x)
+    assert found.max() < -0.7
+    assert found.min() >= network.stages[-1].low
 
 
 def stages_of(module: torch.nn.Module) -> list[str]:

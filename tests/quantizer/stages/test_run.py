@@ -1,5 +1,7 @@
 """What stages give: the module's own values in float, and the integer network's when quantized."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -38,9 +40,7 @@ def test_quantized_stages_are_near_the_integer_network(part: nn.Module) -> None:
     choices = measure_reach(network, inputs, choose(network, inputs, plan, METHODS["rtn"]))
     maps, last = {network.input.name: network.scale_input(inputs)}, network.stages[-1].name
 
-    def run(chunk: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return run_quantized(network.stages, choices, chunk)
-
+    run = partial(run_quantized, network.stages, choices)
     found = in_chunks(run, maps, [last])[last].flatten(1).numpy()
     expected = lower(network, choices, {})(x).reshape(found.shape)
     assert np.abs(found - expected).max() < 0.02 * np.abs(expected).max()

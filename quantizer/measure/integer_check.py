@@ -1,0 +1,105 @@
+"""The integer network against its quantized stages: no lowering can lie.
+
+Each stage is evaluated in float64 from what the integer network itself has stored, so that no
+difference is carried on. Its ``y`` may differ by the roundings of the contract alone: of the shift
+and of the residual half a unit each, and 2**-16 of each term, because multipliers have 16 bits.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nupes.model.arithmetic import Y_RANGE
+from nupes.model.errors import NupesError
+from nupes.model.network import IntegerNetwork
+from nupes.quantizer.codes.decisions import Choices, TensorCode
+from nupes.quantizer.lowering.layers import y_scale_of
+from nupes.quantizer.stages.operators import column
+from nupes.quantizer.stages.run import Maps, operate
+from nupes.quantizer.stages.stage import FusedNetwork, Stage
+
+__all__ = ["check_integers"]
+
+IMAGES = 2
+"""Images that are compared."""
+
+ROUNDINGS = 1.25
+"""Units of ``y`` by which the shift, the bias and a multiplier of few bits may move a result."""
+
+RESIDUAL = 0.5
+"""The same of the rounding of a residual term."""
+
+MULTIPLIER = 2.0**-16
+"""Relative error of a multiplier."""
+
+NEAR = 1e-9
+"""Relative error of the host's thresholds."""
+
+
+def check_integers(
+    network: FusedNetwork, choices: Choices, integer: IntegerNetwork, inputs: Tensor
+) -> None:
+    """Compare an integer network with the stages and the choices that it was lowered from, on some
+    of the inputs (n, c, h, w); raise ``NupesError`` for the first layer that differs."""
+    images = inputs[:IMAGES].numpy()
+    codes = integer.encode(images)
+    name = network.input.name
+    code = choices.tensors[name]
+    real: Maps = {name: values_of(code, codes)}
+    images = images.astype(np.float64).transpose(0, 2, 3, 1)
+    scaled = images * network.input_scale + network.input_shift
+    terms = np.abs(images * network.input_scale) + np.abs(network.input_shift) + code.scale
+    error, least = (
+        np.abs(code.codebook.levels[some] * code.scale - scaled)
+        for some in (codes, code.codebook.nearest(scaled / code.scale))
+    )
+    refuse(name, int((error > least + NEAR * terms).sum()))
+    stored = {layer.name: result for layer, result in integer.trace(codes)}
+    for stage in network.stages:
+        result = stored[stage.name]
+        refuse(stage.name, count_wrong(stage, choices, real, result))
+        if stage.name in choices.tensors:
+            real[stage.name] = values_of(choices.tensors[stage.name], result)
+
+
+def values_of(code: TensorCode, codes: np.ndarray) -> Tensor:
+    """Return the real values (b, c, h, w) float64 of codes (b, h, w, c)."""
+    values = code.codebook.levels[codes] * code.scale
+    return torch.from_numpy(values.transpose(0, 3, 1, 2).copy())
+
+
+def refuse(name: str, wrong: int) -> None:
+    """Raise an error if results of a layer are wrong."""
+    if wrong:
+        raise NupesError(
+            f"layer {name!r}: the integers must be those of the quantized network, but {wrong} "
+            "values are not; this is a defect of nupes, please report it"
+        )
+
+
+@torch.no_grad()
+def count_wrong(stage: Stage, choices: Choices, real: Maps, result: np.ndarray) -> int:
+    """Return how many results (b, h, w, c) of a layer, codes or ``y``, are none that the stage
+    gives for the real values of what it reads."""
+    weight = choices.weights.get(stage.name)
+    maps = [real[name] for name in stage.sources]
+    product = operate(stage, maps, None if weight is None else weight.tensor(maps[0]))
+    code = choices.tensors.get(stage.name)
+    if not stage.op.accumulates:
+        assert code is not None
+        expected = code.codebook.nearest(product.numpy() / code.scale)
+        return int((expected.transpose(0, 2, 3, 1) != result).sum())
+    bias = column(choices.bias[stage.name], product)
+    added = torch.zeros(()) if stage.residual is None else real[stage.residual]
+    scale = y_scale_of(stage, choices)
+    y = ((product + bias + added) / scale).numpy().transpose(0, 2, 3, 1)
+    terms = ((product.abs() + added.abs()) / scale).numpy().transpose(0, 2, 3, 1)
+    slack = ROUNDINGS + (RESIDUAL if stage.residual else 0.0) + MULTIPLIER * terms
+    first, last = (np.clip(end, *Y_RANGE) for end in (np.ceil(y - slack), np.floor(y + slack)))
+    if code is None:
+        return int(((result < first) | (result > last)).sum())
+    found = np.zeros(result.shape, bool)
+    for step in range(int((last - first).max()) + 1):
+        possible = np.minimum(first + step, last) * scale
+        found |= code.codebook.nearest(stage.function(possible) / code.scale) == result
+    return int((~found).sum())

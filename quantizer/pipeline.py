@@ -1,0 +1,212 @@
+"""The flow of a quantization, from a module to an integer network.
+
+capture -> fuse -> prepare (bits, input code, equalization) -> search -> learn -> lower
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from nupes.model.errors import InputError
+from nupes.model.network import IntegerNetwork
+from nupes.quantizer.checkpoint import Checkpoint, State, fingerprint
+from nupes.quantizer.codes.decisions import Choices, TensorCode
+from nupes.quantizer.data.distillation import distill
+from nupes.quantizer.data.inputs import limit_images
+from nupes.quantizer.frontend.program import capture, export_module
+from nupes.quantizer.learning.units import Augment, is_better, learn, output_losses, split_images
+from nupes.quantizer.lowering.layers import lower
+from nupes.quantizer.measure.float_run import check_float_run
+from nupes.quantizer.measure.integer_check import check_integers
+from nupes.quantizer.measure.statistics import describe
+from nupes.quantizer.options.bits import BitPlan, plan_bits
+from nupes.quantizer.options.recipe import Recipe
+from nupes.quantizer.options.scheme import Scheme
+from nupes.quantizer.search.equalization import equalize
+from nupes.quantizer.search.inputs import code_input
+from nupes.quantizer.search.layers import choose
+from nupes.quantizer.stages.fuser import fuse
+from nupes.quantizer.stages.run import measure_reach
+from nupes.quantizer.stages.stage import FusedNetwork
+
+__all__ = ["Options", "Task", "quantize_module"]
+
+EXPORT_BATCH = 2
+"""Batch size of the captured program; 2, because some programs specialise on 1."""
+
+CLEAR_OUTPUTS = 1.0
+"""Standard errors that the gain of the network's outputs by all that was learned must exceed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Options:
+    """What the user asks for, checked; ``made_up`` says that there are no calibration data."""
+
+    scheme: Scheme
+    recipe: Recipe
+    ends: int | None
+    input_bits: int | None
+    residual_bits: int | None
+    overrides: Mapping[str, str]
+    input_range: tuple[float, float] | None
+    made_up: bool
+    augment: Augment | None
+    device: torch.device
+    checkpoint: Path | None
+    progress: Callable[[str, int, int], None] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A network to be quantized, inputs (n, c, h, w) to do it for, its bits, the code of its input
+    where that is known, and what the user asks for."""
+
+    network: FusedNetwork
+    inputs: Tensor
+    plan: BitPlan
+    input_code: TensorCode | None
+    options: Options
+
+
+def quantize_module(
+    module: nn.Module | ExportedProgram, inputs: Tensor, options: Options
+) -> IntegerNetwork:
+    """Return the integer network of a module, for inputs (n, c, h, w)."""
+    task = prepare(capture_network(module, inputs), inputs, options)
+    kept = Checkpoint(options.checkpoint, owner_of(task))
+    choices = decide(task, kept)
+    integer = lower(task.network, choices, metadata_of(task, choices))
+    check_integers(task.network, choices, integer, task.inputs)
+    kept.remove()
+    return integer
+
+
+def capture_network(module: nn.Module | ExportedProgram, inputs: Tensor) -> FusedNetwork:
+    """Return the stages of a module for inputs of one shape."""
+    program = module
+    if not isinstance(program, ExportedProgram):
+        program = export_module(program, (EXPORT_BATCH, *inputs.shape[1:]))
+    network = fuse(capture(program))
+    height, width, channels = network.input.shape
+    if tuple(inputs.shape[1:]) != (channels, height, width):
+        raise InputError(
+            f"calibration images must have shape {(channels, height, width)}, not "
+            f"{tuple(inputs.shape[1:])}"
+        )
+    return network
+
+
+def prepare(network: FusedNetwork, inputs: Tensor, options: Options) -> Task:
+    """Return the task of a network: its bits are planned, its inputs drawn and limited, the input
+    coded, and channels equalized."""
+    recipe = options.recipe
+    plan = plan_bits(
+        network,
+        options.scheme,
+        options.ends,
+        options.input_bits,
+        options.residual_bits,
+        options.overrides,
+    )
+    inputs = limit_images(inputs, network)
+    check_float_run(network, inputs, plan, recipe)
+    if options.made_up and recipe.distill and options.input_range is not None:
+        inputs = distill(network, inputs, options.input_range, options.progress)
+    network, input_code = code_input(network, inputs, plan, recipe, options.input_range)
+    if recipe.equalize:
+        network = equalize(network, inputs, plan.tensors)
+    return Task(network, inputs, plan, input_code, options)
+
+
+def owner_of(task: Task) -> str:
+    """Return the fingerprint of all that decides what a task ends with."""
+    options = task.options
+    augment = getattr(options.augment, "__qualname__", options.augment)
+    return fingerprint(
+        version("nupes"),
+        task.network,
+        task.plan,
+        options.recipe,
+        options.made_up,
+        task.inputs.numpy(),
+        options.input_range,
+        augment,
+        options.device,
+    )
+
+
+def decide(task: Task, kept: Checkpoint) -> Choices:
+    """Return the choices of a recipe: search, then learning, phase after phase.
+
+    Images that will judge learning are kept from the search as well: what had been fitted to them
+    would look better on them than it is. What was learned, unit by unit, stays only if it makes the
+    network's outputs clearly better; else the search has all images after all.
+    """
+    network, inputs, options = task.network, task.inputs, task.options
+    phases = options.recipe.phases
+    seen, judged = split_images(len(inputs))
+    if not phases:
+        seen = torch.arange(len(inputs))
+    start = kept.load()
+    found = start.found
+
+    def keep(step: int, done: int, choices: Choices) -> None:
+        kept.save(State(step, done, choices, found))
+
+    def search(step: int, images: Tensor) -> Choices:
+        return choose(
+            network,
+            images,
+            task.plan,
+            options.recipe,
+            repair=options.made_up,
+            input_code=task.input_code,
+            progress=options.progress,
+            start=start.choices if step == start.step else None,
+            keep=partial(keep, step),
+        )
+
+    choices = start.choices
+    if start.step == 0:
+        choices = found = search(0, inputs[seen])
+    for step, phase in enumerate(phases, 1):
+        if step >= start.step:
+            choices = learn(
+                network,
+                inputs,
+                choices,
+                phase,
+                options.recipe.seed,
+                options.progress,
+                first=start.done if step == start.step else 0,
+                keep=partial(keep, step),
+                augment=options.augment,
+                device=options.device,
+            )
+    if choices.learned:
+        before, after = (output_losses(network, inputs[judged], c) for c in (found, choices))
+        if is_better(before, after, CLEAR_OUTPUTS):
+            return measure_reach(network, inputs, choices)
+    return search(len(phases) + 1, inputs) if len(seen) < len(inputs) else found
+
+
+def metadata_of(task: Task, choices: Choices) -> dict[str, Any]:
+    """Return what a network's metadata say of how it was made."""
+    options = task.options
+    return {
+        "scheme": str(options.scheme),
+        "ends": options.ends,
+        "input_bits": options.input_bits,
+        "residual_bits": options.residual_bits,
+        "calibration": "batch-norm statistics" if options.made_up else "data",
+        "images": len(task.inputs),
+        "recipe": asdict(options.recipe),
+        "layers": describe(task.network, task.inputs, choices),
+    }

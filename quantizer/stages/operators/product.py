@@ -1,0 +1,46 @@
+"""Products of two computed maps: gates, and functions that are written as products."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from nupes.model import operators as integer
+from nupes.quantizer.codes.decisions import WeightCode
+from nupes.quantizer.frontend import graph
+from nupes.quantizer.stages.operators.base import Beginning, StageOperator, Tie
+
+__all__ = ["Product"]
+
+
+@dataclass(frozen=True)
+class Product(StageOperator):
+    """The first source, whose sizes may be 1, times the second one, whose shape the result has."""
+
+    @classmethod
+    def begin(cls, op: graph.Product) -> Beginning:
+        """Return the product."""
+        return Beginning(cls())
+
+    def apply(self, *maps: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Return the products of values."""
+        factor, whole = maps
+        return factor * whole
+
+    def lower_bound(self, *lows: float) -> float:
+        """Return the product of bounds that are not negative; other products have none."""
+        return lows[0] * lows[1] if min(lows) >= 0 else -np.inf
+
+    def ties(self, out: np.ndarray, *sources: np.ndarray) -> Iterable[Tie]:
+        """Return that each channel grows with one of the second source, the first left as it is."""
+        factor, whole = sources
+        return [(out, whole), (factor, np.zeros_like(factor))]
+
+    def lower(self, code: WeightCode | None) -> integer.Operator:
+        """Return the product of levels."""
+        return integer.Product()
+
+    def unit(self, code: WeightCode | None, scales: Sequence[float]) -> float:
+        """Return the product of both scales."""
+        return scales[0] * scales[1]

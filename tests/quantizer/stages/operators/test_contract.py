@@ -1,0 +1,101 @@
+"""What each operator says of itself holds for the maps that it gives."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nupes.quantizer.stages.operators import (
+    OPERATORS,
+    AveragePool,
+    Concat,
+    Convolution,
+    MaxPool,
+    Product,
+    Select,
+    StageOperator,
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """An operator and the channels of the maps (6, 7) that it reads."""
+
+    op: StageOperator
+    channels: tuple[int, ...]
+    sizes: tuple[tuple[int, int], ...] = ((6, 7),)
+
+    def maps(self, seed: int, low: float = -1.0) -> list[torch.Tensor]:
+        """Return maps (2, c, h, w) float64."""
+        generator = torch.Generator().manual_seed(seed)
+        return [
+            torch.rand(2, c, *size, generator=generator, dtype=torch.float64) * 2 + low
+            for c, size in zip(self.channels, self.sizes, strict=True)
+        ]
+
+
+RNG = np.random.default_rng(0)
+
+CASES = {
+    "convolution": Case(Convolution(RNG.normal(size=(4, 3, 3, 2)), padding=(1, 0, 0, 1)), (3,)),
+    "groups": Case(Convolution(RNG.normal(size=(4, 3, 1, 1)), groups=2), (6,)),
+    "average pool": Case(AveragePool((2, 3), (2, 1)), (3,)),
+    "padded average pool": Case(AveragePool((2, 2), (2, 2), (1, 0, 0, 1)), (3,)),
+    "max pool": Case(MaxPool((2, 3), (1, 2), (0, 1, 1, 0)), (3,)),
+    "select": Case(Select(5, 1, (2, 1)), (3,)),
+    "concat": Case(Concat(), (2, 3, 1), ((6, 7),) * 3),
+    "product": Case(Product(), (3, 3), ((6, 7), (6, 7))),
+    "gate": Case(Product(), (3, 3), ((1, 1), (6, 7))),
+    "mask": Case(Product(), (1, 3), ((6, 7), (6, 7))),
+    "select fewer": Case(Select(2, -1), (4,)),
+}
+
+
+def test_every_kind_is_a_case() -> None:
+    assert {type(case.op) for case in CASES.values()} == set(OPERATORS.values())
+
+
+@pytest.mark.parametrize("name", CASES)
+@settings(max_examples=20)
+@given(seed=st.integers(0, 1000), low=st.sampled_from([-1.0, -0.2, 0.1]))
+def test_no_result_is_below_the_bound(name: str, seed: int, low: float) -> None:
+    case = CASES[name]
+    result = case.op.apply(*case.maps(seed, low))
+    assert float(result.min()) >= case.op.lower_bound(*(low for _ in case.channels))
+
+
+@pytest.mark.parametrize("name", CASES)
+@settings(max_examples=20)
+@given(seed=st.integers(0, 1000))
+def test_factors_that_respect_the_ties_leave_the_network_the_same(name: str, seed: int) -> None:
+    case = CASES[name]
+    maps = case.maps(seed)
+    result = case.op.apply(*maps)
+    numbers, total = [], 1
+    for count in (result.shape[1], *case.channels):
+        numbers.append(np.arange(total, total + count))
+        total += count
+    factors = np.exp(np.random.default_rng(seed).uniform(-1, 1, total))
+    factors[0] = 1.0
+    for _ in range(total):
+        for some, others in case.op.ties(*numbers):
+            least = np.minimum(factors[some], factors[others])
+            fixed = np.where((some == 0) | (others == 0), 1.0, least)
+            factors[some] = factors[others] = fixed
+    out, *sources = (factors[some] for some in numbers)
+    op = case.op.rescale(out, *sources)
+    scaled = [x / torch.tensor(f).reshape(1, -1, 1, 1) for x, f in zip(maps, sources, strict=True)]
+    expected = result / torch.tensor(out).reshape(1, -1, 1, 1)
+    torch.testing.assert_close(op.apply(*scaled), expected)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_copies_hold_values_of_the_sources_alone(name: str) -> None:
+    case = CASES[name]
+    maps = case.maps(0)
+    result = set(case.op.apply(*maps).flatten().tolist())
+    known = {0.0, *(value for x in maps for value in x.flatten().tolist())}
+    assert (result <= known) == case.op.copies
