@@ -28,6 +28,9 @@ PART = 32
 VALUES = 1 << 27
 """Values that the tensors of a sample have at most together, however large the network."""
 
+AT_ONCE = 1 << 25
+"""Values of tensors through which gradients run at a time, which bounds their memory."""
+
 DRAWS = 8
 """Random signs for each image."""
 
@@ -63,8 +66,7 @@ class Sensitivity:
 
 def measure_sensitivity(network: FusedNetwork, inputs: Tensor) -> Sensitivity:
     """Return the sensitivities of the float network on a sample of inputs (n, c, h, w)."""
-    size = inputs[0].numel() + sum(math.prod(stage.shape) for stage in network.stages)
-    count = max(1, min(IMAGES, len(inputs), VALUES // size))
+    count = max(1, min(IMAGES, len(inputs), VALUES // values_of(network)))
     spread = torch.linspace(0, len(inputs) - 1, count).long()
     parts = -(-count // PART)
     chunks = [spread[first::parts] for first in range(parts)]
@@ -83,7 +85,7 @@ def measure_importance(network: FusedNetwork, inputs: Tensor) -> Maps:
         return {}
     parts: dict[str, list[Tensor]] = {name: [] for name in groups}
     generator = torch.Generator().manual_seed(0)
-    for images in inputs.split(PART):
+    for images in inputs.split(images_at_once(network)):
         hooks = Observed()
         with torch.enable_grad():
             stored = evaluate(network.stages, start_of(network, images), hooks)
@@ -99,19 +101,40 @@ def squared_gradients(
 ) -> tuple[Maps, Maps]:
     """Return estimates of ``|do/dx|^2`` over the outputs' variance for the values of all tensors,
     and for all pre-activations."""
-    hooks = Observed()
-    with torch.enable_grad():
-        stored = evaluate(network.stages, start_of(network, images), hooks)
-        before = hooks.before
-        outputs = stored[network.stages[-1].name]
-        squares = mean_squares(outputs, [*stored.values(), *before.values()], generator, DRAWS)
-    power = float(outputs.detach().var(unbiased=False)) or 1.0
-    scaled = [values / (power * outputs[0].numel()) for values in squares]
-    count = len(stored)
-    return (
-        dict(zip(stored, scaled[:count], strict=True)),
-        dict(zip(before, scaled[count:], strict=True)),
+    found: list[tuple[Maps, Maps, Tensor]] = []
+    for chunk in images.split(images_at_once(network)):
+        hooks = Observed()
+        with torch.enable_grad():
+            stored = evaluate(network.stages, start_of(network, chunk), hooks)
+            outputs = stored[network.stages[-1].name]
+            wanted = [*stored.values(), *hooks.before.values()]
+            squares = mean_squares(outputs, wanted, generator, DRAWS)
+        count = len(stored)
+        found.append(
+            (
+                dict(zip(stored, squares[:count], strict=True)),
+                dict(zip(hooks.before, squares[count:], strict=True)),
+                outputs.detach(),
+            )
+        )
+    outputs = torch.cat([part[2] for part in found])
+    power = (float(outputs.var(unbiased=False)) or 1.0) * outputs[0].numel()
+    stored, before = (
+        {name: torch.cat([part[index][name] for part in found]) / power for name in found[0][index]}
+        for index in (0, 1)
     )
+    return stored, before
+
+
+def values_of(network: FusedNetwork) -> int:
+    """Return how many values the tensors of one image have."""
+    shapes = [network.input.shape, *(stage.shape for stage in network.stages)]
+    return sum(math.prod(shape) for shape in shapes)
+
+
+def images_at_once(network: FusedNetwork) -> int:
+    """Return through how many images gradients run at a time."""
+    return max(1, min(PART, AT_ONCE // values_of(network)))
 
 
 def start_of(network: FusedNetwork, images: Tensor) -> Maps:

@@ -72,7 +72,7 @@ def test_images_that_hardly_vary(case: str, method: str, scheme: str) -> None:
         assert signal_to_noise(expected, found) > 20
 
 
-@many(20)
+@many(8)
 @given(
     count=st.integers(1, 4),
     sizes=st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(1, 3)),

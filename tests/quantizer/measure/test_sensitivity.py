@@ -79,6 +79,22 @@ def test_a_sample_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(measure_sensitivity(network, X).images) == 1
 
 
+def test_few_images_at_once_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    # With one output no sign changes a square.
+    module = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 1, (8, 7)))
+    network = fused(module.eval())
+    whole, parts = measure_sensitivity(network, X), measure_importance(network, X)
+    monkeypatch.setattr(sensitivity, "AT_ONCE", 5 * sensitivity.values_of(network))
+    found = measure_sensitivity(network, X)
+    assert torch.equal(found.images, whole.images)
+    pairs = [(found.stored, whole.stored), (found.before, whole.before)]
+    for one, other in [*pairs, (measure_importance(network, X), parts)]:
+        assert one.keys() == other.keys()
+        for name, values in one.items():
+            torch.testing.assert_close(values, other[name])
+
+
 @pytest.mark.parametrize("count", [1, 31, 33, 100, 1000])
 def test_every_part_of_a_sample_is_spread_over_the_inputs(count: int) -> None:
     network = fused(make("conv"))
