@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nupes.model import errors
-from nupes.model.error_catalogue import HEADING, PAGE, find_anchor
+from nupes.model.error_catalogue import HEADING, PAGE, PLACE, find_anchor
 from nupes.model.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +27,7 @@ def text_of(node: ast.expr) -> str:
 
 def plain(message: str) -> str:
     """Return a message on one line, without the place that begins it and the value that ends it."""
-    return re.sub(r"^(…|layer …): ", "", " ".join(message.split())).rstrip("… ")
+    return PLACE.sub("", " ".join(message.split())).rstrip("… ")
 
 
 def messages() -> Iterator[str]:
@@ -59,12 +59,12 @@ def test_the_catalogue_has_every_message() -> None:
 def test_every_message_finds_its_heading() -> None:
     assert len(HEADINGS) == len(set(HEADINGS.values()))
     for message, anchor in HEADINGS.items():
-        for value in ("3", "('a', 2)"):
+        for value in ("0", "('a', 2)", "one\n  line: another"):
             assert find_anchor(f"layer 'x': {message.replace('…', value)}") == anchor, message
 
 
 def test_an_error_says_where_it_is_explained() -> None:
     error = InputError("network must have at least one layer")
-    assert error.anchor == "network-must-have-at-least-one"
+    assert error.anchor == "network-must-have-at-least-one-layer"
     assert error.__notes__ == [f"explained in {PAGE}#{error.anchor}"]
     assert InputError("something else").anchor is None
