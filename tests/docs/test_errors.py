@@ -5,8 +5,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from nupes.model import errors
-from nupes.model.error_catalogue import HEADING, PAGE, PLACE, find_anchor
+import pytest
+
+from nupes.model import error_catalogue, errors
+from nupes.model.error_catalogue import HEADING, PAGE, PLACE, find_anchor, headings
 from nupes.model.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -68,3 +70,24 @@ def test_an_error_says_where_it_is_explained() -> None:
     assert error.anchor == "network-must-have-at-least-one-layer"
     assert error.__notes__ == [f"explained in {PAGE}#{error.anchor}"]
     assert InputError("something else").anchor is None
+
+
+def test_long_messages_are_found_at_once() -> None:
+    log = "x must be y, not z: " * 10_000
+    assert find_anchor(f"verilator failed, exit status 1: {log}") == "failed-exit-status"
+    assert find_anchor(log) is None
+
+
+@pytest.mark.parametrize("page", [None, "../docs/errors.md"])
+def test_without_the_page_messages_do_without_an_anchor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str | None
+) -> None:
+    """A checkout without symbolic links has no page, or its path instead."""
+    if page is not None:
+        (tmp_path / "errors.md").write_text(page)
+    monkeypatch.setattr(error_catalogue, "files", lambda _: tmp_path)
+    headings.cache_clear()
+    assert InputError("network must have at least one layer").anchor is None
+    monkeypatch.undo()
+    headings.cache_clear()
+    assert InputError("network must have at least one layer").anchor is not None
