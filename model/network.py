@@ -88,7 +88,9 @@ def check_codes(tensor: Tensor, codes: np.ndarray, what: str) -> np.ndarray:
         raise InputError(f"{what} must be integers, not {codes.dtype}")
     last = len(tensor.codebook) - 1
     if codes.size and (codes.min() < 0 or codes.max() > last):
-        raise InputError(f"{what} must lie in 0..{last}, not {codes.min()}..{codes.max()}")
+        raise InputError(
+            f"{what} must lie in the codebook's 0..{last}, not {codes.min()}..{codes.max()}"
+        )
     return codes.astype(np.uint8, copy=False)
 
 

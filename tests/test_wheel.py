@@ -86,6 +86,7 @@ def test_wheel_holds_every_file_and_no_other(wheel: Path) -> None:
         expected = {f"nupes/{path.relative_to(ROOT)}" for path in (ROOT / stage).rglob("*.py")}
         assert expected <= names
     assert {
+        "nupes/errors.md",
         "nupes/py.typed",
         "nupes/sim/lint.vlt",
         "nupes/sim/main.cpp",
@@ -96,6 +97,8 @@ def test_wheel_holds_every_file_and_no_other(wheel: Path) -> None:
         "nupes/examples/digits/digits.safetensors",
     } <= names
     assert all(name.startswith(("nupes/", "nupes-")) for name in names)
+    with zipfile.ZipFile(wheel) as archive:
+        assert archive.read("nupes/errors.md") == (ROOT / "docs" / "errors.md").read_bytes()
 
 
 def test_wheel_runs_a_network_on_rtl_from_another_directory(

@@ -148,7 +148,7 @@ def require(holds: bool, path: str, rule: str, found: Any) -> None:
     """Refuse what does not hold at a path."""
     if not holds:
         text = found if isinstance(found, str) else dumps(found, default=str)
-        raise ArtifactError(f"{path} must be {rule}, not {text[:80]}")
+        raise ArtifactError(f"graph: {path} must be {rule}, not {text[:80]}")
 
 
 def is_float(value: int | float) -> bool:

@@ -120,6 +120,16 @@ def test_verbose_shows_the_traceback(
     assert "Traceback" in capsys.readouterr().err
 
 
+def test_an_error_says_where_it_is_explained(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compile", "none.safetensors"]) == 2
+    assert capsys.readouterr().err == (
+        "error: artifact none.safetensors must be an existing file "
+        "(docs/errors.md#artifact-must-be-an-existing-file)\n"
+    )
+
+
 def test_a_defect_is_not_a_mismatch(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,8 +5,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from nupes.model import errors
-from nupes.model.error_catalogue import HEADING, PAGE, find_anchor
+import pytest
+
+from nupes.model import error_catalogue, errors
+from nupes.model.error_catalogue import HEADING, PAGE, PLACE, find_anchor, headings
 from nupes.model.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +29,7 @@ def text_of(node: ast.expr) -> str:
 
 def plain(message: str) -> str:
     """Return a message on one line, without the place that begins it and the value that ends it."""
-    return re.sub(r"^(…|layer …): ", "", " ".join(message.split())).rstrip("… ")
+    return PLACE.sub("", " ".join(message.split())).rstrip("… ")
 
 
 def messages() -> Iterator[str]:
@@ -59,12 +61,33 @@ def test_the_catalogue_has_every_message() -> None:
 def test_every_message_finds_its_heading() -> None:
     assert len(HEADINGS) == len(set(HEADINGS.values()))
     for message, anchor in HEADINGS.items():
-        for value in ("3", "('a', 2)"):
+        for value in ("0", "('a', 2)", "one\n  line: another"):
             assert find_anchor(f"layer 'x': {message.replace('…', value)}") == anchor, message
 
 
 def test_an_error_says_where_it_is_explained() -> None:
     error = InputError("network must have at least one layer")
-    assert error.anchor == "network-must-have-at-least-one"
+    assert error.anchor == "network-must-have-at-least-one-layer"
     assert error.__notes__ == [f"explained in {PAGE}#{error.anchor}"]
     assert InputError("something else").anchor is None
+
+
+def test_long_messages_are_found_at_once() -> None:
+    log = "x must be y, not z: " * 10_000
+    assert find_anchor(f"verilator failed, exit status 1: {log}") == "failed-exit-status"
+    assert find_anchor(log) is None
+
+
+@pytest.mark.parametrize("page", [None, "../docs/errors.md"])
+def test_without_the_page_messages_do_without_an_anchor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str | None
+) -> None:
+    """A checkout without symbolic links has no page, or its path instead."""
+    if page is not None:
+        (tmp_path / "errors.md").write_text(page)
+    monkeypatch.setattr(error_catalogue, "files", lambda _: tmp_path)
+    headings.cache_clear()
+    assert InputError("network must have at least one layer").anchor is None
+    monkeypatch.undo()
+    headings.cache_clear()
+    assert InputError("network must have at least one layer").anchor is not None

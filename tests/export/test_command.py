@@ -10,6 +10,7 @@ import nupes
 from nupes.cli import main
 from nupes.commands import export as command
 from nupes.export.onnx import build_onnx
+from tests.commands.run import message_of
 from tests.model.tiny import tiny_network
 
 
@@ -22,13 +23,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    """Run a command that must fail with one line and write nothing; return the line."""
+    """Run a command that must fail with one line and write nothing; return its message."""
     before = sorted(Path.cwd().rglob("*"))
     assert main(["export", "net.safetensors", *words]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert sorted(Path.cwd().rglob("*")) == before
-    return captured.err.removeprefix("error: ").strip()
+    return message_of(captured.err.strip())
 
 
 def test_onnx_and_firmware(capsys: pytest.CaptureFixture[str]) -> None:

@@ -102,7 +102,7 @@ def test_codes_are_checked_wherever_they_come_in() -> None:
             with pytest.raises(InputError) as error:
                 run(codes)
             low, high = min(value, 0), max(value, 0)
-            assert str(error.value) == f"codes must lie in 0..15, not {low}..{high}"
+            assert str(error.value) == f"codes must lie in the codebook's 0..15, not {low}..{high}"
         with pytest.raises(InputError, match="codes must be integers, not float64"):
             run(np.zeros((1, 4, 4, 2)))
         with pytest.raises(InputError, match=r"codes must have shape \(batch, 4, 4, 2\), not"):
@@ -120,7 +120,9 @@ def test_inputs_and_state_must_fit_each_other() -> None:
         network.advance({"x": left}, left, right)
     with pytest.raises(InputError, match="state must be that of 2 images"):
         network.advance({"memory": left[:1]}, left, right)
-    with pytest.raises(InputError, match=r"state 'memory' must lie in 0..15, not -1..0"):
+    with pytest.raises(
+        InputError, match=r"state 'memory' must lie in the codebook's 0..15, not -1..0"
+    ):
         network.advance({"memory": np.zeros(left.shape, int) - (left == 0)}, left, right)
 
 
