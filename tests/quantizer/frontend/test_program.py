@@ -54,12 +54,12 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         r"operator aten.conv_transpose2d.input in module '1.1' is not supported",
     ),
     "top": (
-        two(lambda s, x: torch.cat([s.a(x), s.b(x)], 1)),
-        r"operator aten.cat.default in the top module is not supported",
+        two(lambda s, x: torch.maximum(s.a(x), s.b(x))),
+        r"aten.maximum.default in the top module: of two computed tensors only sum, difference and",
     ),
     "product": (
-        two(lambda s, x: s.a(x) * s.b(x)),
-        r"aten.mul.Tensor in the top module: of two computed tensors only the sum and",
+        Call(lambda s, x: s.a(x) * s.b(x)[:, :5], a=conv(), b=conv()),
+        r"a slice must take every n-th row or column of the whole map",
     ),
     "shapes": (
         Call(lambda s, x: s.a(x) + s.b(x), a=conv(), b=conv(1)),
@@ -70,7 +70,7 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         r"one value per channel, of shape \(3, 1, 1\), not of shape \(10, 9\)",
     ),
     "product through a constant per channel": (
-        Call(lambda s, x: x * torch.sigmoid(x * torch.arange(3.0).view(3, 1, 1))),
+        Call(lambda s, x: x / torch.sigmoid(x * torch.arange(3.0).view(3, 1, 1))),
         r"a function of one tensor must have no constant per channel inside",
     ),
     "slope per channel": (
