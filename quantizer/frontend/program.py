@@ -22,14 +22,15 @@ __all__ = ["Program", "evaluation", "export_module", "prepare", "split_outputs"]
 class Program:
     """Calls of ATen operators on one input (batch, c, h, w), which give one output.
 
-    ``constants`` are parameters, buffers and lifted constants, as the module holds them;
-    ``changing`` are those that a call of the module changes.
+    ``constants`` are parameters, buffers and lifted constants, as the module holds them, ``paths``
+    where in it; ``changing`` are those that a call of the module changes.
     """
 
     graph: fx.Graph
     input: fx.Node
     output: fx.Node
     constants: dict[fx.Node, Tensor]
+    paths: dict[fx.Node, str]
     changing: frozenset[fx.Node]
 
     def live(self) -> set[fx.Node]:
@@ -130,6 +131,7 @@ def split_outputs(exported: ExportedProgram) -> list[Program]:
     specs = list(zip(placeholders, signature.input_specs, strict=True))
     stores = {**exported.constants, **exported.state_dict}
     constants = {node: stores[spec.target] for node, spec in specs if spec.target in stores}
+    paths = {node: spec.target for node, spec in specs if spec.target is not None}
     mutated = set(signature.buffers_to_mutate.values())
     changing = frozenset(node for node, spec in specs if spec.target in mutated)
     source = next(node for node, spec in specs if spec.kind == InputKind.USER_INPUT)
@@ -140,5 +142,5 @@ def split_outputs(exported: ExportedProgram) -> list[Program]:
         if spec.kind == OutputKind.USER_OUTPUT:
             if not isinstance(result, fx.Node) or "val" not in result.meta:
                 raise UnsupportedError("module output must depend on its input, not be a constant")
-            programs.append(Program(graph, source, result, constants, changing))
+            programs.append(Program(graph, source, result, constants, paths, changing))
     return programs

@@ -115,7 +115,8 @@ class Walk:
         value = self.program.constants[node]
         if value.is_meta:
             raise InputError(
-                f"parameter {node.target!r} must have values, not be on the meta device"
+                f"parameter {self.program.paths[node]!r} must have values, not be on the "
+                "meta device"
             )
         return value.detach().cpu()
 
