@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import fx
 
-from nupes.model.operators import AveragePool, MaxPool, Padding, Select
+from nupes.model.operators import AveragePool, Operator, Padding
 from nupes.quantizer.frontend.functions import Function
 from nupes.quantizer.frontend.program import Program
 
@@ -122,11 +122,11 @@ Op = (
     | Concat
     | Product
     | Pool
-    | Select
-    | MaxPool
+    | Operator
     | Function
     | Opaque
 )
+"""What a node does; an operator of the integer network stands for itself on real values."""
 
 
 @dataclass(frozen=True, eq=False)
