@@ -13,7 +13,15 @@ from nupes.arch.config import ArrayConfig
 from nupes.model.codebook import Codebook, Family, make_codebook, table_codebook
 from nupes.model.layer import Encoder, Layer, Post, Requantize, Residual
 from nupes.model.network import IntegerNetwork
-from nupes.model.operators import AveragePool, Concat, Conv, MaxPool, Operator, Product, Select
+from nupes.model.operators import (
+    AveragePool,
+    Concat,
+    Conv,
+    MaxPool,
+    Operator,
+    Product,
+    Select,
+)
 from nupes.model.tensor import Port, Tensor
 from tests.assemble import assemble, coded, wide
 
@@ -309,8 +317,7 @@ def networks(
     ranges: bool = False,
 ) -> IntegerNetwork:
     """Draw a network of up to ``most_layers`` layers, with any codebooks or the given ones, and
-    operators of the kinds in ``also``; with ``ranges`` layers read ranges of
-    channels as well."""
+    operators of the kinds in ``also``; with ``ranges`` layers read ranges of channels as well."""
     builder = Builder(
         draw,
         np.random.default_rng(draw(st.integers(0, 2**32 - 1))),
