@@ -40,6 +40,9 @@ __all__ = [
 CELLS = ("decode", "uniform", "square", "pair", "product")
 """Kinds of cells: any levels, small integers, squares, a loaded table, a fixed table."""
 
+LINEAR = ("uniform",)
+"""Those whose operands are small integers that always stand for themselves."""
+
 PRODUCT_BITS = 5
 """Widest codes of a product cell: it has no planes."""
 
@@ -126,7 +129,7 @@ def codebook_rule(mac: str, bits: int, signed: bool, weight: bool = False) -> Co
     check_name(mac)
     if not 2 <= bits <= 8:
         raise InputError(f"bits must be 2 to 8, not {bits}")
-    if mac == "uniform":
+    if mac in LINEAR:
         return CodebookRule("uniform", (1.0,))
     if mac == "square":
         steps = (1 << (bits - 1)) - 1 if signed else (1 << bits) - 1
@@ -178,7 +181,7 @@ def roots(levels: np.ndarray, limit: int) -> np.ndarray | None:
 def requirement(kind: CellKind, weight: bool) -> str:
     """Return what a cell's levels must be, in words."""
     limit = kind.weight_limit if weight else kind.activation_limit
-    if kind.mac == "uniform":
+    if kind.mac in LINEAR:
         return f"integers from {-limit} to {limit}"
     if kind.mac == "square":
         squares = f"squares +-k*k with k up to {limit} (exponent 0.5, lmax {limit**2})"
@@ -214,7 +217,7 @@ def operands(
             raise UnsupportedError(f"levels must be {requirement(kind, first is None)}")
         return first, second
     known: list[Operands | None] = [None, None]
-    if kind.mac != "uniform":
+    if kind.mac not in LINEAR:
         own = square_operands if kind.mac == "square" else pair_operands
         known = [own(weights, limits[0]), own(activations, limits[1])]
     if kind.mac == "square" and None in known:

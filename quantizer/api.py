@@ -63,8 +63,8 @@ def quantize(
             for ``search``. ``nupes`` learns after the search, for two to five times the time; what
             it learned is kept only if the outputs are better, which in tests was seldom.
         codebook: ``power`` (an exponent for each layer's weights and each tensor) or ``uniform``;
-            ``None`` for the method's own: power weights and, by ``nupes`` and ``search``, tensors
-            with levels of any place. Eight bits are uniform, except those of an input of pixels
+            ``None`` for the method's own: power weights and, by ``nupes`` and ``search``, a table
+            of levels for each tensor. Eight bits are uniform, except those of an input of pixels
             that would take more than 256 levels side by side.
         cell: kind of cells (``mac`` of ``ArrayConfig``) that must hold the codebooks: ``decode``,
             ``uniform``, ``square`` or ``pair``; ``None`` for the method's own, ``decode``.

@@ -13,7 +13,15 @@ from nupes.arch.config import ArrayConfig
 from nupes.model.codebook import Codebook, Family, make_codebook, table_codebook
 from nupes.model.layer import Encoder, Layer, Post, Requantize, Residual
 from nupes.model.network import IntegerNetwork
-from nupes.model.operators import AveragePool, Concat, Conv, MaxPool, Operator, Product, Select
+from nupes.model.operators import (
+    AveragePool,
+    Concat,
+    Conv,
+    MaxPool,
+    Operator,
+    Product,
+    Select,
+)
 from nupes.model.tensor import Port, Tensor
 from tests.assemble import assemble, coded, wide
 
@@ -23,7 +31,7 @@ __all__ = [
     "arrays",
     "held_codebooks",
     "images_of",
-    "joins_of",
+    "kinds_of",
     "many",
     "networks",
     "networks_for",
@@ -121,7 +129,7 @@ class Builder:
     rng: np.random.Generator
     weight_books: st.SearchStrategy[Codebook]
     activation_books: st.SearchStrategy[Codebook]
-    joins: Collection[str]
+    also: Collection[str]
     ranges: bool = False
     tensors: list[Tensor] = field(default_factory=list)
     layers: list[Layer] = field(default_factory=list)
@@ -243,8 +251,8 @@ class Builder:
         """Draw an operator and what it reads."""
         source = self.recent()
         kinds = ["conv", "conv", "select", "average"] + ([] if last else ["max"])
-        kinds += ["product"] * ("product" in self.joins)
-        kinds += ["concat"] * ("concat" in self.joins and not last)
+        kinds += ["product"] * ("product" in self.also)
+        kinds += ["concat"] * ("concat" in self.also and not last)
         kind = self.draw(st.sampled_from(kinds))
         if kind == "conv":
             return self.conv(source), [source]
@@ -280,7 +288,7 @@ class Builder:
         output, encoder = wide(f"t{index}", shape), None
         if not last:
             book = self.draw(self.activation_books)
-            if self.joins and self.draw(st.booleans()):
+            if self.also and self.draw(st.booleans()):
                 book = self.tensors[-1].codebook  # so that it can be concatenated
             output, encoder = coded(f"t{index}", shape, book), self.encoder(book)
             self.tensors.append(output)
@@ -288,15 +296,15 @@ class Builder:
         self.layers.append(Layer(name, op, ports, output, Post(tail, residual, encoder)))
 
 
-def joins_of(config: ArrayConfig) -> tuple[str, ...]:
-    """Return the kinds of operators that read several tensors and run on an array."""
+def kinds_of(config: ArrayConfig) -> tuple[str, ...]:
+    """Return the kinds of operators that networks have only if asked, and that run on an array."""
     return JOINS if config.products else ("concat",)
 
 
 def networks_for(config: ArrayConfig, most_layers: int = 4) -> st.SearchStrategy[IntegerNetwork]:
     """Draw a network whose codebooks an array's cells hold."""
     books = held_codebooks(config, True), held_codebooks(config, False)
-    return networks(most_layers, *books, joins=joins_of(config))
+    return networks(most_layers, *books, also=kinds_of(config))
 
 
 @st.composite
@@ -305,18 +313,17 @@ def networks(
     most_layers: int = 4,
     weight_books: st.SearchStrategy[Codebook] | None = None,
     activation_books: st.SearchStrategy[Codebook] | None = None,
-    joins: Collection[str] = (),
+    also: Collection[str] = (),
     ranges: bool = False,
 ) -> IntegerNetwork:
     """Draw a network of up to ``most_layers`` layers, with any codebooks or the given ones, and
-    operators of several inputs of the kinds in ``joins``; with ``ranges`` layers read ranges of
-    channels as well."""
+    operators of the kinds in ``also``; with ``ranges`` layers read ranges of channels as well."""
     builder = Builder(
         draw,
         np.random.default_rng(draw(st.integers(0, 2**32 - 1))),
         weight_codebooks() if weight_books is None else weight_books,
         activation_codebooks() if activation_books is None else activation_books,
-        joins,
+        also,
         ranges,
     )
     book = draw(builder.activation_books)

@@ -23,7 +23,7 @@ from nupes.model.network import IntegerNetwork
 from nupes.model.operators import Conv
 from nupes.sim.simulator import Simulator, Stalls
 from tests.assemble import assemble, coded, layer_of, wide
-from tests.networks import images_of, joins_of, many, networks
+from tests.networks import images_of, kinds_of, many, networks
 
 # Accumulators of 16 pixels cut most maps into several blocks.
 FAST = [
@@ -63,7 +63,7 @@ def hardware(request: pytest.FixtureRequest) -> Iterator[Simulator]:
 
 def draw(data: st.DataObject, hardware: Simulator, most_layers: int = 4) -> IntegerNetwork:
     """Draw a network of operators that the hardware has."""
-    return data.draw(networks(most_layers, joins=joins_of(hardware.config)))
+    return data.draw(networks(most_layers, also=kinds_of(hardware.config)))
 
 
 def check(hardware: Simulator, network: IntegerNetwork, latency: int = 20) -> None:

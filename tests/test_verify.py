@@ -66,7 +66,7 @@ def test_a_layer_that_moves_nothing(running: Callable[..., nupes.Simulator]) -> 
 
 
 @settings(max_examples=30)
-@given(networks(joins=JOINS))
+@given(networks(also=JOINS))
 def test_observed_layer_gives_its_levels(network: nupes.IntegerNetwork) -> None:
     codes = network.encode(images_of(network, 2))
     for index, (layer, values) in enumerate(network.trace(codes)):

@@ -12,10 +12,10 @@ from nupes.compiler.lowering.columns import Tiling, check_sums, column_tiles, ma
 from nupes.compiler.lowering.context import Context
 from nupes.compiler.lowering.matrix import identity_matrix
 from nupes.compiler.lowering.operands import layer_operands
-from nupes.compiler.lowering.passes import ArrayWork, Finish, Target
+from nupes.compiler.lowering.passes import ArrayWork
 from nupes.compiler.lowering.walks import window_walk
 from nupes.compiler.place.ranges import Part, root_of
-from nupes.model.layer import Encoder, Layer, Requantize
+from nupes.model.layer import Layer
 from nupes.model.network import IntegerNetwork
 from nupes.model.operators import Concat, Select
 from nupes.model.tensor import Port
@@ -66,15 +66,5 @@ def lower(layer: Layer, context: Context) -> tuple[ArrayWork, ...]:
         return ()
     for tiling in tilings:
         check_sums(layer, tiling, 1, config)
-    finish = copy_levels(layer, context)
-    return (ArrayWork(height * width, column_tiles(tilings, wanted, config), finish),)
-
-
-def copy_levels(layer: Layer, context: Context) -> Finish:
-    """Return what makes the codes of the result's codebook of its levels: y = 2 * level >> 1."""
-    name, levels = layer.output.name, layer.output.codebook.levels
-    one = np.ones(layer.output.shape[2], np.int32)
-    encoder = Encoder(levels[1:], np.arange(len(levels), dtype=np.uint8))
-    place = context.placement
-    target = Target(place.layouts[name], place.planes[name], encoder)
-    return Finish(Requantize(2 * one, 0 * one.astype(np.int64), one), target)
+    copies = column_tiles(tilings, wanted, config)
+    return (ArrayWork(height * width, copies, context.finish_copies(layer)),)

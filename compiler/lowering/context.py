@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from nupes.arch.config import ArrayConfig
 from nupes.compiler.lowering.passes import Finish, Second, Target
 from nupes.compiler.place.layout import TensorLayout
 from nupes.compiler.place.placement import Placement
 from nupes.model.errors import UnsupportedError
-from nupes.model.layer import Layer, Post
+from nupes.model.layer import Encoder, Layer, Post, Requantize
 from nupes.model.network import IntegerNetwork
 from nupes.model.planes import Planes
 from nupes.model.tensor import Port, Tensor
@@ -56,10 +58,22 @@ class Context:
         """Return what follows a layer's accumulators."""
         target = residual = None
         if post.encoder is not None:
-            name = layer.output.name
-            place = self.placement
-            target = Target(place.layouts[name], place.planes[name], post.encoder)
+            target = self.target(layer, post.encoder)
         if post.residual is not None:
             skip = self.aligned(layer, post.residual.port)
             residual = Second(skip.layout, skip.planes, post.residual.mult, post.residual.shift)
         return Finish(post.requantize, target, residual)
+
+    def finish_copies(self, layer: Layer) -> Finish:
+        """Return what follows the accumulators of an operator that copies codes: each holds one
+        level, and ``y = 2 * level >> 1`` becomes its code."""
+        levels = layer.output.codebook.levels
+        encoder = Encoder(levels[1:], np.arange(len(levels), dtype=np.uint8))
+        one = np.ones(layer.output.shape[2], np.int32)
+        requantize = Requantize(2 * one, 0 * one.astype(np.int64), one)
+        return Finish(requantize, self.target(layer, encoder))
+
+    def target(self, layer: Layer, encoder: Encoder) -> Target:
+        """Return where a layer's codes are stored."""
+        name, place = layer.output.name, self.placement
+        return Target(place.layouts[name], place.planes[name], encoder)

@@ -23,6 +23,14 @@ __all__ = [
 ]
 
 OPERATORS: dict[str, type[Operator]] = {
-    operator.kind: operator for operator in (Conv, AveragePool, Select, MaxPool, Concat, Product)
+    operator.kind: operator
+    for operator in (
+        AveragePool,
+        Concat,
+        Conv,
+        MaxPool,
+        Product,
+        Select,
+    )
 }
 """Every operator by its kind."""

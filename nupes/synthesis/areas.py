@@ -20,9 +20,10 @@ from nupes.model.codebook import power_levels
 from nupes.model.errors import InputError
 from nupes.rtl import emit
 from nupes.rtl.datapath.array import Array
-from nupes.rtl.datapath.cell import Cell, cell_of
+from nupes.rtl.datapath.cell import Cell
 from nupes.rtl.datapath.decoder import Decoder
 from nupes.rtl.datapath.feeder import RowFeeder, WeightFeeder
+from nupes.rtl.datapath.kinds import cell_of
 from nupes.rtl.datapath.lane import Lane
 from nupes.rtl.emit import Library
 from nupes.rtl.interface import FeedControl, LoadBus, WeightBus

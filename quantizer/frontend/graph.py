@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import fx
 
-from nupes.model.operators import AveragePool, MaxPool, Padding, Select
+from nupes.model.operators import AveragePool, Operator, Padding
 from nupes.quantizer.frontend.functions import Function
 from nupes.quantizer.frontend.program import Program
 
@@ -105,9 +105,8 @@ class Pool:
         return min(full, 0.0) if any(self.op.padding) else full
 
 
-Op = (
-    Input | Convolution | Affine | Pad | Add | Concat | Product | Pool | Select | MaxPool | Function
-)
+Op = Input | Convolution | Affine | Pad | Add | Concat | Product | Pool | Operator | Function
+"""What a node does; an operator of the integer network stands for itself on real values."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,7 @@ from nupes.quantizer.stages.stage import FusedNetwork, Stage, weighted
 __all__ = ["Augment", "divide", "is_better", "learn", "output_losses", "split_images"]
 
 JUDGED = 512
-"""Most images on which what was learned is judged."""
+"""Most images on which a learned solution is judged."""
 
 HELD_OUT = 5
 """One image of so many is kept to judge what is learned; all are used where images are few."""

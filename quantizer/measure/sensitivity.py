@@ -101,7 +101,9 @@ def squared_gradients(
 ) -> tuple[Maps, Maps]:
     """Return estimates of ``|do/dx|^2`` over the outputs' variance for the values of all tensors,
     and for all pre-activations."""
-    found: list[tuple[Maps, Maps, Tensor]] = []
+    before_parts: list[Maps] = []
+    stored_parts: list[Maps] = []
+    output_parts: list[Tensor] = []
     for chunk in images.split(images_at_once(network)):
         hooks = Observed()
         with torch.enable_grad():
@@ -109,21 +111,17 @@ def squared_gradients(
             outputs = stored[network.stages[-1].name]
             wanted = [*stored.values(), *hooks.before.values()]
             squares = mean_squares(outputs, wanted, generator, DRAWS)
-        count = len(stored)
-        found.append(
-            (
-                dict(zip(stored, squares[:count], strict=True)),
-                dict(zip(hooks.before, squares[count:], strict=True)),
-                outputs.detach(),
-            )
-        )
-    outputs = torch.cat([part[2] for part in found])
+        stored_parts.append(dict(zip(stored, squares[: len(stored)], strict=True)))
+        before_parts.append(dict(zip(hooks.before, squares[len(stored) :], strict=True)))
+        output_parts.append(outputs.detach())
+    outputs = torch.cat(output_parts)
     power = (float(outputs.var(unbiased=False)) or 1.0) * outputs[0].numel()
-    stored, before = (
-        {name: torch.cat([part[index][name] for part in found]) / power for name in found[0][index]}
-        for index in (0, 1)
-    )
-    return stored, before
+    return join_parts(stored_parts, power), join_parts(before_parts, power)
+
+
+def join_parts(parts: Sequence[Maps], power: float) -> Maps:
+    """Return maps of parts of the images as maps of all, over a power."""
+    return {name: torch.cat([part[name] for part in parts]) / power for name in parts[0]}
 
 
 def values_of(network: FusedNetwork) -> int:

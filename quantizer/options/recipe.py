@@ -11,7 +11,7 @@ __all__ = ["END_TO_END", "METHODS", "Phase", "Recipe", "StepName", "make_recipe"
 
 StepName = Literal["refit", "gptq", "cd", "rescale", "beam"]
 """Steps of the weight solver after round-to-nearest; ``cd`` is coordinate descent, ``beam`` GPTQ
-that keeps several beginnings."""
+that keeps several partial solutions."""
 
 
 def check_choices(part: Any) -> None:
@@ -84,8 +84,8 @@ class Recipe:
     """One exponent for each layer and tensor, by output error, or one for the network, by the
     error of its weights alone (PowerQuant)."""
     tables: bool = True
-    """Whether power tensors may have levels of any place instead, where cells hold them: those of
-    least squared error for the tensor (Lloyd)."""
+    """Whether tensors may have a table of levels of their own instead of a power's, where cells
+    hold it: that of least squared error (Lloyd)."""
     equalize: bool = True
     """Whether the channels of a tensor are first brought to magnitudes that suit its readers."""
     metric: Literal["output", "weight"] = "output"

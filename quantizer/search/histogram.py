@@ -10,7 +10,7 @@ SAMPLE = 100_000
 """Values of a tensor that are looked at."""
 
 LLOYD_STEPS = 100
-"""Most steps that levels of any place move."""
+"""Most steps of Lloyd's iteration."""
 
 
 class Sample:

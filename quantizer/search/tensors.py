@@ -65,7 +65,7 @@ def choose_activations(
     error on a sample of them, weighed by ``importance``, which broadcasts to them.
 
     Eight bits, and the uniform family, take uniform levels; a power's exponent may be given, or be
-    fixed by the cells that must hold the levels; where both are free, levels of any place compete.
+    fixed by the cells that must hold the levels; where both are free, a table of levels competes.
     An unsigned tensor has levels from 0; a signed one splits its codes between both sides of zero.
     The search for the least cost starts at the least squared error of each exponent and then moves
     exponent and clipping point in turn.
@@ -110,7 +110,7 @@ def choose_activations(
 
 
 def place_levels(sample: Sample, start: TensorCode, bits: int) -> TensorCode:
-    """Return a code with levels of any place, from those of ``start`` and, where it has fewer than
+    """Return a code with a table of levels, from those of ``start`` and, where it has fewer than
     it may, the middles of the widest gaps."""
     level = np.unique(start.codebook.levels) * start.scale
     while len(level) < 2**bits:

@@ -6,7 +6,8 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import Destination
-from nupes.rtl.datapath.cell import ProductWrite, cell_of
+from nupes.rtl.datapath.cell import ProductWrite
+from nupes.rtl.datapath.kinds import cell_of
 from nupes.rtl.emit import Library, place
 from nupes.rtl.interface import LoadBus
 

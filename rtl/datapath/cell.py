@@ -1,6 +1,6 @@
 """The processing elements: one multiply-accumulate each, with a double-buffered weight.
 
-Every kind computes the same sum; ``model.cells`` says what their operands are.
+Every kind computes the same sum; ``arch.cells`` says what their operands are.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,9 @@ __all__ = [
     "SignedCell",
     "SquareCell",
     "UniformCell",
-    "cell_of",
+    "lookup",
+    "multiply",
+    "tabulate",
 ]
 
 
@@ -225,17 +227,3 @@ class ProductCell(SignedCell):
         none = (0,) * (1 << max(len(weight), len(level)))
         left, right = kind.weight_magnitudes + none, kind.activation_magnitudes + none
         return tabulate(m, "product", weight, level, lambda u, v: left[u] * right[v])
-
-
-KINDS: dict[str, type[Cell]] = {
-    "decode": Cell,
-    "uniform": UniformCell,
-    "square": SquareCell,
-    "pair": PairCell,
-    "product": ProductCell,
-}
-
-
-def cell_of(config: ArrayConfig) -> type[Cell]:
-    """Return the class of an array's cells."""
-    return KINDS[config.mac]

@@ -127,9 +127,7 @@ def test_the_rules() -> None:
     )
     with pytest.raises(InputError) as error:
         codebook_rule("cube", 4, True)
-    assert str(error.value) == (
-        "cell must be one of decode, uniform, square, pair, product, not 'cube'"
-    )
+    assert str(error.value) == f"cell must be one of {', '.join(CELLS)}, not 'cube'"
     with pytest.raises(InputError, match="bits must be 2 to 8, not 9"):
         codebook_rule("decode", 9, True)
 

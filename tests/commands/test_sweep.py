@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import nupes
+from nupes.arch.cells import CELLS
 from nupes.cli import main
 from tests.small import small_network
 
@@ -83,7 +84,7 @@ def test_arrays_that_cannot_run(capsys: pytest.CaptureFixture[str]) -> None:
         (["--luts", "virtex"], "target must be one of xilinx, xilinx-dsp, ecp5, ecp5-dsp, asic"),
         (
             ["--mac", "cube"],
-            "ArrayConfig.mac must be one of decode, uniform, square, pair, product",
+            f"ArrayConfig.mac must be one of {', '.join(CELLS)}",
         ),
         (["--latency", "0"], "latency must be an integer from 1 to 2**24 - 1 cycles, not 0"),
     ):

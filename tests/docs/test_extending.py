@@ -37,7 +37,7 @@ def apply(section: str, folder: Path, *options: str) -> None:
 
 
 def test_every_block_is_a_diff_or_its_tests() -> None:
-    assert len(sections()) == 3
+    assert len(sections()) == 5
     for found in sections().values():
         assert {block.language for block in found} == {"diff", "sh"}
 

@@ -66,7 +66,7 @@ def largest_sum(level: int, weight: int, channels: int) -> IntegerNetwork:
 @st.composite
 def edges(draw: st.DrawFn) -> IntegerNetwork:
     """Draw a random network whose requantizations use the whole range of every field."""
-    network = draw(networks(joins=JOINS))
+    network = draw(networks(also=JOINS))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     layers = []
     for layer in network.layers:

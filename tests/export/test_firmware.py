@@ -92,7 +92,7 @@ def read_hex(data: bytes) -> bytes:
 
 @needs_compiler
 @settings(max_examples=10)
-@given(networks(joins=JOINS))
+@given(networks(also=JOINS))
 def test_random_networks(network: IntegerNetwork) -> None:
     check(
         network, input_codes(network, 3), "-O0", "-fsanitize=undefined,address", "-static-libasan"
@@ -181,7 +181,7 @@ def test_weight_image_is_as_large_as_its_bits(network: IntegerNetwork) -> None:
 
 
 @settings(max_examples=30)
-@given(networks(6, joins=JOINS))
+@given(networks(6, also=JOINS))
 def test_tensors_that_live_together_do_not_overlap(network: IntegerNetwork) -> None:
     places, sizes = memory_map(network), {}
     for name, tensor in held(network).items():

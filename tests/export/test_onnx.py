@@ -56,7 +56,7 @@ def check(network: IntegerNetwork, images: np.ndarray, kind: InputKind = "float6
 
 
 @settings(max_examples=30)
-@given(networks(joins=JOINS))
+@given(networks(also=JOINS))
 def test_random_networks(network: IntegerNetwork) -> None:
     check(network, images_of(network, 3))
 
@@ -68,7 +68,7 @@ def test_every_field_at_its_limits(network: IntegerNetwork) -> None:
 
 
 @settings(max_examples=15)
-@given(networks(3, joins=JOINS))
+@given(networks(3, also=JOINS))
 @pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
 def test_standard_evaluator_agrees(network: IntegerNetwork) -> None:
     """The evaluator that comes with the standard has no kernels to be clever about.

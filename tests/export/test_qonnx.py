@@ -72,14 +72,14 @@ def representable(network: IntegerNetwork) -> IntegerNetwork:
 
 
 @settings(max_examples=15)
-@given(st.one_of(networks(joins=JOINS), edges()).map(representable))
+@given(st.one_of(networks(also=JOINS), edges()).map(representable))
 def test_random_networks(network: IntegerNetwork) -> None:
     check(network, images_of(network, 2))
 
 
 @pytest.mark.slow
 @settings(max_examples=150)
-@given(st.one_of(networks(joins=JOINS), edges()).map(representable))
+@given(st.one_of(networks(also=JOINS), edges()).map(representable))
 def test_many_networks(network: IntegerNetwork) -> None:
     check(network, images_of(network, 2))
 

@@ -22,7 +22,7 @@ from tests.networks import JOINS, images_of, networks
 
 
 @settings(max_examples=60)
-@given(networks(joins=JOINS, ranges=True))
+@given(networks(also=JOINS, ranges=True))
 def test_random_networks_equal_the_reference(network: IntegerNetwork) -> None:
     codes = network.encode(images_of(network, 2))
     got = network.run(codes)

@@ -189,7 +189,7 @@ def test_cells_that_multiply_digits_copy_too(mac: str) -> None:
 
 
 @settings(max_examples=60)
-@given(networks(most_layers=6, joins=("concat",)), ARRAYS)
+@given(networks(most_layers=6, also=("concat",)), ARRAYS)
 def test_random_concatenations(network: IntegerNetwork, config: ArrayConfig) -> None:
     program = compile(network, config)
     codes = network.encode(images_of(network, 1))

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nupes.arch.cells import CELLS
 from nupes.arch.config import ArrayConfig
 from nupes.compiler.program import compile
 from nupes.model.codebook import Codebook, make_codebook, table_codebook
@@ -94,7 +95,7 @@ def test_a_product_cell_refuses_wide_tensors_and_other_levels() -> None:
         compile(wide, PRODUCT)
     assert str(error.value) == (
         "layer 'only': levels of its input 'input' must be 16 at most (product cells have no "
-        "planes), not 256; mac that can: decode, uniform, square, pair"
+        f"planes), not 256; mac that can: {', '.join(CELLS[:-1])}"
     )
     other = one_layer(conv(table_codebook([-11, 0, 3], 2)), (1, 1, 1))
     with pytest.raises(UnsupportedError) as error:
@@ -144,7 +145,7 @@ WHY = ": its operands have the bits of its levels"
 
 def test_fields_of_the_cells() -> None:
     for fields, message in (
-        ({"mac": "cube"}, "mac must be one of decode, uniform, square, pair, product, not 'cube'"),
+        ({"mac": "cube"}, f"mac must be one of {', '.join(CELLS)}, not 'cube'"),
         (
             {"weight_operand_bits": 4},
             f"weight_operand_bits must be 0 with mac='decode', not 4{WHY}",

@@ -119,7 +119,7 @@ def test_cells_that_multiply_digits(mac: str) -> None:
 
 
 @settings(max_examples=60)
-@given(networks(most_layers=6, joins=JOINS), PRODUCTS, st.sampled_from([1, 20]))
+@given(networks(most_layers=6, also=JOINS), PRODUCTS, st.sampled_from([1, 20]))
 def test_random_networks(network: IntegerNetwork, config: ArrayConfig, latency: int) -> None:
     program = compile(network, config, latency)
     codes = network.encode(images_of(network, 1))

@@ -13,7 +13,7 @@ from tests.networks import JOINS, networks
 from tests.small import ARRAY, small_network
 
 
-@given(networks(joins=JOINS))
+@given(networks(also=JOINS))
 def test_bounds_and_losses_add_up_to_the_cycles(network: IntegerNetwork) -> None:
     try:
         program = compile(network, ArrayConfig(4, 4, acc_depth=16, products=True))

@@ -21,7 +21,7 @@ TOP = "testbench.accelerator.accelerator"
 
 
 @settings(max_examples=20)
-@given(networks(joins=("concat",)))
+@given(networks(also=("concat",)))
 def test_spans_are_whole_and_in_order(network: IntegerNetwork) -> None:
     program = nupes.compile(network, ARRAY)
     found = list(spans(program))

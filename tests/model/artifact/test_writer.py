@@ -20,7 +20,7 @@ from tests.networks import JOINS, images_of, networks
 
 
 @settings(max_examples=60)
-@given(networks(joins=JOINS, ranges=True))
+@given(networks(also=JOINS, ranges=True))
 def test_round_trip(tmp_path_factory: pytest.TempPathFactory, network: IntegerNetwork) -> None:
     path = tmp_path_factory.mktemp("artifact") / "net.safetensors"
     assert network.save(path) == path

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nupes.arch.config import ArrayConfig
-from nupes.rtl.datapath.cell import cell_of
+from nupes.rtl.datapath.kinds import cell_of
 from tests.rtl.strategies import configs, signed_integers
 from tests.rtl.testbench import signed, simulate
 
