@@ -306,7 +306,7 @@ def test_random_networks_lower_at_any_bits(
         module, images(32, 3, 9, 8), scheme, codebook=family, ends=None
     )
     assert np.isfinite(ratio)
-    for tensor in network.tensors.values():
+    for tensor in network.stored.values():
         assert len(tensor.codebook) <= 2**tensor.codebook.bits
 
 
@@ -322,7 +322,7 @@ def test_layers_may_have_any_name(names: tuple[str, str]) -> None:
     network = quantize(module, "W3A3", images(20, 3, 8, 8), method=Recipe(phases=(phase,)))
     found = [layer.name for layer in network.layers]
     assert found == [name.replace("input", "input_1") for name in names]
-    assert len({network.input.name, *found}) == 3
+    assert len({network.the_input.tensor.name, *found}) == 3
 
 
 @pytest.mark.parametrize("method", ["nupes", "adaround", "qdrop"])

@@ -248,7 +248,7 @@ def test_forged_weights_are_refused(tmp_path: Path, codes: np.ndarray, scale: np
 def test_a_foreign_file_is_refused(part: nn.Module, tmp_path: Path) -> None:
     network = quantize(part, "W4A4", images(20, 2, 6, 6), method="rtn")
     path = network.save(tmp_path / "net.safetensors")
-    with pytest.raises(InputError, match="format is 'nupes-1'"):
+    with pytest.raises(InputError, match="format is 'nupes-2'"):
         Checkpoint(path, "me").load()
 
 

@@ -9,7 +9,7 @@ from nupes.arch.cells import Operands, operands, product_table
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import LAG_FREE, Destination, Opcode, Status, plane_cycles
 from nupes.model.arithmetic import requantize
-from nupes.model.codebook import Codebook
+from nupes.model.codebook import Codebook, table_codebook
 from nupes.model.planes import Planes, split_planes
 from nupes.rtl.interface import ScaleEntry, ShiftEntry
 from tests.rtl.program import Outcome, Program, Stalls, run
@@ -27,7 +27,7 @@ CONFIGS = [
     small(mac="pair", code_bits=3, **SIZES),
     small(mac="product", weight_magnitudes=(1, 3), activation_magnitudes=MAGNITUDES, **SIZES),
 ]
-FIXED = Codebook(np.array([0, *MAGNITUDES]), 3)
+FIXED = table_codebook([0, *MAGNITUDES], 3)
 """A codebook of the product cell."""
 
 

@@ -21,10 +21,10 @@ class Echo:
     array: ArrayConfig = SMALL
     image: np.ndarray = field(default_factory=lambda: echo(np.zeros(3, np.uint64)))
     layers: tuple[str, ...] = ("first", "second")
+    marked: tuple[int, ...] = (0, 1)
     latency: int = 20
-    network: Any = field(
-        default_factory=lambda: SimpleNamespace(encode=lambda images: images * 2, scale=0.5)
-    )
+    network: Any = field(default_factory=lambda: SimpleNamespace(encode=lambda images: images * 2))
+    output: Any = field(default_factory=lambda: SimpleNamespace(scale=0.5))
 
     def input_patches(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.arange(1, 4), codes.astype(np.uint64).reshape(-1, 1)

@@ -13,7 +13,7 @@ from tests.quantizer.test_operators import MODULES, Call, conv
 
 
 class Gate(nn.Module):
-    """A squeeze-and-excitation gate, and a group norm behind it."""
+    """A maximum of two computed maps, and a group norm behind it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -21,8 +21,8 @@ class Gate(nn.Module):
         self.mix, self.norm = nn.Conv2d(6, 6, 1), nn.GroupNorm(2, 6)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the gated map."""
-        return self.norm(x * self.act(self.mix(self.pool(x))))
+        """Return the larger values, normalised."""
+        return self.norm(torch.maximum(x, self.act(self.mix(self.pool(x)))))
 
 
 class Block(nn.Module):
@@ -72,10 +72,8 @@ def test_the_layers_are_those_of_quantize(make: type[nn.Module]) -> None:
     assert found.problems == ()
     real = nupes.quantize(module, "W4A4", images(4, 3, 10, 9), method="rtn")
     assert [layer.name for layer in found.layers] == [layer.name for layer in real.layers]
-    shapes = real.layer_shapes()
-    assert [layer.output_shape for layer in found.layers] == [
-        shapes[item.name] for item in real.layers
-    ]
+    shapes = [layer.output.shape for layer in real.layers]
+    assert [layer.output_shape for layer in found.layers] == shapes
     assert [layer.macs for layer in found.layers] == [real.macs[item.name] for item in real.layers]
 
 
@@ -104,7 +102,7 @@ def test_all_problems_at_once_in_order() -> None:
         nn.Softmax(1),
     )
     found = inspect_module(module, (3, 10, 9))
-    operators = ["mul", "group_norm", "avg_pool2d", "softmax", "softmax"]
+    operators = ["maximum", "group_norm", "avg_pool2d", "softmax", "softmax"]
     assert names(found) == list(zip(["2", "2.norm", "3", "4", "6"], operators, strict=True))
     assert found.judged
     # Only the last softmax changes no ranking.
