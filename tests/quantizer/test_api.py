@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -292,7 +292,9 @@ def networks(draw: st.DrawFn) -> nn.Module:
 @settings(max_examples=8)
 @given(networks())
 def test_random_networks_are_close_at_eight_bits(module: nn.Module) -> None:
-    _, ratio = quantize_and_compare(module, images(64, 3, 9, 8), residual_bits=None)
+    x = images(64, 3, 9, 8)
+    assume(module_output(module, x[:32]).std() > 1e-3)  # a dead network has no ratio
+    _, ratio = quantize_and_compare(module, x, residual_bits=None)
     assert ratio > 20
 
 

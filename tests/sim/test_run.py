@@ -73,7 +73,7 @@ def test_an_error_status(hardware: Simulator) -> None:
 
 
 def test_missing_marks(hardware: Simulator) -> None:
-    program: Any = Echo(layers=("one", "two", "three"))
+    program: Any = Echo(layers=("one", "two", "three"), marked=(0, 1, 2))
     with pytest.raises(SimulationError, match="marked 2 layers of 3"):
         hardware.run(program, IMAGES)
 
