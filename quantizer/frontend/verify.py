@@ -74,7 +74,8 @@ def choose_images(inputs: Tensor, batch: int | torch.SymInt) -> Tensor:
 
 
 def run_program(program: Program, images: Tensor, wanted: set[fx.Node]) -> dict[fx.Node, Tensor]:
-    """Return wanted values of a program in float32, computed in float64."""
+    """Return wanted values of a program in float32, computed in float64 from constants that are
+    folded in their own type, as the module has them."""
     live = program.live()
     values: dict[fx.Node, object] = {}
     found: dict[fx.Node, Tensor] = {}
@@ -87,15 +88,24 @@ def run_program(program: Program, images: Tensor, wanted: set[fx.Node]) -> dict[
         floating = isinstance(argument, torch.dtype) and argument.is_floating_point
         return torch.float64 if floating else argument
 
+    def keep(argument: object) -> object:
+        return values[argument] if isinstance(argument, fx.Node) else argument
+
+    computed = {program.input}
     for node in program.graph.nodes:
         if node not in live or base_name(node) in CHECKS:
             continue
         if node.op == "placeholder":
             values[node] = images if node is program.input else program.constants[node].cpu()
         elif node.op == "call_function":
-            args, kwargs = map_aggregate((node.args, node.kwargs), convert)  # type: ignore[misc]
+            if computed.intersection(node.all_input_nodes):
+                computed.add(node)
+            change = convert if node in computed else keep
+            args, kwargs = map_aggregate((node.args, node.kwargs), change)  # type: ignore[misc]
             assert callable(node.target)
-            values[node] = node.target(*args, **kwargs)
+            value = node.target(*args, **kwargs)
+            # The program's views were chosen for other layouts than those of float64 kernels.
+            values[node] = value.contiguous() if isinstance(value, Tensor) else value
         if node in wanted:
             value = values[node]
             found[node] = (value if isinstance(value, Tensor) else value[0]).float()  # type: ignore[index]

@@ -334,12 +334,9 @@ SHAPES: dict[str, Form] = {
     "flatten": lambda s, y: torch.flatten(y, 1),
     "flatten method": lambda s, y: y.flatten(start_dim=1),
     "flatten negative": lambda s, y: y.flatten(-3, -1),
-    "view": lambda s, y: y.view(y.shape[0], -1),
-    "view numbers": lambda s, y: y.view(2, 336),
     "view_as": lambda s, y: y.view_as(s.b.weight.new_zeros(2, 6, 8, 7)),
     "reshape": lambda s, y: y.reshape(-1, 336),
     "reshape function": lambda s, y: torch.reshape(y, (y.size(0), 6 * 8 * 7)),
-    "view of view": lambda s, y: y.view(2, -1).view(2, 6, 8, 7).flatten(1),
     "view of view of view": lambda s, y: s.linear(y.reshape(2, 336).view(2, 6, 8, 7).view(2, -1)),
     "unflatten": lambda s, y: y.flatten(1).unflatten(1, (6, 8, 7)),
     "squeeze": lambda s, y: y.mean((2, 3), keepdim=True).squeeze((2, 3)),
@@ -352,14 +349,21 @@ SHAPES: dict[str, Form] = {
     "to device": lambda s, y: y.to("cpu"),
     "type_as": lambda s, y: y.type_as(s.row),
     "relu of flat": lambda s, y: torch.relu(y.flatten(1)) * 2 + 1,
-    "in place on a view": lambda s, y: y.view(2, -1).relu_(),
-    "seen through a view": lambda s, y: (y.view(2, -1).relu_(), y)[1],
     "in place twice": lambda s, y: (y.relu_(), y.mul_(2), y)[2],
     "read before": lambda s, y: y.sigmoid() + y.relu_() * 0,
     "no_grad": lambda s, y: no_grad(s, y),
     "no_grad in place": lambda s, y: torch.no_grad()(lambda: torch.relu_(s.n(y)))(),
     "autocast off": lambda s, y: autocast_off(s, y),
 }
+
+VIEWS: dict[str, Form] = {
+    "view": lambda s, y: y.view(y.shape[0], -1),
+    "view numbers": lambda s, y: y.view(2, 336),
+    "view of view": lambda s, y: y.view(2, -1).view(2, 6, 8, 7).flatten(1),
+    "in place on a view": lambda s, y: y.view(2, -1).relu_(),
+    "seen through a view": lambda s, y: (y.view(2, -1).relu_(), y)[1],
+}
+"""Views that PyTorch itself refuses of maps whose channels are last in memory."""
 
 
 def no_grad(s: nn.Module, y: Tensor) -> Tensor:
@@ -382,4 +386,5 @@ FAMILIES: dict[str, dict[str, Form | nn.Module]] = {
     "sums": dict(SUMS),
     "windows": dict(WINDOWS),
     "shapes": dict(SHAPES),
+    "views": dict(VIEWS),
 }
