@@ -13,6 +13,7 @@ from safetensors.numpy import save as save_tensors
 from nupes.model.artifact.reader import load
 from nupes.model.artifact.writer import network_bytes
 from nupes.model.errors import ArtifactError
+from nupes.model.operators import OPERATORS
 from tests.model.artifact.files import contents, flat, forged, refused
 from tests.model.tiny import tiny_network
 from tests.networks import images_of
@@ -162,11 +163,9 @@ BOOK = "layers.0.op.codebook"
          "graph: layers.0.name must be text of whole characters, not '\\ud800'"),
         ("layers.0.op", [], "graph: layers.0.op must be an object with a kind, not []"),
         ("layers.0.op.kind", "softmax",
-         ("graph: layers.0.op.kind must be one of conv, average_pool, "
-         "select, max_pool, concat, product, not softmax")),
+         f"graph: layers.0.op.kind must be one of {', '.join(OPERATORS)}, not softmax"),
         ("layers.0.op.kind", [1],
-         ("graph: layers.0.op.kind must be one of conv, average_pool, select, "
-         "max_pool, concat, product, not [1]")),
+         f"graph: layers.0.op.kind must be one of {', '.join(OPERATORS)}, not [1]"),
         ("layers.0.op.stride", [1], f"graph: layers.0.op.stride {PAIR}[1]"),
         ("layers.0.op.stride", "11", f"graph: layers.0.op.stride {PAIR}11"),
         ("layers.0.op.stride.1", 1.0, f"graph: layers.0.op.stride.1 {INTEGER}1.0"),
