@@ -2,8 +2,11 @@
 
 from dataclasses import replace
 
+import torch
+
+from nupes.quantizer.frontend.bounds import EVERYTHING, Bounds, bounds_of
 from nupes.quantizer.frontend.extremes import Extremes, find_extremes
-from nupes.quantizer.frontend.functions import Function, compose
+from nupes.quantizer.frontend.functions import IDENTITY, Function, compose
 from nupes.quantizer.frontend.graph import Affine, Graph, Node
 from nupes.quantizer.frontend.handlers.pointwise import function_of
 
@@ -42,8 +45,27 @@ def join_chains(graph: Graph, examiner: Examiner) -> None:
         if examiner.fits(joined) or not examiner.fits(before.op):
             graph.nodes[node.name] = Node(node.name, joined, before.inputs, node.shape)
             del graph.nodes[before.name]
+    bound_functions(graph, examiner)
+
+
+def bound_functions(graph: Graph, examiner: Examiner) -> None:
+    """Let every function know between which values it stays. One that is not defined everywhere is
+    held at the ends of the values that it can be given, if it is defined there."""
+    bounds: dict[str, Bounds] = {}
     for node in list(graph.nodes.values()):
+        sources = [bounds[name] for name in node.inputs]
         if isinstance(node.op, Function):
-            found = examiner.extremes(node.op)
-            op = replace(node.op, low=found.low, high=found.high)
-            graph.nodes[node.name] = replace(node, op=op)
+            op = node.op
+            if examiner.extremes(op).hole is not None:
+                op = compose(op, limit(*sources[0]))
+            found = examiner.extremes(op)
+            node = replace(node, op=replace(op, low=found.low, high=found.high))
+            graph.nodes[node.name] = node
+        bounds[node.name] = bounds_of(node, *sources)
+
+
+def limit(low: float, high: float) -> Function:
+    """Return the function that keeps numbers between two bounds."""
+    if (low, high) == EVERYTHING:
+        return IDENTITY
+    return Function(f"clamp({low!r}, {high!r})", lambda x: torch.clamp(x, low, high), low, high)

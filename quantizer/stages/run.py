@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from nupes.quantizer.codes.decisions import Choices, round_values
+from nupes.quantizer.frontend.functions import IDENTITY
 from nupes.quantizer.stages.operators import column
 from nupes.quantizer.stages.stage import FusedNetwork, Stage
 
@@ -78,6 +79,8 @@ def evaluate(
             if stage.residual is not None:
                 y = y + look(stage.residual)
         hooks.observe(stage, y)
+        if y.requires_grad and stage.function is not IDENTITY:
+            y.register_hook(finite_slopes)
         given[stage.name] = stage.function.apply(y)
         for name in (stage.name, *stage.reads):
             if keep is not None and last[name] is stage:
@@ -85,6 +88,11 @@ def evaluate(
                 if name not in keep:
                     del given[name]
     return given
+
+
+def finite_slopes(gradient: Tensor) -> Tensor:
+    """Return a gradient with 0 where a function has no finite slope, such as a root at 0."""
+    return gradient.nan_to_num(0.0, 0.0, 0.0)
 
 
 class Quantized(Hooks):
