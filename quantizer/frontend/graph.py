@@ -52,7 +52,8 @@ class Convolution:
 
 @dataclass(frozen=True, eq=False)
 class Affine:
-    """``scale * x + shift`` per channel, both (c,) float64.
+    """``scale * x + shift`` per channel, both (c,) float64; of more channels than those of its
+    source, as many in turn are of one of them.
 
     A batch norm also says how its output is distributed over its training data: ``mean`` and
     ``std`` (c,).

@@ -117,17 +117,21 @@ class Fuser:
             or stage.residual is not None
             or not (isinstance(stage.op, Convolution) or (op.scale >= 0).all())
         ):
-            start = Beginning(Convolution.of_channels(op.scale), bias=op.shift)
+            channels = self.graph.nodes[source].shape[2]
+            start = Beginning(Convolution.of_channels(op.scale, channels), bias=op.shift)
             self.start(node, start, [source], -np.inf, mean=op.mean, std=op.std)
             return
+        times = len(op.scale) // stage.shape[2]
         mean, std = op.mean, op.std
-        if mean is None and stage.mean is not None:
-            mean, std = stage.mean * op.scale + op.shift, stage.std * np.abs(op.scale)
+        if mean is None and stage.mean is not None and stage.std is not None:
+            mean = stage.mean.repeat(times) * op.scale + op.shift
+            std = stage.std.repeat(times) * np.abs(op.scale)
         if isinstance(stage.op, Convolution):
-            stage = replace(stage, op=stage.op.scale_output(op.scale))
+            gain = np.ones(len(op.scale))
+            stage = replace(stage, op=stage.op.scale_output(op.scale), gain=gain)
         else:
-            stage = replace(stage, gain=stage.gain * op.scale)
-        bias = stage.bias * op.scale + op.shift
+            stage = replace(stage, gain=stage.gain.repeat(times) * op.scale)
+        bias = stage.bias.repeat(times) * op.scale + op.shift
         self.extend(node, replace(stage, bias=bias, mean=mean, std=std, low=-np.inf))
 
     def visit_add(self, node: Node) -> None:

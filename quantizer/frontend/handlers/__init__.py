@@ -14,6 +14,7 @@ FAMILIES = (
     "pointwise",
     "pools",
     "shapes",
+    "slopes",
 )
 
 for family in FAMILIES:

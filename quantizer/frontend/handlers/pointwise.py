@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 UNTAGGED = {
-    *("absolute", "floor_divide", "hardswish", "log_sigmoid", "negative", "prelu", "_prelu_kernel"),
+    *("absolute", "floor_divide", "hardswish", "log_sigmoid", "negative"),
     *("special_expit", "special_erf", "where"),
 }
 """Pointwise operators that PyTorch does not tag as such."""

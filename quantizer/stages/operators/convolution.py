@@ -39,9 +39,10 @@ class Convolution(StageOperator):
         return Beginning(conv, bias=op.bias)
 
     @classmethod
-    def of_channels(cls, scale: np.ndarray) -> "Convolution":
-        """Return the depthwise 1x1 convolution that multiplies each channel by a number."""
-        return cls(scale.reshape(-1, 1, 1, 1), groups=len(scale))
+    def of_channels(cls, scale: np.ndarray, channels: int) -> "Convolution":
+        """Return the depthwise 1x1 convolution that multiplies channels by numbers, each channel by
+        as many."""
+        return cls(scale.reshape(-1, 1, 1, 1), groups=channels)
 
     def apply(self, *maps: Tensor, weight: Tensor | None = None) -> Tensor:
         """Return the convolution."""
@@ -56,8 +57,10 @@ class Convolution(StageOperator):
         return replace(self, padding=add_padding(self.padding, padding))
 
     def scale_output(self, factors: np.ndarray) -> "Convolution":
-        """Return the convolution whose output channels are multiplied by factors (n,)."""
-        return replace(self, weight=self.weight * factors.reshape(-1, 1, 1, 1))
+        """Return the convolution whose output channels are multiplied by factors (n,), or by
+        several in turn."""
+        weight = self.weight.repeat(len(factors) // len(self.weight), axis=0)
+        return replace(self, weight=weight * factors.reshape(-1, 1, 1, 1))
 
     def largest(self, *reaches: float) -> np.ndarray:
         """Return the sums of the weights' magnitudes times that of the source."""

@@ -55,7 +55,7 @@ LAYERS: list[nn.Module] = [
     nn.GELU(approximate="tanh"), nn.LeakyReLU(0.3), nn.LeakyReLU(0.3, inplace=True),
     nn.ELU(0.5), nn.ELU(2.0, inplace=True), nn.CELU(1.7), nn.Softplus(2.0, 15.0),
     nn.Hardshrink(0.2), nn.Softshrink(0.1), nn.Threshold(0.1, 0.0), nn.Threshold(-0.1, -0.1, True),
-    nn.Hardtanh(-0.2, 0.9), nn.Hardtanh(0.0, 0.5, inplace=True), nn.PReLU(init=0.6),
+    nn.Hardtanh(-0.2, 0.9), nn.Hardtanh(0.0, 0.5, inplace=True), nn.PReLU(init=0.6), nn.PReLU(6),
     nn.RReLU(0.2, 0.4),
 ]  # fmt: skip
 
@@ -96,6 +96,10 @@ FUNCTIONS: dict[str, Form] = {
     "F.threshold_": lambda s, y: F.threshold_(y, 0.1, 0.05),
     "F.rrelu": lambda s, y: F.rrelu(y, 0.1, 0.5, training=False),
     "F.prelu": lambda s, y: F.prelu(y, s.one.reshape(1)),
+    "F.prelu of channels": lambda s, y: F.prelu(y, s.row - 0.7),
+    "F.prelu of a sum": lambda s, y: F.prelu(torch.relu(y) - 0.2 + s.n(y), s.row),
+    "torch.prelu of a pool": lambda s, y: torch.prelu(F.avg_pool2d(y, 2), -s.row),
+    "prelu twice": lambda s, y: F.prelu(F.prelu(s.n(y), s.row / 9), weight=s.row) + y,
     "F.dropout": lambda s, y: F.dropout(y, training=False),
     "F.dropout inplace": lambda s, y: F.dropout(y, 0.3, False, True),
     "F.dropout nothing": lambda s, y: F.dropout(y, 0.0),
