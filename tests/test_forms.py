@@ -1,9 +1,10 @@
-"""Ways to write a network, from PyTorch to the RTL: slopes of channels."""
+"""Ways to write a network, from PyTorch to the RTL: slopes of channels, sums with factors."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
+import torch
 from torch import Tensor, nn
 
 import nupes
@@ -28,6 +29,21 @@ class Slopes(nn.Module):
         return self.head(self.outer(x + self.second(x)))
 
 
+class Factors(nn.Module):
+    """Sums and differences with factors, of tensors that are read again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third = conv(5), conv(5, 5, padding=1), conv(5, 5, 1)
+        self.head = conv(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the head of an interpolation."""
+        x = torch.relu(self.first(x))
+        y = torch.relu(self.second(x) - x)
+        return self.head(torch.lerp(self.third(y), y, 0.3) - torch.tanh(x))
+
+
 @dataclass(frozen=True)
 class Example:
     """A module, the shape of one input, and the kinds of the layers that it becomes."""
@@ -40,6 +56,10 @@ class Example:
 EXAMPLES = {
     # A convolution of both signs, and the sums of pairs; behind a sum both signs are a layer.
     "slopes of channels": Example(Slopes, (3, 7, 6), ["conv"] * 6),
+    # A factor costs no layer; the function of a tensor that is read again does.
+    "sums with factors": Example(
+        Factors, (3, 7, 6), ["conv", "conv", "conv", "select", "select", "conv"]
+    ),
 }
 
 

@@ -13,6 +13,7 @@ from torch.fx.node import map_arg
 
 from nupes.model.errors import InputError, NupesError, UnsupportedError
 from nupes.quantizer.frontend.call import Call, Values, full_shape
+from nupes.quantizer.frontend.factors import move_factors
 from nupes.quantizer.frontend.functions import Function
 from nupes.quantizer.frontend.graph import Graph, Input, Node
 from nupes.quantizer.frontend.handlers.pointwise import is_pointwise, translate_pointwise
@@ -194,6 +195,8 @@ class Walk:
             raise UnsupportedError(
                 f"buffer {min(node.name for node in changing)!r} must not change from call to call"
             )
+        graph.prune()
+        move_factors(graph)
         graph.prune()
         examiner = Examiner()
         join_chains(graph, examiner)

@@ -58,6 +58,17 @@ def negate(call: Call, input: fx.Node) -> str:
     return affine(call, source, -np.ones(source.shape[2]), np.zeros(source.shape[2]))
 
 
+@handles("lerp")
+def interpolate(call: Call, input: fx.Node, end: fx.Node, weight: Any) -> str:
+    """Translate ``input + weight * (end - input)`` of two tensors and a number."""
+    if not (call.is_computed(input) and call.is_computed(end)):
+        return translate_pointwise(call)
+    share = call.constant(weight, "weight")
+    if share.size != 1:
+        call.refuse(f"its weight must be one number, not of shape {share.shape}")
+    return combine(call, "lerp", input, end, (1 - share.item(), share.item()))
+
+
 def affine(call: Call, source: Node, scale: np.ndarray, shift: np.ndarray) -> str:
     """Add a scale and a shift per channel."""
     return call.add(Affine(scale, shift), (source.name,), source.shape, call.kind)

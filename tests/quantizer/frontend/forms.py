@@ -28,6 +28,7 @@ class Forms(nn.Module):
         self.stem = nn.Conv2d(3, 6, 3)
         self.b = nn.Conv2d(3, 6, 3)
         self.c = nn.Conv2d(6, 4, 3, padding=1)
+        self.d = nn.Conv2d(6, 6, 3, padding=1)
         self.n = nn.BatchNorm2d(6, eps=0.1)
         self.linear = nn.Linear(6 * 8 * 7, 5)
         self.register_buffer("one", torch.tensor(0.7))
@@ -259,6 +260,11 @@ SUMS: dict[str, Form] = {
     "sub alpha": lambda s, y: torch.sub(torch.relu(y), s.n(y), alpha=2),
     "rsub": lambda s, y: torch.rsub(torch.relu(y), s.n(y)),
     "rsub alpha": lambda s, y: torch.rsub(torch.relu(y), s.n(y), alpha=2),
+    "lerp": lambda s, y: torch.lerp(s.n(y), torch.relu(y), 0.3),
+    "lerp tensor": lambda s, y: s.n(y).lerp(torch.tanh(y), s.one),
+    "factor of a tensor read twice": lambda s, y: torch.relu(s.d(y) + 0.3 * y),
+    "less a tensor read twice": lambda s, y: F.silu(s.n(s.d(y)) - y) + y,
+    "twice a sum less a tensor": lambda s, y: torch.sub(s.d(y), y, alpha=2) * 3 + y,
     "in-place block": lambda s, y: s.n(torch.relu_(y)).add_(y).relu_(),
 }
 

@@ -73,9 +73,13 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         Call(lambda s, x: x / torch.sigmoid(x * torch.arange(3.0).view(3, 1, 1))),
         r"a function of one tensor must have no constant per channel inside",
     ),
-    "slope per channel": (
-        nn.Sequential(conv(), nn.PReLU(6)),
-        r"its constant operand must be one number for all channels, not of shape \(6,\)",
+    "bound per channel": (
+        Call(lambda s, x: torch.maximum(s.a(x), torch.arange(6.0).view(6, 1, 1)), a=conv()),
+        r"its constant operand must be one number for all channels, not of shape \(6, 1, 1\)",
+    ),
+    "interpolation per channel": (
+        two(lambda s, x: torch.lerp(s.a(x), s.b(x), torch.full((6, 1, 1), 0.1))),
+        r"its weight must be one number, not of shape \(6, 1, 1\)",
     ),
     "two turning points": (
         Call(lambda s, x: s.a(x) ** 3 - s.a(x), a=nn.Identity()),
