@@ -114,7 +114,7 @@ class Program:
             rows = raw[position : position + tile.count, :lanes]
             out[tile.first : tile.first + tile.count, tile.channel : tile.channel + lanes] = rows
             position += tile.count
-        return out.T.reshape(self.network.the_output.shape)
+        return self.network.the_output.arrange(out.reshape(1, height, width, channels))[0]
 
 
 def payload_words(item: Instruction) -> np.ndarray | None:

@@ -17,6 +17,7 @@ import numpy as np
 from nupes.model import summary
 from nupes.model.artifact.writer import write_network
 from nupes.model.errors import InputError, UnsupportedError
+from nupes.model.host import as_maps, has_channels_last, host_shapes
 from nupes.model.layer import Layer, Operands
 from nupes.model.stored import CodeMap, Float64Matrix
 from nupes.model.tensor import Shape, Tensor
@@ -56,10 +57,11 @@ class Input:
     encoder: InputEncoder
 
     def encode(self, images: np.ndarray) -> np.ndarray:
-        """Return the codes (b, h, w, c) uint8 of real images (b, c, h, w), which are checked."""
+        """Return the codes (b, h, w, c) uint8 of real images (b, c, h, w), or as the host has them
+        (``model.host``); they are checked."""
         images = np.asarray(images)
         height, width, channels = self.tensor.shape
-        if images.ndim != 4 or images.shape[1:] != (channels, height, width):
+        if images.ndim < 2 or images.shape[1:] not in host_shapes(self.tensor.shape):
             raise InputError(
                 f"images must have shape (batch, {channels}, {height}, {width}), not {images.shape}"
             )
@@ -69,7 +71,7 @@ class Input:
             raise InputError(
                 f"images must not contain NaN; image {np.argwhere(np.isnan(images))[0][0]} does"
             )
-        return self.encoder(images)
+        return self.encoder(as_maps(images, self.tensor.shape))
 
     def check_codes(self, codes: np.ndarray) -> np.ndarray:
         """Return codes (b, h, w, c) as uint8, or refuse them."""
@@ -97,14 +99,16 @@ def check_codes(tensor: Tensor, codes: np.ndarray, what: str) -> np.ndarray:
 @dataclass(frozen=True)
 class Output:
     """A wide tensor that the host reads; ``shape`` is that of one result as the float module gave
-    it: (n,) or (n, h, w)."""
+    it: (n,), (n, h, w), (n, h * w), or with channels last (h, w, n), (h * w, n)."""
 
     tensor: str
     shape: tuple[int, ...]
 
     def arrange(self, y: np.ndarray) -> np.ndarray:
         """Return ``y`` (b, h, w, n) as (b, *shape)."""
-        return y.transpose(0, 3, 1, 2).reshape(len(y), *self.shape)
+        _, height, width, channels = y.shape
+        last = has_channels_last(self.shape, (height, width, channels))
+        return (y if last else y.transpose(0, 3, 1, 2)).reshape(len(y), *self.shape)
 
 
 @dataclass(frozen=True, eq=False)

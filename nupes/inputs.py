@@ -78,15 +78,12 @@ def parse_setting(name: str, value: str) -> int | str | tuple[int, ...]:
     return tuple(map(int, parts)) if name.endswith("_magnitudes") else int(parts[0])
 
 
-def parse_shape(text: str) -> tuple[int, int, int]:
-    """Return the shape of one image, "3,32,32" or "3x32x32": channels, height, width."""
+def parse_shape(text: str) -> tuple[int, ...]:
+    """Return the shape of one input, such as "3,32,32" or "3x32x32": channels, height, width."""
     parts = re.split(r"[,xX]", text)
-    if len(parts) != 3 or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
-        raise InputError(
-            f'input shape must be CHANNELS,HEIGHT,WIDTH, such as "3,32,32", not {text!r}'
-        )
-    channels, height, width = map(int, parts)
-    return channels, height, width
+    if len(parts) > 3 or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise InputError(f'input shape must be one to three sizes, such as "3,32,32", not {text!r}')
+    return tuple(map(int, parts))
 
 
 def parse_range(text: str) -> tuple[float, float]:

@@ -27,7 +27,7 @@ def quantize(
     scheme: str = "W4A4",
     calibration: Any | Iterable[Any] | None = None,
     *,
-    input_shape: tuple[int, int, int] | None = None,
+    input_shape: tuple[int, ...] | None = None,
     input_range: tuple[float, float] | None = None,
     ends: int | None = 8,
     input_bits: int | None = None,
@@ -53,7 +53,8 @@ def quantize(
             what is learned.
             Without it, inputs are made up from ``input_shape`` and ``input_range``, drawn to what
             the batch norms remember, and every batch norm's statistics repair what they lead to.
-        input_shape: (channels, height, width) of one input.
+        input_shape: shape of one input: (channels, height, width), (channels, length), (tokens,
+            channels) or (features,).
         input_range: (low, high) of the input's values, which an 8-bit input covers; ``None`` for
             those of the calibration images.
         ends: bits of the first and last layer's weights, of the network's input and of the last

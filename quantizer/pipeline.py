@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from nupes.model.errors import InputError
+from nupes.model.host import as_maps
 from nupes.model.network import IntegerNetwork
 from nupes.quantizer.checkpoint import Checkpoint, State, fingerprint
 from nupes.quantizer.codes.decisions import Choices, TensorCode
 from nupes.quantizer.data.distillation import distill
 from nupes.quantizer.data.inputs import limit_images
+from nupes.quantizer.frontend.call import value_shape
 from nupes.quantizer.frontend.program import export_module
 from nupes.quantizer.frontend.verify import verify_capture
 from nupes.quantizer.frontend.walk import capture
@@ -80,8 +82,9 @@ class Task:
 def quantize_module(
     module: nn.Module | ExportedProgram, inputs: Tensor, options: Options
 ) -> IntegerNetwork:
-    """Return the integer network of a module, for inputs (n, c, h, w)."""
-    task = prepare(capture_network(module, inputs), inputs, options)
+    """Return the integer network of a module, for inputs (n, ...) of its own shape."""
+    network = capture_network(module, inputs)
+    task = prepare(network, as_maps(inputs, network.input.shape), options)
     kept = Checkpoint(options.checkpoint, owner_of(task))
     choices = decide(task, kept)
     integer = lower(task.network, choices, metadata_of(task, choices))
@@ -97,11 +100,11 @@ def capture_network(module: nn.Module | ExportedProgram, inputs: Tensor) -> Fuse
         program = export_module(program, (EXPORT_BATCH, *inputs.shape[1:]))
     graph = capture(program)
     network = fuse(graph)
-    height, width, channels = network.input.shape
-    if tuple(inputs.shape[1:]) != (channels, height, width):
+    assert graph.program is not None
+    shape = value_shape(graph.program.input)
+    if tuple(inputs.shape[1:]) != shape:
         raise InputError(
-            f"calibration images must have shape {(channels, height, width)}, not "
-            f"{tuple(inputs.shape[1:])}"
+            f"calibration images must have shape {shape}, not {tuple(inputs.shape[1:])}"
         )
     verify_capture(module, graph, network, inputs)
     return network

@@ -1,4 +1,5 @@
-"""Ways to write a network, from PyTorch to the RTL: slopes of channels, sums with factors."""
+"""Ways to write a network, from PyTorch to the RTL: slopes of channels, sums with factors,
+sequences, tokens, vectors."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,6 +7,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import nupes
 from tests.quantizer.test_operators import conv
@@ -42,6 +44,62 @@ class Factors(nn.Module):
         x = torch.relu(self.first(x))
         y = torch.relu(self.second(x) - x)
         return self.head(torch.lerp(self.third(y), y, 0.3) - torch.tanh(x))
+
+
+class Keywords(nn.Module):
+    """A keyword network: 1-d convolutions of a spectrogram's bands, a gate, a global pool."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv1d(3, 6, 5, padding=2, stride=2), nn.BatchNorm1d(6)
+        self.depth, self.point = (
+            nn.Conv1d(6, 6, 3, padding=2, dilation=2, groups=6),
+            nn.Conv1d(6, 8, 1),
+        )
+        self.gate, self.head = nn.Linear(8, 8), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the scores of the keywords."""
+        x = F.max_pool1d(F.relu(self.norm(self.first(x))), 2)
+        x = F.silu(self.point(F.pad(self.depth(x), (1, 0))))
+        x = x * torch.sigmoid(self.gate(x.mean(2))).unsqueeze(2)
+        return self.head(F.adaptive_avg_pool1d(F.avg_pool1d(x, 2), 1).flatten(1))
+
+
+class Mixer(nn.Module):
+    """Tokens: linear layers on each, a convolution over their sequence, a residual."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.mix = nn.Linear(3, 6), nn.Conv1d(6, 6, 3, padding=1)
+        self.wide, self.narrow, self.head = nn.Linear(6, 10), nn.Linear(10, 6), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return two numbers for each token."""
+        x = self.embed(x)
+        x = x + self.mix(x.transpose(1, 2)).transpose(1, 2)
+        return self.head(x + self.narrow(F.gelu(self.wide(x))))
+
+
+class Patches(nn.Module):
+    """Patches of an image as tokens, as vision transformers begin, and channels-last blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch, self.depth = nn.Conv2d(3, 6, 2, 2), nn.Conv2d(6, 6, 3, padding=1, groups=6)
+        self.wide, self.narrow, self.head = nn.Linear(6, 8), nn.Linear(8, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the mean of the tokens' scores."""
+        x = self.patch(x)
+        y = self.narrow(F.gelu(self.wide(self.depth(x).permute(0, 2, 3, 1)))).permute(0, 3, 1, 2)
+        return self.head(F.relu(x + y).flatten(2).transpose(1, 2)).mean(1)
+
+
+def perceptron() -> nn.Module:
+    """Return linear layers on a vector."""
+    hidden = nn.Linear(9, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout()
+    return nn.Sequential(*hidden, nn.Linear(8, 3))
 
 
 @dataclass(frozen=True)

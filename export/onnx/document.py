@@ -15,6 +15,7 @@ from nupes.export.onnx.requantize import add_post
 from nupes.export.support import exporter
 from nupes.model.errors import InputError
 from nupes.model.files import write_atomically
+from nupes.model.host import has_channels_last
 from nupes.model.layer import Layer
 from nupes.model.network import Input, IntegerNetwork, Output, State
 
@@ -60,7 +61,10 @@ def add_output(graph: Graph, item: Output, source: Operand, count: int) -> list[
     """Append one of ``count`` outputs as ``y`` and as real numbers; return both."""
     y_name, name = (end_name(base, source.tensor, count) for base in ("y", "output"))
     shape = graph.constant([0, *item.shape], np.int64, f"{name}/shape")
-    y = graph.add("Reshape", [graph.cast(source.value, np.int16, f"{y_name}/map"), shape], y_name)
+    y = graph.cast(source.value, np.int16, f"{y_name}/map")
+    if has_channels_last(item.shape, source.tensor.shape):
+        y = graph.add("Transpose", [y], f"{y_name}/last", perm=[0, 2, 3, 1])
+    y = graph.add("Reshape", [y, shape], y_name)
     scale = graph.constant(source.tensor.scale, np.float64, end_name("scale", source.tensor, count))
     graph.add("Mul", [graph.cast(y, np.float64, f"{y_name}/real"), scale], name)
     ends: list[int | str] = ["batch", *item.shape]

@@ -16,6 +16,7 @@ from nupes.export.support import exporter, refuse_state
 from nupes.model.arithmetic import FLOAT32_EXACT
 from nupes.model.errors import UnsupportedError
 from nupes.model.files import write_atomically
+from nupes.model.host import has_channels_last
 from nupes.model.layer import Layer
 from nupes.model.network import Input, IntegerNetwork, Output
 
@@ -62,8 +63,14 @@ def add_output(graph: Shaped, item: Output, source: Operand, count: int) -> End:
     """Append one of ``count`` outputs as real numbers; return it."""
     shape = 1, *item.shape
     y_name, name = (end_name(base, source.tensor, count) for base in ("y", "output"))
-    target = graph.constant(shape, np.int64, f"{name}/shape")
-    y = graph.put("Reshape", [source.value, target], y_name, np.float64, shape)
+    target, value = graph.constant(shape, np.int64, f"{name}/shape"), source.value
+    if has_channels_last(item.shape, source.tensor.shape):
+        value = graph.put(
+            *("Transpose", [value], f"{y_name}/last", np.float64),
+            (1, *source.tensor.shape),
+            perm=[0, 2, 3, 1],
+        )
+    y = graph.put("Reshape", [value, target], y_name, np.float64, shape)
     scale = graph.constant(source.tensor.scale, np.float64, end_name("scale", source.tensor, count))
     graph.add("Mul", [y, scale], name)
     return name, np.float64, list(shape)

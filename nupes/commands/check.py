@@ -20,17 +20,19 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 
-def image_shape(input_shape: str | None, calibration: str | None) -> tuple[int, int, int]:
-    """Return the shape of one image, as given or as that of the data."""
+def image_shape(input_shape: str | None, calibration: str | None) -> tuple[int, ...]:
+    """Return the shape of one input, as given or as that of the data."""
     if input_shape is not None:
         return parse_shape(input_shape)
     if calibration is None:
         raise InputError("input shape must be given, such as --input-shape 3,32,32")
     images = load_array(calibration)
-    if images.ndim != 4:
-        raise InputError(f"images must have shape (b, c, h, w), not {images.shape}")
-    channels, height, width = images.shape[1:]
-    return channels, height, width
+    if images.ndim not in (2, 3, 4):
+        raise InputError(
+            f"images must have two to four dimensions, the first the batch, not shape "
+            f"{images.shape}"
+        )
+    return images.shape[1:]
 
 
 def fit(found: "Inspection", scheme: str, config: ArrayConfig) -> tuple[Program | None, str]:
@@ -118,7 +120,7 @@ def run(
     input_shape: Annotated[
         str | None,
         typer.Option(
-            metavar="C,H,W", help="Shape of one image, e.g. 3,32,32; a .pt2 file has its own."
+            metavar="C,H,W", help="Shape of one input, e.g. 3,32,32; a .pt2 file has its own."
         ),
     ] = None,
     calibration: Annotated[

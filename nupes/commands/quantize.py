@@ -35,7 +35,7 @@ def run(
     ] = None,
     input_shape: Annotated[
         str | None,
-        typer.Option(metavar="C,H,W", help="Without data: shape of one image, e.g. 3,32,32."),
+        typer.Option(metavar="C,H,W", help="Without data: shape of one input, e.g. 3,32,32."),
     ] = None,
     input_range: Annotated[
         str | None,
@@ -113,7 +113,7 @@ def run(
                 loaded,
                 scheme,
                 data,
-                input_shape=shape,  # pyright: ignore[reportArgumentType] - of three, see above
+                input_shape=shape,
                 input_range=limits,
                 ends=bits,
                 method=method,

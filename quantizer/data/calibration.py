@@ -30,7 +30,7 @@ MOST_READ = 1 << 16
 
 
 def gather_batches(calibration: Any) -> Tensor:
-    """Return calibration data as one float32 tensor (n, c, h, w) of ``MOST_KEPT`` values at most.
+    """Return calibration data as one float32 tensor (n, ...) of ``MOST_KEPT`` values at most.
 
     Accepts an array or tensor, or an iterable of them; a batch may be a sequence whose first item
     is the images, as data loaders give. Of more images than are kept, evenly spread ones are; of
@@ -94,15 +94,15 @@ def check_kind(batch: Any) -> None:
         real = not batch.is_complex() and batch.dtype != torch.bool
     if not real:
         raise InputError(f"calibration must be real numbers, not {batch.dtype}")
-    if batch.ndim != 4:
+    if batch.ndim not in (2, 3, 4):
         raise InputError(
-            "calibration must have shape (batch, channels, height, width), not "
+            "calibration must have two to four dimensions, the first of them the batch, not shape "
             f"{tuple(batch.shape)}"
         )
 
 
 def check_values(batch: np.ndarray | Tensor, chosen: Tensor) -> Tensor:
-    """Return a copy of the chosen images of a batch as float32 (n, c, h, w), checked."""
+    """Return a copy of the chosen images of a batch as float32 (n, ...), checked."""
     if isinstance(batch, np.ndarray):
         tensor = torch.from_numpy(np.ascontiguousarray(batch[chosen.numpy()], np.float32))
     else:
@@ -121,7 +121,7 @@ def check_values(batch: np.ndarray | Tensor, chosen: Tensor) -> Tensor:
 def synthesize_inputs(
     shape: tuple[int, ...], bounds: tuple[float, float], images: int = SYNTHETIC_IMAGES
 ) -> Tensor:
-    """Return float32 inputs (images, c, h, w) that fill a range: noise of several spatial scales;
+    """Return float32 inputs (images, *shape) that fill a range: noise of several spatial scales;
     fewer images if they would have over ``MOST_VALUES`` values.
 
     Both ends of the range occur, so that the input's scale covers it.
@@ -134,7 +134,7 @@ def synthesize_inputs(
             f"input_shape must have at most {MOST_VALUES:,} values, not {math.prod(shape):,}"
         )
     generator = torch.Generator().manual_seed(0)
-    channels, height, width = shape
+    channels, height, width = (shape[0], *(1,) * (3 - len(shape)), *shape[1:])
     total = torch.zeros(images, channels, height, width)
     for factor in (1, 2, 4, 8):
         size = (-(-height // factor), -(-width // factor))
@@ -144,14 +144,17 @@ def synthesize_inputs(
     flat = flat / flat.abs().amax(1, keepdim=True).clamp_min(1e-12)
     result = (low + high) / 2 + (high - low) / 2 * flat
     result[0, 0], result[-1, -1] = low, high
-    return result.reshape(total.shape)
+    return result.reshape(images, *shape)
 
 
-def check_shape(shape: Any) -> tuple[int, int, int]:
-    """Return (channels, height, width) of an input, checked."""
+def check_shape(shape: Any) -> tuple[int, ...]:
+    """Return the shape of an input, checked."""
     sizes = tuple(shape) if isinstance(shape, Iterable) else ()
-    if len(sizes) != 3 or any(not isinstance(size, int) or size < 1 for size in sizes):
-        raise InputError(f"input_shape must be (channels, height, width), not {shape!r}")
+    if len(sizes) not in (1, 2, 3) or any(not isinstance(n, int) or n < 1 for n in sizes):
+        raise InputError(
+            "input_shape must be (channels, height, width), (channels, length), (tokens, channels) "
+            f"or (features,), not {shape!r}"
+        )
     return sizes
 
 

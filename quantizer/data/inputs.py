@@ -17,10 +17,10 @@ BUDGET = 1 << 26
 
 def make_inputs(
     calibration: Any,
-    shape: tuple[int, int, int] | None,
+    shape: tuple[int, ...] | None,
     bounds: tuple[float, float] | None,
 ) -> Tensor:
-    """Return calibration data as one tensor (n, c, h, w), or inputs of a shape and range where
+    """Return calibration data as one tensor (n, ...), or inputs of a shape and range where
     there are none."""
     if calibration is None:
         if shape is None or bounds is None:

@@ -11,14 +11,24 @@ from nupes.model.errors import InputError, UnsupportedError
 from nupes.quantizer.frontend.graph import Graph, Node, Op, Shape
 from nupes.quantizer.frontend.registry import base_name
 
-__all__ = ["Call", "Values", "describe", "full_shape", "is_map", "module_path", "value_shape"]
+__all__ = [
+    "Call",
+    "Values",
+    "describe",
+    "full_shape",
+    "is_map",
+    "map_shape",
+    "module_path",
+    "value_shape",
+]
 
 
 @dataclass
 class Values:
     """The graph under construction, and what every torch value is in it: the name of a node, or a
     constant. ``origins`` are the calls for which nodes were added; the nodes in ``unknown`` stand
-    for values of refused calls."""
+    for values of refused calls. The numbers of values in ``graph.last`` are in the order (h, w, c),
+    of others in the order (c, h, w)."""
 
     graph: Graph = field(default_factory=Graph)
     names: dict[fx.Node, str] = field(default_factory=dict)
@@ -62,6 +72,12 @@ class Call:
             self.refuse("its first operand must depend on the network's input")
         return self.values.graph.nodes[self.values.names[value]]
 
+    def is_last(self, value: fx.Node) -> bool:
+        """Whether a computed operand has its channels in the last dimension, not in dimension 1."""
+        height, width, _ = self.source(value).shape
+        vector = len(full_shape(value)) == 2 and height == width == 1
+        return value in self.values.graph.last and not vector
+
     def tensor(self, value: Any, name: str) -> torch.Tensor:
         """Return a constant operand as a finite, real tensor."""
         if self.is_computed(value):
@@ -103,6 +119,15 @@ def full_shape(node: fx.Node) -> tuple[Any, ...]:
 def value_shape(node: fx.Node) -> tuple[int, ...]:
     """Return the shape of a call's value without its batch dimension."""
     return tuple(int(size) for size in full_shape(node)[1:])
+
+
+def map_shape(shape: tuple[int, ...], tokens: bool) -> Shape:
+    """Return the map (h, w, c) of a value (c, h, w), (c, w), (c,) or, of ``tokens``, (h, c)."""
+    if len(shape) == 2 and tokens:
+        return shape[0], 1, shape[1]
+    channels, *sizes = shape
+    height, width = [1] * (2 - len(sizes)) + sizes
+    return height, width, channels
 
 
 def is_map(node: fx.Node) -> bool:

@@ -124,13 +124,15 @@ class Node:
 class Graph:
     """A captured network: ``nodes`` by name in execution order, the first one its input.
 
-    ``calls`` are the calls of the captured ``program`` whose values the nodes are.
+    ``calls`` are the calls of the captured ``program`` whose values the nodes are, those in
+    ``last`` with their numbers in the order (h, w, c).
     """
 
     nodes: dict[str, Node] = field(default_factory=dict)
     output: str = ""
     output_shape: tuple[int, ...] = ()
     calls: dict[str, fx.Node] = field(default_factory=dict)
+    last: set[fx.Node] = field(default_factory=set)
     program: Program | None = None
 
     @property

@@ -9,6 +9,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from nupes.model.errors import UnsupportedError
+from nupes.quantizer.frontend.call import value_shape
 from nupes.quantizer.frontend.functions import IDENTITY
 from nupes.quantizer.frontend.graph import Shape
 from nupes.quantizer.frontend.problems import Problem
@@ -50,10 +51,10 @@ class Inspection:
 
 
 def inspect_module(
-    module: nn.Module | ExportedProgram, input_shape: tuple[int, int, int] | None = None
+    module: nn.Module | ExportedProgram, input_shape: tuple[int, ...] | None = None
 ) -> Inspection:
-    """Return what of a module will run on images of ``input_shape`` (channels, height, width); an
-    exported program has its shape already.
+    """Return what of a module will run on inputs of ``input_shape``, such as (channels, height,
+    width); an exported program has its shape already.
 
     Raises ``InputError`` if the module does not take such images.
     """
@@ -69,8 +70,9 @@ def inspect_module(
         network = fuse(captured.graph)
     except UnsupportedError as error:
         return Inspection((), (Problem("", "", str(error)),), None, False)
-    height, width, channels = network.input.shape
-    noise = torch.rand(1, channels, height, width, generator=torch.Generator().manual_seed(0))
+    assert captured.graph.program is not None
+    shape = value_shape(captured.graph.program.input)
+    noise = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
     verify_capture(module, captured.graph, network, 2 * noise - 1)
     return Inspection(list_layers(network), (), network)
 

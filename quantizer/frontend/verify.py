@@ -19,6 +19,7 @@ from torch.export import ExportedProgram
 from torch.fx.node import map_aggregate
 
 from nupes.model.errors import InputError, NupesError
+from nupes.model.host import as_maps
 from nupes.quantizer.frontend.call import full_shape
 from nupes.quantizer.frontend.functions import IDENTITY
 from nupes.quantizer.frontend.graph import Graph
@@ -50,8 +51,8 @@ def verify_capture(
 ) -> None:
     """Raise ``NupesError`` with the first layer whose float values are not those of the module.
 
-    ``inputs`` (n, c, h, w) are images such as the module takes; of them one is used, and one that
-    is made up in their range.
+    ``inputs`` (n, ...) are images, sequences or vectors such as the module takes; of them one is
+    used, and one that is made up in their range.
     """
     program = graph.program
     assert program is not None
@@ -62,7 +63,7 @@ def verify_capture(
 
 
 def choose_images(inputs: Tensor, batch: int | torch.SymInt) -> Tensor:
-    """Return a batch (b, c, h, w) of noise in the range of images and the first image in turn."""
+    """Return a batch (b, ...) of noise in the range of images and the first image in turn."""
     first = inputs[:1].to("cpu", torch.float32)
     low, high = float(inputs.min()), float(inputs.max())
     if not low < high:
@@ -150,6 +151,7 @@ def check_stages(
     graph: Graph, network: FusedNetwork, images: Tensor, values: dict[fx.Node, Tensor]
 ) -> None:
     """Compare each stage, on right values, with the values of the program."""
+    images = as_maps(images, network.input.shape)
     start = network.scale_input(images)
     known = {network.input.name: start}
     scale = float(np.abs(network.input_scale).max())
@@ -170,13 +172,22 @@ def check_stages(
             wanted = [name for name in names[begin:] if graph.nodes[name].shape == stage.shape]
         calls = [graph.calls[name] for name in wanted if name in graph.calls]
         found, allowed = evaluate(stage, y, rounding_error(stage, reach))
-        value = match(found, allowed, [values[call].reshape(y.shape) for call in calls])
+        value = match(found, allowed, [map_of(graph, call, values, y) for call in calls])
         if value is None and len(calls) == len(wanted):
-            raise_difference(stage, found, allowed, [values[call] for call in calls])
+            candidates = [map_of(graph, call, values, y) for call in calls]
+            raise_difference(stage, found, allowed, candidates)
         known[stage.name] = stage.function.apply(y) if value is None else value
         reach[stage.name] = largest([known[stage.name]])
         if value is None:  # a handler's own step, such as a sign, is no value of the program
             reach[stage.name] += float(allowed.max()) / (MARGIN * UNIT)
+
+
+def map_of(graph: Graph, call: fx.Node, values: dict[fx.Node, Tensor], like: Tensor) -> Tensor:
+    """Return the value of a call as a map (b, c, h, w) like another one."""
+    if call not in graph.last:
+        return values[call].reshape(like.shape)
+    count, channels, height, width = like.shape
+    return values[call].reshape(count, height, width, channels).permute(0, 3, 1, 2)
 
 
 def rounding_error(stage: Stage, reach: dict[str, float]) -> Tensor:

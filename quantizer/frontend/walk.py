@@ -12,11 +12,13 @@ from torch.export import ExportedProgram
 from torch.fx.node import map_arg
 
 from nupes.model.errors import InputError, NupesError, UnsupportedError
-from nupes.quantizer.frontend.call import Call, Values, full_shape
+from nupes.model.host import has_channels_last
+from nupes.quantizer.frontend.call import Call, Values, full_shape, map_shape, value_shape
 from nupes.quantizer.frontend.factors import move_factors
 from nupes.quantizer.frontend.functions import Function
-from nupes.quantizer.frontend.graph import Graph, Input, Node
+from nupes.quantizer.frontend.graph import Graph, Input, Node, Shape
 from nupes.quantizer.frontend.handlers.pointwise import is_pointwise, translate_pointwise
+from nupes.quantizer.frontend.layouts import input_is_tokens
 from nupes.quantizer.frontend.problems import Problem, find_advice
 from nupes.quantizer.frontend.program import Program, prepare
 from nupes.quantizer.frontend.registry import (
@@ -95,15 +97,18 @@ class Walk:
         return self.values.graph
 
     def add_input(self) -> None:
-        """Add the input node of a (batch, c, h, w) tensor."""
-        shape = full_shape(self.program.input)
-        if len(shape) != 4:
+        """Add the input node of a map, a sequence or a vector."""
+        source = self.program.input
+        shape = full_shape(source)
+        if len(shape) not in (2, 3, 4):
             raise UnsupportedError(
-                "module input must have shape (batch, channels, height, width), not "
-                f"{tuple(shape)}; give n values as (batch, n, 1, 1) and flatten in the module"
+                "module input must have shape (batch, channels, height, width), (batch, channels, "
+                f"length), (batch, tokens, channels) or (batch, features), not {tuple(shape)}"
             )
-        channels, height, width = (int(size) for size in shape[1:])
-        self.keep(Node("input", Input(), (), (height, width, channels)), self.program.input)
+        tokens = len(shape) == 3 and input_is_tokens(source)
+        if tokens:
+            self.values.graph.last.add(source)
+        self.keep(Node("input", Input(), (), map_shape(value_shape(source), tokens)), source)
 
     def keep(self, node: Node, call: fx.Node) -> None:
         """Let a new node of the graph be the value of a call."""
@@ -133,9 +138,12 @@ class Walk:
                 assert callable(node.target)
                 self.values.constants[node] = node.target(*args, **kwargs)
                 return
+            if self.values.graph.last.intersection(sources):
+                self.values.graph.last.add(node)
             if not known:
                 refuse_unknown(call)
             if self.can_judge(call):
+                check_layout(call)
                 name = translate(call)
                 self.values.names[node] = name
                 self.values.graph.calls[name] = node
@@ -148,7 +156,7 @@ class Walk:
     def can_judge(self, call: Call) -> bool:
         """Whether all that a call reads is known, or stands for a map or a vector."""
         return all(
-            len(full_shape(value)) in (2, 4)
+            len(full_shape(value)) in (2, 3, 4)
             for value in call.node.all_input_nodes
             if self.values.names.get(value) in self.values.unknown
         )
@@ -166,10 +174,11 @@ class Walk:
 
     def add_unknown(self, call: Call) -> None:
         """Add a node that stands for the value of a call that was not translated."""
-        shape = tuple(int(size) for size in full_shape(call.node)[1:])
-        height, width, channels = 1, 1, int(np.prod(shape))
-        if len(shape) == 3:
-            channels, height, width = shape
+        shape = value_shape(call.node)
+        if len(shape) not in (1, 2, 3):
+            shape = (int(np.prod(shape)),)
+        last = call.node in self.values.graph.last
+        height, width, channels = map_shape(shape, last and len(shape) == 2)
         inputs = tuple(
             self.values.names[value]
             for value in call.node.all_input_nodes
@@ -188,6 +197,7 @@ class Walk:
         graph.output = self.values.names[output]
         graph.output_shape = tuple(int(size) for size in full_shape(output)[1:])
         height, width, channels = graph.nodes[graph.output].shape
+        self.check_output(graph.nodes[graph.output].shape)
         if int(np.prod(graph.output_shape)) != height * width * channels:
             raise InputError("module output must keep the batch dimension")
         changing = self.program.changing & self.values.constants.keys()
@@ -208,6 +218,18 @@ class Walk:
                 except NupesError as error:
                     self.report(call, str(error), known=True)
         graph.prune()
+
+    def check_output(self, shape: Shape) -> None:
+        """Refuse an output of a map whose channels are elsewhere than the host has them."""
+        output = self.program.output
+        one = shape[2] == 1 or shape[:2] == (1, 1)
+        last = has_channels_last(self.values.graph.output_shape, shape)
+        if not one and (output in self.values.graph.last) != last:
+            raise UnsupportedError(
+                f"module output must have its channels in dimension 1 or be a sequence of tokens, "
+                f"not be {tuple(full_shape(output))} with channels in an order that its sizes do "
+                "not tell; leave out the permutation or the flatten before it"
+            )
 
     def check_function(self, call: Call, function: Function, examiner: Examiner) -> None:
         """Refuse a function that no encoder can be."""
@@ -234,6 +256,16 @@ def translate(call: Call) -> str:
         call.refuse(f"its argument {name!r} must be {default!r}, not {value!r}")
     given = arguments(call.node)
     return handler.translate(call, **{name: given[name] for name in handler.reads if name in given})
+
+
+def check_layout(call: Call) -> None:
+    """Refuse operands whose channels are in several places, or not where a handler has them."""
+    places = {call.is_last(value) for value in call.node.all_input_nodes if call.is_computed(value)}
+    if len(places) > 1:
+        call.refuse("its operands must all have their channels in dimension 1, or in the last one")
+    handler = HANDLERS.get(call.kind)
+    if places == {True} and handler is not None and not handler.anywhere:
+        call.refuse("its operand must have its channels in dimension 1, not in the last one")
 
 
 def refuse_unknown(call: Call) -> NoReturn:

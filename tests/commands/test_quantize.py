@@ -71,7 +71,7 @@ def test_quantize_an_exported_program(folder: Path) -> None:
         ),
         (["model.py:build", "--codebook", "log"], "codebook must"),
         (["model.py:build", "--override", "conv"], "override must be PATTERN=SCHEME"),
-        (["model.py:build", "--input-shape", "4,4"], "input shape must be CHANNELS,HEIGHT,WIDTH"),
+        (["model.py:build", "--input-shape", "4,4,4,4"], "input shape must be one to three sizes"),
         (["model.py:build", "--input-range", "3"], "input range must be LOW,HIGH"),
         (["model.py:build", "-o", "none/net.safetensors"], "output path none/net.safetensors must"),
         (["model.py:build", "--calibration", "data.npz:narrow"], ""),

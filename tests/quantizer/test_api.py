@@ -54,7 +54,7 @@ from tests.quantizer.test_operators import conv
         ({"input_shape": (3, 4, 4)}, r"must have the shape \(3, 4, 4\) of input_shape, not"),
         ({"module": 3}, "module must be a torch.nn.Module or an ExportedProgram, not int"),
         ({"calibration": None}, "calibration must be given, or both input_shape and input_range"),
-        ({"input_shape": 8}, r"input_shape must be \(channels, height, width\), not 8"),
+        ({"input_shape": 8}, r"input_shape must be .* or \(features,\), not 8"),
         ({"input_range": (1, 0)}, "input_range must be .* with low < high"),
         ({"overrides": ["W8A8"]}, "overrides must be a mapping of patterns .* not list"),
         ({"checkpoint": 5}, "checkpoint must be a path, not int"),

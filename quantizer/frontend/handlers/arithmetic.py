@@ -10,6 +10,7 @@ from nupes.quantizer.frontend.call import Call, full_shape, value_shape
 from nupes.quantizer.frontend.graph import Add, Affine, Node
 from nupes.quantizer.frontend.handlers.joins import multiply_tensors
 from nupes.quantizer.frontend.handlers.pointwise import common_root, join, translate_pointwise
+from nupes.quantizer.frontend.layouts import channel_axis
 from nupes.quantizer.frontend.registry import handles
 
 __all__ = ["negate", "translate_arithmetic"]
@@ -21,7 +22,7 @@ LINEAR = {
 """What an operator is, by its ATen name."""
 
 
-@handles(*LINEAR)
+@handles(*LINEAR, anywhere=True)
 def translate_arithmetic(
     call: Call, input: Any, other: Any, alpha: float = 1, rounding_mode: str | None = None
 ) -> str:
@@ -51,14 +52,14 @@ def translate_arithmetic(
     return affine(call, source, scale * ones, factor * value)
 
 
-@handles("neg", "negative")
+@handles("neg", "negative", anywhere=True)
 def negate(call: Call, input: fx.Node) -> str:
     """Translate the change of sign."""
     source = call.source(input)
     return affine(call, source, -np.ones(source.shape[2]), np.zeros(source.shape[2]))
 
 
-@handles("lerp")
+@handles("lerp", anywhere=True)
 def interpolate(call: Call, input: fx.Node, end: fx.Node, weight: Any) -> str:
     """Translate ``input + weight * (end - input)`` of two tensors and a number."""
     if not (call.is_computed(input) and call.is_computed(end)):
@@ -81,11 +82,12 @@ def per_channel(call: Call, value: Any, source: Node, data: fx.Node) -> np.ndarr
     full = array.reshape((1,) * (dims - array.ndim) + array.shape)
     channels = source.shape[2]
     shared = full.size == 1
-    one_each = full.size == channels == full.shape[1] and value_shape(data)[0] == channels
+    axis = channel_axis(dims, call.is_last(data))
+    one_each = full.size == channels == full.shape[axis] == full_shape(data)[axis]
     if full.ndim > dims or not (shared or one_each):
         call.refuse(
             "its constant operand must be a scalar or one value per channel, of shape "
-            f"{(channels, *(1,) * (dims - 2))}, not of shape {array.shape}"
+            f"{(channels, *(1,) * (dims - 1 - axis))}, not of shape {array.shape}"
         )
     return np.broadcast_to(full.reshape(-1), (channels,)).copy()
 

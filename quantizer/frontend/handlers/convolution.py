@@ -1,18 +1,18 @@
-"""Two-dimensional convolutions."""
+"""Convolutions of maps and of sequences."""
 
 from typing import Any
 
 from torch import fx
 
-from nupes.quantizer.frontend.call import Call, is_map, value_shape
+from nupes.quantizer.frontend.call import Call, full_shape, is_map
 from nupes.quantizer.frontend.graph import Convolution
-from nupes.quantizer.frontend.handlers.pairs import pair, symmetric
+from nupes.quantizer.frontend.handlers.pairs import plane, sizes_of, symmetric
 from nupes.quantizer.frontend.registry import handles
 
 __all__ = ["translate_convolution"]
 
 
-@handles("conv2d", "convolution", ignores=("output_padding",))
+@handles("conv1d", "conv2d", "convolution", ignores=("output_padding",))
 def translate_convolution(
     call: Call,
     input: fx.Node,
@@ -24,20 +24,23 @@ def translate_convolution(
     groups: int,
     transposed: bool = False,
 ) -> str:
-    """Translate ``conv2d``, with numeric or named padding, and ``convolution``."""
+    """Translate ``conv1d`` and ``conv2d``, with numeric or named padding, and ``convolution``."""
     source = call.source(input)
     kernel = call.weight(weight, "weight")
     if transposed:
         call.refuse("transposed convolution is not supported")
-    if kernel.ndim != 4 or not is_map(input):
-        call.refuse("only two-dimensional convolution of a batch is supported")
-    dilation = pair(dilation)
+    if kernel.ndim not in (3, 4) or len(full_shape(input)) != kernel.ndim:
+        call.refuse("only one- or two-dimensional convolution of a batch is supported")
+    if kernel.ndim == 3:
+        size = plane(call, input, kernel.shape[2], 1)
+        kernel = kernel.reshape(*kernel.shape[:2], *size)
+    dilation = plane(call, input, dilation, 1)
     if padding == "same":
         total = [dilation[axis] * (kernel.shape[2 + axis] - 1) for axis in (0, 1)]
         sides = (total[0] // 2, -(-total[0] // 2), total[1] // 2, -(-total[1] // 2))
     else:
-        sides = symmetric(pair(0 if padding == "valid" else padding))
-    channels, height, width = value_shape(call.node)
+        sides = symmetric(plane(call, input, 0 if padding == "valid" else padding, 0))
     offsets = call.vector(bias, 0.0, len(kernel), "bias")
-    op = Convolution(kernel, offsets, pair(stride), sides, dilation, groups)
-    return call.add(op, (source.name,), (height, width, channels), "conv2d")
+    op = Convolution(kernel, offsets, plane(call, input, stride, 1), sides, dilation, groups)
+    shape = (*sizes_of(call, input), len(kernel))
+    return call.add(op, (source.name,), shape, "conv2d" if is_map(input) else "conv1d")

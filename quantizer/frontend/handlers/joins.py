@@ -3,14 +3,15 @@
 from torch import fx
 
 from nupes.model.operators import Concat as IntegerConcat
-from nupes.quantizer.frontend.call import Call, full_shape, is_map, value_shape
+from nupes.quantizer.frontend.call import Call, full_shape, value_shape
 from nupes.quantizer.frontend.graph import Concat, Product
+from nupes.quantizer.frontend.layouts import channel_axis
 from nupes.quantizer.frontend.registry import handles
 
 __all__ = ["concatenate", "multiply_tensors"]
 
 
-@handles("cat", "concat", "concatenate")
+@handles("cat", "concat", "concatenate", anywhere=True)
 def concatenate(call: Call, tensors: list[fx.Node], dim: int) -> str:
     """Translate the concatenation of maps, or of vectors, along their channels."""
     if not all(map(call.is_computed, tensors)):
@@ -19,8 +20,9 @@ def concatenate(call: Call, tensors: list[fx.Node], dim: int) -> str:
     if len(sources) == 1:
         return sources[0].name
     dims = len(full_shape(tensors[0]))
-    if dim % dims != 1 or dims not in (2, 4):
-        call.refuse(f"a concatenation must be along the channels, dimension 1, not {dim}")
+    axis = channel_axis(dims, call.is_last(tensors[0]))
+    if dim % dims != axis:
+        call.refuse(f"a concatenation must be along the channels, dimension {axis}, not {dim}")
     if dims == 2 and any(source.shape[:2] != (1, 1) for source in sources):
         call.refuse("maps must be concatenated before they are flattened, not after")
     shape = IntegerConcat().shape(*(source.shape for source in sources))
@@ -31,7 +33,7 @@ def multiply_tensors(call: Call, left: fx.Node, right: fx.Node) -> str:
     """Add the product of two computed tensors, one of which may have sizes of 1."""
     for factor, whole in ((left, right), (right, left)):
         sizes = value_shape(factor), value_shape(whole)
-        alike = (is_map(factor) and is_map(whole)) or sizes[0] == sizes[1]
+        alike = len(sizes[0]) == len(sizes[1]) > 1 or sizes[0] == sizes[1]
         if alike and all(size in (1, full) for size, full in zip(*sizes, strict=True)):
             first, second = call.source(factor), call.source(whole)
             return call.add(Product(), (first.name, second.name), second.shape, "mul")

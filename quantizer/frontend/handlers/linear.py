@@ -1,4 +1,4 @@
-"""Linear layers: convolutions whose kernel is the whole map."""
+"""Linear layers: convolutions whose kernel is the whole map, or one pixel of channels."""
 
 from typing import Any
 
@@ -12,36 +12,45 @@ from nupes.quantizer.frontend.registry import handles
 __all__ = ["addmm", "translate_linear"]
 
 
-@handles("linear")
+@handles("linear", anywhere=True)
 def translate_linear(call: Call, input: fx.Node, weight: Any, bias: Any) -> str:
-    """Translate ``linear`` on a flattened map."""
+    """Translate ``linear`` on a flattened map, or on the channels of each pixel or token."""
     matrix = call.weight(weight, "weight")
-    return whole_map(call, input, matrix, call.vector(bias, 0.0, len(matrix), "bias"))
+    return add_linear(call, input, matrix, call.vector(bias, 0.0, len(matrix), "bias"))
 
 
-@handles("addmm")
+@handles("addmm", anywhere=True)
 def addmm(call: Call, input: Any, mat1: Any, mat2: Any, beta: float, alpha: float) -> str:
     """Translate ``beta * bias + alpha * (x @ weight.T)``, a decomposed linear layer."""
     matrix = call.constant(mat2, "weight").T
     bias = np.broadcast_to(call.constant(input, "bias"), (len(matrix),))
-    return whole_map(call, mat1, alpha * matrix, beta * bias)
+    return add_linear(call, mat1, alpha * matrix, beta * bias)
 
 
-@handles("mm", "matmul")
+@handles("mm", "matmul", anywhere=True)
 def product(call: Call, input: fx.Node, mat2: Any = None, other: Any = None) -> str:
     """Translate the product of a flattened map with a constant matrix (features, n)."""
     matrix = call.constant(other if mat2 is None else mat2, "second operand")
     if matrix.ndim != 2:
         call.refuse(f"its second operand must be a matrix, not of shape {matrix.shape}")
-    return whole_map(call, input, matrix.T, np.zeros(matrix.shape[1]))
+    return add_linear(call, input, matrix.T, np.zeros(matrix.shape[1]))
 
 
-def whole_map(call: Call, value: fx.Node, weight: np.ndarray, bias: np.ndarray) -> str:
-    """Add a linear layer, weight (n, c * h * w), as a convolution whose kernel is the whole map."""
+def add_linear(call: Call, value: fx.Node, weight: np.ndarray, bias: np.ndarray) -> str:
+    """Add a linear layer, weight (n, c * h * w), as a convolution whose kernel is the whole map, or
+    one of weight (n, c) on channels that are in the last dimension."""
     source = call.source(value)
-    dims = len(full_shape(value))
-    if dims != 2:
-        call.refuse(f"linear must read a tensor of (batch, features), not {dims} dimensions")
     height, width, channels = source.shape
-    kernel = weight.reshape(len(weight), channels, height, width)
+    if len(full_shape(value)) > 2:
+        if not call.is_last(value):
+            call.refuse(
+                "linear must read (batch, features) or channels in the last dimension, as behind "
+                f"permute, not a tensor {full_shape(value)} whose channels are in dimension 1"
+            )
+        op = Convolution(weight[:, :, None, None], bias)
+        return call.add(op, (source.name,), (height, width, len(weight)), "linear")
+    if call.is_last(value):
+        kernel = weight.reshape(len(weight), height, width, channels).transpose(0, 3, 1, 2)
+    else:
+        kernel = weight.reshape(len(weight), channels, height, width)
     return call.add(Convolution(kernel, bias), (source.name,), (1, 1, len(weight)), "linear")

@@ -49,7 +49,14 @@ def batch_norm(
     return call.add(op, (source.name,), source.shape, "batch_norm")
 
 
-@handles("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout", "native_dropout")
+@handles(
+    "dropout",
+    "feature_dropout",
+    "alpha_dropout",
+    "feature_alpha_dropout",
+    "native_dropout",
+    anywhere=True,
+)
 def dropout(call: Call, input: fx.Node, p: float, train: bool | None) -> str:
     """Let a dropout in evaluation mode be the tensor that it reads."""
     if train is not False and p:

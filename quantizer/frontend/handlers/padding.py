@@ -5,8 +5,9 @@ from typing import Any
 from torch import fx
 
 from nupes.model.operators import Select
-from nupes.quantizer.frontend.call import Call, is_map
+from nupes.quantizer.frontend.call import Call, full_shape
 from nupes.quantizer.frontend.graph import Pad
+from nupes.quantizer.frontend.handlers.pairs import is_upright
 from nupes.quantizer.frontend.registry import handles
 
 __all__ = ["zero_pad"]
@@ -19,7 +20,11 @@ def zero_pad(call: Call, input: fx.Node, pad: list[Any], value: Any, mode: str =
     amounts = [int(amount) for amount in pad]
     if not any(amounts):
         return source.name
-    if mode != "constant" or (value or 0) != 0 or not is_map(input):
+    if len(full_shape(input)) == 3:
+        start, end, *others = amounts
+        amounts = [0, 0, start, end] if is_upright(call, input) else [start, end, 0, 0]
+        amounts += others
+    if mode != "constant" or (value or 0) != 0 or len(full_shape(input)) == 2:
         call.refuse("padding must be of a feature map with the constant 0")
     if min(amounts) < 0:
         call.refuse(f"padding must not be negative, not {amounts}")

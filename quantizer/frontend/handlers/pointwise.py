@@ -50,7 +50,7 @@ def translate_pointwise(call: Call) -> str:
     return join(call, root)
 
 
-@handles("rrelu", ignores=("generator",))
+@handles("rrelu", ignores=("generator",), anywhere=True)
 def rrelu(call: Call, input: fx.Node, lower: float, upper: float, training: bool) -> str:
     """Translate the randomized leaky ReLU, whose slope is the middle one in evaluation."""
     if training:

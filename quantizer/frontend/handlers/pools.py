@@ -5,23 +5,22 @@ from typing import Any
 from torch import fx
 
 from nupes.model.operators import AveragePool, MaxPool, Padding
-from nupes.quantizer.frontend.call import Call, is_map, value_shape
+from nupes.quantizer.frontend.call import Call, full_shape
 from nupes.quantizer.frontend.graph import Node, Pool
-from nupes.quantizer.frontend.handlers.pairs import pair
+from nupes.quantizer.frontend.handlers.pairs import Pair, plane, sizes_of
+from nupes.quantizer.frontend.layouts import spatial_axes
 from nupes.quantizer.frontend.registry import handles
 
 __all__ = ["adaptive_average_pool", "adaptive_max_pool", "average_pool", "max_pool", "mean"]
 
-Pair = tuple[int, int]
-
 
 def window_padding(
-    call: Call, size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair
+    call: Call, input: fx.Node, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair
 ) -> tuple[Padding, bool]:
     """Return the padding with which windows reach what a call gives, and whether ``ceil_mode`` made
     it larger at the bottom and right."""
-    sides, larger = [], False
-    for axis, count in enumerate(value_shape(call.node)[-2:]):
+    size, sides, larger = call.source(input).shape, [], False
+    for axis, count in enumerate(sizes_of(call, input)):
         extent = dilation[axis] * (kernel[axis] - 1) + 1
         needed = (count - 1) * stride[axis] + extent - size[axis] - padding[axis]
         larger |= needed > padding[axis]
@@ -34,19 +33,20 @@ def one_stride(shape: tuple[int, ...], stride: Pair) -> Pair:
     return (1 if shape[0] == 1 else stride[0]), (1 if shape[1] == 1 else stride[1])
 
 
-@handles("max_pool2d", "max_pool2d_with_indices", ignores=("ceil_mode",))
+@handles("max_pool1d", "max_pool2d", "max_pool2d_with_indices", ignores=("ceil_mode",))
 def max_pool(
     call: Call, input: fx.Node, kernel_size: Any, stride: Any, padding: Any, dilation: Any
 ) -> str:
-    """Translate ``max_pool2d``; windows beyond the map are padding."""
+    """Translate ``max_pool1d`` and ``max_pool2d``; windows beyond the map are padding."""
     source = call.source(input)
-    kernel, spread = pair(kernel_size), pair(dilation)
-    step = pair(stride or kernel)
-    sides, _ = window_padding(call, source.shape[:2], kernel, step, pair(padding), spread)
+    kernel, spread = plane(call, input, kernel_size, 1), plane(call, input, dilation, 1)
+    step = plane(call, input, stride or kernel_size, 1)
+    padding = plane(call, input, padding, 0)
+    sides, _ = window_padding(call, input, kernel, step, padding, spread)
     return add_max_pool(call, source, MaxPool(kernel, step, sides, spread))
 
 
-@handles("avg_pool2d", ignores=("ceil_mode",))
+@handles("avg_pool1d", "avg_pool2d", ignores=("ceil_mode",))
 def average_pool(
     call: Call,
     input: fx.Node,
@@ -54,13 +54,13 @@ def average_pool(
     stride: Any,
     padding: Any,
     count_include_pad: bool,
-    divisor_override: int | None,
+    divisor_override: int | None = None,
 ) -> str:
-    """Translate ``avg_pool2d`` with a constant divisor."""
+    """Translate ``avg_pool1d`` and ``avg_pool2d`` with a constant divisor."""
     source = call.source(input)
-    kernel, padding = pair(kernel_size), pair(padding)
-    step = pair(stride or kernel)
-    sides, larger = window_padding(call, source.shape[:2], kernel, step, padding, (1, 1))
+    kernel, padding = plane(call, input, kernel_size, 1), plane(call, input, padding, 0)
+    step = plane(call, input, stride or kernel_size, 1)
+    sides, larger = window_padding(call, input, kernel, step, padding, (1, 1))
     if larger and divisor_override is None:
         call.refuse("ceil_mode must be False where windows leave the map; their divisor varies")
     if any(padding) and not count_include_pad and divisor_override is None:
@@ -85,14 +85,10 @@ def add_average_pool(call: Call, source: Node, op: AveragePool, divisor: int) ->
     return call.add(Pool(op, 1.0 / divisor), (source.name,), shape, "avg_pool2d")
 
 
-def adaptive_window(call: Call, source: Node, sizes: Any) -> Pair:
+def adaptive_window(call: Call, input: fx.Node) -> Pair:
     """Return the window of an adaptive pool to a size that divides the map."""
-    height, width, _ = source.shape
-    asked = [sizes] * 2 if isinstance(sizes, int) else list(sizes)
-    rows, columns = (
-        size if wanted is None else int(wanted)
-        for size, wanted in zip((height, width), asked, strict=True)
-    )
+    height, width, _ = call.source(input).shape
+    rows, columns = sizes_of(call, input)
     if height % rows or width % columns:
         call.refuse(
             f"its output size {(rows, columns)} must divide the map {(height, width)}; "
@@ -101,32 +97,37 @@ def adaptive_window(call: Call, source: Node, sizes: Any) -> Pair:
     return height // rows, width // columns
 
 
-@handles("adaptive_avg_pool2d", "_adaptive_avg_pool2d")
-def adaptive_average_pool(call: Call, input: fx.Node, output_size: Any) -> str:
-    """Translate ``adaptive_avg_pool2d`` to a size that divides the map."""
-    source = call.source(input)
-    window = adaptive_window(call, source, output_size)
+@handles(
+    *("adaptive_avg_pool1d", "adaptive_avg_pool2d", "_adaptive_avg_pool2d"),
+    ignores=("output_size",),
+)
+def adaptive_average_pool(call: Call, input: fx.Node) -> str:
+    """Translate adaptive average pools to a size that divides the map."""
+    source, window = call.source(input), adaptive_window(call, input)
     return add_average_pool(call, source, AveragePool(window, window), window[0] * window[1])
 
 
-@handles("adaptive_max_pool2d")
-def adaptive_max_pool(call: Call, input: fx.Node, output_size: Any) -> str:
-    """Translate ``adaptive_max_pool2d`` to a size that divides the map."""
-    source = call.source(input)
-    window = adaptive_window(call, source, output_size)
-    return add_max_pool(call, source, MaxPool(window, window))
+@handles("adaptive_max_pool1d", "adaptive_max_pool2d", ignores=("output_size",))
+def adaptive_max_pool(call: Call, input: fx.Node) -> str:
+    """Translate adaptive max-pools to a size that divides the map."""
+    window = adaptive_window(call, input)
+    return add_max_pool(call, call.source(input), MaxPool(window, window))
 
 
 def whole_map(call: Call, input: fx.Node, dim: Any) -> Pair:
-    """Return the window of a reduction over height and width."""
-    source = call.source(input)
-    axes = None if dim is None else sorted(axis % 4 for axis in dim)
-    if not is_map(input) or axes != [2, 3]:
-        call.refuse(f"{call.kind} must be over height and width, dimensions (2, 3), not {dim}")
-    return source.shape[:2]
+    """Return the window of a reduction over height and width, or over a sequence."""
+    dims = len(full_shape(input))
+    axes = None if dim is None else sorted(axis % dims for axis in dim)
+    wanted = spatial_axes(dims, call.is_last(input))
+    if not wanted or axes != wanted:
+        wanted = wanted or [2, 3]
+        call.refuse(
+            f"{call.kind} must be over height and width, dimensions {tuple(wanted)}, not {dim}"
+        )
+    return call.source(input).shape[:2]
 
 
-@handles("mean", ignores=("keepdim",))
+@handles("mean", ignores=("keepdim",), anywhere=True)
 def mean(call: Call, input: fx.Node, dim: Any = None) -> str:
     """Translate the mean over height and width."""
     window = whole_map(call, input, dim)
@@ -134,7 +135,7 @@ def mean(call: Call, input: fx.Node, dim: Any = None) -> str:
     return add_average_pool(call, call.source(input), AveragePool(window, window), divisor)
 
 
-@handles("amax", ignores=("keepdim",))
+@handles("amax", ignores=("keepdim",), anywhere=True)
 def largest(call: Call, input: fx.Node, dim: Any) -> str:
     """Translate the maximum over height and width."""
     window = whole_map(call, input, dim)

@@ -35,16 +35,20 @@ def strided_slice(call: Call, input: fx.Node, dim: int, start: Any, end: Any, st
 @handles(
     *("flatten", "view", "_unsafe_view", "reshape", "squeeze", "unsqueeze", "view_as", "unflatten"),
     ignores=("start_dim", "end_dim", "size", "shape", "dim", "other", "sizes"),
+    anywhere=True,
 )
 def reshape(call: Call, input: fx.Node) -> str:
-    """Let a flatten, or a reshape that adds or drops sizes of 1, be the tensor that it reads."""
-    source = call.source(input)
+    """Let a reshape that moves nothing be the tensor that it reads: a flatten, one of the pixels of
+    a map to a sequence or back, and one that adds or drops sizes of 1."""
+    source, last = call.source(input), call.values.graph.last
     height, width, channels = source.shape
     same_batch = str(full_shape(call.node)[0]) == str(full_shape(input)[0])
-    shape, original = value_shape(call.node), (channels, height, width)
-    allowed = shape in (original, (math.prod(original),))
-    if len(shape) == 2:  # on the way to or from a map: what it is then is checked again
-        allowed = [size for size in shape if size > 1] == [size for size in original if size > 1]
+    shape = value_shape(call.node)
+    if height == width == 1 and len(shape) > 1:  # the channels are where the numbers are
+        (last.add if shape[-1] == channels > 1 else last.discard)(call.node)
+    pixels = [(height, width), (height * width,)]
+    order = (lambda sizes: (*sizes, channels)) if call.node in last else (lambda s: (channels, *s))
+    allowed = shape in (*map(order, pixels), (math.prod(source.shape),))
     if not same_batch or not allowed:
         call.refuse(
             f"a reshape must flatten the whole map to (batch, features), not "
@@ -53,7 +57,50 @@ def reshape(call: Call, input: fx.Node) -> str:
     return source.name
 
 
-@handles("clone", "contiguous", "detach", "alias", "lift_fresh_copy", ignores=("memory_format",))
+@handles("permute", anywhere=True)
+def permute(call: Call, input: fx.Node, dims: list[int]) -> str:
+    """Let a permutation that takes the channels from dimension 1 to the last one, or back, be the
+    tensor that it reads."""
+    count, last = len(dims), call.values.graph.last
+    order = [axis % count for axis in dims]
+    there, back = [0, *range(2, count), 1], [0, count - 1, *range(1, count - 1)]
+    if order != sorted(order):
+        if order != (back if call.is_last(input) else there):
+            call.refuse(
+                "a permutation must take the channels from dimension 1 to the last one, or back, "
+                f"not be {tuple(dims)}"
+            )
+        (last.discard if call.is_last(input) else last.add)(call.node)
+    return call.source(input).name
+
+
+@handles("transpose", "swapaxes", "swapdims", anywhere=True)
+def transpose(
+    call: Call,
+    input: fx.Node,
+    dim0: int | None = None,
+    dim1: int | None = None,
+    axis0: int = 1,
+    axis1: int = 1,
+) -> str:
+    """Translate the exchange of two dimensions as a permutation."""
+    order = list(range(len(full_shape(input))))
+    first, second = (axis0, axis1) if dim0 is None or dim1 is None else (dim0, dim1)
+    order[first], order[second] = order[second], order[first]
+    return permute(call, input, order)
+
+
+@handles("mT", "numpy_T", anywhere=True)
+def matrix_transpose(call: Call, input: fx.Node) -> str:
+    """Translate the exchange of the last two dimensions."""
+    return transpose(call, input, -2, -1)
+
+
+@handles(
+    *("clone", "contiguous", "detach", "alias", "lift_fresh_copy"),
+    ignores=("memory_format",),
+    anywhere=True,
+)
 def copy(call: Call, input: fx.Node) -> str:
     """Let a call that changes no value be the tensor that it reads."""
     return call.source(input).name
@@ -65,6 +112,7 @@ def copy(call: Call, input: fx.Node) -> str:
         *("dtype", "layout", "device", "pin_memory", "non_blocking", "copy", "memory_format"),
         "other",
     ),
+    anywhere=True,
 )
 def cast(call: Call, input: fx.Node) -> str:
     """Let a cast that changes no value be the tensor; truth values become 0 and 1."""
@@ -79,7 +127,7 @@ def cast(call: Call, input: fx.Node) -> str:
     return source.name
 
 
-@handles("getitem")
+@handles("getitem", anywhere=True)
 def first_result(call: Call, input: fx.Node) -> str:
     """Take the value of an operator that also returns statistics or indices."""
     if call.node.args[1] != 0:

@@ -49,7 +49,10 @@ HUGE[1, 0, 0, 1] = -1e18
         (images(0, 1, 2, 2), "calibration must hold at least one image, not none"),
         (HUGE, "calibration must be within 1e\\+15; image 1 is not, scale its values"),
         ([], "calibration must hold at least one image, not none"),
-        (images(2, 2), r"must have shape \(batch, channels, height, width\), not \(2, 2\)"),
+        (
+            images(2),
+            r"must have two to four dimensions, the first of them the batch",
+        ),
         ("images", "calibration must be an array .* or an iterable of them, not str"),
         (3, "calibration must be an array .* or an iterable of them, not int"),
         ([[1.0]], "calibration batch must be an array, not float"),
@@ -153,7 +156,7 @@ def test_bad_ranges(bounds: object) -> None:
         synthesize_inputs((3, 4, 4), bounds)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("shape", [(3, 4), (0, 4, 4), (3, 4, 4.5)])
+@pytest.mark.parametrize("shape", [(), (3, 4, 5, 6), (0, 4, 4), (3, 4, 4.5)])
 def test_bad_shapes(shape: tuple) -> None:
     with pytest.raises(InputError, match=r"input_shape must be \(channels, height, width\)"):
         synthesize_inputs(shape, (0, 1))

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-SHAPE = (2, 3, 10, 9)
+from tests.quantizer.frontend.function_forms import FUNCTIONS, Form
+from tests.quantizer.frontend.sequence_forms import SEQUENCES
 
-Form = Callable[[nn.Module, Tensor], Tensor]
-"""What becomes of a map (b, 6, 8, 7), with the parts of a module."""
+SHAPE = (2, 3, 10, 9)
 
 
 class Forms(nn.Module):
@@ -29,6 +29,8 @@ class Forms(nn.Module):
         self.b = nn.Conv2d(3, 6, 3)
         self.c = nn.Conv2d(6, 4, 3, padding=1)
         self.d = nn.Conv2d(6, 6, 3, padding=1)
+        self.line, self.lines = nn.Conv1d(6, 6, 3), nn.Conv1d(6, 4, 3, groups=2)
+        self.tokens, self.norm = nn.Linear(6, 4), nn.BatchNorm1d(6, eps=0.1)
         self.n = nn.BatchNorm2d(6, eps=0.1)
         self.linear = nn.Linear(6 * 8 * 7, 5)
         self.register_buffer("one", torch.tensor(0.7))
@@ -59,148 +61,6 @@ LAYERS: list[nn.Module] = [
     nn.Hardtanh(-0.2, 0.9), nn.Hardtanh(0.0, 0.5, inplace=True), nn.PReLU(init=0.6), nn.PReLU(6),
     nn.RReLU(0.2, 0.4),
 ]  # fmt: skip
-
-FUNCTIONS: dict[str, Form] = {
-    "F.relu": lambda s, y: F.relu(y),
-    "F.relu inplace": lambda s, y: F.relu(y, inplace=True),
-    "F.relu_": lambda s, y: F.relu_(y),
-    "torch.relu_": lambda s, y: torch.relu_(y),
-    "y.relu()": lambda s, y: y.relu(),
-    "y.relu_()": lambda s, y: y.relu_(),
-    "F.relu6": lambda s, y: F.relu6(y),
-    "F.relu6 inplace": lambda s, y: F.relu6(y, True),
-    "F.silu inplace": lambda s, y: F.silu(y, inplace=True),
-    "F.gelu keyword": lambda s, y: F.gelu(y, approximate="tanh"),
-    "F.leaky_relu positional": lambda s, y: F.leaky_relu(y, 0.25),
-    "F.leaky_relu keyword": lambda s, y: F.leaky_relu(y, negative_slope=0.25),
-    "F.leaky_relu inplace": lambda s, y: F.leaky_relu(y, 0.25, True),
-    "F.leaky_relu_": lambda s, y: F.leaky_relu_(y, 0.25),
-    "F.elu positional": lambda s, y: F.elu(y, 0.5),
-    "F.elu keyword": lambda s, y: F.elu(input=y, alpha=0.5, inplace=True),
-    "F.elu_": lambda s, y: F.elu_(y, 0.5),
-    "F.celu": lambda s, y: F.celu(y, alpha=0.5),
-    "F.selu": lambda s, y: F.selu(y, inplace=True),
-    "F.mish": lambda s, y: F.mish(y),
-    "F.softplus": lambda s, y: F.softplus(y, 3, 15),
-    "F.softplus keyword": lambda s, y: F.softplus(y, threshold=15, beta=3),
-    "F.softsign": lambda s, y: F.softsign(y),
-    "F.logsigmoid": lambda s, y: F.logsigmoid(y),
-    "F.tanhshrink": lambda s, y: F.tanhshrink(y),
-    "F.hardshrink": lambda s, y: F.hardshrink(y, 0.3),
-    "F.softshrink": lambda s, y: F.softshrink(y, 0.3),
-    "F.hardtanh": lambda s, y: F.hardtanh(y, -0.3, 0.4),
-    "F.hardtanh keyword": lambda s, y: F.hardtanh(y, max_val=0.4),
-    "F.hardtanh_": lambda s, y: F.hardtanh_(y, min_val=-0.3),
-    "F.hardsigmoid": lambda s, y: F.hardsigmoid(y, True),
-    "F.hardswish": lambda s, y: F.hardswish(y, inplace=True),
-    "F.threshold": lambda s, y: F.threshold(y, 0.1, 0.05),
-    "F.threshold_": lambda s, y: F.threshold_(y, 0.1, 0.05),
-    "F.rrelu": lambda s, y: F.rrelu(y, 0.1, 0.5, training=False),
-    "F.prelu": lambda s, y: F.prelu(y, s.one.reshape(1)),
-    "F.prelu of channels": lambda s, y: F.prelu(y, s.row - 0.7),
-    "F.prelu of a sum": lambda s, y: F.prelu(torch.relu(y) - 0.2 + s.n(y), s.row),
-    "torch.prelu of a pool": lambda s, y: torch.prelu(F.avg_pool2d(y, 2), -s.row),
-    "prelu twice": lambda s, y: F.prelu(F.prelu(s.n(y), s.row / 9), weight=s.row) + y,
-    "F.dropout": lambda s, y: F.dropout(y, training=False),
-    "F.dropout inplace": lambda s, y: F.dropout(y, 0.3, False, True),
-    "F.dropout nothing": lambda s, y: F.dropout(y, 0.0),
-    "F.dropout module's": lambda s, y: F.dropout2d(y, training=s.training),
-    "torch.sigmoid": lambda s, y: torch.sigmoid(y),
-    "y.sigmoid_()": lambda s, y: y.sigmoid_(),
-    "torch.special.expit": lambda s, y: torch.special.expit(y),
-    "y.tanh_()": lambda s, y: y.tanh_(),
-    "F.tanh": lambda s, y: F.tanh(y),
-    "torch.abs": lambda s, y: torch.abs(y),
-    "torch.absolute": lambda s, y: torch.absolute(y),
-    "abs(y)": lambda s, y: abs(y),
-    "y.abs_()": lambda s, y: y.abs_(),
-    "-y": lambda s, y: -y,
-    "torch.neg": lambda s, y: torch.neg(y),
-    "torch.negative": lambda s, y: torch.negative(y),
-    "y.neg_()": lambda s, y: y.neg_(),
-    "relu(-y)": lambda s, y: torch.relu(-y),
-    "y.square()": lambda s, y: y.square(),
-    "y.square_()": lambda s, y: y.square_(),
-    "y**2": lambda s, y: y**2,
-    "torch.pow": lambda s, y: torch.pow(y, 2),
-    "torch.pow keyword": lambda s, y: torch.pow(y, exponent=3),
-    "y.pow_()": lambda s, y: y.pow_(2),
-    "2**y": lambda s, y: 2**y,
-    "y * y": lambda s, y: y * y,
-    "y.mul_(y)": lambda s, y: y.mul_(y),
-    "torch.exp": lambda s, y: torch.exp(y),
-    "torch.expm1": lambda s, y: torch.expm1(y),
-    "torch.erf": lambda s, y: torch.erf(y),
-    "torch.atan": lambda s, y: torch.atan(y),
-    "torch.asinh": lambda s, y: torch.asinh(y),
-    "floor": lambda s, y: torch.floor(y * 3),
-    "round": lambda s, y: torch.round(y * 3) / 3,
-    "trunc": lambda s, y: torch.trunc(y * 3),
-    "sign": lambda s, y: torch.sign(y),
-    "y // 0.25": lambda s, y: y // 0.25,
-    "floor_divide": lambda s, y: torch.floor_divide(y, 0.25),
-    "div floor": lambda s, y: torch.div(y, 0.25, rounding_mode="floor"),
-    "div trunc": lambda s, y: y.div(0.25, rounding_mode="trunc"),
-    "clamp": lambda s, y: torch.clamp(y, -0.2, 0.3),
-    "clamp keyword": lambda s, y: torch.clamp(y, max=0.3),
-    "clamp min": lambda s, y: y.clamp(min=-0.2),
-    "clamp_": lambda s, y: y.clamp_(-0.2, 0.3),
-    "clip": lambda s, y: torch.clip(y, -0.2, 0.3),
-    "clip_": lambda s, y: y.clip_(max=0.3),
-    "clamp_min": lambda s, y: torch.clamp_min(y, -0.1),
-    "clamp_max_": lambda s, y: y.clamp_max_(0.1),
-    "clamp tensor": lambda s, y: torch.clamp(y, min=-s.one, max=s.one / 2),
-    "maximum": lambda s, y: torch.maximum(y, s.one / 7),
-    "minimum": lambda s, y: torch.minimum(s.one / 7, y),
-    "max": lambda s, y: torch.max(y, s.one / 7),
-    "fmin": lambda s, y: torch.fmin(y, s.one / 7),
-    "where": lambda s, y: torch.where(y > 0, y, 0.2 * y),
-    "where less": lambda s, y: torch.where(y < 0.1, torch.zeros_like(s.one), y - 0.1),
-    "where numbers": lambda s, y: torch.where(y > 0.1, 1.0, -0.5),
-    "masked": lambda s, y: (y > 0) * y,
-    "masked float": lambda s, y: (y > 0).float() * y,
-    "masked_fill": lambda s, y: y.masked_fill(y < 0, 0.0),
-    "heaviside": lambda s, y: (y >= 0.1).to(y.dtype),
-    "lerp": lambda s, y: torch.lerp(y, torch.relu(y), 0.8),
-    "addcmul": lambda s, y: torch.addcmul(y, y, y, value=0.3),
-    "logaddexp": lambda s, y: torch.logaddexp(y, s.one),
-    "y * sigmoid(y)": lambda s, y: y * torch.sigmoid(y),
-    "sigmoid(y) * y": lambda s, y: torch.sigmoid(y) * y,
-    "quick gelu": lambda s, y: y * torch.sigmoid(1.702 * y),
-    "y.mul(y.sigmoid())": lambda s, y: y.mul(y.sigmoid()),
-    "y *= sigmoid(y)": lambda s, y: y.mul_(torch.sigmoid(y)),
-    "hard swish": lambda s, y: y * F.relu6(y + 3) / 6,
-    "hard swish in place": lambda s, y: y * F.relu6(y + 3, inplace=True) / 6,
-    "hard swish factor": lambda s, y: y * (F.relu6(y + 3.0) * (1 / 6)),
-    "hard swish clamp": lambda s, y: (y + 3).clamp_(0, 6).mul_(y).div_(6),
-    "mish by hand": lambda s, y: y * torch.tanh(F.softplus(y)),
-    "mish of exp": lambda s, y: y * torch.tanh(torch.log1p(torch.exp(y))),
-    "softplus by hand": lambda s, y: torch.log(1 + torch.exp(y)),
-    "gelu by hand": lambda s, y: 0.5 * y * (1 + torch.erf(y / 2**0.5)),
-    "gelu tanh by hand": lambda s, y: (
-        0.5 * y * (1 + torch.tanh(0.7978845608 * (y + 0.044715 * y**3)))
-    ),
-    "sigmoid by hand": lambda s, y: 1 / (1 + torch.exp(-y)),
-    "reciprocal": lambda s, y: torch.reciprocal(1 + torch.exp(-y)),
-    "rsqrt": lambda s, y: torch.rsqrt(y * y + 1),
-    "softsign by hand": lambda s, y: y / (1 + y.abs()),
-    "norm by hand": lambda s, y: y / torch.sqrt(y**2 + 0.5),
-    "sqrt of relu": lambda s, y: torch.sqrt(torch.relu(y) + 0.01),
-    "elu by hand": lambda s, y: torch.where(y > 0, y, torch.exp(y) - 1),
-    "root of a mean": lambda s, y: torch.sqrt(F.avg_pool2d(y * y, 2)),
-    "root of a maximum": lambda s, y: F.max_pool2d(torch.relu(y), 3).sqrt(),
-    "log of a product": lambda s, y: torch.log(torch.sigmoid(y) * torch.relu(s.n(y)) + 1),
-    "crelu half": lambda s, y: torch.relu(y) - 0.5 * torch.relu(-y),
-    "y + relu(y)": lambda s, y: y + torch.relu(y),
-    "y - tanh(y)": lambda s, y: y - torch.tanh(y),
-    "y + y": lambda s, y: y + y,
-    "y - y / 4": lambda s, y: y - y / 4,
-    "tanh then conv": lambda s, y: s.c(2 * torch.tanh(y) - 1),
-    "swish then norm": lambda s, y: s.n(y * torch.sigmoid(y)),
-    "swish of norm": lambda s, y: F.silu(s.n(y)) + 1,
-    "functions in a row": lambda s, y: torch.relu(torch.tanh(y) + 0.2).clamp(max=1) * 3 - 1,
-    "used twice": lambda s, y: s.c(torch.relu(y)) + s.c(torch.relu(y) * 0.5),
-}
 
 OPERANDS: dict[str, Form] = {
     "float": lambda s, y: 0.7,  # type: ignore[dict-item, return-value]
@@ -400,4 +260,5 @@ FAMILIES: dict[str, dict[str, Form | nn.Module]] = {
     "windows": dict(WINDOWS),
     "shapes": dict(SHAPES),
     "views": dict(VIEWS),
+    "sequences": dict(SEQUENCES),
 }

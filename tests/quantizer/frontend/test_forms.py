@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.export import ExportedProgram
 
+from nupes.model.network import Output
 from nupes.quantizer.frontend.program import Program, split_outputs
 from nupes.quantizer.frontend.verify import verify_capture
 from nupes.quantizer.frontend.walk import capture_program
@@ -41,10 +42,12 @@ def check(family: str, index: int, dtype: torch.dtype, channels_last: bool) -> N
     verify_capture(exported, graph, network, x)
     with torch.no_grad():
         maps = run_float(network.stages, {network.input.name: network.scale_input(x)})
-    found, expected = maps[network.stages[-1].name].numpy(), outputs[index]
+    expected = outputs[index]
+    output = Output("output", expected.shape[1:])
+    found = output.arrange(maps[network.stages[-1].name].numpy().transpose(0, 2, 3, 1))
     scale = np.abs(expected).max()
     allowed = {torch.float16: 0.02, torch.bfloat16: 0.1}.get(dtype, 2e-5) * (1 + scale)
-    far = np.abs(found.reshape(expected.shape) - expected) > allowed
+    far = np.abs(found - expected) > allowed
     # A step of a function with steps may lie on either side of a rounding.
     assert far.mean() <= (0.02 if dtype in (torch.float16, torch.bfloat16) else 0)
 

@@ -149,7 +149,10 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         Call(lambda s, x: s.a(x[:, :, 1:]), a=conv()),
         r"aten.slice.Tensor .*: a slice must take every n-th row or column of the whole map",
     ),
-    "linear of a map": (nn.Linear(9, 3), r"linear must read a tensor of \(batch, features\)"),
+    "linear of a map": (
+        nn.Linear(9, 3),
+        r"linear must read \(batch, features\) or channels",
+    ),
     "reshape": (
         Call(lambda s, x: s.a(x).reshape(-1), a=conv()),
         r"a reshape must flatten the whole map to \(batch, features\), not give \(672,\)",
@@ -267,9 +270,9 @@ def test_programs_of_other_exports() -> None:
         capture(trained)
 
 
-def test_vectors_are_told_their_shape() -> None:
-    program = torch.export.export(nn.Linear(4, 3), (torch.zeros(2, 4),))
-    message = r"not \(2, 4\); give n values as \(batch, n, 1, 1\) and flatten in the module"
+def test_inputs_of_five_dimensions() -> None:
+    program = torch.export.export(nn.Conv3d(4, 3, 1), (torch.zeros(2, 4, 1, 1, 1),))
+    message = r"\(batch, tokens, channels\) or \(batch, features\), not \(2, 4, 1, 1, 1\)"
     with pytest.raises(UnsupportedError, match=message):
         capture(program)
 

@@ -1,0 +1,69 @@
+"""Ways to write operators on sequences (b, c, t) and tokens (b, t, c), and permutations between."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tests.quantizer.frontend.function_forms import Form
+
+
+def line(y: Tensor) -> Tensor:
+    """Return the means of the rows of a map (b, c, h, w), a sequence (b, c, w)."""
+    return F.avg_pool2d(y, (8, 1)).squeeze(2)
+
+
+def column(y: Tensor) -> Tensor:
+    """Return the means of the columns, tokens (b, h, c)."""
+    return F.avg_pool2d(y, (1, 7)).squeeze(3).transpose(1, 2)
+
+
+def pixels(y: Tensor) -> Tensor:
+    """Return the pixels as tokens (b, h * w, c)."""
+    return y.flatten(2).transpose(1, 2)
+
+
+def gate(s: nn.Module, y: Tensor) -> Tensor:
+    """Return a sequence times a number for each channel."""
+    factor = s.tokens(y.mean(-1)).sigmoid()  # type: ignore[operator]
+    return factor.unsqueeze(-1) * s.lines(F.pad(y, (1, 1)))  # type: ignore[operator]
+
+
+SEQUENCES: dict[str, Form] = {
+    "conv": lambda s, y: s.line(line(y)),
+    "conv on tokens": lambda s, y: s.lines(column(y).transpose(1, 2)),
+    "conv functional": lambda s, y: F.conv1d(line(y), s.kernel[:, :, 0], s.row[:4], 2, 1),
+    "conv dilated": lambda s, y: F.conv1d(line(y), s.kernel[:, :, 0], dilation=2, padding=2),
+    "conv same": lambda s, y: F.conv1d(line(y), s.kernel[:, :, 0], padding="same", dilation=2),
+    "conv valid": lambda s, y: F.conv1d(line(y), s.kernel[:, :, 0], padding="valid"),
+    "conv groups": lambda s, y: s.lines(F.relu(s.line(line(y)))),
+    "norm": lambda s, y: s.norm(s.line(line(y))),
+    "norm of a vector": lambda s, y: s.norm(y.mean((2, 3))),
+    "causal": lambda s, y: s.line(F.pad(line(y), (2, 0))),
+    "max pool": lambda s, y: F.max_pool1d(line(y), 3, 2, 1),
+    "max pool ceil": lambda s, y: F.max_pool1d(line(y), 2, ceil_mode=True),
+    "average pool": lambda s, y: F.avg_pool1d(line(y), 3, 2),
+    "average pool padded": lambda s, y: F.avg_pool1d(line(y), 3, 2, 1),
+    "adaptive pool": lambda s, y: F.adaptive_avg_pool1d(line(y), 1).flatten(1),
+    "adaptive max pool": lambda s, y: F.adaptive_max_pool1d(line(y), 7),
+    "mean": lambda s, y: s.line(line(y)).mean(2),
+    "largest": lambda s, y: line(y).amax(-1, keepdim=True),
+    "sum of sequences": lambda s, y: F.relu(line(y)) + s.norm(line(y)),
+    "concatenation": lambda s, y: torch.cat([line(y), s.norm(line(y))], 1),
+    "prelu": lambda s, y: F.prelu(s.line(line(y)), s.row),
+    "channel constant": lambda s, y: line(y) * s.row[:, None] + s.row[None, :, None],
+    "tokens": lambda s, y: s.tokens(column(y)),
+    "tokens of pixels": lambda s, y: F.gelu(s.tokens(pixels(y))),
+    "tokens by permute": lambda s, y: s.tokens(y.permute(0, 2, 3, 1)),
+    "tokens and back": lambda s, y: s.tokens(y.permute(0, 2, 3, 1)).permute(0, 3, 1, 2),
+    "tokens by mT": lambda s, y: s.tokens(y.flatten(2).mT).mT,
+    "tokens by swapaxes": lambda s, y: s.tokens(y.flatten(2).swapaxes(-1, 1)).relu(),
+    "tokens to a map": lambda s, y: s.tokens(pixels(y)).transpose(1, 2).reshape(2, 4, 8, 7),
+    "tokens matmul": lambda s, y: torch.matmul(pixels(y), s.kernel[0, :, 0]),
+    "mean of tokens": lambda s, y: s.tokens(pixels(y)).mean(1),
+    "mean of tokens kept": lambda s, y: s.tokens(pixels(y).mean(dim=1, keepdim=True)),
+    "tokens as one vector": lambda s, y: F.linear(column(y).flatten(1), s.table[:, :48]),
+    "tokens with a constant": lambda s, y: s.tokens(pixels(y) * s.row + s.row.view(1, 1, 6)),
+    "tokens side by side": lambda s, y: torch.cat([column(y), column(y).relu()], dim=-1),
+    "tokens with a gate": lambda s, y: column(y) * torch.sigmoid(column(y.relu())),
+    "gate": lambda s, y: gate(s, line(y)),
+}
