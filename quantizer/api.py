@@ -112,7 +112,10 @@ def quantize(
             "learn from inputs that are made up does harm; use 'search', the default there"
         )
     shape = None if input_shape is None else check_shape(input_shape)
-    return quantize_module(module, make_inputs(calibration, shape, options.input_range), options)
+    # Modes around the call are the caller's: gradients are needed here, and the full precision.
+    with torch.inference_mode(False), torch.autocast("cpu", enabled=False):
+        inputs = make_inputs(calibration, shape, options.input_range)
+        return quantize_module(module, inputs, options)
 
 
 def find_device(device: torch.device | str | None) -> torch.device:

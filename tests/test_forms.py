@@ -1,5 +1,6 @@
 """Ways to write a network, from PyTorch to the RTL: slopes of channels, sums with factors,
-sequences, tokens, vectors."""
+sequences, tokens, vectors,
+modules used twice in regions of other types."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -94,6 +95,24 @@ class Patches(nn.Module):
         x = self.patch(x)
         y = self.narrow(F.gelu(self.wide(self.depth(x).permute(0, 2, 3, 1)))).permute(0, 3, 1, 2)
         return self.head(F.relu(x + y).flatten(2).transpose(1, 2)).mean(1)
+
+
+class Regions(nn.Module):
+    """One convolution used twice, in regions of other types and without gradients."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.twice, self.head = conv(5), conv(5, 5, padding=1), conv(3, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the head of what was computed in half precision."""
+        with torch.no_grad():
+            x = torch.relu(self.first(x))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            x = torch.relu(self.twice(x))
+        with torch.inference_mode():
+            x = torch.relu(self.twice(x.float()))
+        return self.head(x.double().float())
 
 
 def perceptron() -> nn.Module:

@@ -58,7 +58,8 @@ def verify_capture(
     assert program is not None
     images = choose_images(inputs, full_shape(program.input)[0])
     values = run_program(program, images, set(graph.calls.values()) | {program.output})
-    compare_module(module, images, values[program.output].double(), largest(values.values()))
+    expected = values[program.output].double()
+    compare_module(module, program, images, expected, largest(values.values()))
     check_stages(graph, network, images, values)
 
 
@@ -123,16 +124,22 @@ def is_real(value: object) -> TypeGuard[Tensor]:
 
 
 def compare_module(
-    module: nn.Module | ExportedProgram, images: Tensor, expected: Tensor, magnitude: float
+    module: nn.Module | ExportedProgram,
+    program: Program,
+    images: Tensor,
+    expected: Tensor,
+    magnitude: float,
 ) -> None:
-    """Compare the captured program with the module itself, which runs in its own type: half of the
-    type's digits must agree, as rounding does add up through a whole network."""
+    """Compare the captured program with the module itself, which runs in its own types: half of the
+    digits of the coarsest must agree, as rounding does add up through a whole network."""
     if isinstance(module, ExportedProgram):
         return
     parameter = next(module.parameters(), torch.zeros(()))
     with evaluation(module):
         found = module(images.to(parameter.device, parameter.dtype)).cpu().double()
-    eps = max(torch.finfo(parameter.dtype).eps, 2 * UNIT)
+    seen = [node.meta.get("val") for node in program.live()]
+    types = {parameter.dtype, *(value.dtype for value in seen if is_real(value))}
+    eps = max(2 * UNIT, *(torch.finfo(kind).eps for kind in types))
     allowed = eps**0.5 * largest([expected]) + MARGIN * eps * magnitude
     far = (found - expected).abs() > allowed
     if bool(far.any()):

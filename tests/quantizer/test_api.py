@@ -333,3 +333,13 @@ def test_one_image_with_one_output_value(method: str) -> None:
     recipe = replace(METHODS["rtn"], phases=quick(method).phases)
     network = quantize(module, "W4A4", images(1, 3, 8, 8), method=recipe)
     assert np.isfinite(network(images(2, 3, 8, 8))).all()
+
+
+def test_modes_around_the_call_change_nothing() -> None:
+    torch.manual_seed(0)
+    module, x = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1)), images(8, 3, 6, 6)
+    expected = quantize(module, "W4A4", x)(x)
+    with torch.inference_mode():
+        np.testing.assert_array_equal(quantize(module, "W4A4", x)(x), expected)
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
+        np.testing.assert_array_equal(quantize(module, "W4A4", torch.from_numpy(x))(x), expected)

@@ -115,15 +115,14 @@ def copy(call: Call, input: fx.Node) -> str:
     anywhere=True,
 )
 def cast(call: Call, input: fx.Node) -> str:
-    """Let a cast that changes no value be the tensor; truth values become 0 and 1."""
+    """Let a cast between types of real numbers be the tensor, as the codes of an integer network
+    are coarser than any of them; truth values become 0 and 1."""
     source = call.source(input)
     before, after = input.meta["val"].dtype, call.node.meta["val"].dtype
     if before == torch.bool and after.is_floating_point:
         return add_function(call, Function("float", lambda x: x.float()), source)
-    if before != after and torch.promote_types(before, after) != after:
-        call.refuse(
-            f"a cast to {after} is not supported; keep one floating-point type, without autocast"
-        )
+    if before != after and not (before.is_floating_point and after.is_floating_point):
+        call.refuse(f"a cast to {after} is not supported; keep floating-point numbers")
     return source.name
 
 

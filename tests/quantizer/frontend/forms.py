@@ -227,6 +227,9 @@ SHAPES: dict[str, Form] = {
     "no_grad": lambda s, y: no_grad(s, y),
     "no_grad in place": lambda s, y: torch.no_grad()(lambda: torch.relu_(s.n(y)))(),
     "autocast off": lambda s, y: autocast_off(s, y),
+    "used twice": lambda s, y: s.d(torch.relu(s.d(s.d(y)))),
+    "inference": lambda s, y: torch.inference_mode()(lambda: s.c(y))(),
+    "to double and back": lambda s, y: s.c(y.double().to(y.dtype)),
 }
 
 VIEWS: dict[str, Form] = {
