@@ -104,3 +104,15 @@ def test_a_model_that_an_array_cannot_hold(capsys: pytest.CaptureFixture[str]) -
 def test_the_shape_must_be_given(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "model.py:good"]) == 2
     assert "input shape must be given, such as --input-shape 3,32,32" in capsys.readouterr().err
+
+
+def test_shapes_of_sequences_and_vectors(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("line.py").write_text(
+        "from torch import nn\n\ndef line():\n    return nn.Conv1d(3, 4, 3)\n"
+    )
+    np.savez("lines.npz", x=np.zeros((2, 3, 8)), wrong=np.zeros(3))
+    assert main(["check", "line.py:line", "--input-shape", "3,8"]) == 0
+    assert main(["check", "line.py:line", "--calibration", "lines.npz"]) == 0
+    assert "1x6x4" in capsys.readouterr().out
+    assert main(["check", "line.py:line", "--calibration", "lines.npz:wrong"]) == 2
+    assert "images must have two to four dimensions, the first the" in capsys.readouterr().err

@@ -1,0 +1,102 @@
+"""Where channels are: what an input of three dimensions is, and what is refused by name."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nupes.model.errors import UnsupportedError
+from nupes.quantizer.frontend.program import export_module
+from nupes.quantizer.frontend.walk import capture
+from tests.quantizer.close import images, quantize_and_compare
+from tests.quantizer.test_operators import Call, conv
+
+
+def swap(x: Tensor) -> Tensor:
+    """Return a sequence with its last two dimensions exchanged."""
+    return x.transpose(1, 2)
+
+
+INPUTS: dict[str, tuple[nn.Module, tuple[int, int, int]]] = {
+    "linear": (nn.Linear(4, 3), (7, 1, 4)),
+    "linear behind a function": (nn.Sequential(nn.Tanh(), nn.Linear(4, 3)), (7, 1, 4)),
+    "convolution": (nn.Conv1d(7, 3, 2), (1, 4, 7)),
+    "convolution of tokens": (Call(lambda s, x: s.a(swap(x)), a=nn.Conv1d(4, 3, 2)), (7, 1, 4)),
+    "linear of a sequence": (Call(lambda s, x: s.a(swap(x)), a=nn.Linear(7, 3)), (1, 4, 7)),
+    "functions alone": (nn.Tanh(), (1, 4, 7)),
+}
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_readers_tell_what_an_input_is(name: str) -> None:
+    module, shape = INPUTS[name]
+    assert capture(export_module(module.eval(), (2, 7, 4))).input.shape == shape
+    _, ratio = quantize_and_compare(module, images(64, 7, 4), method="rtn")
+    assert ratio > 30
+
+
+def test_one_token_and_one_pixel_are_vectors() -> None:
+    for shape in ((1, 6), (6,)):
+        module = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4)).eval()
+        network, ratio = quantize_and_compare(module, images(64, *shape), method="rtn")
+        assert ratio > 30
+        assert network.the_input.tensor.shape == (1, 1, 6)
+        x = images(2, 6)
+        np.testing.assert_array_equal(network.encode(x), network.encode(x.reshape(2, 6, 1, 1)))
+
+
+REFUSED: dict[str, tuple[nn.Module, tuple[int, ...], str]] = {
+    "convolution of last channels": (
+        Call(lambda s, x: s.b(s.a(x).permute(0, 2, 3, 1)), a=conv(), b=nn.Conv2d(8, 2, 1)),
+        (2, 3, 10, 9),
+        "its operand must have its channels in dimension 1, not in the last one",
+    ),
+    "sum of both": (
+        Call(lambda s, x: s.a(x) + swap(s.a(x)), a=nn.Linear(6, 6)),
+        (2, 6, 6),
+        "its operands must all have their channels in dimension 1, or in the last one",
+    ),
+    "rows and columns": (
+        Call(lambda s, x: s.a(x).transpose(2, 3), a=conv()),
+        (2, 3, 10, 9),
+        r"a permutation must take the channels .*, or back, not be \(0, 1, 3, 2\)",
+    ),
+    "square output": (
+        Call(lambda s, x: swap(s.a(x)), a=nn.Conv1d(3, 6, 3)),
+        (2, 3, 8),
+        r"module output must have its channels in dimension 1 .*, not be \(2, 6, 6\) with channels",
+    ),
+    "flat output": (
+        Call(lambda s, x: s.a(x).flatten(1), a=nn.Linear(3, 6)),
+        (2, 8, 3),
+        r"module output must have its channels in dimension 1 .*, not be \(2, 48\) with channels",
+    ),
+    "window on pixels": (
+        Call(lambda s, x: F.max_pool1d(s.a(x).flatten(2), 2), a=conv()),
+        (2, 3, 10, 9),
+        "it must read a sequence, not the pixels of a map 8 x 7",
+    ),
+    "linear over a sequence": (
+        Call(lambda s, x: s.b(s.a(x)), a=nn.Conv1d(3, 6, 3), b=nn.Linear(6, 2)),
+        (2, 3, 8),
+        r"linear must read \(batch, features\) or channels in the last dimension, as behind perm",
+    ),
+    "mean of channels": (
+        Call(lambda s, x: s.a(x).mean(2), a=nn.Linear(3, 6)),
+        (2, 8, 3),
+        r"mean must be over height and width, dimensions \(1,\), not \[2\]",
+    ),
+    "concatenation of tokens": (
+        Call(lambda s, x: torch.cat([s.a(x), s.a(x)], 1), a=nn.Linear(3, 6)),
+        (2, 8, 3),
+        "a concatenation must be along the channels, dimension 2, not 1",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_by_name(name: str) -> None:
+    module, shape, message = REFUSED[name]
+    with pytest.raises(UnsupportedError, match=message):
+        capture(export_module(module, shape))
