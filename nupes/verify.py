@@ -140,7 +140,7 @@ def observe(network: IntegerNetwork, index: int) -> IntegerNetwork:
     while name in network.tensors or name in {layer.name for layer in network.layers}:
         name += "_"
     levels = Tensor(name, tensor.shape, Wide(tensor.scale))
-    last = Layer(name, Select(channels), (Port(tensor.name),), levels, Post(identity))
+    last = Layer(name, Select.every(channels), (Port(tensor.name),), levels, Post(identity))
     return IntegerNetwork(
         network.inputs,
         (*network.layers[: index + 1], last),

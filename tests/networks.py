@@ -29,12 +29,14 @@ __all__ = [
     "JOINS",
     "activation_codebooks",
     "arrays",
+    "exact",
     "held_codebooks",
     "images_of",
     "kinds_of",
     "many",
     "networks",
     "networks_for",
+    "unit",
     "weight_codebooks",
 ]
 
@@ -143,6 +145,14 @@ class Builder:
         top, bottom, left, right = (self.draw(st.integers(0, limit)) for _ in range(4))
         return top, bottom, left, right
 
+    def crop(self, source: Tensor) -> tuple[int, int, int, int]:
+        """Draw a padding of up to 2 on each side that may crop instead."""
+        sides = []
+        for size in source.shape[:2]:
+            before = self.draw(st.integers(-min(2, size - 1), 2))
+            sides += [before, self.draw(st.integers(-min(2, size - 1 + min(before, 0)), 2))]
+        return sides[0], sides[1], sides[2], sides[3]
+
     def conv(self, source: Tensor) -> Conv:
         """Draw a convolution: dense, grouped, depthwise, or over the whole map."""
         height, width, channels = source.shape
@@ -180,13 +190,17 @@ class Builder:
         return pool(kernel, stride, (py, py, px, px))
 
     def select(self, source: Tensor) -> Select:
-        """Draw a channel selection: identity, strided, shifted."""
+        """Draw a selection: the identity, a range, or any channels, strided, cropped, padded."""
         channels = source.shape[2]
-        if self.draw(st.booleans()):
-            return Select(channels)
-        offset = self.draw(st.integers(-channels, 3))
-        stride = self.draw(st.integers(1, 2))
-        return Select(self.draw(st.integers(1, channels + 4)), offset, (stride, stride))
+        kind = self.draw(st.sampled_from(["every", "range", "any"]))
+        if kind == "every":
+            return Select.every(channels)
+        if kind == "range":
+            first = self.draw(st.integers(0, channels - 1))
+            return Select.of(range(first, self.draw(st.integers(first, channels - 1)) + 1))
+        numbers = st.lists(st.integers(-1, channels - 1), min_size=1, max_size=channels + 4)
+        stride = self.draw(st.integers(1, 2)), self.draw(st.integers(1, 2))
+        return Select(tuple(self.draw(numbers)), stride, self.crop(source))
 
     def requantize(self, op: Operator, sources: list[Tensor]) -> Requantize:
         """Return a requantization that uses, and now and then exceeds, the range of ``y``; dead
@@ -293,7 +307,23 @@ class Builder:
             output, encoder = coded(f"t{index}", shape, book), self.encoder(book)
             self.tensors.append(output)
         tail = self.requantize(op, sources)
+        if isinstance(op, Select) and not last and self.draw(st.booleans()):
+            # A copy of codes, which may lie where it is copied from.
+            output, residual = coded(f"t{index}", shape, sources[0].codebook), None
+            encoder, tail = exact(sources[0].codebook), unit(shape[2])
+            self.tensors[-1] = output
         self.layers.append(Layer(name, op, ports, output, Post(tail, residual, encoder)))
+
+
+def exact(book: Codebook) -> Encoder:
+    """Return the encoder that gives the code of each level."""
+    return Encoder(book.levels[1:], np.arange(len(book), dtype=np.uint8))
+
+
+def unit(channels: int) -> Requantize:
+    """Return the requantization that changes nothing."""
+    one = np.ones(channels, np.int32)
+    return Requantize(2 * one, 0 * one.astype(np.int64), one)
 
 
 def kinds_of(config: ArrayConfig) -> tuple[str, ...]:

@@ -10,19 +10,31 @@ from torch import fx
 from nupes.model.errors import InputError, UnsupportedError
 from nupes.quantizer.frontend.graph import Graph, Node, Op, Shape
 from nupes.quantizer.frontend.registry import base_name
+from nupes.quantizer.frontend.views import find_selection, in_order, own_places
 
-__all__ = ["Call", "Values", "describe", "full_shape", "is_map", "module_path", "value_shape"]
+__all__ = [
+    "Call",
+    "Values",
+    "concrete",
+    "describe",
+    "full_shape",
+    "is_map",
+    "module_path",
+    "value_shape",
+]
 
 
 @dataclass
 class Values:
     """The graph under construction, and what every torch value is in it: the name of a node, or a
-    constant. ``origins`` are the calls for which nodes were added; the nodes in ``unknown`` stand
-    for values of refused calls."""
+    constant. ``views`` are the places of values that are not a node in its own order, a list for
+    several tensors. ``origins`` are the calls for which nodes were added; the nodes in ``unknown``
+    stand for values of refused calls."""
 
     graph: Graph = field(default_factory=Graph)
     names: dict[fx.Node, str] = field(default_factory=dict)
     constants: dict[fx.Node, Any] = field(default_factory=dict)
+    views: dict[fx.Node, np.ndarray | list[np.ndarray]] = field(default_factory=dict)
     origins: dict[str, fx.Node] = field(default_factory=dict)
     unknown: set[str] = field(default_factory=set)
 
@@ -57,10 +69,47 @@ class Call:
         return isinstance(value, fx.Node) and value in self.values.names
 
     def source(self, value: Any) -> Node:
-        """Return the graph node of an operand that depends on the network's input."""
+        """Return the graph node of an operand that depends on the network's input; a view becomes a
+        node when it is first asked for."""
+        if value in self.values.views:
+            Call(value, self.values).settle()
+        return self.viewed(value)
+
+    def viewed(self, value: Any) -> Node:
+        """Return the node that holds the values of an operand, in an order of its own."""
         if not self.is_computed(value):
             self.refuse("its first operand must depend on the network's input")
         return self.values.graph.nodes[self.values.names[value]]
+
+    def places(self, value: fx.Node) -> np.ndarray:
+        """Return where an operand's values lie in its node."""
+        places = self.values.views.get(value)
+        assert not isinstance(places, list)  # a list's only readers take one of it
+        return own_places(value_shape(value)) if places is None else places
+
+    def view(self, source: fx.Node, places: np.ndarray | list[np.ndarray]) -> str:
+        """Let the call's value be a view of an operand's node; return the node's name."""
+        name, shape = self.viewed(source).name, self.viewed(source).shape
+        moved = isinstance(places, list) or not in_order(places, shape)
+        changed = is_map(self.node) and value_shape(self.node) != (shape[2], *shape[:2])
+        if moved or changed:
+            self.values.views[self.node] = places
+        return name
+
+    def settle(self) -> None:
+        """Let the call's value, a view, be a node: a selection from the one that it views."""
+        values, places, source = self.values, self.places(self.node), self.viewed(self.node)
+        for shape in map_shapes(self.node, source.shape):
+            op = find_selection(places.reshape(shape), source.shape)
+            if op is not None:
+                name = self.add(op, (source.name,), op.shape(source.shape), self.kind)
+                values.names[self.node], values.graph.calls[name] = name, self.node
+                del values.views[self.node]
+                return
+        self.refuse(
+            "it must select whole channels, rows and columns, or flatten the whole map; move "
+            "single values on the host"
+        )
 
     def tensor(self, value: Any, name: str) -> torch.Tensor:
         """Return a constant operand as a finite, real tensor."""
@@ -100,9 +149,30 @@ def full_shape(node: fx.Node) -> tuple[Any, ...]:
     return tuple((value[0] if isinstance(value, list | tuple) else value).shape)
 
 
+def concrete(size: Any) -> int:
+    """Return a size, for one that varies that of the program's example."""
+    return int(size.node.hint if isinstance(size, torch.SymInt) else size)
+
+
 def value_shape(node: fx.Node) -> tuple[int, ...]:
     """Return the shape of a call's value without its batch dimension."""
     return tuple(int(size) for size in full_shape(node)[1:])
+
+
+def map_shapes(node: fx.Node, shape: Shape) -> list[tuple[int, int, int]]:
+    """Return the shapes (c, h, w) that a view of a map (h, w, c) may have as a map: its own, or
+    where it has none those of the maps that it flattens, and of one pixel."""
+    if is_map(node):
+        channels, height, width = value_shape(node)
+        return [(channels, height, width)]
+    count = int(np.prod(value_shape(node), dtype=int))
+    found = [(count // (shape[0] * shape[1]), *shape[:2]), (count, 1, 1)]
+    while node.op == "call_function" and node.all_input_nodes:
+        node = node.all_input_nodes[0]
+        if is_map(node):
+            channels, height, width = value_shape(node)
+            found.append((channels, height, width))
+    return [sizes for sizes in found if int(np.prod(sizes)) == count]
 
 
 def is_map(node: fx.Node) -> bool:

@@ -12,10 +12,11 @@ from torch.export import ExportedProgram
 from torch.fx.node import map_arg
 
 from nupes.model.errors import InputError, NupesError, UnsupportedError
-from nupes.quantizer.frontend.call import Call, Values, full_shape
+from nupes.quantizer.frontend.call import Call, Values, concrete, full_shape
 from nupes.quantizer.frontend.functions import Function
 from nupes.quantizer.frontend.graph import Graph, Input, Node
 from nupes.quantizer.frontend.handlers.pointwise import is_pointwise, translate_pointwise
+from nupes.quantizer.frontend.handlers.views import is_view, translate_view
 from nupes.quantizer.frontend.problems import Problem, find_advice
 from nupes.quantizer.frontend.program import Program, prepare
 from nupes.quantizer.frontend.registry import (
@@ -124,25 +125,30 @@ class Walk:
         """Fold a call if it is constant, else let its handler translate it."""
         call = Call(node, self.values)
         sources = node.all_input_nodes
-        known = base_name(node) in HANDLERS or is_pointwise(node)
+        known = base_name(node) in HANDLERS or is_pointwise(node) or is_view(node)
         try:
             if not any(map(call.is_computed, sources)):
                 check_constant(call)
-                args, kwargs = map_arg((node.args, node.kwargs), self.values.constants.get)
+                args, kwargs = map_arg((node.args, node.kwargs), self.known)
                 assert callable(node.target)
                 self.values.constants[node] = node.target(*args, **kwargs)
                 return
             if not known:
                 refuse_unknown(call)
             if self.can_judge(call):
-                name = translate(call)
-                self.values.names[node] = name
-                self.values.graph.calls[name] = node
+                self.values.names[node] = name = translate(call)
+                if node not in self.values.views:
+                    self.values.graph.calls[name] = node
                 return
             self.judged = False
         except NupesError as error:
             self.report(call, str(error), known)
         self.add_unknown(call)
+
+    def known(self, value: fx.Node) -> Any:
+        """Return a constant; of a size that varies that of the program's example."""
+        constants = self.values.constants
+        return constants[value] if value in constants else concrete(value.meta["val"])
 
     def can_judge(self, call: Call) -> bool:
         """Whether all that a call reads is known, or stands for a map or a vector."""
@@ -184,7 +190,7 @@ class Walk:
         graph, output = self.values.graph, self.program.output
         if output not in self.values.names:
             raise UnsupportedError("module output must depend on its input, not be a constant")
-        graph.output = self.values.names[output]
+        graph.output = self.settled(output)
         graph.output_shape = tuple(int(size) for size in full_shape(output)[1:])
         height, width, channels = graph.nodes[graph.output].shape
         if int(np.prod(graph.output_shape)) != height * width * channels:
@@ -206,6 +212,15 @@ class Walk:
                     self.report(call, str(error), known=True)
         graph.prune()
 
+    def settled(self, output: fx.Node) -> str:
+        """Return the name of the output's node; a view of which none can be made is reported."""
+        call = Call(output, self.values)
+        try:
+            return call.source(output).name
+        except NupesError as error:
+            self.report(call, str(error), known=True)
+        return self.values.names[output]
+
     def check_function(self, call: Call, function: Function, examiner: Examiner) -> None:
         """Refuse a function that no encoder can be."""
         if not call.node.meta["val"].dtype.is_floating_point:
@@ -226,7 +241,7 @@ def translate(call: Call) -> str:
     """Let a call's handler translate it; refuse arguments that the handler does not read."""
     handler = HANDLERS.get(call.kind)
     if handler is None:
-        return translate_pointwise(call)
+        return translate_view(call) if is_view(call.node) else translate_pointwise(call)
     for name, (value, default) in strangers(call.node, handler).items():
         call.refuse(f"its argument {name!r} must be {default!r}, not {value!r}")
     given = arguments(call.node)
@@ -236,8 +251,8 @@ def translate(call: Call) -> str:
 def refuse_unknown(call: Call) -> NoReturn:
     """Refuse an operator that has no handler."""
     raise UnsupportedError(
-        f"{call.where} is not supported; supported operators: {', '.join(supported())}, and "
-        "pointwise functions of one tensor"
+        f"{call.where} is not supported; supported operators: {', '.join(supported())}, pointwise "
+        "functions of one tensor, and views of one"
     )
 
 

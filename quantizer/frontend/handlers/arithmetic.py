@@ -67,7 +67,7 @@ def per_channel(call: Call, value: Any, source: Node, data: fx.Node) -> np.ndarr
     """Return a constant operand, a scalar or one value per channel, as (c,)."""
     array = call.constant(value, "constant operand")
     dims = len(full_shape(data))
-    full = array.reshape((1,) * (dims - array.ndim) + array.shape)
+    full = without_repeats(array.reshape((1,) * (dims - array.ndim) + array.shape))
     channels = source.shape[2]
     shared = full.size == 1
     one_each = full.size == channels == full.shape[1] and value_shape(data)[0] == channels
@@ -77,6 +77,14 @@ def per_channel(call: Call, value: Any, source: Node, data: fx.Node) -> np.ndarr
             f"{(channels, *(1,) * (dims - 2))}, not of shape {array.shape}"
         )
     return np.broadcast_to(full.reshape(-1), (channels,)).copy()
+
+
+def without_repeats(array: np.ndarray) -> np.ndarray:
+    """Return an array with a size of 1 along each axis along which it only repeats itself."""
+    for axis in range(array.ndim):
+        first = array.take([0], axis)
+        array = first if (array == first).all() else array
+    return array
 
 
 def combine(

@@ -8,6 +8,7 @@ from nupes.quantizer.frontend.call import Call, is_map, value_shape
 from nupes.quantizer.frontend.graph import Convolution
 from nupes.quantizer.frontend.handlers.pairs import pair, symmetric
 from nupes.quantizer.frontend.registry import handles
+from nupes.quantizer.frontend.views import channel_order
 
 __all__ = ["translate_convolution"]
 
@@ -24,13 +25,19 @@ def translate_convolution(
     groups: int,
     transposed: bool = False,
 ) -> str:
-    """Translate ``conv2d``, with numeric or named padding, and ``convolution``."""
-    source = call.source(input)
+    """Translate ``conv2d``, with numeric or named padding, and ``convolution``. Channels in another
+    order become weights in another order."""
     kernel = call.weight(weight, "weight")
     if transposed:
         call.refuse("transposed convolution is not supported")
     if kernel.ndim != 4 or not is_map(input):
         call.refuse("only two-dimensional convolution of a batch is supported")
+    source = call.viewed(input)
+    order = None if groups > 1 else channel_order(call.places(input), source.shape)
+    if order is None:
+        source = call.source(input)
+    elif input in call.values.views:
+        kernel = kernel[:, order.argsort()]
     dilation = pair(dilation)
     if padding == "same":
         total = [dilation[axis] * (kernel.shape[2 + axis] - 1) for axis in (0, 1)]

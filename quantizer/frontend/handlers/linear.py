@@ -8,6 +8,7 @@ from torch import fx
 from nupes.quantizer.frontend.call import Call, full_shape
 from nupes.quantizer.frontend.graph import Convolution
 from nupes.quantizer.frontend.registry import handles
+from nupes.quantizer.frontend.views import in_order
 
 __all__ = ["addmm", "translate_linear"]
 
@@ -37,11 +38,17 @@ def product(call: Call, input: fx.Node, mat2: Any = None, other: Any = None) -> 
 
 
 def whole_map(call: Call, value: fx.Node, weight: np.ndarray, bias: np.ndarray) -> str:
-    """Add a linear layer, weight (n, c * h * w), as a convolution whose kernel is the whole map."""
-    source = call.source(value)
+    """Add a linear layer, weight (n, c * h * w), as a convolution whose kernel is the whole map; a
+    map that is flattened in another order becomes weights in another order."""
+    source = call.viewed(value)
     dims = len(full_shape(value))
     if dims != 2:
         call.refuse(f"linear must read a tensor of (batch, features), not {dims} dimensions")
+    order = call.places(value).argsort()
+    if value not in call.values.views or not in_order(call.places(value)[order], source.shape):
+        source = call.source(value)
+    else:
+        weight = weight[:, order]
     height, width, channels = source.shape
     kernel = weight.reshape(len(weight), channels, height, width)
     return call.add(Convolution(kernel, bias), (source.name,), (1, 1, len(weight)), "linear")

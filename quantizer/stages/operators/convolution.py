@@ -51,13 +51,17 @@ class Convolution(StageOperator):
         padded = pad_map(x, self.padding)
         return F.conv2d(padded, weight, None, self.stride, 0, self.dilation, self.groups)
 
-    def pad(self, padding: Padding, low: float, name: str) -> "Convolution":
+    def pad(self, padding: Padding, low: float) -> "Convolution":
         """Return the convolution with more padding."""
         return replace(self, padding=add_padding(self.padding, padding))
 
     def scale_output(self, factors: np.ndarray) -> "Convolution":
         """Return the convolution whose output channels are multiplied by factors (n,)."""
         return replace(self, weight=self.weight * factors.reshape(-1, 1, 1, 1))
+
+    def take_output(self, channels: np.ndarray) -> "Convolution | None":
+        """Return the convolution that gives some output channels, by number, where one does."""
+        return replace(self, weight=self.weight[channels]) if self.groups == 1 else None
 
     def largest(self, *reaches: float) -> np.ndarray:
         """Return the sums of the weights' magnitudes times that of the source."""

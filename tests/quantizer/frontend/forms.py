@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tests.quantizer.frontend.moves import MOVES
+
 SHAPE = (2, 3, 10, 9)
 
 Form = Callable[[nn.Module, Tensor], Tensor]
@@ -387,4 +389,5 @@ FAMILIES: dict[str, dict[str, Form | nn.Module]] = {
     "windows": dict(WINDOWS),
     "shapes": dict(SHAPES),
     "views": dict(VIEWS),
+    "moves": dict(MOVES),
 }

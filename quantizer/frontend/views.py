@@ -1,0 +1,60 @@
+"""Views: where the values of a torch tensor lie in the node that it views.
+
+``places`` are as large as one image of the tensor and hold, for each value, its number in the map
+of the node, counted channel by channel and row by row, as PyTorch does. Nothing is moved until an
+operator reads the tensor; then it is the node itself, or a selection of its channels and pixels.
+"""
+
+import numpy as np
+
+from nupes.model.operators import Select
+from nupes.quantizer.frontend.graph import Shape
+
+__all__ = ["channel_order", "find_selection", "in_order", "own_places"]
+
+
+def own_places(shape: tuple[int, ...]) -> np.ndarray:
+    """Return the places of a tensor of some shape, without its batch, that is the node itself."""
+    return np.arange(np.prod(shape, dtype=int), dtype=np.int32).reshape(shape)
+
+
+def in_order(places: np.ndarray, shape: Shape) -> bool:
+    """Whether a view holds all values of a map (h, w, c) in their order."""
+    height, width, channels = shape
+    count = height * width * channels
+    return places.size == count and bool((places.ravel() == np.arange(count)).all())
+
+
+def channel_order(places: np.ndarray, shape: Shape) -> np.ndarray | None:
+    """Return the channel of a map (h, w, c) that each channel of a view is, where it holds all of
+    them once and every pixel in its place; else ``None``."""
+    height, width, channels = shape
+    if places.shape != (channels, height, width):
+        return None
+    op = find_selection(places, shape)
+    if op is None or sorted(op.channels) != list(range(channels)):
+        return None
+    return np.array(op.channels)
+
+
+def find_selection(places: np.ndarray, shape: Shape) -> Select | None:
+    """Return the selection from a map (h, w, c) that has these places (n, h, w), ``None`` where
+    none has."""
+    height, width, _ = shape
+    channels = places[:, 0, 0] // (height * width)
+    rows = places[0, :, 0] // width % height
+    columns = places[0, 0] % width
+    grid = (channels[:, None, None] * height + rows[:, None]) * width + columns
+    if not (places == grid).all():
+        return None
+    steps, padding = [], []
+    for taken, size in ((rows, height), (columns, width)):
+        step = int(taken[1] - taken[0]) if len(taken) > 1 else 1
+        if step < 1 or not (np.diff(taken) == step).all():
+            return None
+        first, last = int(taken[0]), int(taken[-1])
+        steps.append(step)
+        padding += [-first, last + 1 - size if last + step < size or step == 1 else 0]
+    stride = steps[0], steps[1]
+    sides = padding[0], padding[1], padding[2], padding[3]
+    return Select(tuple(channels.tolist()), stride, sides)
