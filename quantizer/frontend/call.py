@@ -10,7 +10,12 @@ from torch import fx
 from nupes.model.errors import InputError, UnsupportedError
 from nupes.quantizer.frontend.graph import Graph, Node, Op, Shape
 from nupes.quantizer.frontend.registry import base_name
-from nupes.quantizer.frontend.views import find_selection, in_order, own_places
+from nupes.quantizer.frontend.views import (
+    find_selection,
+    in_order,
+    own_places,
+    without_repeats,
+)
 
 __all__ = [
     "Call",
@@ -80,6 +85,17 @@ class Call:
         if not self.is_computed(value):
             self.refuse("its first operand must depend on the network's input")
         return self.values.graph.nodes[self.values.names[value]]
+
+    def repeated(self, value: fx.Node) -> Node | None:
+        """Return the node whose rows, columns or channels of size 1 an operand repeats, if that is
+        all that it does."""
+        if value not in self.values.views or not is_map(value):
+            return None
+        node = self.viewed(value)
+        height, width, channels = node.shape
+        once = without_repeats(self.places(value))
+        same = once.shape == (channels, height, width) and in_order(once, node.shape)
+        return node if same else None
 
     def places(self, value: fx.Node) -> np.ndarray:
         """Return where an operand's values lie in its node."""

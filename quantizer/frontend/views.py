@@ -10,7 +10,14 @@ import numpy as np
 from nupes.model.operators import Select
 from nupes.quantizer.frontend.graph import Shape
 
-__all__ = ["channel_order", "find_selection", "in_order", "own_places"]
+__all__ = [
+    "channel_order",
+    "find_lines",
+    "find_selection",
+    "in_order",
+    "own_places",
+    "without_repeats",
+]
 
 
 def own_places(shape: tuple[int, ...]) -> np.ndarray:
@@ -37,18 +44,27 @@ def channel_order(places: np.ndarray, shape: Shape) -> np.ndarray | None:
     return np.array(op.channels)
 
 
-def find_selection(places: np.ndarray, shape: Shape) -> Select | None:
-    """Return the selection from a map (h, w, c) that has these places (n, h, w), ``None`` where
-    none has."""
+def find_lines(
+    places: np.ndarray, shape: Shape
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Return the channels, rows and columns of a map (h, w, c) whose crossings have these places
+    (n, h, w), ``None`` where places are no such grid."""
     height, width, _ = shape
     channels = places[:, 0, 0] // (height * width)
     rows = places[0, :, 0] // width % height
     columns = places[0, 0] % width
     grid = (channels[:, None, None] * height + rows[:, None]) * width + columns
-    if not (places == grid).all():
+    return (channels, rows, columns) if (places == grid).all() else None
+
+
+def find_selection(places: np.ndarray, shape: Shape) -> Select | None:
+    """Return the selection from a map (h, w, c) that has these places (n, h, w), ``None`` where
+    none has."""
+    lines = find_lines(places, shape)
+    if lines is None:
         return None
     steps, padding = [], []
-    for taken, size in ((rows, height), (columns, width)):
+    for taken, size in zip(lines[1:], shape[:2], strict=True):
         step = int(taken[1] - taken[0]) if len(taken) > 1 else 1
         if step < 1 or not (np.diff(taken) == step).all():
             return None
@@ -57,4 +73,12 @@ def find_selection(places: np.ndarray, shape: Shape) -> Select | None:
         padding += [-first, last + 1 - size if last + step < size or step == 1 else 0]
     stride = steps[0], steps[1]
     sides = padding[0], padding[1], padding[2], padding[3]
-    return Select(tuple(channels.tolist()), stride, sides)
+    return Select(tuple(lines[0].tolist()), stride, sides)
+
+
+def without_repeats(places: np.ndarray) -> np.ndarray:
+    """Return an array with a size of 1 along each axis along which it only repeats itself."""
+    for axis in range(places.ndim):
+        first = places.take([0], axis)
+        places = first if (places == first).all() else places
+    return places

@@ -11,6 +11,7 @@ from nupes.quantizer.frontend.graph import Add, Affine, Node
 from nupes.quantizer.frontend.handlers.joins import multiply_tensors
 from nupes.quantizer.frontend.handlers.pointwise import common_root, join, translate_pointwise
 from nupes.quantizer.frontend.registry import handles
+from nupes.quantizer.frontend.views import without_repeats
 
 __all__ = ["negate", "translate_arithmetic"]
 
@@ -77,14 +78,6 @@ def per_channel(call: Call, value: Any, source: Node, data: fx.Node) -> np.ndarr
             f"{(channels, *(1,) * (dims - 2))}, not of shape {array.shape}"
         )
     return np.broadcast_to(full.reshape(-1), (channels,)).copy()
-
-
-def without_repeats(array: np.ndarray) -> np.ndarray:
-    """Return an array with a size of 1 along each axis along which it only repeats itself."""
-    for axis in range(array.ndim):
-        first = array.take([0], axis)
-        array = first if (array == first).all() else array
-    return array
 
 
 def combine(

@@ -33,7 +33,9 @@ def multiply_tensors(call: Call, left: fx.Node, right: fx.Node) -> str:
         sizes = value_shape(factor), value_shape(whole)
         alike = (is_map(factor) and is_map(whole)) or sizes[0] == sizes[1]
         if alike and all(size in (1, full) for size, full in zip(*sizes, strict=True)):
-            first, second = call.source(factor), call.source(whole)
+            if sizes[0] == sizes[1] and call.repeated(whole):
+                continue  # what repeats itself is the first factor
+            first, second = call.repeated(factor) or call.source(factor), call.source(whole)
             return call.add(Product(), (first.name, second.name), second.shape, "mul")
     return call.refuse(
         "both factors of a product must have one shape, or one of them sizes of 1 where it serves "

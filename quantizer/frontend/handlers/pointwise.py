@@ -89,7 +89,8 @@ def chain(graph: Graph, node: Node) -> list[Node]:
 
 def common_root(call: Call, operands: list[fx.Node]) -> Node | None:
     """Return the nearest node of which all operands, of one shape, are functions."""
-    if len({str(full_shape(value)) for value in (*operands, call.node)}) != 1:
+    alike = len({str(full_shape(value)) for value in (*operands, call.node)}) == 1
+    if not alike or any(call.repeated(value) for value in operands):
         return None
     first, *others = (chain(call.values.graph, call.source(value)) for value in operands)
     return next((node for node in first if all(node in other for other in others)), None)

@@ -70,6 +70,8 @@ MOVES = {
     "repeat_interleave": lambda s, y: y.repeat_interleave(2, 1),
     "expand": lambda s, y: y[:, :1].expand(-1, 6, -1, -1),
     "expand_as": lambda s, y: y[:, 2:3].expand_as(y) + y,
+    "gate expanded": lambda s, y: y * torch.sigmoid(y.mean((2, 3))).view(2, 6, 1, 1).expand_as(y),
+    "gate of a pixel expanded": lambda s, y: torch.sigmoid(y[:, :1]).expand(-1, 6, -1, -1) * y,
     "expanded constant": lambda s, y: y + s.row.view(1, 6, 1, 1).expand(2, -1, 8, 7),
     "flat in another order": lambda s, y: s.linear(y.permute(0, 2, 3, 1).flatten(1)),
     "flat shuffle": lambda s, y: s.linear(shuffle(y, 2).flatten(1)),
