@@ -16,7 +16,6 @@ from nupes.compiler.timing.timeline import Timeline, predict
 from nupes.model.errors import CapacityError, InputError
 from nupes.model.network import IntegerNetwork
 from nupes.model.summary import html_table
-from nupes.model.tensor import Tensor
 
 __all__ = ["Program", "check_latency", "compile"]
 
@@ -93,28 +92,26 @@ class Program:
         """How the host packs the input."""
         return self.schedule.input
 
-    @property
-    def output(self) -> Tensor:
-        """The tensor that the host reads."""
-        return self.network.tensors[self.network.the_output.tensor]
-
     def input_patches(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return image addresses (int64) and words (uint64, one row each) for input codes (h, w,
         c).
         """
         return self.holes, self.input.words(codes, self.array)
 
-    def outputs(self, raw: np.ndarray) -> np.ndarray:
-        """Return ``y`` int16 (output_shape) from the result words, int16 (words, cols)."""
-        height, width, channels = self.output.shape
-        out = np.zeros((height * width, channels), np.int16)
+    def outputs(self, raw: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return each output's ``y``, int16 (1, *output shape), from the result words of one image,
+        int16 (words, cols)."""
+        tensors = {layer.name: layer.output for layer in self.network.layers if layer.wide}
+        found = {tensor.name: np.zeros((1, *tensor.shape), np.int16) for tensor in tensors.values()}
         position = 0
         for tile in self.schedule.results:
-            lanes = min(self.array.cols, channels - tile.channel)
+            tensor = tensors[tile.layer]
+            pixels = found[tensor.name].reshape(-1, tensor.shape[2])
+            lanes = min(self.array.cols, tensor.shape[2] - tile.channel)
             rows = raw[position : position + tile.count, :lanes]
-            out[tile.first : tile.first + tile.count, tile.channel : tile.channel + lanes] = rows
+            pixels[tile.first : tile.first + tile.count, tile.channel : tile.channel + lanes] = rows
             position += tile.count
-        return out.T.reshape(self.network.the_output.shape)
+        return tuple(output.arrange(found[output.tensor]) for output in self.network.outputs)
 
 
 def payload_words(item: Instruction) -> np.ndarray | None:

@@ -14,7 +14,7 @@ from nupes.model.layer import Layer, Post, Requantize
 from nupes.model.network import IntegerNetwork, Output
 from nupes.model.operators import Select
 from nupes.model.tensor import Port, Tensor, Wide
-from nupes.sim import Simulator
+from nupes.sim import SimulationResult, Simulator
 
 __all__ = ["Check", "LayerCheck", "check_layers", "check_outputs", "observe", "summary"]
 
@@ -78,9 +78,10 @@ def check_outputs(
     """Run images and compare every output integer with the network's, and every layer's cycles with
     the prediction."""
     network = program.network
-    expected = network.run(network.encode(images))
+    expected = network.run_all(*network.encode_all(images))
     result = hw.run(program, images, progress=count)
-    equal = (result.y == expected).reshape(len(images), -1).all(axis=1)
+    pairs = zip(outputs_of(result), expected, strict=True)
+    equal = np.all([(y == e).reshape(len(images), -1).all(axis=1) for y, e in pairs], axis=0)
     layers = []
     for index, layer in enumerate(program.layers):
         measured = result.layer_cycles[:, index]
@@ -88,6 +89,11 @@ def check_outputs(
         layers.append(LayerCheck(layer.name, layer.cycles, unexpected))
     cycles = tuple(int(value) for value in result.cycles)
     return Check(len(images), int(equal.sum()), program.cycles, cycles, tuple(layers))
+
+
+def outputs_of(result: SimulationResult) -> tuple[np.ndarray, ...]:
+    """Return the ``y`` of every output."""
+    return result.y if isinstance(result.y, tuple) else (result.y,)
 
 
 def check_layers(
@@ -109,7 +115,7 @@ def check_layers(
         else:
             probe = compile(observe(network, index), program.array, program.latency)
             expected = layer.output.codebook.levels[values].transpose(0, 3, 1, 2)
-            y = hw.run(probe, images).y
+            *_, y = outputs_of(hw.run(probe, images))
             compared = len(images)
             exact = int((y == expected).reshape(compared, -1).all(axis=1).sum())
         layers.append(
@@ -127,8 +133,8 @@ def check_layers(
 
 
 def observe(network: IntegerNetwork, index: int) -> IntegerNetwork:
-    """Return the network that ends after layer ``index`` with an identity, so that its results are
-    the levels which that layer stores."""
+    """Return the network that ends after layer ``index`` with an identity, so that its last output
+    is the levels which that layer stores."""
     tensor = network.layers[index].output
     height, width, channels = tensor.shape
     identity = Requantize(
@@ -141,10 +147,13 @@ def observe(network: IntegerNetwork, index: int) -> IntegerNetwork:
         name += "_"
     levels = Tensor(name, tensor.shape, Wide(tensor.scale))
     last = Layer(name, Select.every(channels), (Port(tensor.name),), levels, Post(identity))
+    layers = network.layers[: index + 1]
+    given = {layer.output.name for layer in layers}
+    outputs = tuple(output for output in network.outputs if output.tensor in given)
     return IntegerNetwork(
         network.inputs,
-        (*network.layers[: index + 1], last),
-        (Output(name, (channels, height, width)),),
+        (*layers, last),
+        (*outputs, Output(name, (channels, height, width))),
     )
 
 

@@ -13,6 +13,7 @@ from nupes.arch.isa import Status
 from nupes.compiler.program import check_latency
 from nupes.model.errors import InputError, SimulationError
 from nupes.model.files import check_output
+from nupes.model.network import one_or_all
 from nupes.sim import resident
 from nupes.sim.builds import LEAST_MEMORY, Progress, build_simulator, report_to_stderr
 from nupes.sim.files import RawResult
@@ -183,16 +184,12 @@ class Simulator:
                 raise SimulationError(
                     f"the accelerator marked {len(raw.marks)} layers of {len(program.marked)}"
                 )
-            y = program.outputs(raw.outputs)[np.newaxis]
+            y = program.outputs(raw.outputs)
             # A layer that moves nothing has no mark, and takes no cycles.
             layer_cycles = np.zeros((1, len(program.layers)), np.int64)
             layer_cycles[0, program.marked] = np.diff([0, *raw.marks[1:], raw.cycles])
-            yield SimulationResult(
-                outputs=y.astype(np.float64) * program.output.scale,
-                y=y,
-                cycles=[raw.cycles],
-                layer_cycles=layer_cycles,
-            )
+            outputs = one_or_all(program.network.scale(y))
+            yield SimulationResult(outputs, one_or_all(y), [raw.cycles], layer_cycles)
 
     def run(
         self,

@@ -3,7 +3,7 @@ shrink.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from hypothesis import settings
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nupes.arch.config import ArrayConfig
 from nupes.model.codebook import Codebook, Family, make_codebook, table_codebook
 from nupes.model.layer import Encoder, Layer, Post, Requantize, Residual
-from nupes.model.network import IntegerNetwork
+from nupes.model.network import IntegerNetwork, Output
 from nupes.model.operators import (
     AveragePool,
     Concat,
@@ -133,6 +133,7 @@ class Builder:
     activation_books: st.SearchStrategy[Codebook]
     also: Collection[str]
     ranges: bool = False
+    several: bool = False
     tensors: list[Tensor] = field(default_factory=list)
     layers: list[Layer] = field(default_factory=list)
 
@@ -279,8 +280,9 @@ class Builder:
         return self.window(source, AveragePool if kind == "average" else MaxPool), [source]
 
     def layer(self, last: bool) -> None:
-        """Add one layer."""
+        """Add one layer; the last one emits its results, others where there are several outputs."""
         index = len(self.layers)
+        last = last or (self.several and self.draw(st.booleans()))
         op, sources = self.operator(last)
         shape = op.shape(*(source.shape for source in sources))
         name, ports = f"layer{index}", tuple(port_of(source) for source in sources)
@@ -345,9 +347,11 @@ def networks(
     activation_books: st.SearchStrategy[Codebook] | None = None,
     also: Collection[str] = (),
     ranges: bool = False,
+    several: bool = False,
 ) -> IntegerNetwork:
     """Draw a network of up to ``most_layers`` layers, with any codebooks or the given ones, and
-    operators of the kinds in ``also``; with ``ranges`` layers read ranges of channels as well."""
+    operators of the kinds in ``also``; with ``ranges`` layers read ranges of channels as well, and
+    with ``several`` other layers than the last one may emit their results."""
     builder = Builder(
         draw,
         np.random.default_rng(draw(st.integers(0, 2**32 - 1))),
@@ -355,6 +359,7 @@ def networks(
         activation_codebooks() if activation_books is None else activation_books,
         also,
         ranges,
+        several,
     )
     book = draw(builder.activation_books)
     shape = (draw(st.integers(1, 7)), draw(st.integers(1, 7)), draw(st.integers(1, 9)))
@@ -364,7 +369,10 @@ def networks(
     for index in range(count):
         builder.layer(last=index == count - 1)
     height, width, channels = builder.layers[-1].output.shape
-    return assemble(source, builder.layers, (channels, height, width))
+    network = assemble(source, builder.layers, (channels, height, width))
+    emitted = [layer.output for layer in builder.layers if layer.wide]
+    outputs = [Output(t.name, (t.shape[2], *t.shape[:2])) for t in emitted]
+    return replace(network, outputs=tuple(outputs))
 
 
 def images_of(network: IntegerNetwork, count: int, seed: int = 0) -> np.ndarray:

@@ -91,6 +91,19 @@ def test_memories_of_any_latency(hardware: Simulator, data: st.DataObject, laten
     check(hardware, draw(data, hardware), latency)
 
 
+@many(20)
+@given(st.data())
+def test_several_outputs(hardware: Simulator, data: st.DataObject) -> None:
+    network = data.draw(networks(5, also=kinds_of(hardware.config), several=True))
+    program, images = compile(network, hardware.config), images_of(network, IMAGES)
+    result = hardware.run(program, images)
+    outputs = result.y if isinstance(result.y, tuple) else (result.y,)
+    for y, expected in zip(outputs, network.run_all(network.encode(images)), strict=True):
+        np.testing.assert_array_equal(y, expected)
+    predicted = [layer.cycles for layer in program.layers]
+    assert result.layer_cycles.tolist() == [predicted] * IMAGES
+
+
 def check_stalled(
     hardware: Simulator, network: IntegerNetwork, stalls: Stalls, latency: int
 ) -> None:

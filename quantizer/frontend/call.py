@@ -23,6 +23,7 @@ __all__ = [
     "concrete",
     "describe",
     "full_shape",
+    "is_known",
     "is_map",
     "module_path",
     "value_shape",
@@ -171,8 +172,14 @@ def concrete(size: Any) -> int:
 
 
 def value_shape(node: fx.Node) -> tuple[int, ...]:
-    """Return the shape of a call's value without its batch dimension."""
-    return tuple(int(size) for size in full_shape(node)[1:])
+    """Return the shape of a call's value without its batch dimension; 1 for a size that depends on
+    values."""
+    return tuple(int(size) if is_known(size) else 1 for size in full_shape(node)[1:])
+
+
+def is_known(size: Any) -> bool:
+    """Whether a size depends on no value."""
+    return not isinstance(size, torch.SymInt) or size.node.has_hint()
 
 
 def map_shapes(node: fx.Node, shape: Shape) -> list[tuple[int, int, int]]:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.fx.node import map_aggregate
+from torch.utils._pytree import tree_leaves
 
 from nupes.model.errors import InputError, NupesError
 from nupes.quantizer.frontend.call import full_shape
@@ -56,8 +57,9 @@ def verify_capture(
     program = graph.program
     assert program is not None
     images = choose_images(inputs, full_shape(program.input)[0])
-    values = run_program(program, images, set(graph.calls.values()) | {program.output})
-    compare_module(module, images, values[program.output].double(), largest(values.values()))
+    values = run_program(program, images, {*graph.calls.values(), *program.outputs})
+    expected = [values[output].double() for output in program.outputs]
+    compare_module(module, images, expected, largest(values.values()))
     check_stages(graph, network, images, values)
 
 
@@ -122,7 +124,7 @@ def is_real(value: object) -> TypeGuard[Tensor]:
 
 
 def compare_module(
-    module: nn.Module | ExportedProgram, images: Tensor, expected: Tensor, magnitude: float
+    module: nn.Module | ExportedProgram, images: Tensor, expected: list[Tensor], magnitude: float
 ) -> None:
     """Compare the captured program with the module itself, which runs in its own type: half of the
     type's digits must agree, as rounding does add up through a whole network."""
@@ -130,15 +132,17 @@ def compare_module(
         return
     parameter = next(module.parameters(), torch.zeros(()))
     with evaluation(module):
-        found = module(images.to(parameter.device, parameter.dtype)).cpu().double()
+        results = tree_leaves(module(images.to(parameter.device, parameter.dtype)))
     eps = max(torch.finfo(parameter.dtype).eps, 2 * UNIT)
-    allowed = eps**0.5 * largest([expected]) + MARGIN * eps * magnitude
-    far = (found - expected).abs() > allowed
-    if bool(far.any()):
-        raise NupesError(
-            "captured program must give the module's output, not "
-            f"{float(expected[far][0]):g} where it gives {float(found[far][0]):g}; {DEFECT}"
-        )
+    for wanted, result in zip(expected, results, strict=True):
+        allowed = eps**0.5 * largest([wanted]) + MARGIN * eps * magnitude
+        found = result.cpu().double()
+        far = (found - wanted).abs() > allowed
+        if bool(far.any()):
+            raise NupesError(
+                "captured program must give the module's output, not "
+                f"{float(wanted[far][0]):g} where it gives {float(found[far][0]):g}; {DEFECT}"
+            )
 
 
 def largest(values: Iterable[Tensor]) -> float:
@@ -163,8 +167,8 @@ def check_stages(
                 f"layer {stage.name!r}: its float values must have shape "
                 f"{(channels, height, width)}, not {tuple(y.shape[1:])}; {DEFECT}"
             )
-        if stage is network.stages[-1]:
-            wanted = [graph.output]
+        if stage.name in network.emitted:
+            wanted = [name for name, _ in graph.outputs if graph.nodes[name].shape == stage.shape]
         else:
             begin = names.index(stage.name) if stage.name in graph.nodes else 0
             wanted = [name for name in names[begin:] if graph.nodes[name].shape == stage.shape]

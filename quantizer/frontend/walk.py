@@ -12,7 +12,7 @@ from torch.export import ExportedProgram
 from torch.fx.node import map_arg
 
 from nupes.model.errors import InputError, NupesError, UnsupportedError
-from nupes.quantizer.frontend.call import Call, Values, concrete, full_shape
+from nupes.quantizer.frontend.call import Call, Values, concrete, full_shape, is_known, value_shape
 from nupes.quantizer.frontend.functions import Function
 from nupes.quantizer.frontend.graph import Graph, Input, Node
 from nupes.quantizer.frontend.handlers.pointwise import is_pointwise, translate_pointwise
@@ -45,7 +45,7 @@ class Captured:
 
 
 def capture(exported: ExportedProgram) -> Graph:
-    """Return the graph of an exported program with one input (batch, c, h, w) and one output; raise
+    """Return the graph of an exported program with one input (batch, c, h, w); raise
     ``UnsupportedError`` at the first operator that cannot run."""
     return capture_program(prepare(exported))
 
@@ -153,7 +153,7 @@ class Walk:
     def can_judge(self, call: Call) -> bool:
         """Whether all that a call reads is known, or stands for a map or a vector."""
         return all(
-            len(full_shape(value)) in (2, 4)
+            len(full_shape(value)) in (2, 4) and all(map(is_known, full_shape(value)))
             for value in call.node.all_input_nodes
             if self.values.names.get(value) in self.values.unknown
         )
@@ -163,7 +163,7 @@ class Walk:
         if self.problems is None:
             raise
         operator = call.kind.lstrip("_")
-        last = call.node is self.program.output
+        last = call.node in self.program.outputs
         reason = message.removeprefix(f"{call.where}: ") if known else "is not supported"
         advice = find_advice(operator, known, last)
         problem = Problem(call.path, operator, reason, advice)
@@ -171,7 +171,7 @@ class Walk:
 
     def add_unknown(self, call: Call) -> None:
         """Add a node that stands for the value of a call that was not translated."""
-        shape = tuple(int(size) for size in full_shape(call.node)[1:])
+        shape = value_shape(call.node)
         height, width, channels = 1, 1, int(np.prod(shape))
         if len(shape) == 3:
             channels, height, width = shape
@@ -186,15 +186,15 @@ class Walk:
         self.values.unknown.add(name)
 
     def finish(self) -> None:
-        """Record the network's output and its shape, and join functions."""
-        graph, output = self.values.graph, self.program.output
-        if output not in self.values.names:
-            raise UnsupportedError("module output must depend on its input, not be a constant")
-        graph.output = self.settled(output)
-        graph.output_shape = tuple(int(size) for size in full_shape(output)[1:])
-        height, width, channels = graph.nodes[graph.output].shape
-        if int(np.prod(graph.output_shape)) != height * width * channels:
-            raise InputError("module output must keep the batch dimension")
+        """Record the network's outputs and their shapes, and join functions."""
+        graph = self.values.graph
+        for output in self.program.outputs:
+            if output not in self.values.names:
+                raise UnsupportedError("module output must depend on its input, not be a constant")
+            name, shape = self.settled(output), value_shape(output)
+            if np.prod(shape, dtype=int) != np.prod(graph.nodes[name].shape):
+                raise InputError("module output must keep the batch dimension")
+            graph.outputs.append((name, shape))
         changing = self.program.changing & self.values.constants.keys()
         if changing and not self.problems:
             raise UnsupportedError(

@@ -37,7 +37,7 @@ def lower(network: FusedNetwork, choices: Choices, metadata: dict[str, Any]) -> 
     return IntegerNetwork(
         inputs=(Input(tensors[source], lower_input(network, choices.tensors[source])),),
         layers=layers,
-        outputs=(Output(layers[-1].output.name, network.output_shape),),
+        outputs=tuple(Output(name, shape) for name, shape in network.outputs),
         metadata=metadata,
     )
 

@@ -14,8 +14,9 @@ def find_ranges(network: FusedNetwork) -> dict[str, Port]:
     """Return the stages that are nothing but channels of a stored tensor, one after another: by
     name the port that reads the same of that tensor."""
     found: dict[str, Port] = {}
-    for stage in network.stages[:-1]:
-        if isinstance(stage.op, Select) and stage.copies_codes:
+    for stage in network.stages:
+        stored = stage.name not in network.emitted
+        if isinstance(stage.op, Select) and stage.copies_codes and stored:
             first, (source,) = stage.op.lower(None).first, stage.sources
             if first is not None:
                 whole = found.get(source, Port(source))

@@ -55,7 +55,7 @@ def bare_network(
     return IntegerNetwork(
         (Input(source, InputEncoder(thresholds)),),
         without_copies(layers, ranges),
-        (Output(layers[-1].output.name, network.output_shape),),
+        tuple(Output(name, shape) for name, shape in network.outputs),
     )
 
 
@@ -64,7 +64,9 @@ def stand_ins(network: FusedNetwork, bits: Mapping[str, int], cell: str) -> dict
     low = {network.input.name: 0.0} | {stage.name: stage.low for stage in network.stages}
     joins, order = join_tensors(network), list(network.shapes)
     books = {}
-    for name in order[:-1]:
+    for name in order:
+        if name in network.emitted:
+            continue
         root = joins.root[name]
         signed = min(low[member] for member in joins.members(root)) < 0
         books[name] = stand_in(bits[name], signed, order.index(root), cell)

@@ -31,7 +31,7 @@ def fuse(graph: Graph) -> FusedNetwork:
         fuser.input_scale,
         fuser.input_shift,
         tuple(map(widen, fuser.stages)),
-        graph.output_shape,
+        tuple(fuser.outputs),
     )
 
 
@@ -49,6 +49,7 @@ class Fuser:
         self.graph = graph
         self.counts = graph.consumers()
         self.stages: list[Stage] = []
+        self.outputs: list[tuple[str, tuple[int, ...]]] = []
         self.pending: dict[str, Stage] = {}
         self.stored: dict[str, str] = {graph.input.name: graph.input.name}
         self.pads: dict[str, tuple[str, Padding]] = {}
@@ -83,7 +84,7 @@ class Fuser:
         """Start a stage with an operator, or merge it in the operator before."""
         op, gain, bias = begin(node.op)
         sources = list(node.inputs)
-        if isinstance(op, Select) and self.reorder(node, op):
+        if isinstance(op, Select) and (self.reorder(node, op) or self.join(node, op)):
             return
         if len(sources) == 1 and sources[0] in self.pads:
             source, padding = self.pads[sources[0]]
@@ -107,6 +108,17 @@ class Fuser:
         gain, bias = stage.gain[channels], stage.bias[channels]
         stage = replace(stage, op=taken, gain=gain, bias=bias, mean=mean, std=std)
         self.extend(node, stage)
+        return True
+
+    def join(self, node: Node, op: Select) -> bool:
+        """Let one selection be two, if nothing else reads the first one."""
+        stage = self.open_stage(node.inputs[0])
+        if stage is None or not isinstance(stage.op, Select) or not stage.copies_codes:
+            return False
+        joined, n = op.after(stage.op), node.shape[2]
+        if joined is None:
+            return False
+        self.extend(node, replace(stage, op=joined, gain=np.ones(n), bias=np.zeros(n)))
         return True
 
     def visit_affine(self, node: Node, op: Affine) -> None:
@@ -218,18 +230,22 @@ class Fuser:
         return replace(self.identity(node, source), op=op, low=self.low[name])
 
     def finish(self) -> None:
-        """Close the output's stage; a stored output gets an identity that stops at ``y``."""
-        output = self.graph.output
-        stage = self.pending.get(output)
-        if stage and stage.function is IDENTITY and stage.op.accumulates:
+        """Close the outputs' stages; a stored output gets an identity that stops at ``y``."""
+        for output, shape in self.graph.outputs:
+            stage = self.open_stage(output)
+            if stage is None or stage.function is not IDENTITY:
+                stage = self.identity(self.graph.nodes[output], output)
+                stage = replace(stage, name=self.free_name("output"))
+            self.pending.pop(output, None)
             self.stages.append(stage)
-            return
-        node = self.graph.nodes[output]
-        name = "output"
-        while any(stage.name == name for stage in self.stages):
+            self.outputs.append((stage.name, shape))
+
+    def free_name(self, name: str) -> str:
+        """Return a name that no stage has."""
+        taken = {stage.name for stage in (*self.stages, *self.pending.values())}
+        while name in taken:
             name += "_"
-        identity = self.identity(node, output)
-        self.stages.append(replace(identity, name=name))
+        return name
 
 
 def scaled_bound(low: float, gain: np.ndarray | float, bias: np.ndarray | float) -> float:

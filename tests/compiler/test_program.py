@@ -41,7 +41,8 @@ def execute(program: Program, codes: np.ndarray) -> np.ndarray:
         machine.memory[Destination.ACTIVATION, address] = word
     machine.run(integers(image))
     assert machine.status == Status.OK
-    return program.outputs(np.array(machine.results, np.int16))
+    (y,) = program.outputs(np.array(machine.results, np.int16))
+    return y[0]
 
 
 @settings(max_examples=30)

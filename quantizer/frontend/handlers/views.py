@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx
 from torch.fx.node import map_arg
 
-from nupes.quantizer.frontend.call import Call, concrete, full_shape
+from nupes.quantizer.frontend.call import Call, concrete, full_shape, is_known
 from nupes.quantizer.frontend.registry import base_name
 
 __all__ = ["is_view", "translate_view"]
@@ -41,7 +41,7 @@ def translate_view(call: Call) -> str:
     """Translate any operator that gives values of one tensor as they are."""
     source = call.node.all_input_nodes[0]
     call.viewed(source)
-    if any(isinstance(size, torch.SymInt) for size in full_shape(call.node)[1:]):
+    if not all(map(is_known, full_shape(call.node))):
         call.refuse("the shape of what it gives must be known; index by numbers, not by a mask")
     batch, places = concrete(full_shape(source)[0]), call.places(source)
     images = torch.arange(batch).reshape(-1, *[1] * places.ndim) * IMAGE

@@ -49,6 +49,17 @@ class Select(StageOperator):
         taken = x.index_select(1, numbers.clamp(min=0))
         return taken.masked_fill((numbers < 0).reshape(-1, 1, 1), 0) if min(numbers) < 0 else taken
 
+    def after(self, inner: "Select") -> "Select | None":
+        """Return one selection for two, where one does: zeros around a crop are none of the map."""
+        pads = max(self.padding) > 0
+        if pads and (inner.stride != (1, 1) or min(inner.padding) < 0):
+            return None
+        channels = tuple(-1 if n < 0 else inner.channels[n] for n in self.channels)
+        stride = inner.stride[0] * self.stride[0], inner.stride[1] * self.stride[1]
+        (y, x), (top, bottom, left, right) = inner.stride, self.padding
+        padding = add_padding(inner.padding, (y * top, y * bottom, x * left, x * right))
+        return Select(channels, stride, padding)
+
     def pad(self, padding: Padding, low: float) -> "Select":
         """Return the selection with more padding, or less cropping."""
         return replace(self, padding=add_padding(self.padding, padding))

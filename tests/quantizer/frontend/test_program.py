@@ -174,9 +174,9 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         Call(lambda s, x: s.a(x).half(), a=conv()),
         r"aten.to.dtype in the top module: a cast to torch.float16 is not supported",
     ),
-    "outputs": (
-        Call(lambda s, x: (s.a(x), s.a(x)), a=conv()),  # type: ignore[arg-type, return-value]
-        r"module must have one input and one output tensor, not 1 and 2",
+    "constant output": (
+        Call(lambda s, x: (s.a(x), s.m), a=conv(), m=torch.ones(2)),  # type: ignore[arg-type]
+        r"module output must depend on its input, not be a constant",
     ),
     "constant": (
         Call(lambda s, x: torch.zeros(2, 3)),

@@ -18,7 +18,7 @@ def evaluate(network: FusedNetwork, x: np.ndarray) -> np.ndarray:
     """Return the float output of a fused network."""
     maps = {network.input.name: network.scale_input(torch.from_numpy(x))}
     output = run_float(network.stages, maps)[network.stages[-1].name]
-    return output.reshape(len(x), *network.output_shape).numpy()
+    return output.reshape(len(x), *network.outputs[0][1]).numpy()
 
 
 @pytest.mark.parametrize("name", MODULES)
