@@ -73,14 +73,21 @@ class Program:
 
     @cached_property
     def holes(self) -> np.ndarray:
-        """Addresses in the image of the input words, in the order of ``input_words``; int64."""
+        """Addresses in the image of the input words, in the order of ``input_patches``; int64."""
         position, runs = 0, []
         for item in self.schedule.instructions:
             position += self.array.instruction_words
             if isinstance(item, Load) and item.hole:
                 runs.append(np.arange(position, position + item.words))
             position += item.words
-        return np.concatenate(runs)
+        return np.concatenate(runs)[np.argsort(self.places, kind="stable")]
+
+    @property
+    def places(self) -> np.ndarray:
+        """Addresses in the activation memory of the input words, in the order of the program."""
+        loads = (item for item in self.schedule.instructions if isinstance(item, Load))
+        holes = (load for load in loads if load.hole)
+        return np.concatenate([np.arange(load.words) + load.address for load in holes])
 
     @property
     def marked(self) -> tuple[int, ...]:
@@ -88,15 +95,15 @@ class Program:
         return tuple(index for index, count in enumerate(self.schedule.tiles) if count)
 
     @property
-    def input(self) -> InputLayout:
-        """How the host packs the input."""
-        return self.schedule.input
+    def inputs(self) -> tuple[InputLayout, ...]:
+        """How the host packs each input."""
+        return self.schedule.inputs
 
-    def input_patches(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return image addresses (int64) and words (uint64, one row each) for input codes (h, w,
-        c).
-        """
-        return self.holes, self.input.words(codes, self.array)
+    def input_patches(self, *codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return image addresses (int64) and words (uint64, one row each) for the codes (h, w, c)
+        of each input, in the order in which they lie in the activation memory."""
+        parts = sorted(zip(self.inputs, codes, strict=True), key=lambda part: part[0].base)
+        return self.holes, np.concatenate([layout.words(c, self.array) for layout, c in parts])
 
     def outputs(self, raw: np.ndarray) -> tuple[np.ndarray, ...]:
         """Return each output's ``y``, int16 (1, *output shape), from the result words of one image,

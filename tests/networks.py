@@ -28,6 +28,7 @@ from tests.assemble import assemble, coded, wide
 __all__ = [
     "JOINS",
     "activation_codebooks",
+    "all_images_of",
     "arrays",
     "exact",
     "held_codebooks",
@@ -365,21 +366,30 @@ def networks(
     shape = (draw(st.integers(1, 7)), draw(st.integers(1, 7)), draw(st.integers(1, 9)))
     source = coded("input", shape, book)
     builder.tensors.append(source)
+    if several:
+        size = (*shape[:2], draw(st.integers(1, 9)))
+        builder.tensors.append(coded("more", size, draw(builder.activation_books)))
     count = draw(st.integers(1, most_layers))
     for index in range(count):
         builder.layer(last=index == count - 1)
     height, width, channels = builder.layers[-1].output.shape
-    network = assemble(source, builder.layers, (channels, height, width))
+    more = builder.tensors[1 : 1 + several]
+    network = assemble(source, builder.layers, (channels, height, width), more=more)
     emitted = [layer.output for layer in builder.layers if layer.wide]
     outputs = [Output(t.name, (t.shape[2], *t.shape[:2])) for t in emitted]
     return replace(network, outputs=tuple(outputs))
 
 
 def images_of(network: IntegerNetwork, count: int, seed: int = 0) -> np.ndarray:
-    """Return random images (b, c, h, w) that use every input code."""
-    height, width, channels = network.the_input.tensor.shape
+    """Return random images (b, c, h, w) that use every code of the only input."""
+    (images,) = all_images_of(network, count, seed)
+    return images
+
+
+def all_images_of(network: IntegerNetwork, count: int, seed: int = 0) -> tuple[np.ndarray, ...]:
+    """Return random images (b, c, h, w) for each input that use every code."""
     rng = np.random.default_rng(seed)
-    codes = rng.integers(
-        0, len(network.the_input.tensor.codebook), (count, channels, height, width)
-    )
-    return codes.astype(np.float64)
+    tensors = [item.tensor for item in network.inputs]
+    sizes = [(count, t.shape[2], *t.shape[:2]) for t in tensors]
+    pairs = zip(tensors, sizes, strict=True)
+    return tuple(rng.integers(0, len(t.codebook), size).astype(np.float64) for t, size in pairs)

@@ -7,8 +7,7 @@ __all__ = ["check_network"]
 
 
 def check_network(network: IntegerNetwork) -> None:
-    """Refuse networks with several inputs, state, or wide tensors that are stored."""
-    _ = network.the_input
+    """Refuse networks with state, or wide tensors that are stored."""
     for item in network.state:
         raise UnsupportedError(
             f"state {item.tensor.name!r} cannot run on the array yet: a run keeps no tensors"
