@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._pytree import tree_leaves
 
 import nupes
 from nupes.verify import check_layers, check_outputs
@@ -59,7 +60,7 @@ def test_every_output_is_exact_on_the_rtl(
     x = np.random.default_rng(0).normal(size=(32, 3, 7, 6)).astype(np.float32)
     network = nupes.quantize(module, scheme, x, method=method)
     with torch.no_grad():
-        expected = torch.utils._pytree.tree_leaves(module(torch.from_numpy(x)))
+        expected = tree_leaves(module(torch.from_numpy(x)))
     found = network(x)
     assert len(found) == len(expected) == len(network.outputs)
     for wanted, result in zip(expected, found, strict=True):
