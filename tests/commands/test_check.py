@@ -22,7 +22,7 @@ def deep():
     )))
 
 def attention():
-    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(2), nn.Linear(36, 3))
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(2), nn.LayerNorm(36), nn.Linear(36, 3))
 
 def bad():
     return nn.Sequential(
