@@ -16,7 +16,6 @@ from nupes.compiler.timing.timeline import Timeline, predict
 from nupes.model.errors import CapacityError, InputError
 from nupes.model.network import IntegerNetwork
 from nupes.model.summary import html_table
-from nupes.model.tensor import Tensor
 
 __all__ = ["Program", "check_latency", "compile"]
 
@@ -74,14 +73,21 @@ class Program:
 
     @cached_property
     def holes(self) -> np.ndarray:
-        """Addresses in the image of the input words, in the order of ``input_words``; int64."""
+        """Addresses in the image of the input words, in the order of ``input_patches``; int64."""
         position, runs = 0, []
         for item in self.schedule.instructions:
             position += self.array.instruction_words
             if isinstance(item, Load) and item.hole:
                 runs.append(np.arange(position, position + item.words))
             position += item.words
-        return np.concatenate(runs)
+        return np.concatenate(runs)[np.argsort(self.places, kind="stable")]
+
+    @property
+    def places(self) -> np.ndarray:
+        """Addresses in the activation memory of the input words, in the order of the program."""
+        loads = (item for item in self.schedule.instructions if isinstance(item, Load))
+        holes = (load for load in loads if load.hole)
+        return np.concatenate([np.arange(load.words) + load.address for load in holes])
 
     @property
     def marked(self) -> tuple[int, ...]:
@@ -89,32 +95,30 @@ class Program:
         return tuple(index for index, count in enumerate(self.schedule.tiles) if count)
 
     @property
-    def input(self) -> InputLayout:
-        """How the host packs the input."""
-        return self.schedule.input
+    def inputs(self) -> tuple[InputLayout, ...]:
+        """How the host packs each input."""
+        return self.schedule.inputs
 
-    @property
-    def output(self) -> Tensor:
-        """The tensor that the host reads."""
-        return self.network.tensors[self.network.the_output.tensor]
+    def input_patches(self, *codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return image addresses (int64) and words (uint64, one row each) for the codes (h, w, c)
+        of each input, in the order in which they lie in the activation memory."""
+        parts = sorted(zip(self.inputs, codes, strict=True), key=lambda part: part[0].base)
+        return self.holes, np.concatenate([layout.words(c, self.array) for layout, c in parts])
 
-    def input_patches(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return image addresses (int64) and words (uint64, one row each) for input codes (h, w,
-        c).
-        """
-        return self.holes, self.input.words(codes, self.array)
-
-    def outputs(self, raw: np.ndarray) -> np.ndarray:
-        """Return ``y`` int16 (output_shape) from the result words, int16 (words, cols)."""
-        height, width, channels = self.output.shape
-        out = np.zeros((height * width, channels), np.int16)
+    def outputs(self, raw: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return each output's ``y``, int16 (1, *output shape), from the result words of one image,
+        int16 (words, cols)."""
+        tensors = {layer.name: layer.output for layer in self.network.layers if layer.wide}
+        found = {tensor.name: np.zeros((1, *tensor.shape), np.int16) for tensor in tensors.values()}
         position = 0
         for tile in self.schedule.results:
-            lanes = min(self.array.cols, channels - tile.channel)
+            tensor = tensors[tile.layer]
+            pixels = found[tensor.name].reshape(-1, tensor.shape[2])
+            lanes = min(self.array.cols, tensor.shape[2] - tile.channel)
             rows = raw[position : position + tile.count, :lanes]
-            out[tile.first : tile.first + tile.count, tile.channel : tile.channel + lanes] = rows
+            pixels[tile.first : tile.first + tile.count, tile.channel : tile.channel + lanes] = rows
             position += tile.count
-        return self.network.the_output.arrange(out.reshape(1, height, width, channels))[0]
+        return tuple(output.arrange(found[output.tensor]) for output in self.network.outputs)
 
 
 def payload_words(item: Instruction) -> np.ndarray | None:

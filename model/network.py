@@ -24,7 +24,7 @@ from nupes.model.tensor import Shape, Tensor
 from nupes.model.threads import single_threaded_blas
 from nupes.model.validation import validate
 
-__all__ = ["Input", "InputEncoder", "IntegerNetwork", "Output", "State"]
+__all__ = ["Input", "InputEncoder", "IntegerNetwork", "Output", "State", "one_or_all"]
 
 CHUNK_PIXELS = 1 << 13
 """Input pixels that run at a time on one core: keeps patches in its cache, changes no value."""
@@ -111,6 +111,11 @@ class Output:
         return (y if last else y.transpose(0, 3, 1, 2)).reshape(len(y), *self.shape)
 
 
+def one_or_all(results: tuple[np.ndarray, ...]) -> Any:
+    """Return the result of the only output, or those of several as a tuple."""
+    return results[0] if len(results) == 1 else results
+
+
 @dataclass(frozen=True, eq=False)
 class State:
     """A tensor that a run leaves for the next one: ``tensor`` begins as ``initial`` (h, w, c) uint8
@@ -189,12 +194,16 @@ class IntegerNetwork:
     def __call__(self, *images: np.ndarray) -> Any:
         """Return float64 results (b, *output shape) for real images (b, c, h, w), one array for
         each input; several outputs are a tuple. Raise ``InputError`` on bad input."""
+        results = self.scale(self.run_all(*self.encode_all(*images)))
+        return one_or_all(results)
+
+    def scale(self, results: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+        """Return every output's real numbers, float64, from its ``y``."""
         tensors = self.tensors
-        results = [
+        return tuple(
             y.astype(np.float64) * tensors[output.tensor].scale
-            for output, y in zip(self.outputs, self.run_all(*self.encode_all(*images)), strict=True)
-        ]
-        return results[0] if len(results) == 1 else tuple(results)
+            for output, y in zip(self.outputs, results, strict=True)
+        )
 
     def encode_all(self, *images: np.ndarray) -> tuple[np.ndarray, ...]:
         """Return the codes (b, h, w, c) uint8 of real images (b, c, h, w) for every input."""

@@ -14,7 +14,8 @@ from nupes.model.layer import Layer, Post, Requantize
 from nupes.model.network import IntegerNetwork, Output
 from nupes.model.operators import Select
 from nupes.model.tensor import Port, Tensor, Wide
-from nupes.sim import Simulator
+from nupes.sim import SimulationResult, Simulator
+from nupes.sim.simulator import Images, each_input
 
 __all__ = ["Check", "LayerCheck", "check_layers", "check_outputs", "observe", "summary"]
 
@@ -73,25 +74,31 @@ class Check:
 
 
 def check_outputs(
-    hw: Simulator, program: Program, images: np.ndarray, count: Count | None = None
+    hw: Simulator, program: Program, images: Images, count: Count | None = None
 ) -> Check:
     """Run images and compare every output integer with the network's, and every layer's cycles with
     the prediction."""
     network = program.network
-    expected = network.run(network.encode(images))
-    result = hw.run(program, images, progress=count)
-    equal = (result.y == expected).reshape(len(images), -1).all(axis=1)
+    codes = network.encode_all(*each_input(images))
+    result, expected = hw.run(program, images, progress=count), network.run_all(*codes)
+    number, pairs = len(codes[0]), zip(outputs_of(result), expected, strict=True)
+    equal = np.all([(y == e).reshape(number, -1).all(axis=1) for y, e in pairs], axis=0)
     layers = []
     for index, layer in enumerate(program.layers):
         measured = result.layer_cycles[:, index]
         unexpected = tuple(sorted({int(value) for value in measured} - {layer.cycles}))
         layers.append(LayerCheck(layer.name, layer.cycles, unexpected))
     cycles = tuple(int(value) for value in result.cycles)
-    return Check(len(images), int(equal.sum()), program.cycles, cycles, tuple(layers))
+    return Check(number, int(equal.sum()), program.cycles, cycles, tuple(layers))
+
+
+def outputs_of(result: SimulationResult) -> tuple[np.ndarray, ...]:
+    """Return the ``y`` of every output."""
+    return result.y if isinstance(result.y, tuple) else (result.y,)
 
 
 def check_layers(
-    hw: Simulator, program: Program, check: Check, images: np.ndarray, count: Count | None = None
+    hw: Simulator, program: Program, check: Check, images: Images, count: Count | None = None
 ) -> Check:
     """Return ``check`` with every value that each layer stores compared as well, for ``images``.
 
@@ -100,7 +107,8 @@ def check_layers(
     nothing; its values are the outputs, which ``check_outputs`` compares.
     """
     network = program.network
-    stored = [(layer, values) for layer, values in network.trace(network.encode(images))]
+    codes = network.encode_all(*each_input(images))
+    stored = [(layer, values) for layer, values in network.trace(*codes)]
     layers = []
     for index, (layer, values) in enumerate(stored):
         before = check.layers[index]
@@ -109,8 +117,8 @@ def check_layers(
         else:
             probe = compile(observe(network, index), program.array, program.latency)
             expected = layer.output.codebook.levels[values].transpose(0, 3, 1, 2)
-            y = hw.run(probe, images).y
-            compared = len(images)
+            *_, y = outputs_of(hw.run(probe, images))
+            compared = len(codes[0])
             exact = int((y == expected).reshape(compared, -1).all(axis=1).sum())
         layers.append(
             LayerCheck(before.name, before.cycles, before.unexpected_cycles, compared, exact)
@@ -127,8 +135,8 @@ def check_layers(
 
 
 def observe(network: IntegerNetwork, index: int) -> IntegerNetwork:
-    """Return the network that ends after layer ``index`` with an identity, so that its results are
-    the levels which that layer stores."""
+    """Return the network that ends after layer ``index`` with an identity, so that its last output
+    is the levels which that layer stores."""
     tensor = network.layers[index].output
     height, width, channels = tensor.shape
     identity = Requantize(
@@ -140,11 +148,14 @@ def observe(network: IntegerNetwork, index: int) -> IntegerNetwork:
     while name in network.tensors or name in {layer.name for layer in network.layers}:
         name += "_"
     levels = Tensor(name, tensor.shape, Wide(tensor.scale))
-    last = Layer(name, Select(channels), (Port(tensor.name),), levels, Post(identity))
+    last = Layer(name, Select.every(channels), (Port(tensor.name),), levels, Post(identity))
+    layers = network.layers[: index + 1]
+    given = {layer.output.name for layer in layers}
+    outputs = tuple(output for output in network.outputs if output.tensor in given)
     return IntegerNetwork(
         network.inputs,
-        (*network.layers[: index + 1], last),
-        (Output(name, (channels, height, width)),),
+        (*layers, last),
+        (*outputs, Output(name, (channels, height, width))),
     )
 
 

@@ -44,8 +44,10 @@ def quantize(
     """Return the integer network of a trained module.
 
     Args:
-        module: a module with one input (batch, c, h, w) and one output, or what ``torch.export``
-            made of it. It is captured in evaluation mode; its training flags stay as they are.
+        module: a module with one input (batch, c, h, w), or what ``torch.export`` made of it. It is
+            captured in evaluation mode; its training flags stay as they are. The tensors that it
+            returns, alone or in tuples, lists and dictionaries, are the network's outputs in the
+            order in which PyTorch flattens them.
         scheme: ``WxAy``, x bits for every weight and y bits for every tensor, each 2 to 8.
         calibration: images (n, c, h, w), or an iterable of such batches. Of more than fit in
             ``BUDGET`` values of the largest tensor, evenly spread ones are used; the network's

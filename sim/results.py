@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -18,26 +19,28 @@ SHOWN = 10
 class SimulationResult:
     """What a program computed on the hardware, image by image.
 
-    ``outputs`` float64 (b, *output_shape): equal to the integer network's; ``y`` int16, the same
-    before the scale; ``cycles``: from ``start`` to ``done``, per image; ``layer_cycles`` int64 (b,
-    layers): their sum is ``cycles``; a layer runs from its first word to the next layer's, the
-    first from ``start``, the last to ``done``.
+    ``outputs`` float64 (b, *output shape): equal to the integer network's, a tuple where it has
+    several; ``y`` int16, the same before the scale; ``cycles``: from ``start`` to ``done``, per
+    image; ``layer_cycles`` int64 (b, layers): their sum is ``cycles``; a layer runs from its first
+    word to the next layer's, the first from ``start``, the last to ``done``.
     """
 
-    outputs: np.ndarray
-    y: np.ndarray
+    outputs: Any
+    y: Any
     cycles: list[int]
     layer_cycles: np.ndarray
 
     def __repr__(self) -> str:
         spread = " to ".join(f"{value:,}" for value in sorted({min(self.cycles), max(self.cycles)}))
-        return f"SimulationResult({len(self.y)} images, {spread} cycles each)"
+        return f"SimulationResult({len(self.cycles)} images, {spread} cycles each)"
 
     def _repr_html_(self) -> str:
-        """Return cycles and outputs per image as a notebook shows them; the first images only."""
+        """Return cycles and the first output per image as a notebook shows them; the first images
+        only."""
+        first = self.y[0] if isinstance(self.y, tuple) else self.y
         rows = [
             (image, cycles, np.array2string(y.reshape(-1)[:SHOWN], separator=" "))
-            for image, (cycles, y) in enumerate(zip(self.cycles, self.y, strict=True))
+            for image, (cycles, y) in enumerate(zip(self.cycles, first, strict=True))
         ]
         return html_table(repr(self), ("image", "cycles", "first values of y"), rows[:SHOWN])
 
@@ -47,8 +50,15 @@ def join_results(parts: Sequence[SimulationResult]) -> SimulationResult:
     if not parts:
         raise InputError("images must contain at least one image, not 0")
     return SimulationResult(
-        outputs=np.concatenate([part.outputs for part in parts]),
-        y=np.concatenate([part.y for part in parts]),
+        outputs=join_images([part.outputs for part in parts]),
+        y=join_images([part.y for part in parts]),
         cycles=[cycles for part in parts for cycles in part.cycles],
         layer_cycles=np.concatenate([part.layer_cycles for part in parts]),
     )
+
+
+def join_images(values: Sequence[Any]) -> Any:
+    """Return arrays of several images as one, or tuples of arrays as one tuple."""
+    if isinstance(values[0], tuple):
+        return tuple(map(np.concatenate, zip(*values, strict=True)))
+    return np.concatenate(values)

@@ -13,6 +13,7 @@ from nupes.arch.isa import Status
 from nupes.compiler.program import check_latency
 from nupes.model.errors import InputError, SimulationError
 from nupes.model.files import check_output
+from nupes.model.network import one_or_all
 from nupes.sim import resident
 from nupes.sim.builds import LEAST_MEMORY, Progress, build_simulator, report_to_stderr
 from nupes.sim.files import RawResult
@@ -26,9 +27,12 @@ from nupes.sim.verilog import generate
 if TYPE_CHECKING:
     from nupes.compiler.program import Program
 
-__all__ = ["Simulator", "check_waves"]
+__all__ = ["Images", "Simulator", "check_waves", "each_input"]
 
 DEFAULT_LATENCY = 20
+
+Images = np.ndarray | tuple[np.ndarray, ...]
+"""Real images (b, c, h, w) of the only input, or of each one."""
 
 ADVICE = {
     Status.RUNNING: "it did not end",
@@ -36,6 +40,11 @@ ADVICE = {
     Status.TIMEOUT: "nothing moved for ArrayConfig.watchdog cycles: does the memory answer, "
     "does the host take results?",
 }
+
+
+def each_input(images: Images) -> tuple[np.ndarray, ...]:
+    """Return the images of each input."""
+    return images if isinstance(images, tuple) else (images,)
 
 
 def check_waves(path: Path) -> None:
@@ -165,14 +174,14 @@ class Simulator:
             return files.read()
 
     def stream(
-        self, program: "Program", images: np.ndarray, *, stalls: Stalls = NO_STALLS
+        self, program: "Program", images: Images, *, stalls: Stalls = NO_STALLS
     ) -> Iterator[SimulationResult]:
         """Yield the result of each image (batch of one), as soon as it is there; see ``run``."""
         self._check_program(program)
-        codes = program.network.encode(images)
+        codes = program.network.encode_all(*each_input(images))
         latency = self.latency or program.latency
-        for index in range(len(codes)):
-            patch = program.input_patches(codes[index])
+        for index, image in enumerate(zip(*codes, strict=True)):
+            patch = program.input_patches(*image)
             raw = self.execute(program.image, patch, latency=latency, stalls=stalls)
             if raw.status != Status.OK:
                 raise SimulationError(
@@ -183,27 +192,23 @@ class Simulator:
                 raise SimulationError(
                     f"the accelerator marked {len(raw.marks)} layers of {len(program.marked)}"
                 )
-            y = program.outputs(raw.outputs)[np.newaxis]
+            y = program.outputs(raw.outputs)
             # A layer that moves nothing has no mark, and takes no cycles.
             layer_cycles = np.zeros((1, len(program.layers)), np.int64)
             layer_cycles[0, program.marked] = np.diff([0, *raw.marks[1:], raw.cycles])
-            yield SimulationResult(
-                outputs=y.astype(np.float64) * program.output.scale,
-                y=y,
-                cycles=[raw.cycles],
-                layer_cycles=layer_cycles,
-            )
+            outputs = one_or_all(program.network.scale(y))
+            yield SimulationResult(outputs, one_or_all(y), [raw.cycles], layer_cycles)
 
     def run(
         self,
         program: "Program",
-        images: np.ndarray,
+        images: Images,
         *,
         stalls: Stalls = NO_STALLS,
         progress: Callable[[int, int], None] | None = None,
     ) -> SimulationResult:
-        """Run a program on real images (b, c, h, w); ``outputs`` equals
-        ``program.network(images)``.
+        """Run a program on real images (b, c, h, w), or a tuple of the images of several inputs;
+        ``outputs`` equals ``program.network(images)``.
 
         ``progress`` is called with (images done, images) after each. Raise ``InputError`` for a
         program of another array or images that do not fit it, ``SimulationError`` if the hardware
@@ -213,7 +218,7 @@ class Simulator:
         for part in self.stream(program, images, stalls=stalls):
             parts.append(part)
             if progress is not None:
-                progress(len(parts), len(images))
+                progress(len(parts), len(each_input(images)[0]))
         return join_results(parts)
 
     @property

@@ -11,7 +11,7 @@ from nupes.model.network import Input, InputEncoder, IntegerNetwork, Output
 from nupes.model.operators import Operator
 from nupes.model.tensor import Coded, Port, Shape, Tensor, Wide
 
-__all__ = ["assemble", "coded", "layer_of", "wide"]
+__all__ = ["assemble", "coded", "given", "layer_of", "wide"]
 
 
 def coded(name: str, shape: Shape, book: Codebook, scale: float = 1.0) -> Tensor:
@@ -39,20 +39,26 @@ def layer_of(
     return Layer(name, op, tuple(Port(source) for source in names), output, post)
 
 
+def given(tensor: Tensor) -> Input:
+    """Return an input whose codes are the numbers of half-integers from 0.5 on that it reaches."""
+    row = np.arange(1, len(tensor.codebook)) - 0.5
+    return Input(tensor, InputEncoder(np.tile(row, (tensor.shape[2], 1))))
+
+
 def assemble(
     source: Tensor,
     layers: Sequence[Layer],
     shape: tuple[int, ...],
     thresholds: np.ndarray | None = None,
     metadata: Mapping[str, Any] | None = None,
+    more: Sequence[Tensor] = (),
 ) -> IntegerNetwork:
     """Return the network of layers, the last one's result its output; an input's code is the
-    number of half-integers from 0.5 on that it reaches, unless ``thresholds`` say otherwise."""
-    if thresholds is None:
-        row = np.arange(1, len(source.codebook)) - 0.5
-        thresholds = np.tile(row, (source.shape[2], 1))
+    number of half-integers from 0.5 on that it reaches, unless ``thresholds`` say otherwise.
+    ``more`` are other inputs."""
+    first = given(source) if thresholds is None else Input(source, InputEncoder(thresholds))
     return IntegerNetwork(
-        (Input(source, InputEncoder(thresholds)),),
+        (first, *map(given, more)),
         tuple(layers),
         (Output(layers[-1].output.name, shape),),
         metadata=metadata or {},

@@ -3,7 +3,7 @@ shrink.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from hypothesis import settings
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nupes.arch.config import ArrayConfig
 from nupes.model.codebook import Codebook, Family, make_codebook, table_codebook
 from nupes.model.layer import Encoder, Layer, Post, Requantize, Residual
-from nupes.model.network import IntegerNetwork
+from nupes.model.network import IntegerNetwork, Output
 from nupes.model.operators import (
     AveragePool,
     Concat,
@@ -28,13 +28,16 @@ from tests.assemble import assemble, coded, wide
 __all__ = [
     "JOINS",
     "activation_codebooks",
+    "all_images_of",
     "arrays",
+    "exact",
     "held_codebooks",
     "images_of",
     "kinds_of",
     "many",
     "networks",
     "networks_for",
+    "unit",
     "weight_codebooks",
 ]
 
@@ -131,6 +134,7 @@ class Builder:
     activation_books: st.SearchStrategy[Codebook]
     also: Collection[str]
     ranges: bool = False
+    several: bool = False
     tensors: list[Tensor] = field(default_factory=list)
     layers: list[Layer] = field(default_factory=list)
 
@@ -142,6 +146,14 @@ class Builder:
         """Draw a padding of up to ``limit`` on each side."""
         top, bottom, left, right = (self.draw(st.integers(0, limit)) for _ in range(4))
         return top, bottom, left, right
+
+    def crop(self, source: Tensor) -> tuple[int, int, int, int]:
+        """Draw a padding of up to 2 on each side that may crop instead."""
+        sides = []
+        for size in source.shape[:2]:
+            before = self.draw(st.integers(-min(2, size - 1), 2))
+            sides += [before, self.draw(st.integers(-min(2, size - 1 + min(before, 0)), 2))]
+        return sides[0], sides[1], sides[2], sides[3]
 
     def conv(self, source: Tensor) -> Conv:
         """Draw a convolution: dense, grouped, depthwise, or over the whole map."""
@@ -180,13 +192,17 @@ class Builder:
         return pool(kernel, stride, (py, py, px, px))
 
     def select(self, source: Tensor) -> Select:
-        """Draw a channel selection: identity, strided, shifted."""
+        """Draw a selection: the identity, a range, or any channels, strided, cropped, padded."""
         channels = source.shape[2]
-        if self.draw(st.booleans()):
-            return Select(channels)
-        offset = self.draw(st.integers(-channels, 3))
-        stride = self.draw(st.integers(1, 2))
-        return Select(self.draw(st.integers(1, channels + 4)), offset, (stride, stride))
+        kind = self.draw(st.sampled_from(["every", "range", "any"]))
+        if kind == "every":
+            return Select.every(channels)
+        if kind == "range":
+            first = self.draw(st.integers(0, channels - 1))
+            return Select.of(range(first, self.draw(st.integers(first, channels - 1)) + 1))
+        numbers = st.lists(st.integers(-1, channels - 1), min_size=1, max_size=channels + 4)
+        stride = self.draw(st.integers(1, 2)), self.draw(st.integers(1, 2))
+        return Select(tuple(self.draw(numbers)), stride, self.crop(source))
 
     def requantize(self, op: Operator, sources: list[Tensor]) -> Requantize:
         """Return a requantization that uses, and now and then exceeds, the range of ``y``; dead
@@ -265,8 +281,9 @@ class Builder:
         return self.window(source, AveragePool if kind == "average" else MaxPool), [source]
 
     def layer(self, last: bool) -> None:
-        """Add one layer."""
+        """Add one layer; the last one emits its results, others where there are several outputs."""
         index = len(self.layers)
+        last = last or (self.several and self.draw(st.booleans()))
         op, sources = self.operator(last)
         shape = op.shape(*(source.shape for source in sources))
         name, ports = f"layer{index}", tuple(port_of(source) for source in sources)
@@ -293,7 +310,23 @@ class Builder:
             output, encoder = coded(f"t{index}", shape, book), self.encoder(book)
             self.tensors.append(output)
         tail = self.requantize(op, sources)
+        if isinstance(op, Select) and not last and self.draw(st.booleans()):
+            # A copy of codes, which may lie where it is copied from.
+            output, residual = coded(f"t{index}", shape, sources[0].codebook), None
+            encoder, tail = exact(sources[0].codebook), unit(shape[2])
+            self.tensors[-1] = output
         self.layers.append(Layer(name, op, ports, output, Post(tail, residual, encoder)))
+
+
+def exact(book: Codebook) -> Encoder:
+    """Return the encoder that gives the code of each level."""
+    return Encoder(book.levels[1:], np.arange(len(book), dtype=np.uint8))
+
+
+def unit(channels: int) -> Requantize:
+    """Return the requantization that changes nothing."""
+    one = np.ones(channels, np.int32)
+    return Requantize(2 * one, 0 * one.astype(np.int64), one)
 
 
 def kinds_of(config: ArrayConfig) -> tuple[str, ...]:
@@ -315,9 +348,11 @@ def networks(
     activation_books: st.SearchStrategy[Codebook] | None = None,
     also: Collection[str] = (),
     ranges: bool = False,
+    several: bool = False,
 ) -> IntegerNetwork:
     """Draw a network of up to ``most_layers`` layers, with any codebooks or the given ones, and
-    operators of the kinds in ``also``; with ``ranges`` layers read ranges of channels as well."""
+    operators of the kinds in ``also``; with ``ranges`` layers read ranges of channels as well, and
+    with ``several`` other layers than the last one may emit their results."""
     builder = Builder(
         draw,
         np.random.default_rng(draw(st.integers(0, 2**32 - 1))),
@@ -325,23 +360,36 @@ def networks(
         activation_codebooks() if activation_books is None else activation_books,
         also,
         ranges,
+        several,
     )
     book = draw(builder.activation_books)
     shape = (draw(st.integers(1, 7)), draw(st.integers(1, 7)), draw(st.integers(1, 9)))
     source = coded("input", shape, book)
     builder.tensors.append(source)
+    if several:
+        size = (*shape[:2], draw(st.integers(1, 9)))
+        builder.tensors.append(coded("more", size, draw(builder.activation_books)))
     count = draw(st.integers(1, most_layers))
     for index in range(count):
         builder.layer(last=index == count - 1)
     height, width, channels = builder.layers[-1].output.shape
-    return assemble(source, builder.layers, (channels, height, width))
+    more = builder.tensors[1 : 1 + several]
+    network = assemble(source, builder.layers, (channels, height, width), more=more)
+    emitted = [layer.output for layer in builder.layers if layer.wide]
+    outputs = [Output(t.name, (t.shape[2], *t.shape[:2])) for t in emitted]
+    return replace(network, outputs=tuple(outputs))
 
 
 def images_of(network: IntegerNetwork, count: int, seed: int = 0) -> np.ndarray:
-    """Return random images (b, c, h, w) that use every input code."""
-    height, width, channels = network.the_input.tensor.shape
+    """Return random images (b, c, h, w) that use every code of the only input."""
+    (images,) = all_images_of(network, count, seed)
+    return images
+
+
+def all_images_of(network: IntegerNetwork, count: int, seed: int = 0) -> tuple[np.ndarray, ...]:
+    """Return random images (b, c, h, w) for each input that use every code."""
     rng = np.random.default_rng(seed)
-    codes = rng.integers(
-        0, len(network.the_input.tensor.codebook), (count, channels, height, width)
-    )
-    return codes.astype(np.float64)
+    tensors = [item.tensor for item in network.inputs]
+    sizes = [(count, t.shape[2], *t.shape[:2]) for t in tensors]
+    pairs = zip(tensors, sizes, strict=True)
+    return tuple(rng.integers(0, len(t.codebook), size).astype(np.float64) for t, size in pairs)

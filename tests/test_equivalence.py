@@ -23,7 +23,7 @@ from nupes.model.network import IntegerNetwork
 from nupes.model.operators import Conv
 from nupes.sim.simulator import Simulator, Stalls
 from tests.assemble import assemble, coded, layer_of, wide
-from tests.networks import images_of, kinds_of, many, networks
+from tests.networks import all_images_of, images_of, kinds_of, many, networks
 
 # Accumulators of 16 pixels cut most maps into several blocks.
 FAST = [
@@ -89,6 +89,19 @@ def test_random_networks(hardware: Simulator, data: st.DataObject) -> None:
 @given(st.data(), st.sampled_from([1, 5, 100]))
 def test_memories_of_any_latency(hardware: Simulator, data: st.DataObject, latency: int) -> None:
     check(hardware, draw(data, hardware), latency)
+
+
+@many(20)
+@given(st.data())
+def test_several_inputs_and_outputs(hardware: Simulator, data: st.DataObject) -> None:
+    network = data.draw(networks(5, also=kinds_of(hardware.config), several=True))
+    program, images = compile(network, hardware.config), all_images_of(network, IMAGES)
+    result = hardware.run(program, images)
+    outputs = result.y if isinstance(result.y, tuple) else (result.y,)
+    for y, expected in zip(outputs, network.run_all(*network.encode_all(*images)), strict=True):
+        np.testing.assert_array_equal(y, expected)
+    predicted = [layer.cycles for layer in program.layers]
+    assert result.layer_cycles.tolist() == [predicted] * IMAGES
 
 
 def check_stalled(

@@ -42,10 +42,11 @@ MOST_PIXELS = (1 << 16) - 1
 
 @dataclass(frozen=True, slots=True)
 class ResultTile:
-    """Which results one block of the last layer emits: channels from ``channel`` on, pixels
+    """Which results one block of a layer emits, by its name: channels from ``channel`` on, pixels
     ``first`` on.
     """
 
+    layer: str
     channel: int
     first: int
     count: int
@@ -139,7 +140,7 @@ class Emitter:
                 reads += second.layout.pixel_runs(group, first, count)
         if left == 0:
             if target is None:
-                self.results.append(ResultTile(column.index * self.config.cols, first, count))
+                self.results.append(ResultTile(name, column.index * self.config.cols, first, count))
             else:
                 tile = replace(tile, out_address=target.layout.address(0, group) + first)
                 writes += target.layout.pixel_runs(group, first, count)

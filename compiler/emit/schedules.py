@@ -17,18 +17,20 @@ from nupes.compiler.lowering import arrange, lower
 from nupes.compiler.lowering.context import Context
 from nupes.compiler.place.packing import InputLayout, patch_input, plain_input, zero_digits
 from nupes.compiler.place.placement import Placement
+from nupes.model.layer import Layer
 from nupes.model.network import IntegerNetwork
 from nupes.model.operators import Conv
+from nupes.model.tensor import Port, Tensor
 
 __all__ = ["Schedule", "schedule"]
 
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """All instructions of a network, how many tiles each layer has, how the host packs the input,
+    """All instructions of a network, how many tiles each layer has, how the host packs the inputs,
     and in which order results come."""
 
-    input: InputLayout
+    inputs: tuple[InputLayout, ...]
     act_words: int
     instructions: list[Instruction]
     tiles: tuple[int, ...]
@@ -39,11 +41,12 @@ def schedule(network: IntegerNetwork, config: ArrayConfig) -> Schedule:
     """Return the schedule of a network on an array; raise ``NupesError`` by layer name."""
     placement = arrange(network, config)
     context, emitter = Context(network, config, placement), Emitter(config)
-    if placement.patched is None:
-        emitter.plain_input(placement.layouts[network.the_input.tensor.name])
+    for item in network.inputs:
+        if not is_patched(item.tensor, placement):
+            emitter.plain_input(placement.layouts[item.tensor.name])
     tiles = tuple(emitter.layer(layer.name, lower(layer, context)) for layer in network.layers)
     return Schedule(
-        packing(network, placement, config),
+        tuple(packing(item.tensor, placement, config) for item in network.inputs),
         placement.act_words,
         prefetch([*emitter.instructions, End()], config),
         tiles,
@@ -51,13 +54,17 @@ def schedule(network: IntegerNetwork, config: ArrayConfig) -> Schedule:
     )
 
 
-def packing(network: IntegerNetwork, placement: Placement, config: ArrayConfig) -> InputLayout:
-    """Return how the host packs the input."""
-    source = network.the_input.tensor
-    if placement.patched is None or placement.patches is None:
+def is_patched(source: Tensor, placement: Placement) -> bool:
+    """Whether the host packs an input as patches."""
+    return placement.patched is not None and placement.patched.inputs == (Port(source.name),)
+
+
+def packing(source: Tensor, placement: Placement, config: ArrayConfig) -> InputLayout:
+    """Return how the host packs an input."""
+    if placement.patches is None or not is_patched(source, placement):
         return plain_input(source, placement.layouts[source.name], config)
     planes = placement.planes[source.name]
     zero = zero_digits(planes, source.codebook.levels)
     digits = np.zeros(planes.count, np.uint8) if zero is None else zero[1]
-    op = cast(Conv, placement.patched.op)
+    op = cast(Conv, cast(Layer, placement.patched).op)
     return patch_input(source, op, placement.patches, digits, config)

@@ -30,7 +30,7 @@ class Lowering:
 LOWERINGS: dict[str, Lowering] = {
     Conv.kind: Lowering(conv.lower),
     AveragePool.kind: Lowering(average_pool.lower),
-    Select.kind: Lowering(select.lower),
+    Select.kind: Lowering(select.lower, select.parts),
     MaxPool.kind: Lowering(max_pool.lower),
     Concat.kind: Lowering(concat.lower, concat.parts),
     Product.kind: Lowering(product.lower),

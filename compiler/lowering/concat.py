@@ -4,7 +4,7 @@ A part that begins with a word of the result is placed there before it is writte
 copied by identity tiles; a column tile that holds several parts adds up a pass of each.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from nupes.compiler.place.ranges import Part, root_of
 from nupes.model.layer import Layer
 from nupes.model.network import IntegerNetwork
 from nupes.model.operators import Concat, Select
-from nupes.model.tensor import Port
+from nupes.model.tensor import Port, Tensor
 
 __all__ = ["lower", "parts"]
 
@@ -33,7 +33,7 @@ def parts(layer: Layer, network: IntegerNetwork) -> Iterator[Part]:
     before = network.layers[: network.layers.index(layer)]
     joins = [other for other in before if isinstance(other.op, Concat)]
     for index, port in enumerate(layer.inputs):
-        if port == Port(port.tensor):
+        if holds_all(layer.inputs[index:], network.tensors[port.tensor]):
             yield Part(port.tensor, output, first)
         for join in reversed(joins):
             if layer.inputs[index : index + len(join.inputs)] == join.inputs:
@@ -41,20 +41,31 @@ def parts(layer: Layer, network: IntegerNetwork) -> Iterator[Part]:
         first += network.input_shapes(layer)[index][2]
 
 
+def holds_all(ports: Sequence[Port], tensor: Tensor) -> bool:
+    """Whether ports begin with one of a whole tensor, or with several of its parts in their
+    order."""
+    first = 0
+    for port in ports:
+        if port.tensor != tensor.name or port.first != first:
+            break
+        first += port.shape(tensor.shape)[2]
+    return first == tensor.shape[2]
+
+
 def lower(layer: Layer, context: Context) -> tuple[ArrayWork, ...]:
     """Return the copies of the parts that do not lie in the result already."""
     config, output, ranges = context.config, layer.output, context.placement.ranges
     height, width, channels = output.shape
+    root, base = root_of(output.name, ranges)
     tilings: list[Tiling] = []
     copied = np.zeros(channels, bool)
     first = 0
     for port in layer.inputs:
         source = context.source(port)
-        group, lane = divmod(first, config.lanes)
-        root, base = root_of(output.name, ranges)
-        there = port == Port(port.tensor) and root_of(port.tensor, ranges) == (root, base + group)
-        copied[first : first + source.channels] = lane > 0 or not there
-        window = Select(source.channels)
+        holder, group = root_of(port.tensor, ranges)
+        place = config.lanes * (group - base) + port.first
+        copied[first : first + source.channels] = (holder, place) != (root, first)
+        window = Select.every(source.channels)
         walk = window_walk(layer, window, source.tensor.shape, source.layout, whole=False)
         operands = layer_operands(layer, source.tensor, source.planes, config)
         matrix = identity_matrix(source.channels, channels, first, operands, source.lead)

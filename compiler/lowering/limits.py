@@ -7,21 +7,19 @@ __all__ = ["check_network"]
 
 
 def check_network(network: IntegerNetwork) -> None:
-    """Refuse networks with several inputs or outputs, state, or wide tensors that are stored."""
-    output = network.the_output.tensor
-    _ = network.the_input
+    """Refuse networks with state, or wide tensors that are stored."""
     for item in network.state:
         raise UnsupportedError(
             f"state {item.tensor.name!r} cannot run on the array yet: a run keeps no tensors"
         )
     for layer in network.layers:
-        if layer.wide and layer.output.name != output:
+        if layer.wide and layer.output.name not in network.emitted:
             raise UnsupportedError(
-                f"layer {layer.name!r} must store codes or be the output: the array stores no wide "
+                f"layer {layer.name!r} must store codes or be an output: the array stores no wide "
                 "tensors yet"
             )
         for port in layer.reads:
-            if port.tensor == output:
+            if port.tensor in network.emitted:
                 raise UnsupportedError(
                     f"layer {layer.name!r} must read stored codes, but {port.tensor!r} goes to the "
                     "host"

@@ -15,12 +15,13 @@ __all__ = ["InputLayout", "pack_words", "patch_input", "plain_input", "zero_digi
 
 @dataclass(frozen=True, eq=False)
 class InputLayout:
-    """How the host fills the words of the network input.
+    """How the host fills the words of a network input, from the address ``base`` on.
 
     ``source`` (words, lanes) int64 indexes the flattened digits (plane, h, w, c) followed by one
     entry per plane: the digits of a structural zero (and, for lanes that no weight reads, 0).
     """
 
+    base: int
     source: np.ndarray
     digits: np.ndarray
     zero: np.ndarray
@@ -80,7 +81,8 @@ def plain_input(tensor: Tensor, layout: TensorLayout, config: ArrayConfig) -> In
     words = lanes.transpose(0, 3, 1, 2, 4).reshape(planes.count, -1, config.lanes)
     gap = ((0, 0), (0, layout.plane_step - layout.plane_words), (0, 0))
     source = np.pad(words, gap, constant_values=index.size).reshape(-1, config.lanes)
-    return InputLayout(source[: layout.words], planes.digits, np.zeros(planes.count, np.uint8))
+    zero = np.zeros(planes.count, np.uint8)
+    return InputLayout(layout.base, source[: layout.words], planes.digits, zero)
 
 
 def patch_input(
@@ -111,4 +113,4 @@ def patch_input(
         block = index[:, first : first + layout.block]
         words = block.reshape(planes.count, block.shape[1], layout.words_per_plane, config.lanes)
         runs.append(words.transpose(2, 0, 1, 3).reshape(-1, config.lanes))
-    return InputLayout(np.concatenate(runs), planes.digits, zero)
+    return InputLayout(layout.base, np.concatenate(runs), planes.digits, zero)

@@ -56,8 +56,8 @@ def place(network: IntegerNetwork, config: ArrayConfig, ranges: Ranges | None = 
         name: split_planes(tensor.codebook, config.code_bits)
         for name, tensor in network.stored.items()
     }
-    patched = patch_reader(network, planes[network.the_input.tensor.name], config)
-    packings = [None] if patched is None else [patched, None]
+    readers = (patch_reader(network, item.tensor, planes, config) for item in network.inputs)
+    packings = [*(reader for reader in readers if reader is not None), None]
     ways = [Way(one, shared) for shared in ([ranges, {}] if ranges else [{}]) for one in packings]
     needs = [words_needed(requests_of(network, planes, way, config)) for way in ways]
     fitting = [way for way, words in zip(ways, needs, strict=True) if words <= config.act_depth]
@@ -70,12 +70,12 @@ def sizes(
     network: IntegerNetwork, planes: dict[str, Planes], way: Way, config: ArrayConfig
 ) -> dict[str, int]:
     """Return the words of every tensor."""
-    source = network.the_input.tensor
     words = {
         name: map_layout(tensor, 0, planes[name].count, config).words
         for name, tensor in network.stored.items()
     }
     if way.patched is not None:
+        source = network.tensors[way.patched.inputs[0].tensor]
         count = planes[source.name].count
         words[source.name] = patch_layout(way.patched, source, 0, count, config).words
     return words
@@ -85,7 +85,7 @@ def place_as(
     network: IntegerNetwork, planes: dict[str, Planes], way: Way, config: ArrayConfig
 ) -> Placement:
     """Return the placement in one way."""
-    source, tensors = network.the_input.tensor, network.stored
+    tensors = network.stored
     requests = requests_of(network, planes, way, config)
     bases = allocate(requests, config)
     layouts: dict[str, TensorLayout] = {}
@@ -95,6 +95,7 @@ def place_as(
         layouts[name] = whole.part(group, -(-tensor.shape[2] // config.lanes))
     patches = None
     if way.patched is not None:
+        source = tensors[way.patched.inputs[0].tensor]
         base, count = bases[source.name], planes[source.name].count
         patches = patch_layout(way.patched, source, base, count, config)
     used = max(bases[request.name] + request.words for request in requests)
@@ -118,14 +119,15 @@ def patch_layout(
     return PatchLayout(base, height * width, words, planes, config.acc_depth)
 
 
-def patch_reader(network: IntegerNetwork, planes: Planes, config: ArrayConfig) -> Layer | None:
-    """Return the convolution whose input the host packs as patches, or None if the input stays a
-    map.
+def patch_reader(
+    network: IntegerNetwork, source: Tensor, planes: dict[str, Planes], config: ArrayConfig
+) -> Layer | None:
+    """Return the convolution whose input, one of the network's, the host may pack as patches, or
+    None if it stays a map.
 
     Packing pays when it needs fewer passes; it needs a single reader with one group, and a zero for
     padding taps. Patches are no map, so nothing may add the input either, that reader included.
     """
-    source = network.the_input.tensor
     readers = [
         layer for layer in network.layers for port in layer.reads if port.tensor == source.name
     ]
@@ -137,7 +139,7 @@ def patch_reader(network: IntegerNetwork, planes: Planes, config: ArrayConfig) -
     taps = op.kernel[0] * op.kernel[1]
     if -(-taps * channels // config.rows) >= taps * -(-channels // config.rows):
         return None
-    if any(op.padding) and zero_digits(planes, source.codebook.levels) is None:
+    if any(op.padding) and zero_digits(planes[source.name], source.codebook.levels) is None:
         return None
     return readers[0]
 
@@ -148,7 +150,8 @@ def requests_of(
     """Return what each tensor that lies in no other one needs, and from which layer to which it, or
     any of its parts, lives."""
     words = sizes(network, planes, way, config)
-    born, dies = {network.the_input.tensor.name: -1}, {network.the_input.tensor.name: -1}
+    born = {item.tensor.name: -1 for item in network.inputs}
+    dies = dict(born)
     for index, layer in enumerate(network.layers):
         for port in layer.reads:
             root = root_of(port.tensor, way.ranges)[0]

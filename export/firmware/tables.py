@@ -20,6 +20,8 @@ def layer_arrays(layer: Layer, described: Described, ports: list[str], index: in
     parts.append(f"static const nupes_port inputs_{index}[] = {{{', '.join(ports)}}};\n")
     if described.codebook is not None:
         parts.append(array("int8_t", f"levels_{index}", described.codebook.levels))
+    if described.selected:
+        parts.append(array("int32_t", f"selected_{index}", np.array(described.selected)))
     if layer.post is not None:
         parts.append(array("uint16_t", f"mult_{index}", layer.post.requantize.mult))
         parts.append(array("int64_t", f"bias_{index}", layer.post.requantize.bias))
@@ -85,6 +87,8 @@ def layer_texts(network: IntegerNetwork, places: MemoryMap) -> tuple[list[str], 
             fields["weights"] = places.weights[layer.name]
             fields["bits"] = item.codebook.bits
             fields["levels"] = f"levels_{index}"
+        if item.selected:
+            fields["selected"] = f"selected_{index}"
         ports = [port_text(port) for port in layer.inputs]
         arrays.append(layer_arrays(layer, item, ports, index))
         entries.append(f"    /* {index}: {comment(layer.name)} */\n    {initializer(fields)},\n")

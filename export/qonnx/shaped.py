@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 from onnx import helper
 
-from nupes.export.graph import Graph, Operand, element_type, read
+from nupes.export.graph import Graph, Operand, crop, element_type, read
 from nupes.model.codebook import Codebook
 from nupes.model.errors import UnsupportedError
+from nupes.model.operators import Select
 from nupes.model.tensor import Port, Shape
 
 __all__ = ["DOMAIN", "Planes", "Shaped", "planes", "spacing"]
@@ -51,6 +52,14 @@ class Shaped(Graph):
             dtype, _ = self.shapes[whole.value]
             self.shapes[output] = dtype, planes(part.tensor.shape)
         return part
+
+    def crop(self, op: Select, source: Operand, output: str) -> tuple[Select, Operand]:
+        """Append what a selection leaves of a map by negative padding; return both."""
+        op, part = crop(self, op, source, output)
+        if part is not source:
+            dtype, _ = self.shapes[source.value]
+            self.shapes[output] = dtype, planes(part.tensor.shape)
+        return op, part
 
     def described(self) -> list[Any]:
         """Return ONNX's description of every value."""

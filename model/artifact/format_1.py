@@ -125,7 +125,7 @@ def convert_layer(
             output["format"]["scale"] = tensors[source]["format"]["scale"]
     return {
         "name": name,
-        "op": convert_operator(op, key, arrays),
+        "op": convert_operator(op, key, tensors[source]["shape"][2], arrays),
         "inputs": [port(source)],
         "output": output,
         "post": convert_post(residual, key, arrays),
@@ -137,8 +137,14 @@ def port(tensor: str) -> dict[str, Any]:
     return {"tensor": tensor, "first": 0, "channels": None}
 
 
-def convert_operator(op: Mapping[str, Any], key: str, arrays: Arrays) -> dict[str, Any]:
-    """Return an operator."""
+def convert_operator(
+    op: Mapping[str, Any], key: str, channels: int, arrays: Arrays
+) -> dict[str, Any]:
+    """Return an operator of an input of so many channels."""
+    if op["kind"] == "select":
+        kind, count, offset, stride = values(op, "kind", "channels", "offset", "stride")
+        numbers = [n - offset if 0 <= n - offset < channels else -1 for n in range(count)]
+        return {"kind": kind, "channels": numbers, "stride": stride, "padding": [0] * 4}
     if op["kind"] != "conv":
         return dict(op)
     rest = {name: value for name, value in op.items() if name not in ("shape", "codebook")}

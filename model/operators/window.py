@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from nupes.model.errors import InputError
-from nupes.model.operators.operator import Operator, check_numbers
+from nupes.model.operators.operator import LARGEST, Operator, check_numbers
 
 __all__ = [
     "Padding",
@@ -18,7 +18,7 @@ __all__ = [
 ]
 
 Padding = tuple[int, int, int, int]
-"""Padding as (top, bottom, left, right)."""
+"""Padding as (top, bottom, left, right); negative padding takes away rows and columns."""
 
 
 class Window(Operator):
@@ -30,13 +30,13 @@ class Window(Operator):
     dilation: tuple[int, int]
 
 
-def check_window(window: Window) -> None:
-    """Refuse a window whose numbers are no sizes."""
+def check_window(window: Window, crops: bool = False) -> None:
+    """Refuse a window whose numbers are no sizes; one that ``crops`` may have negative padding."""
     check_numbers(
         kernel=(window.kernel, 2, 1),
         stride=(window.stride, 2, 1),
         dilation=(window.dilation, 2, 1),
-        padding=(window.padding, 4, 0),
+        padding=(window.padding, 4, -LARGEST if crops else 0),
     )
 
 
@@ -64,10 +64,13 @@ def tap_slices(window: Window, oh: int, ow: int) -> Iterator[tuple[slice, slice]
 
 
 def pad_levels(levels: np.ndarray, padding: Padding) -> np.ndarray:
-    """Pad a map (b, h, w, c) with level 0 (a structural zero, whatever the codebook holds)."""
-    top, bottom, left, right = padding
+    """Pad a map (b, h, w, c) with level 0 (a structural zero, whatever the codebook holds), or crop
+    it."""
     if not any(padding):
         return levels
+    top, bottom, left, right = (max(-side, 0) for side in padding)
+    levels = levels[:, top : levels.shape[1] - bottom, left : levels.shape[2] - right]
+    top, bottom, left, right = (max(side, 0) for side in padding)
     batch, height, width, channels = levels.shape
     padded = np.zeros((batch, top + height + bottom, left + width + right, channels), levels.dtype)
     padded[:, top : top + height, left : left + width] = levels

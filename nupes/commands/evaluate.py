@@ -39,6 +39,7 @@ def run(
     nupes evaluate net.safetensors data.npz:images --labels classes --model model.py:load
     """
     qnet = load(network)
+    _ = qnet.the_output  # classes are those of one
     images = load_array(data)
     classes = load_labels(data, labels, len(images))
     report: dict[str, float | int] = {"images": len(images)}

@@ -68,6 +68,7 @@ def measure_accuracy(
         if model is not None:
             raise InputError(f"labels {labels!r} must be in the data to compare with a model")
         return None
+    _ = network.the_output  # classes are those of one
     classes = load_labels(data, labels, len(images))
     real = None
     if model is not None:

@@ -8,14 +8,26 @@ import torch
 from torch import fx
 
 from nupes.model.errors import InputError, UnsupportedError
-from nupes.quantizer.frontend.graph import Graph, Node, Op, Shape
+from nupes.model.operators import Select
+from nupes.quantizer.frontend.graph import Graph, Node, Op, Places, Shape
 from nupes.quantizer.frontend.registry import base_name
+from nupes.quantizer.frontend.views import (
+    channels_first,
+    channels_last,
+    find_selection,
+    in_order,
+    last_places,
+    own_places,
+    without_repeats,
+)
 
 __all__ = [
     "Call",
     "Values",
+    "concrete",
     "describe",
     "full_shape",
+    "is_known",
     "is_map",
     "map_shape",
     "module_path",
@@ -27,8 +39,7 @@ __all__ = [
 class Values:
     """The graph under construction, and what every torch value is in it: the name of a node, or a
     constant. ``origins`` are the calls for which nodes were added; the nodes in ``unknown`` stand
-    for values of refused calls. The numbers of values in ``graph.last`` are in the order (h, w, c),
-    of others in the order (c, h, w)."""
+    for values of refused calls."""
 
     graph: Graph = field(default_factory=Graph)
     names: dict[fx.Node, str] = field(default_factory=dict)
@@ -46,6 +57,11 @@ class Call:
         self.kind = base_name(node)
         self.path, self.is_layer = module_path(node)
         self.where = describe(node)
+
+    @property
+    def views(self) -> dict[fx.Node, Places]:
+        """The places of values that are not a node in its own order."""
+        return self.values.graph.views
 
     def refuse(self, reason: str) -> NoReturn:
         """Raise ``UnsupportedError`` that names the operator and its module."""
@@ -67,16 +83,113 @@ class Call:
         return isinstance(value, fx.Node) and value in self.values.names
 
     def source(self, value: Any) -> Node:
-        """Return the graph node of an operand that depends on the network's input."""
+        """Return the node of an operand that has its channels in dimension 1, or is the whole map
+        flattened; any other view becomes a node when it is first asked for."""
+        if not self.is_first(value):
+            if self.is_last(value):
+                self.refuse(
+                    "its operand must have its channels in dimension 1, not in the last one"
+                )
+            Call(value, self.values).settle(strict=True)
+        return self.viewed(value)
+
+    def anywhere(self, value: Any) -> Node:
+        """Return the node of an operand that holds its numbers in their order, or is a map whose
+        channels are in the last dimension; any other view becomes a node."""
+        if value in self.views and not self.is_last(value):
+            Call(value, self.values).settle()
+        return self.viewed(value)
+
+    def viewed(self, value: Any) -> Node:
+        """Return the node that holds the values of an operand, in an order of its own."""
         if not self.is_computed(value):
             self.refuse("its first operand must depend on the network's input")
         return self.values.graph.nodes[self.values.names[value]]
 
+    def is_first(self, value: fx.Node) -> bool:
+        """Whether an operand has its channels in dimension 1, or is the whole map flattened."""
+        shape, sizes = self.viewed(value).shape, value_shape(value)
+        ordered = channels_first(sizes, shape) or len(sizes) not in (2, 3)
+        return value not in self.views and ordered
+
     def is_last(self, value: fx.Node) -> bool:
-        """Whether a computed operand has its channels in the last dimension, not in dimension 1."""
-        height, width, _ = self.source(value).shape
-        vector = len(full_shape(value)) == 2 and height == width == 1
-        return value in self.values.graph.last and not vector
+        """Whether an operand has its channels in the last dimension."""
+        if isinstance(self.views.get(value), list) or len(value_shape(value)) not in (2, 3):
+            return False
+        return channels_last(self.places(value), self.viewed(value).shape)
+
+    def repeated(self, value: fx.Node) -> Node | None:
+        """Return the node whose rows, columns or channels of size 1 an operand repeats, if that is
+        all that it does."""
+        if value not in self.views or not is_map(value):
+            return None
+        node = self.viewed(value)
+        height, width, channels = node.shape
+        once = without_repeats(self.places(value))
+        same = once.shape == (channels, height, width) and in_order(once, node.shape)
+        return node if same else None
+
+    def places(self, value: fx.Node) -> np.ndarray:
+        """Return where an operand's values lie in its node."""
+        places = self.views.get(value)
+        assert not isinstance(places, list)  # a list's only readers take one of it
+        return own_places(value_shape(value)) if places is None else places
+
+    def view(self, source: fx.Node, places: Places) -> str:
+        """Let the call's value be a view of an operand's node; return the node's name."""
+        node = self.viewed(source)
+        if isinstance(places, list) or not in_order(places, node.shape):
+            self.views[self.node] = places
+        return node.name
+
+    def settle(self, strict: bool = False) -> None:
+        """Let the call's value, a view, be a node: a selection from the one that it views. It has
+        its channels in dimension 1 if that is ``strict``, else in any order or in the last one."""
+        places, source = self.places(self.node), self.viewed(self.node)
+        orders = (
+            [(places, False)]
+            if strict or places.ndim not in (2, 3)
+            else [(places, False), (np.moveaxis(places, -1, 0), True)]
+        )
+        for ordered, last in orders:
+            for shape in map_shapes(self.node, ordered.shape, source.shape):
+                op = find_selection(ordered.reshape(shape), source.shape)
+                asked = shape[0] == len(ordered) or ordered.ndim not in (2, 3)
+                if op is not None and (asked or not (strict or last)):
+                    self.become(op, source, last)
+                    return
+        self.refuse(
+            "it must select whole channels, rows and columns, or flatten the whole map; move "
+            "single values on the host"
+        )
+
+    def become(self, op: Select, source: Node, last: bool) -> None:
+        """Let the call's value be a new node, a selection, with its channels first or last."""
+        values, shape = self.values, op.shape(source.shape)
+        name = self.add(op, (source.name,), shape, self.kind)
+        values.names[self.node], values.graph.calls[name] = name, self.node
+        self.views.pop(self.node, None)
+        if last:
+            self.lay_last()
+
+    def lay_last(self) -> None:
+        """Let the call's value have its node's channels in the last dimension, if it can."""
+        places = last_places(value_shape(self.node), self.viewed(self.node).shape)
+        if places is not None:
+            self.view(self.node, places)
+
+    def follow(self) -> None:
+        """Let the call's value, a new node, have its channels in the last dimension if its operands
+        have; refuse operands of both kinds."""
+        operands = [value for value in self.node.all_input_nodes if self.is_computed(value)]
+        last = [value for value in operands if self.is_last(value)]
+        if all(map(self.is_first, last)):
+            return
+        if len(last) < len(operands):
+            self.refuse(
+                "its operands must all have their channels in dimension 1, or in the last one"
+            )
+        self.lay_last()
 
     def tensor(self, value: Any, name: str) -> torch.Tensor:
         """Return a constant operand as a finite, real tensor."""
@@ -116,15 +229,47 @@ def full_shape(node: fx.Node) -> tuple[Any, ...]:
     return tuple((value[0] if isinstance(value, list | tuple) else value).shape)
 
 
+def concrete(size: Any) -> int:
+    """Return a size, for one that varies that of the program's example."""
+    return int(size.node.hint if isinstance(size, torch.SymInt) else size)
+
+
 def value_shape(node: fx.Node) -> tuple[int, ...]:
-    """Return the shape of a call's value without its batch dimension."""
-    return tuple(int(size) for size in full_shape(node)[1:])
+    """Return the shape of a call's value without its batch dimension; 1 for a size that depends on
+    values."""
+    return tuple(int(size) if is_known(size) else 1 for size in full_shape(node)[1:])
 
 
-def map_shape(shape: tuple[int, ...], tokens: bool) -> Shape:
-    """Return the map (h, w, c) of a value (c, h, w), (c, w), (c,) or, of ``tokens``, (h, c)."""
-    if len(shape) == 2 and tokens:
-        return shape[0], 1, shape[1]
+def is_known(size: Any) -> bool:
+    """Whether a size depends on no value."""
+    return not isinstance(size, torch.SymInt) or size.node.has_hint()
+
+
+def map_shapes(node: fx.Node, sizes: tuple[int, ...], shape: Shape) -> list[tuple[int, int, int]]:
+    """Return the shapes (c, h, w) that a view, of sizes (c, h, w), (c, t) or others, of a map
+    (h, w, c) may have as a map: its own, or where it has none those of the map, of a line, of the
+    maps that it flattens, and of one pixel."""
+    if len(sizes) == 3:
+        return [(sizes[0], sizes[1], sizes[2])]
+    count = int(np.prod(sizes, dtype=int))
+    found = [(count // (shape[0] * shape[1]), *shape[:2])]
+    if len(sizes) == 2:
+        found += [(*sizes, 1), (sizes[0], 1, sizes[1])]
+    found.append((count, 1, 1))
+    while node.op == "call_function" and node.all_input_nodes:
+        node = node.all_input_nodes[0]
+        if is_map(node):
+            channels, height, width = value_shape(node)
+            found.append((channels, height, width))
+    return [sizes for sizes in found if int(np.prod(sizes)) == count]
+
+
+def map_shape(shape: tuple[int, ...], last: bool) -> Shape:
+    """Return the map (h, w, c) of a value (c, h, w), (c, w), (c,) or, with its channels in the last
+    dimension, (h, w, c), (h, c)."""
+    if last:
+        height, *width, channels = shape
+        return height, *(width or [1]), channels  # type: ignore[return-value]
     channels, *sizes = shape
     height, width = [1] * (2 - len(sizes)) + sizes
     return height, width, channels

@@ -15,8 +15,9 @@ __all__ = ["move_factors"]
 def move_factors(graph: Graph) -> None:
     """Let sums be multiplied where else a stored operand would be."""
     counts, nodes = graph.consumers(), {}
+    outputs = {name for name, _ in graph.outputs}
     for node in graph.nodes.values():
-        if isinstance(node.op, Add) and node.name != graph.output:
+        if isinstance(node.op, Add) and node.name not in outputs:
             for first, second in (node.inputs, node.inputs[::-1]):
                 multiple = graph.nodes[second]
                 if is_multiple_of_stored(graph, counts, multiple) and grows(graph, counts, first):

@@ -23,6 +23,7 @@ __all__ = [
     "Node",
     "Op",
     "Pad",
+    "Places",
     "Pool",
     "Product",
     "Shape",
@@ -30,6 +31,9 @@ __all__ = [
 
 Shape = tuple[int, int, int]
 """Height, width and channels of a map."""
+
+Places = np.ndarray | list[np.ndarray]
+"""Where the numbers of a tensor's image lie in a node's map, for several tensors a list."""
 
 
 @dataclass(frozen=True)
@@ -122,17 +126,17 @@ class Node:
 
 @dataclass
 class Graph:
-    """A captured network: ``nodes`` by name in execution order, the first one its input.
+    """A captured network: ``nodes`` by name in execution order, the first one its input;
+    ``outputs`` are nodes by name, and the shape of one result as the module gives it.
 
-    ``calls`` are the calls of the captured ``program`` whose values the nodes are, those in
-    ``last`` with their numbers in the order (h, w, c).
+    ``calls`` are the calls of the captured ``program`` whose values the nodes are; ``views`` says
+    where the values of calls lie that are not a node in its own order, one after another.
     """
 
     nodes: dict[str, Node] = field(default_factory=dict)
-    output: str = ""
-    output_shape: tuple[int, ...] = ()
+    outputs: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
     calls: dict[str, fx.Node] = field(default_factory=dict)
-    last: set[fx.Node] = field(default_factory=set)
+    views: dict[fx.Node, Places] = field(default_factory=dict)
     program: Program | None = None
 
     @property
@@ -141,18 +145,19 @@ class Graph:
         return next(iter(self.nodes.values()))
 
     def prune(self) -> None:
-        """Drop the nodes that the output does not depend on; the input stays."""
-        alive = {self.output, self.input.name}
+        """Drop the nodes that no output depends on; the input stays."""
+        alive = {self.input.name, *(name for name, _ in self.outputs)}
         for node in reversed(self.nodes.values()):
             if node.name in alive:
                 alive.update(node.inputs)
         self.nodes = {name: node for name, node in self.nodes.items() if name in alive}
 
     def consumers(self) -> dict[str, int]:
-        """Return how often each node is read, the network's output included."""
+        """Return how often each node is read, as the network's outputs included."""
         counts = dict.fromkeys(self.nodes, 0)
         for node in self.nodes.values():
             for name in node.inputs:
                 counts[name] += 1
-        counts[self.output] += 1
+        for name, _ in self.outputs:
+            counts[name] += 1
         return counts

@@ -5,7 +5,7 @@ import inspect
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, fx, nn
@@ -20,7 +20,7 @@ __all__ = ["Program", "evaluation", "export_module", "prepare", "split_outputs"]
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """Calls of ATen operators on one input (batch, c, h, w), which give one output.
+    """Calls of ATen operators on one input (batch, c, h, w), which give one or several outputs.
 
     ``constants`` are parameters, buffers and lifted constants, as the module holds them, ``paths``
     where in it; ``changing`` are those that a call of the module changes.
@@ -28,14 +28,14 @@ class Program:
 
     graph: fx.Graph
     input: fx.Node
-    output: fx.Node
+    outputs: tuple[fx.Node, ...]
     constants: dict[fx.Node, Tensor]
     paths: dict[fx.Node, str]
     changing: frozenset[fx.Node]
 
     def live(self) -> set[fx.Node]:
-        """Return the nodes on which the output depends."""
-        found, waiting = {self.output}, [self.output]
+        """Return the nodes on which the outputs depend."""
+        found, waiting = set(self.outputs), list(self.outputs)
         while waiting:
             new = [node for node in waiting.pop().all_input_nodes if node not in found]
             found.update(new)
@@ -107,18 +107,10 @@ def first_line(error: Exception) -> str:
 
 def prepare(exported: ExportedProgram) -> Program:
     """Return an exported program without in-place operators and wrapped regions, such as those of
-    ``torch.no_grad``; refuse one with several inputs or outputs."""
-    signature = exported.graph_signature
-    if len(signature.user_inputs) != 1 or len(signature.user_outputs) != 1:
-        raise UnsupportedError(
-            f"module must have one input and one output tensor, not "
-            f"{len(signature.user_inputs)} and {len(signature.user_outputs)}"
-        )
-    return split_outputs(exported)[0]
-
-
-def split_outputs(exported: ExportedProgram) -> list[Program]:
-    """Return the program of each output of an exported program with one input."""
+    ``torch.no_grad``; refuse one with several inputs."""
+    inputs = exported.graph_signature.user_inputs
+    if len(inputs) != 1:
+        raise UnsupportedError(f"module must have one input tensor, not {len(inputs)}")
     graph = replace_in_place(exported.graph)
     if graph is None:
         with warnings.catch_warnings():
@@ -137,10 +129,16 @@ def split_outputs(exported: ExportedProgram) -> list[Program]:
     source = next(node for node, spec in specs if spec.kind == InputKind.USER_INPUT)
     results = graph.output_node().args[0]
     assert isinstance(results, list | tuple)
-    programs = []
+    outputs = []
     for spec, result in zip(signature.output_specs, results, strict=True):
         if spec.kind == OutputKind.USER_OUTPUT:
             if not isinstance(result, fx.Node) or "val" not in result.meta:
                 raise UnsupportedError("module output must depend on its input, not be a constant")
-            programs.append(Program(graph, source, result, constants, paths, changing))
-    return programs
+            outputs.append(result)
+    return Program(graph, source, tuple(outputs), constants, paths, changing)
+
+
+def split_outputs(exported: ExportedProgram) -> list[Program]:
+    """Return the program of each output of an exported program."""
+    program = prepare(exported)
+    return [replace(program, outputs=(output,)) for output in program.outputs]

@@ -18,29 +18,24 @@ __all__ = ["HANDLERS", "Handler", "arguments", "base_name", "handles", "stranger
 
 @dataclass(frozen=True)
 class Handler:
-    """A handler, the arguments that it reads and those that change no value; ``anywhere`` says that
-    its operands may have their channels in the last dimension."""
+    """A handler, the arguments that it reads and those that change no value."""
 
     translate: Callable[..., str]
     reads: frozenset[str]
     ignores: frozenset[str]
-    anywhere: bool
 
 
 HANDLERS: dict[str, Handler] = {}
 """Handlers by the operator's name without namespace, overload and in-place mark."""
 
 
-def handles(
-    *names: str, ignores: Iterable[str] = (), anywhere: bool = False
-) -> Callable[[Callable], Callable]:
-    """Register a handler for operators; ``ignores`` are arguments that change no value, and with
-    ``anywhere`` it understands channels in the last dimension."""
+def handles(*names: str, ignores: Iterable[str] = ()) -> Callable[[Callable], Callable]:
+    """Register a handler for operators; ``ignores`` are arguments that change no value."""
 
     def register(translate: Callable) -> Callable:
         reads = frozenset(list(inspect.signature(translate).parameters)[1:])
         for name in names:
-            HANDLERS[name] = Handler(translate, reads, frozenset(ignores), anywhere)
+            HANDLERS[name] = Handler(translate, reads, frozenset(ignores))
         return translate
 
     return register

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.fx.node import map_aggregate
+from torch.utils._pytree import tree_leaves
 
 from nupes.model.errors import InputError, NupesError
 from nupes.model.host import as_maps
@@ -57,8 +58,8 @@ def verify_capture(
     program = graph.program
     assert program is not None
     images = choose_images(inputs, full_shape(program.input)[0])
-    values = run_program(program, images, set(graph.calls.values()) | {program.output})
-    expected = values[program.output].double()
+    values = run_program(program, images, {*graph.calls.values(), *program.outputs})
+    expected = [values[output].double() for output in program.outputs]
     compare_module(module, program, images, expected, largest(values.values()))
     check_stages(graph, network, images, values)
 
@@ -127,7 +128,7 @@ def compare_module(
     module: nn.Module | ExportedProgram,
     program: Program,
     images: Tensor,
-    expected: Tensor,
+    expected: list[Tensor],
     magnitude: float,
 ) -> None:
     """Compare the captured program with the module itself, which runs in its own types: half of the
@@ -136,17 +137,19 @@ def compare_module(
         return
     parameter = next(module.parameters(), torch.zeros(()))
     with evaluation(module):
-        found = module(images.to(parameter.device, parameter.dtype)).cpu().double()
+        results = tree_leaves(module(images.to(parameter.device, parameter.dtype)))
     seen = [node.meta.get("val") for node in program.live()]
     types = {parameter.dtype, *(value.dtype for value in seen if is_real(value))}
     eps = max(2 * UNIT, *(torch.finfo(kind).eps for kind in types))
-    allowed = eps**0.5 * largest([expected]) + MARGIN * eps * magnitude
-    far = (found - expected).abs() > allowed
-    if bool(far.any()):
-        raise NupesError(
-            "captured program must give the module's output, not "
-            f"{float(expected[far][0]):g} where it gives {float(found[far][0]):g}; {DEFECT}"
-        )
+    for wanted, result in zip(expected, results, strict=True):
+        allowed = eps**0.5 * largest([wanted]) + MARGIN * eps * magnitude
+        found = result.cpu().double()
+        far = (found - wanted).abs() > allowed
+        if bool(far.any()):
+            raise NupesError(
+                "captured program must give the module's output, not "
+                f"{float(wanted[far][0]):g} where it gives {float(found[far][0]):g}; {DEFECT}"
+            )
 
 
 def largest(values: Iterable[Tensor]) -> float:
@@ -172,8 +175,8 @@ def check_stages(
                 f"layer {stage.name!r}: its float values must have shape "
                 f"{(channels, height, width)}, not {tuple(y.shape[1:])}; {DEFECT}"
             )
-        if stage is network.stages[-1]:
-            wanted = [graph.output]
+        if stage.name in network.emitted:
+            wanted = [name for name, _ in graph.outputs if graph.nodes[name].shape == stage.shape]
         else:
             begin = names.index(stage.name) if stage.name in graph.nodes else 0
             wanted = [name for name in names[begin:] if graph.nodes[name].shape == stage.shape]
@@ -191,10 +194,10 @@ def check_stages(
 
 def map_of(graph: Graph, call: fx.Node, values: dict[fx.Node, Tensor], like: Tensor) -> Tensor:
     """Return the value of a call as a map (b, c, h, w) like another one."""
-    if call not in graph.last:
-        return values[call].reshape(like.shape)
-    count, channels, height, width = like.shape
-    return values[call].reshape(count, height, width, channels).permute(0, 3, 1, 2)
+    value, places = values[call].flatten(1), graph.views.get(call)
+    if isinstance(places, np.ndarray):
+        value = value[:, torch.from_numpy(places.ravel().argsort())]
+    return value.reshape(like.shape)
 
 
 def rounding_error(stage: Stage, reach: dict[str, float]) -> Tensor:

@@ -13,11 +13,20 @@ from torch.fx.node import map_arg
 
 from nupes.model.errors import InputError, NupesError, UnsupportedError
 from nupes.model.host import has_channels_last
-from nupes.quantizer.frontend.call import Call, Values, full_shape, map_shape, value_shape
+from nupes.quantizer.frontend.call import (
+    Call,
+    Values,
+    concrete,
+    full_shape,
+    is_known,
+    map_shape,
+    value_shape,
+)
 from nupes.quantizer.frontend.factors import move_factors
 from nupes.quantizer.frontend.functions import Function
-from nupes.quantizer.frontend.graph import Graph, Input, Node, Shape
+from nupes.quantizer.frontend.graph import Graph, Input, Node
 from nupes.quantizer.frontend.handlers.pointwise import is_pointwise, translate_pointwise
+from nupes.quantizer.frontend.handlers.views import is_view, translate_view
 from nupes.quantizer.frontend.layouts import input_is_tokens
 from nupes.quantizer.frontend.problems import Problem, find_advice
 from nupes.quantizer.frontend.program import Program, prepare
@@ -47,7 +56,7 @@ class Captured:
 
 
 def capture(exported: ExportedProgram) -> Graph:
-    """Return the graph of an exported program with one input (batch, c, h, w) and one output; raise
+    """Return the graph of an exported program with one input (batch, c, h, w); raise
     ``UnsupportedError`` at the first operator that cannot run."""
     return capture_program(prepare(exported))
 
@@ -106,15 +115,12 @@ class Walk:
                 f"length), (batch, tokens, channels) or (batch, features), not {tuple(shape)}"
             )
         tokens = len(shape) == 3 and input_is_tokens(source)
-        if tokens:
-            self.values.graph.last.add(source)
-        self.keep(Node("input", Input(), (), map_shape(value_shape(source), tokens)), source)
-
-    def keep(self, node: Node, call: fx.Node) -> None:
-        """Let a new node of the graph be the value of a call."""
+        node = Node("input", Input(), (), map_shape(value_shape(source), tokens))
         self.values.graph.nodes[node.name] = node
-        self.values.names[call] = node.name
-        self.values.graph.calls[node.name] = call
+        self.values.names[source] = node.name
+        self.values.graph.calls[node.name] = source
+        if tokens:
+            Call(source, self.values).lay_last()
 
     def parameter(self, node: fx.Node) -> torch.Tensor:
         """Return the value of a parameter, buffer or lifted constant."""
@@ -130,33 +136,37 @@ class Walk:
         """Fold a call if it is constant, else let its handler translate it."""
         call = Call(node, self.values)
         sources = node.all_input_nodes
-        known = base_name(node) in HANDLERS or is_pointwise(node)
+        known = base_name(node) in HANDLERS or is_pointwise(node) or is_view(node)
         try:
             if not any(map(call.is_computed, sources)):
                 check_constant(call)
-                args, kwargs = map_arg((node.args, node.kwargs), self.values.constants.get)
+                args, kwargs = map_arg((node.args, node.kwargs), self.known)
                 assert callable(node.target)
                 self.values.constants[node] = node.target(*args, **kwargs)
                 return
-            if self.values.graph.last.intersection(sources):
-                self.values.graph.last.add(node)
             if not known:
                 refuse_unknown(call)
             if self.can_judge(call):
-                check_layout(call)
-                name = translate(call)
-                self.values.names[node] = name
-                self.values.graph.calls[name] = node
+                self.values.names[node] = name = translate(call)
+                if node not in call.views:
+                    self.values.graph.calls[name] = node
+                if self.values.origins.get(name) is node:
+                    call.follow()
                 return
             self.judged = False
         except NupesError as error:
             self.report(call, str(error), known)
         self.add_unknown(call)
 
+    def known(self, value: fx.Node) -> Any:
+        """Return a constant; of a size that varies that of the program's example."""
+        constants = self.values.constants
+        return constants[value] if value in constants else concrete(value.meta["val"])
+
     def can_judge(self, call: Call) -> bool:
         """Whether all that a call reads is known, or stands for a map or a vector."""
         return all(
-            len(full_shape(value)) in (2, 3, 4)
+            len(full_shape(value)) in (2, 3, 4) and all(map(is_known, full_shape(value)))
             for value in call.node.all_input_nodes
             if self.values.names.get(value) in self.values.unknown
         )
@@ -166,7 +176,7 @@ class Walk:
         if self.problems is None:
             raise
         operator = call.kind.lstrip("_")
-        last = call.node is self.program.output
+        last = call.node in self.program.outputs
         reason = message.removeprefix(f"{call.where}: ") if known else "is not supported"
         advice = find_advice(operator, known, last)
         problem = Problem(call.path, operator, reason, advice)
@@ -177,29 +187,33 @@ class Walk:
         shape = value_shape(call.node)
         if len(shape) not in (1, 2, 3):
             shape = (int(np.prod(shape)),)
-        last = call.node in self.values.graph.last
-        height, width, channels = map_shape(shape, last and len(shape) == 2)
+        last = len(shape) > 1 and any(
+            call.is_last(value) and not call.is_first(value)
+            for value in call.node.all_input_nodes
+            if call.is_computed(value)
+        )
         inputs = tuple(
             self.values.names[value]
             for value in call.node.all_input_nodes
             if value in self.values.names
         )
-        name = call.add(Input(), inputs, (height, width, channels), call.kind)
+        name = call.add(Input(), inputs, map_shape(shape, last), call.kind)
         self.values.names[call.node] = name
+        if last:
+            call.lay_last()
         self.values.graph.calls[name] = call.node
         self.values.unknown.add(name)
 
     def finish(self) -> None:
-        """Record the network's output and its shape, and join functions."""
-        graph, output = self.values.graph, self.program.output
-        if output not in self.values.names:
-            raise UnsupportedError("module output must depend on its input, not be a constant")
-        graph.output = self.values.names[output]
-        graph.output_shape = tuple(int(size) for size in full_shape(output)[1:])
-        height, width, channels = graph.nodes[graph.output].shape
-        self.check_output(graph.nodes[graph.output].shape)
-        if int(np.prod(graph.output_shape)) != height * width * channels:
-            raise InputError("module output must keep the batch dimension")
+        """Record the network's outputs and their shapes, and join functions."""
+        graph = self.values.graph
+        for output in self.program.outputs:
+            if output not in self.values.names:
+                raise UnsupportedError("module output must depend on its input, not be a constant")
+            name, shape = self.settled(output), value_shape(output)
+            if np.prod(shape, dtype=int) != np.prod(graph.nodes[name].shape):
+                raise InputError("module output must keep the batch dimension")
+            graph.outputs.append((name, shape))
         changing = self.program.changing & self.values.constants.keys()
         if changing and not self.problems:
             raise UnsupportedError(
@@ -219,17 +233,22 @@ class Walk:
                     self.report(call, str(error), known=True)
         graph.prune()
 
-    def check_output(self, shape: Shape) -> None:
-        """Refuse an output of a map whose channels are elsewhere than the host has them."""
-        output = self.program.output
-        one = shape[2] == 1 or shape[:2] == (1, 1)
-        last = has_channels_last(self.values.graph.output_shape, shape)
-        if not one and (output in self.values.graph.last) != last:
-            raise UnsupportedError(
-                f"module output must have its channels in dimension 1 or be a sequence of tokens, "
-                f"not be {tuple(full_shape(output))} with channels in an order that its sizes do "
-                "not tell; leave out the permutation or the flatten before it"
-            )
+    def settled(self, output: fx.Node) -> str:
+        """Return the name of the output's node; a view of which none can be made, or whose channels
+        are elsewhere than the host has them, is reported."""
+        call = Call(output, self.values)
+        try:
+            node = call.anywhere(output)
+            last = has_channels_last(value_shape(output), node.shape)
+            if not (call.is_last(output) if last else output not in call.views):
+                raise UnsupportedError(
+                    "module output must have its channels in dimension 1 or be a sequence of "
+                    f"tokens, not be {tuple(full_shape(output))} with channels in an order that "
+                    "its sizes do not tell; leave out the permutation or the flatten before it"
+                )
+        except NupesError as error:
+            self.report(call, str(error), known=True)
+        return self.values.names[output]
 
     def check_function(self, call: Call, function: Function, examiner: Examiner) -> None:
         """Refuse a function that no encoder can be."""
@@ -251,28 +270,18 @@ def translate(call: Call) -> str:
     """Let a call's handler translate it; refuse arguments that the handler does not read."""
     handler = HANDLERS.get(call.kind)
     if handler is None:
-        return translate_pointwise(call)
+        return translate_view(call) if is_view(call.node) else translate_pointwise(call)
     for name, (value, default) in strangers(call.node, handler).items():
         call.refuse(f"its argument {name!r} must be {default!r}, not {value!r}")
     given = arguments(call.node)
     return handler.translate(call, **{name: given[name] for name in handler.reads if name in given})
 
 
-def check_layout(call: Call) -> None:
-    """Refuse operands whose channels are in several places, or not where a handler has them."""
-    places = {call.is_last(value) for value in call.node.all_input_nodes if call.is_computed(value)}
-    if len(places) > 1:
-        call.refuse("its operands must all have their channels in dimension 1, or in the last one")
-    handler = HANDLERS.get(call.kind)
-    if places == {True} and handler is not None and not handler.anywhere:
-        call.refuse("its operand must have its channels in dimension 1, not in the last one")
-
-
 def refuse_unknown(call: Call) -> NoReturn:
     """Refuse an operator that has no handler."""
     raise UnsupportedError(
-        f"{call.where} is not supported; supported operators: {', '.join(supported())}, and "
-        "pointwise functions of one tensor"
+        f"{call.where} is not supported; supported operators: {', '.join(supported())}, pointwise "
+        "functions of one tensor, and views of one"
     )
 
 

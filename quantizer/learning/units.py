@@ -70,12 +70,11 @@ def divide(network: FusedNetwork, unit: str) -> list[list[Stage]]:
 
 
 def leaving(network: FusedNetwork, unit: Sequence[Stage]) -> list[str]:
-    """Return the tensors of a unit that later stages read; the network's output if it is there."""
+    """Return the tensors of a unit that later stages read; the network's outputs that are there."""
     names = {stage.name for stage in unit}
     readers = network.readers()
     outside = [name for name in names if any(stage not in unit for stage in readers[name])]
-    last = network.stages[-1].name
-    return sorted([*outside, last] if last in names else outside)
+    return sorted([*outside, *names.intersection(network.emitted)])
 
 
 def pick(maps: Maps, names: Iterable[str], images: Tensor | None = None) -> Maps:
@@ -113,7 +112,7 @@ def losses_of(real: Maps, target: Maps, power: dict[str, float]) -> Tensor:
 def output_losses(network: FusedNetwork, inputs: Tensor, choices: Choices) -> Tensor:
     """Return for each of some inputs (b, c, h, w) the squared error (b,) of the quantized network's
     outputs, relative to the variance of the float network's."""
-    maps, outputs = {network.input.name: network.scale_input(inputs)}, [network.stages[-1].name]
+    maps, outputs = {network.input.name: network.scale_input(inputs)}, network.emitted
     target = in_chunks(partial(run_float, network.stages), maps, outputs)
     found = in_chunks(partial(run_quantized, network.stages, choices), maps, outputs)
     return losses_of(found, target, power_of(target))

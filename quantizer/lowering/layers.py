@@ -1,5 +1,6 @@
 """Lowering: fused stages and the choices made for them to the integers of the contract."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from nupes.model.tensor import Coded, Port, Tensor, Wide
 from nupes.quantizer.codes.decisions import Choices, TensorCode
 from nupes.quantizer.frontend.functions import build_encoder
 from nupes.quantizer.lowering.fixed_point import lower_requantize, raise_scale, to_fixed_point
+from nupes.quantizer.lowering.ports import find_ranges, ports_of, without_copies
 from nupes.quantizer.stages.stage import FusedNetwork, Stage
 
 __all__ = ["HEADROOM", "lower", "y_scale_of"]
@@ -28,12 +30,14 @@ def lower(network: FusedNetwork, choices: Choices, metadata: dict[str, Any]) -> 
         name: Tensor(name, network.shapes[name], Coded(code.codebook, code.scale))
         for name, code in choices.tensors.items()
     }
-    layers = tuple(lower_stage(stage, choices, tensors) for stage in network.stages)
+    ranges = find_ranges(network)
+    every = (lower_stage(stage, choices, tensors, ranges) for stage in network.stages)
+    layers = without_copies(every, ranges)
     source = network.input.name
     return IntegerNetwork(
         inputs=(Input(tensors[source], lower_input(network, choices.tensors[source])),),
         layers=layers,
-        outputs=(Output(layers[-1].output.name, network.output_shape),),
+        outputs=tuple(Output(name, shape) for name, shape in network.outputs),
         metadata=metadata,
     )
 
@@ -46,10 +50,12 @@ def lower_input(network: FusedNetwork, code: TensorCode) -> InputEncoder:
     return InputEncoder((middle[None] - shift) / scale)
 
 
-def lower_stage(stage: Stage, choices: Choices, tensors: dict[str, Tensor]) -> Layer:
-    """Return one layer; ``tensors`` are those that are stored."""
+def lower_stage(
+    stage: Stage, choices: Choices, tensors: Mapping[str, Tensor], ranges: Mapping[str, Port]
+) -> Layer:
+    """Return one layer; ``tensors`` are those that are stored, ``ranges`` parts of them."""
     weights = choices.weights.get(stage.name)
-    op, inputs = stage.op.lower(weights), tuple(map(Port, stage.sources))
+    op, inputs = stage.op.lower(weights), ports_of(stage, ranges)
     if not stage.op.accumulates:
         return Layer(stage.name, op, inputs, tensors[stage.name])
     factor = factor_of(stage, choices)

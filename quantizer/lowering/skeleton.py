@@ -14,6 +14,7 @@ from nupes.model.operators import Operator
 from nupes.model.tensor import Coded, Port, Tensor, Wide
 from nupes.quantizer.codes.decisions import WeightCode
 from nupes.quantizer.frontend.functions import build_encoder
+from nupes.quantizer.lowering.ports import find_ranges, ports_of, without_copies
 from nupes.quantizer.options.bits import plan_bits
 from nupes.quantizer.options.scheme import parse_scheme
 from nupes.quantizer.stages.joins import join_tensors
@@ -45,16 +46,16 @@ def bare_network(
     }
     source = tensors[network.input.name]
     thresholds = np.tile(np.arange(1.0, len(source.codebook)), (source.shape[2], 1))
-    layers = []
+    layers, ranges = [], find_ranges(network)
     for index, stage in enumerate(network.stages, start=1):
         output = tensors.get(stage.name, Tensor(stage.name, stage.shape, Wide(1.0)))
         op = bare_operator(stage, plan.weights.get(stage.name, 8), index, cell)
-        ports = tuple(map(Port, stage.sources))
+        ports = ports_of(stage, ranges)
         layers.append(Layer(stage.name, op, ports, output, bare_post(stage, output)))
     return IntegerNetwork(
         (Input(source, InputEncoder(thresholds)),),
-        tuple(layers),
-        (Output(layers[-1].output.name, network.output_shape),),
+        without_copies(layers, ranges),
+        tuple(Output(name, shape) for name, shape in network.outputs),
     )
 
 
@@ -63,7 +64,9 @@ def stand_ins(network: FusedNetwork, bits: Mapping[str, int], cell: str) -> dict
     low = {network.input.name: 0.0} | {stage.name: stage.low for stage in network.stages}
     joins, order = join_tensors(network), list(network.shapes)
     books = {}
-    for name in order[:-1]:
+    for name in order:
+        if name in network.emitted:
+            continue
         root = joins.root[name]
         signed = min(low[member] for member in joins.members(root)) < 0
         books[name] = stand_in(bits[name], signed, order.index(root), cell)

@@ -33,8 +33,8 @@ def check_float_run(network: FusedNetwork, inputs: Tensor, plan: BitPlan, recipe
     with torch.no_grad():
         for chunk in network.scale_input(inputs).split(CHUNK):
             evaluate(network.stages, {network.input.name: chunk}, hooks, keep=())
-    for stage in network.stages[:-1]:
-        if stage.function is IDENTITY:
+    for stage in network.stages:
+        if stage.function is IDENTITY or stage.name in network.emitted:
             continue
         values = hooks.kept[stage.name]
         reach = HEADROOM * max(float(values.abs().max()), 1e-30)

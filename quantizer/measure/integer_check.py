@@ -12,8 +12,10 @@ from torch import Tensor
 from nupes.model.arithmetic import Y_RANGE
 from nupes.model.errors import NupesError
 from nupes.model.network import IntegerNetwork
+from nupes.model.tensor import Port
 from nupes.quantizer.codes.decisions import Choices, TensorCode
 from nupes.quantizer.lowering.layers import y_scale_of
+from nupes.quantizer.lowering.ports import find_ranges
 from nupes.quantizer.stages.operators import column
 from nupes.quantizer.stages.run import Maps, operate
 from nupes.quantizer.stages.stage import FusedNetwork, Stage
@@ -54,9 +56,12 @@ def check_integers(
         for some in (codes, code.codebook.nearest(scaled / code.scale))
     )
     refuse(name, int((error > least + NEAR * terms).sum()))
-    stored = {layer.name: result for layer, result in integer.trace(codes)}
+    stored = {layer.output.name: result for layer, result in integer.trace(codes)}
+    stored[name] = codes
+    ranges = find_ranges(network)
     for stage in network.stages:
-        result = stored[stage.name]
+        port = ranges.get(stage.name, Port(stage.name))
+        result = port.select(stored[port.tensor])
         refuse(stage.name, count_wrong(stage, choices, real, result))
         if stage.name in choices.tensors:
             real[stage.name] = values_of(choices.tensors[stage.name], result)

@@ -90,7 +90,7 @@ def measure_importance(network: FusedNetwork, inputs: Tensor) -> Maps:
         with torch.enable_grad():
             stored = evaluate(network.stages, start_of(network, images), hooks)
             wanted = [hooks.before[name] for name in groups]
-            squares = mean_squares(stored[network.stages[-1].name], wanted, generator, FEW_DRAWS)
+            squares = mean_squares(joint_output(network, stored), wanted, generator, FEW_DRAWS)
         for (name, count), values in zip(groups.items(), squares, strict=True):
             parts[name].append(values.unflatten(1, (count, -1)).mean(2))
     return {name: torch.cat(values) for name, values in parts.items()}
@@ -108,7 +108,7 @@ def squared_gradients(
         hooks = Observed()
         with torch.enable_grad():
             stored = evaluate(network.stages, start_of(network, chunk), hooks)
-            outputs = stored[network.stages[-1].name]
+            outputs = joint_output(network, stored)
             wanted = [*stored.values(), *hooks.before.values()]
             squares = mean_squares(outputs, wanted, generator, DRAWS)
         stored_parts.append(dict(zip(stored, squares[: len(stored)], strict=True)))
@@ -117,6 +117,16 @@ def squared_gradients(
     outputs = torch.cat(output_parts)
     power = (float(outputs.var(unbiased=False)) or 1.0) * outputs[0].numel()
     return join_parts(stored_parts, power), join_parts(before_parts, power)
+
+
+def joint_output(network: FusedNetwork, stored: Maps) -> Tensor:
+    """Return the network's output; several are side by side, (b, values), each with its standard
+    deviation as the unit."""
+    outputs = [stored[name] for name in network.emitted]
+    if len(outputs) == 1:
+        return outputs[0]
+    units = [float(values.detach().std(correction=0)) or 1.0 for values in outputs]
+    return torch.cat([(y / unit).flatten(1) for y, unit in zip(outputs, units, strict=True)], 1)
 
 
 def join_parts(parts: Sequence[Maps], power: float) -> Maps:

@@ -40,12 +40,12 @@ def plan_bits(
     if ends is not None:
         weights.update(dict.fromkeys((*convolutions[:1], *convolutions[-1:]), ends))
     weights.update({name: named[name].weights for name in convolutions if name in named})
-    last = {stages[-1].name, *convolutions[-1:]} if ends is not None else set()
+    last = {*network.emitted, *convolutions[-1:]} if ends is not None else set()
 
     root = join_tensors(network).root
     wishes: dict[str, list[int]] = {name: [] for name in root.values()}
     for stage in stages:
-        if not stage.copies_codes or stage is stages[-1] or stage.name in named:
+        if not stage.copies_codes or stage.name in network.emitted or stage.name in named:
             bits = operand_bits(stage, scheme, ends, last, named)
             for source in stage.sources:
                 wishes[root[source]].append(bits)

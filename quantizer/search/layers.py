@@ -65,7 +65,7 @@ def choose(
             progress(stage.name, index, len(stages))
         exact = evaluate([stage], pick(layers.exact, stage.reads), layers.float_run)[stage.name]
         real = evaluate([stage], pick(rounded, stage.reads), layers)[stage.name]
-        if stage is not stages[-1]:
+        if stage.name not in network.emitted:
             code = tensors.code(stage.name, exact, real, stage.low < 0)
             layers.exact[stage.name], rounded[stage.name] = exact, round_values(real, code)
         if keep is not None:

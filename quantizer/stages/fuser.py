@@ -10,7 +10,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from nupes.model.errors import UnsupportedError
 from nupes.model.operators import Padding
 from nupes.quantizer.frontend.functions import IDENTITY, Function
 from nupes.quantizer.frontend.graph import Add, Affine, Graph, Input, Node, Pad
@@ -32,7 +31,7 @@ def fuse(graph: Graph) -> FusedNetwork:
         fuser.input_scale,
         fuser.input_shift,
         tuple(map(widen, fuser.stages)),
-        graph.output_shape,
+        tuple(fuser.outputs),
     )
 
 
@@ -50,6 +49,7 @@ class Fuser:
         self.graph = graph
         self.counts = graph.consumers()
         self.stages: list[Stage] = []
+        self.outputs: list[tuple[str, tuple[int, ...]]] = []
         self.pending: dict[str, Stage] = {}
         self.stored: dict[str, str] = {graph.input.name: graph.input.name}
         self.pads: dict[str, tuple[str, Padding]] = {}
@@ -84,21 +84,42 @@ class Fuser:
         """Start a stage with an operator, or merge it in the operator before."""
         op, gain, bias = begin(node.op)
         sources = list(node.inputs)
-        stage = self.open_stage(sources[0]) if len(sources) == 1 else None
-        if stage is not None and stage.copies_codes:
-            merged = op.after(stage.op)
-            if merged is not None:
-                n = node.shape[2]
-                stage = replace(stage, op=merged, gain=np.ones(n), bias=np.zeros(n))
-                self.extend(node, stage)
-                return
+        if isinstance(op, Select) and (self.reorder(node, op) or self.join(node, op)):
+            return
         if len(sources) == 1 and sources[0] in self.pads:
             source, padding = self.pads[sources[0]]
-            padded = op.pad(padding, self.low[source], node.name)
+            padded = op.pad(padding, self.low[source])
             if padded is not None:
                 op, sources = padded, [source]
         low = scaled_bound(op.lower_bound(*(self.low[name] for name in sources)), gain, bias)
         self.start(node, Beginning(op, gain, bias), sources, low)
+
+    def reorder(self, node: Node, op: Select) -> bool:
+        """Let a convolution give its channels in the order in which alone they are read, if that is
+        all that a selection does."""
+        channels, stage = op.numbers, self.open_stage(node.inputs[0])
+        if stage is None or stage.residual or not isinstance(stage.op, Convolution):
+            return False
+        taken = stage.op.take_output(channels)
+        alone = op == Select(op.channels) and len(set(op.channels)) == len(op.channels)
+        if taken is None or not alone or min(channels) < 0:
+            return False
+        mean, std = (None if x is None else x[channels] for x in (stage.mean, stage.std))
+        gain, bias = stage.gain[channels], stage.bias[channels]
+        stage = replace(stage, op=taken, gain=gain, bias=bias, mean=mean, std=std)
+        self.extend(node, stage)
+        return True
+
+    def join(self, node: Node, op: Select) -> bool:
+        """Let one selection be two, if nothing else reads the first one."""
+        stage = self.open_stage(node.inputs[0])
+        if stage is None or not isinstance(stage.op, Select) or not stage.copies_codes:
+            return False
+        joined, n = op.after(stage.op), node.shape[2]
+        if joined is None:
+            return False
+        self.extend(node, replace(stage, op=joined, gain=np.ones(n), bias=np.zeros(n)))
+        return True
 
     def visit_affine(self, node: Node, op: Affine) -> None:
         """Fold an affine in the host's encoder, in the stage before it, or make it a stage."""
@@ -164,7 +185,7 @@ class Fuser:
         """Return a stage that copies a stored tensor."""
         tensor, channels = self.tensor(source), node.shape[2]
         ones, zeros = np.ones(channels), np.zeros(channels)
-        op = Select(channels)
+        op = Select(tuple(range(channels)))
         return Stage(node.name, op, (tensor,), node.shape, ones, zeros, low=self.low[source])
 
     def start(
@@ -197,30 +218,38 @@ class Fuser:
         return stage
 
     def tensor(self, name: str) -> str:
-        """Return the stored tensor of a node; close its stage if it is still open."""
-        if name in self.pads:
-            raise UnsupportedError(
-                f"zero padding {name!r} must be read by a convolution or a pool alone"
-            )
+        """Return the stored tensor of a node; close its stage if it is still open, or pad for those
+        readers that do not pad themselves."""
         if name not in self.stored:
-            stage = self.pending.pop(name)
+            stage = self.padded(name) if name in self.pads else self.pending.pop(name)
             self.stages.append(stage)
             self.stored[name] = stage.name
         return self.stored[name]
 
+    def padded(self, name: str) -> Stage:
+        """Return a stage that copies a stored tensor with zeros around it."""
+        source, padding = self.pads[name]
+        node = self.graph.nodes[name]
+        op = Select(tuple(range(node.shape[2])), padding=padding)
+        return replace(self.identity(node, source), op=op, low=self.low[name])
+
     def finish(self) -> None:
-        """Close the output's stage; a stored output gets an identity that stops at ``y``."""
-        output = self.graph.output
-        stage = self.pending.get(output)
-        if stage and stage.function is IDENTITY and stage.op.accumulates:
+        """Close the outputs' stages; a stored output gets an identity that stops at ``y``."""
+        for output, shape in self.graph.outputs:
+            stage = self.open_stage(output)
+            if stage is None or stage.function is not IDENTITY:
+                stage = self.identity(self.graph.nodes[output], output)
+                stage = replace(stage, name=self.free_name("output"))
+            self.pending.pop(output, None)
             self.stages.append(stage)
-            return
-        node = self.graph.nodes[output]
-        name = "output"
-        while any(stage.name == name for stage in self.stages):
+            self.outputs.append((stage.name, shape))
+
+    def free_name(self, name: str) -> str:
+        """Return a name that no stage has."""
+        taken = {stage.name for stage in (*self.stages, *self.pending.values())}
+        while name in taken:
             name += "_"
-        identity = self.identity(node, output)
-        self.stages.append(replace(identity, name=name))
+        return name
 
 
 def scaled_bound(low: float, gain: np.ndarray | float, bias: np.ndarray | float) -> float:

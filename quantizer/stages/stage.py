@@ -51,14 +51,15 @@ class Stage:
 
 @dataclass(frozen=True, eq=False)
 class FusedNetwork:
-    """Stages in execution order; the last one is not stored. The input is ``scale * x + shift`` per
+    """Stages in execution order. ``outputs`` are stages by name, which are not stored, each once,
+    and the shape of one result as the module gives it. The input is ``scale * x + shift`` per
     channel."""
 
     input: Node
     input_scale: np.ndarray
     input_shift: np.ndarray
     stages: tuple[Stage, ...]
-    output_shape: tuple[int, ...]
+    outputs: tuple[tuple[str, tuple[int, ...]], ...]
 
     def scale_input(self, inputs: Tensor) -> Tensor:
         """Return inputs (b, c, h, w) with the input's affine applied."""
@@ -70,8 +71,13 @@ class FusedNetwork:
         return inputs * scale + shift
 
     @property
+    def emitted(self) -> tuple[str, ...]:
+        """The names of the stages that are outputs."""
+        return tuple(name for name, _ in self.outputs)
+
+    @property
     def shapes(self) -> dict[str, Shape]:
-        """Height, width and channels of every tensor, the output included."""
+        """Height, width and channels of every tensor, outputs included."""
         shapes = {stage.name: stage.shape for stage in self.stages}
         return {self.input.name: self.input.shape, **shapes}
 

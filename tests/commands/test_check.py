@@ -22,7 +22,9 @@ def deep():
     )))
 
 def attention():
-    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Unflatten(1, (2, 2)), nn.Linear(6, 3))
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.Unflatten(1, (2, 2)), nn.LayerNorm(6), nn.Linear(6, 3)
+    )
 
 def bad():
     return nn.Sequential(

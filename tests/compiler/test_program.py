@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from nupes.arch.config import INSTRUCTION_BITS, ArrayConfig
 from nupes.arch.isa import CHECKSUM_BITS, INSTRUCTION, Destination, Opcode, Status, checksum, unpack
-from nupes.compiler.emit.instructions import Load
 from nupes.compiler.program import Program, compile
 from nupes.model.network import IntegerNetwork
 from tests.compiler.place.test_packing import integers
@@ -27,21 +26,21 @@ ARRAYS = st.builds(
 )  # fmt: skip
 
 
-def execute(program: Program, codes: np.ndarray) -> np.ndarray:
+def execute(program: Program, *codes: np.ndarray) -> np.ndarray:
     """Return the ``y`` of one image's input codes from an interpreter of the instruction set."""
     image = program.image.copy()
-    addresses, words = program.input_patches(codes)
+    addresses, words = program.input_patches(*codes)
     image[addresses] = words
     # What no LOAD wrote holds garbage.
     machine = Machine(program.array, defaultdict(lambda: 1))
     # A tile that chases the input stands before the LOAD; the interpreter does one at a time.
-    loads = [item for item in program.schedule.instructions if isinstance(item, Load) and item.hole]
-    places = [load.address + i for load in loads for i in range(load.words)]
+    places = sorted(program.places.tolist())
     for address, word in zip(places, integers(words), strict=True):
         machine.memory[Destination.ACTIVATION, address] = word
     machine.run(integers(image))
     assert machine.status == Status.OK
-    return program.outputs(np.array(machine.results, np.int16))
+    (y,) = program.outputs(np.array(machine.results, np.int16))
+    return y[0]
 
 
 @settings(max_examples=30)

@@ -127,7 +127,7 @@ def several_ends() -> IntegerNetwork:
         ),
         Layer(
             "layers/y",
-            Select(2),
+            Select.every(2),
             (Port("weighed", 1),),
             second,
             Post(tail(2), Residual(Port("y", 0, 2), 65535, 15)),
@@ -158,7 +158,7 @@ def recurrent() -> IntegerNetwork:
     layers = (
         layer_of("join", Concat(), ("x", "before", "older"), both),
         layer_of("mix", op, "both", after, tail, encoder=steps),
-        layer_of("emit", Select(2), "after", wide("y", shape), tail),
+        layer_of("emit", Select.every(2), "after", wide("y", shape), tail),
     )
     initial = rng.integers(0, 16, (2, *shape)).astype(np.uint8)
     return IntegerNetwork(

@@ -71,7 +71,7 @@ def joined_network(seed: int = 0) -> IntegerNetwork:
             ),
             layer("sum", conv(2, 2, 1), [Port("open")], wide("sums", (4, 4, 2), 0.25)),
             layer(
-                "next", Select(2, 0), [Port("cell")], stored("next", (4, 4, 2)),
+                "next", Select.every(2), [Port("cell")], stored("next", (4, 4, 2)),
                 Residual(Port("sums"), 40000, 16), 180,
             ),
             Layer("pool", MaxPool((2, 2), (2, 2)), (Port("next"),), stored("less", (2, 2, 2))),

@@ -65,9 +65,9 @@ def test_a_residual_of_16_bits_is_read_as_it_is() -> None:
     source = coded("input", (1, 1, 1), tiny.the_input.tensor.codebook)
     hundred = replace(requantize(1), bias=np.array([600]))
     layers = (
-        layer_of("wide", Select(1, 5), "input", wide("sums", (1, 1, 1)), hundred),
+        layer_of("wide", Select.of([-1]), "input", wide("sums", (1, 1, 1)), hundred),
         layer_of(
-            "add", Select(1), "input", wide("y", (1, 1, 1)),
+            "add", Select.every(1), "input", wide("y", (1, 1, 1)),
             replace(requantize(1), mult=np.array([2])), Residual(Port("sums"), 3, 1),
         ),
     )  # fmt: skip

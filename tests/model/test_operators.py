@@ -62,9 +62,27 @@ def test_average_pool(kernel, stride, padding, data: st.DataObject) -> None:
     check(AveragePool(kernel, stride, padding), data.draw(maps(kernel, (1, 1), padding)))
 
 
-@given(PAIR, st.integers(-6, 6), st.integers(1, 8), st.data())
-def test_select(stride, offset, channels, data: st.DataObject) -> None:
-    check(Select(channels, offset, stride), data.draw(maps((1, 1), (1, 1), (0, 0, 0, 0))))
+SIDES = st.tuples(*[st.integers(-1, 2)] * 4)
+
+
+@given(PAIR, SIDES, st.data())
+def test_select(stride: tuple[int, int], padding: Padding, data: st.DataObject) -> None:
+    levels = data.draw(maps((3, 3), (1, 1), (0, 0, 0, 0)))
+    numbers = st.lists(st.integers(-1, levels.shape[3] - 1), min_size=1, max_size=8)
+    check(Select(tuple(data.draw(numbers)), stride, padding), levels)
+
+
+def test_selections_that_do_not_fit_are_refused() -> None:
+    for op, message in (
+        (Select((0, 3)), "selected channels must lie in the input's 3, not be 3"),
+        (Select((0,), padding=(-1, -1, 0, 0)), "a crop must leave some of 2 (axis h)"),
+    ):
+        with pytest.raises(InputError) as error:
+            op.shape((2, 2, 3))
+        assert str(error.value) == message
+    with pytest.raises(InputError) as error:
+        Select((-2,)).check()
+    assert str(error.value) == "selected channels must be integers in -1..1048575, not -2"
 
 
 @given(PAIR, PAIR, PAIR, st.data())

@@ -50,7 +50,9 @@ def test_operators_in_words() -> None:
     assert wide.words((8, 8, 3)) == "conv 3x1 dilation 2x1"
     assert MaxPool((2, 2), (2, 2)).words((8, 8, 3)) == "max pool 2x2 stride 2"
     assert AveragePool((8, 8), (8, 8)).words((8, 8, 3)) == "average pool 8x8 stride 8"
-    assert Select(3).words((8, 8, 3)) == "copy"
+    assert Select.every(3).words((8, 8, 3)) == "copy"
+    cropped = Select((2, 0, 1), (2, 2), (-1, 0, 0, 0))
+    assert cropped.words((8, 8, 3)) == "copy channels cropped stride 2"
 
 
 def test_a_table_escapes_and_groups() -> None:

@@ -23,14 +23,17 @@ class Echo:
     layers: tuple[str, ...] = ("first", "second")
     marked: tuple[int, ...] = (0, 1)
     latency: int = 20
-    network: Any = field(default_factory=lambda: SimpleNamespace(encode=lambda images: images * 2))
-    output: Any = field(default_factory=lambda: SimpleNamespace(scale=0.5))
+    network: Any = field(
+        default_factory=lambda: SimpleNamespace(
+            encode_all=lambda images: (images * 2,), scale=lambda results: (results[0] * 0.5,)
+        )
+    )
 
     def input_patches(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.arange(1, 4), codes.astype(np.uint64).reshape(-1, 1)
 
-    def outputs(self, raw: np.ndarray) -> np.ndarray:
-        return raw[:, 0]
+    def outputs(self, raw: np.ndarray) -> tuple[np.ndarray, ...]:
+        return (raw[None, :, 0],)
 
 
 IMAGES = np.arange(12).reshape(4, 3)

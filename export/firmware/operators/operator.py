@@ -15,12 +15,13 @@ __all__ = ["Described", "window_fields"]
 @dataclass(frozen=True, eq=False)
 class Described:
     """The ``kind`` is a name in ``nupes.h``, ``fields`` are members of its ``nupes_layer``; weight
-    ``codes`` of a ``codebook`` are packed in the image."""
+    ``codes`` of a ``codebook`` are packed in the image; ``selected`` are channels by number."""
 
     kind: str
     fields: Mapping[str, object] = field(default_factory=dict)
     codes: np.ndarray | None = None
     codebook: Codebook | None = None
+    selected: tuple[int, ...] = ()
 
 
 def window_fields(op: Window) -> dict[str, object]:

@@ -7,5 +7,5 @@ __all__ = ["describe_select"]
 
 
 def describe_select(op: Select) -> Described:
-    """Return the window of one tap and the first channel."""
-    return Described("NUPES_SELECT", {**window_fields(op), "offset": op.offset})
+    """Return the window of one tap and the channels."""
+    return Described("NUPES_SELECT", window_fields(op), selected=op.channels)

@@ -49,8 +49,8 @@ static int32_t tap_sum(const nupes_layer *layer, const nupes_tensor *source, con
     if (layer->kind == NUPES_AVERAGE)
         return source->levels[codes[n]];
     if (layer->kind == NUPES_SELECT) {
-        int32_t channel = n - layer->offset;
-        return channel >= 0 && channel < channels ? source->levels[codes[channel]] : 0;
+        int32_t channel = layer->selected[n];
+        return channel >= 0 ? source->levels[codes[channel]] : 0;
     }
     int32_t per_group = channels / layer->groups;
     int32_t first = n / (layer->channels / layer->groups) * per_group;

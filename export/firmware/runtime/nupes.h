@@ -24,7 +24,7 @@ typedef struct {
 typedef enum {
     NUPES_CONV,    /* sum of weight level * input level over taps and the channels of the group */
     NUPES_AVERAGE, /* sum of the levels in the window; the divisor is part of mult and shift */
-    NUPES_SELECT,  /* level of channel n - offset, 0 where there is none */
+    NUPES_SELECT,  /* level of channel selected[n], 0 where that is -1 */
     NUPES_PRODUCT, /* level * level of two inputs; a size of 1 of the first serves all of the second */
     NUPES_MAX,     /* largest code in the window; no requantization */
     NUPES_CONCAT   /* codes of all inputs, one after another; no requantization */
@@ -36,8 +36,10 @@ typedef struct {
     const nupes_port *inputs;        /* as many as the kind has; for NUPES_CONCAT, all channels */
     int32_t output, result;          /* tensor by number, first of the results; -1: none */
     int32_t height, width, channels; /* of the result */
-    int32_t kernel[2], stride[2], before[2], dilation[2]; /* before: padding on top and left */
-    int32_t groups, offset;
+    int32_t kernel[2], stride[2];
+    int32_t before[2], dilation[2]; /* before: padding on top and left, negative where it crops */
+    int32_t groups;
+    const int32_t *selected;     /* channels by number, for NUPES_SELECT */
     uint32_t weights, bits;      /* first byte in the weight image; bits of a code */
     const int8_t *levels;        /* value of each weight code */
     const uint16_t *mult;        /* y = sat16(((acc * mult + bias) >> shift) + skip term) */

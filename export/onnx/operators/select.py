@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nupes.export.graph import Graph, Operand
+from nupes.export.graph import Graph, Operand, crop
 from nupes.export.onnx.convolution import convolve
 from nupes.model.operators import Select
 
@@ -12,6 +12,6 @@ __all__ = ["add_select"]
 def add_select(graph: Graph, op: Select, sources: list[Operand], name: str) -> str:
     """Append the levels that are copied, int64."""
     (source,) = sources
-    chosen = np.eye(op.channels, source.tensor.shape[2], -op.offset)[:, :, np.newaxis, np.newaxis]
+    chosen = op.matrix(source.tensor.shape[2]).T[:, :, np.newaxis, np.newaxis]
     kernel = graph.constant(chosen, np.uint8, f"{name}/selection")
-    return convolve(graph, op, source, (kernel, 0), 1, name)
+    return convolve(graph, *crop(graph, op, source, f"{name}/crop"), (kernel, 0), 1, name)

@@ -13,6 +13,6 @@ __all__ = ["add_select"]
 def add_select(graph: Shaped, op: Select, sources: list[Operand], name: str, where: str) -> str:
     """Append the levels that are copied, float32."""
     (source,) = sources
-    chosen = np.eye(op.channels, source.tensor.shape[2], -op.offset)[:, :, np.newaxis, np.newaxis]
+    chosen = op.matrix(source.tensor.shape[2]).T[:, :, np.newaxis, np.newaxis]
     kernel = graph.constant(chosen, np.float32, f"{name}/selection")
-    return convolve(graph, op, source, kernel, 1, name)
+    return convolve(graph, *graph.crop(op, source, f"{name}/crop"), kernel, 1, name)

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from torch import fx
 
-from nupes.quantizer.frontend.call import Call, full_shape, value_shape
+from nupes.quantizer.frontend.call import Call, value_shape
 from nupes.quantizer.frontend.graph import Add, Affine, Node
 from nupes.quantizer.frontend.handlers.joins import multiply_tensors
 from nupes.quantizer.frontend.handlers.pointwise import common_root, join, translate_pointwise
-from nupes.quantizer.frontend.layouts import channel_axis
 from nupes.quantizer.frontend.registry import handles
+from nupes.quantizer.frontend.views import without_repeats
 
 __all__ = ["negate", "translate_arithmetic"]
 
@@ -22,7 +22,7 @@ LINEAR = {
 """What an operator is, by its ATen name."""
 
 
-@handles(*LINEAR, anywhere=True)
+@handles(*LINEAR)
 def translate_arithmetic(
     call: Call, input: Any, other: Any, alpha: float = 1, rounding_mode: str | None = None
 ) -> str:
@@ -35,10 +35,10 @@ def translate_arithmetic(
     data, constant = (other, input) if reverse else (input, other)
     if rounding_mode is not None or (kind == "div" and reverse):
         return translate_pointwise(call)
-    source = call.source(data)
-    value = per_channel(call, constant, source, data)
-    if math.prod(value_shape(call.node)) != math.prod(source.shape):
+    source = call.anywhere(data)
+    if value_shape(call.node) != value_shape(data):
         call.refuse("its constant operand must not change the tensor's shape")
+    value = per_channel(call, constant, source, data)
     ones, zeros = np.ones_like(value), np.zeros_like(value)
     if kind == "mul":
         return affine(call, source, value, zeros)
@@ -52,14 +52,14 @@ def translate_arithmetic(
     return affine(call, source, scale * ones, factor * value)
 
 
-@handles("neg", "negative", anywhere=True)
+@handles("neg", "negative")
 def negate(call: Call, input: fx.Node) -> str:
     """Translate the change of sign."""
-    source = call.source(input)
+    source = call.anywhere(input)
     return affine(call, source, -np.ones(source.shape[2]), np.zeros(source.shape[2]))
 
 
-@handles("lerp", anywhere=True)
+@handles("lerp")
 def interpolate(call: Call, input: fx.Node, end: fx.Node, weight: Any) -> str:
     """Translate ``input + weight * (end - input)`` of two tensors and a number."""
     if not (call.is_computed(input) and call.is_computed(end)):
@@ -77,19 +77,22 @@ def affine(call: Call, source: Node, scale: np.ndarray, shift: np.ndarray) -> st
 
 def per_channel(call: Call, value: Any, source: Node, data: fx.Node) -> np.ndarray:
     """Return a constant operand, a scalar or one value per channel, as (c,)."""
-    array = call.constant(value, "constant operand")
-    dims = len(full_shape(data))
-    full = array.reshape((1,) * (dims - array.ndim) + array.shape)
-    channels = source.shape[2]
-    shared = full.size == 1
-    axis = channel_axis(dims, call.is_last(data))
-    one_each = full.size == channels == full.shape[axis] == full_shape(data)[axis]
-    if full.ndim > dims or not (shared or one_each):
-        call.refuse(
-            "its constant operand must be a scalar or one value per channel, of shape "
-            f"{(channels, *(1,) * (dims - 1 - axis))}, not of shape {array.shape}"
-        )
-    return np.broadcast_to(full.reshape(-1), (channels,)).copy()
+    array, channels = call.constant(value, "constant operand"), source.shape[2]
+    once = without_repeats(array)
+    if once.size == 1:
+        return np.full(channels, once.item())
+    sizes = value_shape(data)
+    if array.ndim <= len(sizes) or (array.ndim == len(sizes) + 1 and once.shape[0] == 1):
+        spread = np.empty(math.prod(sizes))
+        spread[call.places(data).ravel()] = np.broadcast_to(once, (1, *sizes)).ravel()
+        lines = spread.reshape(channels, -1)
+        if (lines == lines[:, :1]).all():
+            return lines[:, 0].copy()
+    after = len(sizes) - 1 if call.is_first(data) else 0
+    call.refuse(
+        "its constant operand must be a scalar or one value per channel, of shape "
+        f"{(channels, *(1,) * after)}, not of shape {array.shape}"
+    )
 
 
 def combine(
@@ -102,7 +105,7 @@ def combine(
         return join(call, root)
     if factors is None:
         return multiply_tensors(call, left, right) if kind == "mul" else translate_pointwise(call)
-    first, second = call.source(left), call.source(right)
+    first, second = call.anywhere(left), call.anywhere(right)
     if first.shape != second.shape or value_shape(left) != value_shape(right):
         call.refuse(
             f"both tensors of a sum must have one shape, not {value_shape(left)} and "

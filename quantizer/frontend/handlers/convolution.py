@@ -8,6 +8,7 @@ from nupes.quantizer.frontend.call import Call, full_shape, is_map
 from nupes.quantizer.frontend.graph import Convolution
 from nupes.quantizer.frontend.handlers.pairs import plane, sizes_of, symmetric
 from nupes.quantizer.frontend.registry import handles
+from nupes.quantizer.frontend.views import channel_order
 
 __all__ = ["translate_convolution"]
 
@@ -24,13 +25,20 @@ def translate_convolution(
     groups: int,
     transposed: bool = False,
 ) -> str:
-    """Translate ``conv1d`` and ``conv2d``, with numeric or named padding, and ``convolution``."""
-    source = call.source(input)
+    """Translate ``conv1d`` and ``conv2d``, with numeric or named padding, and ``convolution``.
+    Channels in another order become weights in another order."""
     kernel = call.weight(weight, "weight")
     if transposed:
         call.refuse("transposed convolution is not supported")
     if kernel.ndim not in (3, 4) or len(full_shape(input)) != kernel.ndim:
         call.refuse("only one- or two-dimensional convolution of a batch is supported")
+    source, order = call.viewed(input), None
+    if groups == 1 and input in call.views:
+        order = channel_order(call.places(input), source.shape)
+    if order is None:
+        source = call.source(input)
+    else:
+        kernel = kernel[:, order.argsort()]
     if kernel.ndim == 3:
         size = plane(call, input, kernel.shape[2], 1)
         kernel = kernel.reshape(*kernel.shape[:2], *size)

@@ -5,22 +5,21 @@ from torch import fx
 from nupes.model.operators import Concat as IntegerConcat
 from nupes.quantizer.frontend.call import Call, full_shape, value_shape
 from nupes.quantizer.frontend.graph import Concat, Product
-from nupes.quantizer.frontend.layouts import channel_axis
 from nupes.quantizer.frontend.registry import handles
 
 __all__ = ["concatenate", "multiply_tensors"]
 
 
-@handles("cat", "concat", "concatenate", anywhere=True)
+@handles("cat", "concat", "concatenate")
 def concatenate(call: Call, tensors: list[fx.Node], dim: int) -> str:
     """Translate the concatenation of maps, or of vectors, along their channels."""
     if not all(map(call.is_computed, tensors)):
         call.refuse("every part of a concatenation must depend on the network's input")
-    sources = [call.source(tensor) for tensor in tensors]
+    sources = [call.anywhere(tensor) for tensor in tensors]
     if len(sources) == 1:
-        return sources[0].name
+        return call.view(tensors[0], call.places(tensors[0]))
     dims = len(full_shape(tensors[0]))
-    axis = channel_axis(dims, call.is_last(tensors[0]))
+    axis = 1 if call.is_first(tensors[0]) else dims - 1
     if dim % dims != axis:
         call.refuse(f"a concatenation must be along the channels, dimension {axis}, not {dim}")
     if dims == 2 and any(source.shape[:2] != (1, 1) for source in sources):
@@ -35,7 +34,9 @@ def multiply_tensors(call: Call, left: fx.Node, right: fx.Node) -> str:
         sizes = value_shape(factor), value_shape(whole)
         alike = len(sizes[0]) == len(sizes[1]) > 1 or sizes[0] == sizes[1]
         if alike and all(size in (1, full) for size, full in zip(*sizes, strict=True)):
-            first, second = call.source(factor), call.source(whole)
+            if sizes[0] == sizes[1] and call.repeated(whole):
+                continue  # what repeats itself is the first factor
+            first, second = call.repeated(factor) or call.anywhere(factor), call.anywhere(whole)
             return call.add(Product(), (first.name, second.name), second.shape, "mul")
     return call.refuse(
         "both factors of a product must have one shape, or one of them sizes of 1 where it serves "

@@ -55,7 +55,6 @@ def batch_norm(
     "alpha_dropout",
     "feature_alpha_dropout",
     "native_dropout",
-    anywhere=True,
 )
 def dropout(call: Call, input: fx.Node, p: float, train: bool | None) -> str:
     """Let a dropout in evaluation mode be the tensor that it reads."""
@@ -64,4 +63,4 @@ def dropout(call: Call, input: fx.Node, p: float, train: bool | None) -> str:
             "dropout must be off: F.dropout drops values unless it is given "
             "training=self.training, and a program must be exported after eval()"
         )
-    return call.source(input).name
+    return call.view(input, call.places(input))

@@ -1,10 +1,11 @@
-"""Constant padding with zeros: of the map, or of channels on both sides."""
+"""Constant padding with zeros, of the map or of channels; negative padding crops."""
 
 from typing import Any
 
+import numpy as np
 from torch import fx
 
-from nupes.model.operators import Select
+from nupes.model.operators import Padding, Select
 from nupes.quantizer.frontend.call import Call, full_shape
 from nupes.quantizer.frontend.graph import Pad
 from nupes.quantizer.frontend.handlers.pairs import is_upright
@@ -15,7 +16,8 @@ __all__ = ["zero_pad"]
 
 @handles("pad", "constant_pad_nd")
 def zero_pad(call: Call, input: fx.Node, pad: list[Any], value: Any, mode: str = "constant") -> str:
-    """Translate padding to a node that the operator behind it takes in, or a selection."""
+    """Translate padding to a selection where it crops or pads channels, and to a node that the
+    operator behind it takes in."""
     source = call.source(input)
     amounts = [int(amount) for amount in pad]
     if not any(amounts):
@@ -26,17 +28,25 @@ def zero_pad(call: Call, input: fx.Node, pad: list[Any], value: Any, mode: str =
         amounts += others
     if mode != "constant" or (value or 0) != 0 or len(full_shape(input)) == 2:
         call.refuse("padding must be of a feature map with the constant 0")
-    if min(amounts) < 0:
-        call.refuse(f"padding must not be negative, not {amounts}")
     left, right, top, bottom, front, back, *batch = amounts + [0] * (8 - len(amounts))
     if any(batch):
         call.refuse("the batch dimension cannot be padded")
-    height, width, channels = source.shape
-    name = source.name
-    if front or back:
-        channels += front + back
-        name = call.add(Select(channels, front), (name,), (height, width, channels), "pad")
-    if top or bottom or left or right:
-        shape = (height + top + bottom, width + left + right, channels)
-        name = call.add(Pad((top, bottom, left, right)), (name,), shape, "pad")
+    channels = np.arange(-front, source.shape[2] + back)
+    channels[(channels < 0) | (channels >= source.shape[2])] = -1
+    crop, more = split_signs(top, bottom, left, right)
+    op = Select(tuple(channels.tolist()), padding=crop)
+    name, shape = source.name, op.shape(source.shape)
+    if op != Select.every(source.shape[2]):
+        name = call.add(op, (name,), shape, "pad")
+    if any(more):
+        shape = shape[0] + more[0] + more[1], shape[1] + more[2] + more[3], shape[2]
+        name = call.add(Pad(more), (name,), shape, "pad")
     return name
+
+
+def split_signs(top: int, bottom: int, left: int, right: int) -> tuple[Padding, Padding]:
+    """Return padding that crops, and padding that adds, which together are the given one."""
+    return (
+        (min(top, 0), min(bottom, 0), min(left, 0), min(right, 0)),
+        (max(top, 0), max(bottom, 0), max(left, 0), max(right, 0)),
+    )

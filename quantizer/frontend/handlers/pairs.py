@@ -27,7 +27,7 @@ def symmetric(padding: Pair) -> Padding:
 
 def is_upright(call: Call, value: fx.Node) -> bool:
     """Whether a sequence is a map of width 1, as tokens are, not one of height 1."""
-    height, width, _ = call.source(value).shape
+    height, width, _ = call.viewed(value).shape
     if height > 1 and width > 1:
         call.refuse(f"it must read a sequence, not the pixels of a map {height} x {width}")
     return height > 1

@@ -50,14 +50,14 @@ def translate_pointwise(call: Call) -> str:
     return join(call, root)
 
 
-@handles("rrelu", ignores=("generator",), anywhere=True)
+@handles("rrelu", ignores=("generator",))
 def rrelu(call: Call, input: fx.Node, lower: float, upper: float, training: bool) -> str:
     """Translate the randomized leaky ReLU, whose slope is the middle one in evaluation."""
     if training:
         call.refuse("rrelu must be in evaluation mode; export the module after eval()")
     slope = (lower + upper) / 2
     leaky = Function(f"leaky_relu({slope!r})", lambda x: torch.where(x < 0, slope * x, x))
-    return add_function(call, leaky, call.source(input))
+    return add_function(call, leaky, call.anywhere(input))
 
 
 def join(call: Call, root: Node) -> str:
@@ -89,15 +89,16 @@ def chain(graph: Graph, node: Node) -> list[Node]:
 
 def common_root(call: Call, operands: list[fx.Node]) -> Node | None:
     """Return the nearest node of which all operands, of one shape, are functions."""
-    if len({str(full_shape(value)) for value in (*operands, call.node)}) != 1:
+    alike = len({str(full_shape(value)) for value in (*operands, call.node)}) == 1
+    if not alike or any(call.repeated(value) for value in operands):
         return None
-    first, *others = (chain(call.values.graph, call.source(value)) for value in operands)
+    first, *others = (chain(call.values.graph, call.anywhere(value)) for value in operands)
     return next((node for node in first if all(node in other for other in others)), None)
 
 
 def path(call: Call, value: fx.Node, root: Node) -> Function:
     """Return an operand as a function of the root."""
-    function, node = IDENTITY, call.source(value)
+    function, node = IDENTITY, call.anywhere(value)
     while node is not root:
         step = function_of(node)
         assert step is not None

@@ -8,7 +8,6 @@ from nupes.model.operators import AveragePool, MaxPool, Padding
 from nupes.quantizer.frontend.call import Call, full_shape
 from nupes.quantizer.frontend.graph import Node, Pool
 from nupes.quantizer.frontend.handlers.pairs import Pair, plane, sizes_of
-from nupes.quantizer.frontend.layouts import spatial_axes
 from nupes.quantizer.frontend.registry import handles
 
 __all__ = ["adaptive_average_pool", "adaptive_max_pool", "average_pool", "max_pool", "mean"]
@@ -116,27 +115,28 @@ def adaptive_max_pool(call: Call, input: fx.Node) -> str:
 
 def whole_map(call: Call, input: fx.Node, dim: Any) -> Pair:
     """Return the window of a reduction over height and width, or over a sequence."""
-    dims = len(full_shape(input))
+    shape, dims = call.anywhere(input).shape, len(full_shape(input))
     axes = None if dim is None else sorted(axis % dims for axis in dim)
-    wanted = spatial_axes(dims, call.is_last(input))
-    if not wanted or axes != wanted:
-        wanted = wanted or [2, 3]
+    first, last = list(range(2, dims)), list(range(1, dims - 1))
+    fits = (axes == first and call.is_first(input)) or (axes == last and call.is_last(input))
+    if not axes or not fits:
+        wanted = last if call.is_last(input) and not call.is_first(input) else first or [2, 3]
         call.refuse(
             f"{call.kind} must be over height and width, dimensions {tuple(wanted)}, not {dim}"
         )
-    return call.source(input).shape[:2]
+    return shape[:2]
 
 
-@handles("mean", ignores=("keepdim",), anywhere=True)
+@handles("mean", ignores=("keepdim",))
 def mean(call: Call, input: fx.Node, dim: Any = None) -> str:
     """Translate the mean over height and width."""
     window = whole_map(call, input, dim)
     divisor = window[0] * window[1]
-    return add_average_pool(call, call.source(input), AveragePool(window, window), divisor)
+    return add_average_pool(call, call.viewed(input), AveragePool(window, window), divisor)
 
 
-@handles("amax", ignores=("keepdim",), anywhere=True)
+@handles("amax", ignores=("keepdim",))
 def largest(call: Call, input: fx.Node, dim: Any) -> str:
     """Translate the maximum over height and width."""
     window = whole_map(call, input, dim)
-    return add_max_pool(call, call.source(input), MaxPool(window, window))
+    return add_max_pool(call, call.viewed(input), MaxPool(window, window))

@@ -23,11 +23,11 @@ def prelu(call: Call, input: fx.Node, weight: Any) -> str:
     """Translate ``max(x, 0) - slope * max(-x, 0)``: one function if all slopes are one number, else
     that of ``x`` and ``-x`` side by side, and their sums, a convolution of pairs."""
     slopes = call.constant(weight, "slopes").reshape(-1)
-    source = call.source(input)
     if (slopes == slopes[0]).all():
         slope = float(slopes[0])
         leaky = Function(f"leaky_relu({slope!r})", lambda x: F.leaky_relu(x, slope))
-        return add_function(call, leaky, source)
+        return add_function(call, leaky, call.anywhere(input))
+    source = call.source(input)
     height, width, channels = source.shape
     if not len(slopes) == channels == value_shape(input)[0]:
         call.refuse("PReLU of a flattened map is not supported; put it before the flatten")

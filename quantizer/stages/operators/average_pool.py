@@ -40,7 +40,7 @@ class AveragePool(StageOperator):
         padded = pad_map(maps[0], self.padding)
         return F.avg_pool2d(padded, self.kernel, self.stride, divisor_override=1)
 
-    def pad(self, padding: Padding, low: float, name: str) -> "AveragePool":
+    def pad(self, padding: Padding, low: float) -> "AveragePool":
         """Return the pool with more padding."""
         return replace(self, padding=add_padding(self.padding, padding))
 

@@ -39,6 +39,11 @@ class StageOperator:
     """Whether a stored tensor may be added to what it gives: hardware reads one beside the first
     source."""
 
+    def takes_part(self, index: int) -> bool:
+        """Whether a source, by number, may be some channels of a tensor, wherever they begin:
+        hardware reads others from the beginning of a word on."""
+        return True
+
     @classmethod
     def begin(cls, op: Any) -> Beginning:
         """Return how a stage begins with this operator of the captured graph."""
@@ -49,13 +54,9 @@ class StageOperator:
         weights, if it has any."""
         raise NotImplementedError
 
-    def pad(self, padding: Padding, low: float, name: str) -> Self | None:
+    def pad(self, padding: Padding, low: float) -> Self | None:
         """Return the operator that pads its source with zeros first, ``None`` where none does;
-        ``low`` bounds the source's values from below, ``name`` is the operator's in messages."""
-        return None
-
-    def after(self, inner: "StageOperator") -> "StageOperator | None":
-        """Return the operator that equals this one of the result of another, where one does."""
+        ``low`` bounds the source's values from below."""
         return None
 
     def lower_bound(self, *lows: float) -> float:

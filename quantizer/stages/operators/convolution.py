@@ -52,7 +52,7 @@ class Convolution(StageOperator):
         padded = pad_map(x, self.padding)
         return F.conv2d(padded, weight, None, self.stride, 0, self.dilation, self.groups)
 
-    def pad(self, padding: Padding, low: float, name: str) -> "Convolution":
+    def pad(self, padding: Padding, low: float) -> "Convolution":
         """Return the convolution with more padding."""
         return replace(self, padding=add_padding(self.padding, padding))
 
@@ -61,6 +61,10 @@ class Convolution(StageOperator):
         several in turn."""
         weight = self.weight.repeat(len(factors) // len(self.weight), axis=0)
         return replace(self, weight=weight * factors.reshape(-1, 1, 1, 1))
+
+    def take_output(self, channels: np.ndarray) -> "Convolution | None":
+        """Return the convolution that gives some output channels, by number, where one does."""
+        return replace(self, weight=self.weight[channels]) if self.groups == 1 else None
 
     def largest(self, *reaches: float) -> np.ndarray:
         """Return the sums of the weights' magnitudes times that of the source."""

@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nupes.model import operators as integer
-from nupes.model.errors import UnsupportedError
 from nupes.model.operators import Padding
 from nupes.quantizer.codes.decisions import WeightCode
 from nupes.quantizer.stages.operators.base import (
@@ -45,13 +44,14 @@ class MaxPool(StageOperator):
         padded = pad_map(maps[0], self.padding, -torch.inf)
         return F.max_pool2d(padded, self.kernel, self.stride, 0, self.dilation)
 
-    def pad(self, padding: Padding, low: float, name: str) -> "MaxPool":
-        """Return the pool with more padding: zeros are skipped where no value is below them."""
+    def takes_part(self, index: int) -> bool:
+        """Return that words are read as a whole."""
+        return False
+
+    def pad(self, padding: Padding, low: float) -> "MaxPool | None":
+        """Return the pool with more padding: zeros may be skipped where no value is below them."""
         if low < 0:
-            raise UnsupportedError(
-                f"zero padding before max-pool {name!r} must be of values that are never "
-                "negative; use the pool's own padding"
-            )
+            return None
         return replace(self, padding=add_padding(self.padding, padding))
 
     def lower_bound(self, *lows: float) -> float:

@@ -25,6 +25,10 @@ class Product(StageOperator):
         """Return the product."""
         return Beginning(cls())
 
+    def takes_part(self, index: int) -> bool:
+        """Return that the first source may be, the second one is read where a residual is."""
+        return index == 0
+
     def apply(self, *maps: Tensor, weight: Tensor | None = None) -> Tensor:
         """Return the products of values."""
         factor, whole = maps

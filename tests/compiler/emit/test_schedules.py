@@ -136,10 +136,10 @@ def test_the_suggested_level_bits_hold(weights: Codebook, book: Codebook, code_b
 @pytest.mark.parametrize(
     ("op", "shape", "text"),
     [
-        (Select(1, stride=(64, 1)), (65, 1, 1), "stride over rows must be at most 63"),
+        (Select((0,), stride=(64, 1)), (65, 1, 1), "stride over rows must be at most 63"),
         (AveragePool((2, 1), (64, 1)), (66, 1, 1), "stride over rows must be at most 63"),
-        (Select(1, stride=(1, 64)), (1, 65, 1), "stride over columns must be at most 63"),
-        (Select(1), (8192, 1, 1), "padded input rows must be at most 8191"),
+        (Select((0,), stride=(1, 64)), (1, 65, 1), "stride over columns must be at most 63"),
+        (Select.every(1), (8192, 1, 1), "padded input rows must be at most 8191"),
         (AveragePool((1024, 1), (1, 1)), (1024, 1, 1), "kernel rows must be at most 1023"),
     ],
 )
@@ -156,7 +156,7 @@ def test_walks_beyond_the_instruction_are_refused(
         (AveragePool((70, 66), (70, 66)), (70, 66, 2)),
         (AveragePool((2, 66), (1, 66)), (3, 66, 1)),
         (AveragePool((66, 2), (66, 2)), (66, 5, 1)),
-        (Select(1, stride=(99, 2)), (3, 4, 1)),
+        (Select((0,), stride=(99, 2)), (3, 4, 1)),
     ],
 )
 def test_a_step_that_is_never_taken_is_no_limit(
@@ -174,7 +174,7 @@ def test_the_dilation_of_one_tap_is_no_limit() -> None:
     book = UNSIGNED
     layers = [
         layer_of("pool", pool, "input", coded("t", (3, 3, 2), book)),
-        layer_of("last", Select(2), "t", wide("y", (3, 3, 2)), requantize(2)),
+        layer_of("last", Select.every(2), "t", wide("y", (3, 3, 2)), requantize(2)),
     ]
     network = assemble(coded("input", (3, 4, 2), book), layers, (2, 3, 3))
     codes = network.encode(images_of(network, 1))

@@ -171,6 +171,16 @@ def test_a_range_of_channels_is_copied() -> None:
     check(graph.network("ab"), [(2 + 2 + 1) * BLOCKS])
 
 
+def test_all_ranges_of_a_tensor_in_their_order_lie_in_place() -> None:
+    graph = Graph()
+    one, two = graph.conv("a", "input", 8), graph.conv("b", "input", 8)
+    graph.concat("ab", two, one, two)
+    ports = (Port(two), Port(one, 0, 3), Port(one, 3))
+    graph.layers[-1] = Layer("ab", Concat(), ports, coded("ab", (*SHAPE, 16), BOOK))
+    graph.channels["ab"] = 16
+    check(graph.network("ab"), [0])
+
+
 def test_parts_lie_apart_where_the_result_would_not_fit() -> None:
     graph = Graph()
     one = graph.conv("a", "input", 4)

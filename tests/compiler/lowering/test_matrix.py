@@ -118,8 +118,8 @@ def test_tiles_of_patches_are_the_weights_tap_by_tap(op: Conv, config: ArrayConf
 
 @given(st.integers(1, 20), st.integers(-20, 20), st.integers(1, 20), ARRAYS | CELLS)
 def test_identity_tiles_copy(channels: int, offset: int, outputs: int, config: ArrayConfig) -> None:
-    op = Select(outputs, offset)
-    matrix = identity_matrix(channels, outputs, offset, operands_for(op, config))
+    operands = operands_for(Select.every(channels), config)
+    matrix = identity_matrix(channels, outputs, offset, operands)
     got = weights_of(matrix, channels, 2, config)
     np.testing.assert_array_equal(got[0, 0], np.eye(channels, outputs, k=offset))
     np.testing.assert_array_equal(got[1], got[0])
@@ -140,14 +140,14 @@ def test_lanes_before_a_range_of_channels_have_no_operands(
 
 def test_tiles_without_an_operand_are_left_out() -> None:
     config = ArrayConfig(4, 4)
-    matrix = identity_matrix(8, 8, 0, operands_for(Select(8), config))
+    matrix = identity_matrix(8, 8, 0, operands_for(Select.every(8), config))
     tiles = [matrix.column_tile(column, 1, config) for column in (0, 1)]
     assert [[tile.slice_index for tile in column] for column in tiles] == [[0], [1]]
     # A column tile without any source still has one pass, with no rows: it clears the sums.
-    empty = identity_matrix(8, 4, 4, operands_for(Select(4, 4), config))
+    empty = identity_matrix(8, 4, 4, operands_for(Select.every(8), config))
     assert empty.column_tile(0, 2, config) == []
     layout = PatchLayout(0, 1, 2, 1, 4)
-    tiling = Tiling(empty, operands_for(Select(4, 4), config), patch_stream(layout))
+    tiling = Tiling(empty, operands_for(Select.every(8), config), patch_stream(layout))
     (column,) = all_columns(tiling, config)
     (item,) = column.passes
     assert isinstance(item.stationary, Payload)

@@ -57,11 +57,11 @@ def check(network: IntegerNetwork, config: ArrayConfig) -> None:
 
 
 FACTORS = {
-    "all": Select(9),
+    "all": Select.every(9),
     "pixels": AveragePool((5, 3), (1, 1)),
     "rows": AveragePool((1, 3), (1, 1)),
     "columns": AveragePool((5, 1), (1, 1)),
-    "channels": Select(1),
+    "channels": Select.every(1),
 }
 
 
@@ -86,14 +86,14 @@ def test_ranges_of_channels() -> None:
 
 def test_an_array_without_products_refuses() -> None:
     with pytest.raises(UnsupportedError) as error:
-        compile(gated(Select(9), (5, 3, 9)), ArrayConfig(4, 4))
+        compile(gated(Select.every(9), (5, 3, 9)), ArrayConfig(4, 4))
     assert str(error.value) == (
         "layer 'product': a product of two tensors needs an array with products=True"
     )
 
 
 def test_a_product_with_a_skip_tensor_is_refused() -> None:
-    network = gated(Select(9), (5, 3, 9))
+    network = gated(Select.every(9), (5, 3, 9))
     last = network.layers[-1]
     assert last.post is not None
     post = replace(last.post, residual=Residual(Port("gate"), 1, 1))
@@ -107,7 +107,7 @@ def test_a_product_with_a_skip_tensor_is_refused() -> None:
 
 
 def test_a_narrow_accumulator_is_refused_with_the_bits_it_needs() -> None:
-    network = gated(Select(9), (5, 3, 9), book=make_codebook("power", 8, False, 255, 0.5))
+    network = gated(Select.every(9), (5, 3, 9), book=make_codebook("power", 8, False, 255, 0.5))
     with pytest.raises(CapacityError, match=r"accumulator could reach .*, beyond acc_bits 16"):
         compile(network, replace(CONFIG, acc_bits=16))
     check(network, replace(CONFIG, acc_bits=18))

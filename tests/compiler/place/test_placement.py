@@ -44,5 +44,5 @@ def test_an_input_that_its_own_reader_adds_stays_a_map(shift: int) -> None:
 
 def test_a_reader_that_gains_nothing_reads_a_map() -> None:
     network = one_conv()
-    layer = replace(network.layers[0], op=Select(1))
+    layer = replace(network.layers[0], op=Select.every(1))
     assert place(replace(network, layers=(layer,)), CONFIG).patched is None

@@ -7,10 +7,11 @@ __all__ = ["levels"]
 
 
 def levels(op: Select, source: Map) -> Map:
-    """Return the levels that are copied; channels that do not exist are 0."""
-    channels = len(source[0][0])
-    wanted = [n - op.offset for n in range(op.channels)]
+    """Return the levels that are copied; channels that do not exist, and padding, are 0."""
     return [
-        [[source[y][x][c] if 0 <= c < channels else 0 for c in wanted] for ((_, _, y, x),) in row]
+        [
+            [source[tap[0][2]][tap[0][3]][c] if tap and c >= 0 else 0 for c in op.channels]
+            for tap in row
+        ]
         for row in windows(op, source)
     ]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests.quantizer.frontend.function_forms import FUNCTIONS, Form
+from tests.quantizer.frontend.moves import MOVES
 from tests.quantizer.frontend.sequence_forms import SEQUENCES
 
 SHAPE = (2, 3, 10, 9)
@@ -264,4 +265,5 @@ FAMILIES: dict[str, dict[str, Form | nn.Module]] = {
     "shapes": dict(SHAPES),
     "views": dict(VIEWS),
     "sequences": dict(SEQUENCES),
+    "moves": dict(MOVES),
 }

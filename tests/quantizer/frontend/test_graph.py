@@ -45,7 +45,7 @@ def test_pruning_keeps_the_input() -> None:
         "dead": Node("dead", ones, ("input",), (1, 1, 2)),
         "live": Node("live", ones, ("input",), (1, 1, 2)),
     }
-    graph = Graph(nodes, output="live", output_shape=(2,))
+    graph = Graph(nodes, outputs=[("live", (2,))])
     graph.prune()
     assert list(graph.nodes) == ["input", "live"]
     assert graph.consumers() == {"input": 1, "live": 1}

@@ -60,8 +60,8 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         r"aten.add.Tensor .*: both tensors of a sum must have one shape, not \(6, 8, 7\) and",
     ),
     "constant map": (
-        Call(lambda s, x: s.a(x + torch.ones(10, 9)), a=conv()),
-        r"one value per channel, of shape \(3, 1, 1\), not of shape \(10, 9\)",
+        Call(lambda s, x: s.a(x + torch.arange(9.0)), a=conv()),
+        r"one value per channel, of shape \(3, 1, 1\), not of shape \(9,\)",
     ),
     "product through a constant per channel": (
         Call(lambda s, x: x / torch.sigmoid(x * torch.arange(3.0).view(3, 1, 1))),
@@ -135,9 +135,21 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         nn.Sequential(nn.ConstantPad2d(1, 1.0), conv()),
         r"padding must be of a feature map with the constant 0",
     ),
-    "crop": (
-        Call(lambda s, x: s.a(x[:, :, 1:]), a=conv()),
-        r"aten.slice.Tensor .*: a slice must take every n-th row or column of the whole map",
+    "mirrored": (
+        Call(lambda s, x: s.a(x[:, 1:].flip(2)[:, :1]), a=conv(6, 1)),
+        r"aten.slice.Tensor in the top module: it must select whole channels, rows and columns",
+    ),
+    "mirrored output": (
+        Call(lambda s, x: s.a(x).flip(3), a=conv()),
+        r"aten.flip.default in the top module: it must select whole channels, rows and columns",
+    ),
+    "mask": (
+        Call(lambda s, x: s.a(x)[:, s.m], a=conv(), m=torch.tensor([True, False] * 3)),
+        r"the shape of what it gives must be known; index by numbers, not by a mask",
+    ),
+    "memory": (
+        Call(lambda s, x: s.a(x).as_strided((2, 6), (336, 1)), a=conv()),
+        r"operator aten.as_strided.default in the top module is not supported",
     ),
     "linear of a map": (
         nn.Linear(9, 3),
@@ -145,7 +157,7 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     ),
     "reshape": (
         Call(lambda s, x: s.a(x).reshape(-1), a=conv()),
-        r"a reshape must flatten the whole map to \(batch, features\), not give \(672,\)",
+        r"in the top module: it must leave the batch dimension as it is",
     ),
     "mean": (
         Call(lambda s, x: s.a(x).mean(1), a=conv()),
@@ -153,15 +165,15 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     ),
     "computed weight": (
         Call(lambda s, x: F.conv2d(x, s.a(x)[:, :3, :3, :3].mean(0, keepdim=True)), a=conv()),
-        r"is not supported|must be|a slice must take",
+        r"is not supported|must be",
     ),
     "cast": (
         Call(lambda s, x: s.a(x).int().float(), a=conv()),
         r"aten.to.dtype in the top module: a cast to torch.int32 is not supported; keep floating-",
     ),
-    "outputs": (
-        Call(lambda s, x: (s.a(x), s.a(x)), a=conv()),  # type: ignore[arg-type, return-value]
-        r"module must have one input and one output tensor, not 1 and 2",
+    "constant output": (
+        Call(lambda s, x: (s.a(x), s.m), a=conv(), m=torch.ones(2)),  # type: ignore[arg-type]
+        r"module output must depend on its input, not be a constant",
     ),
     "constant": (
         Call(lambda s, x: torch.zeros(2, 3)),

@@ -83,7 +83,7 @@ SPOILED: dict[str, tuple[str, Callable[[Graph], None]]] = {
         lambda g: g.nodes.update({"5.add": replace(g.nodes["5.add"], inputs=("5.a", "5.a"))}),
     ),
     "divisor": ("6", lambda g: change(g, "6", gain=0.2501)),
-    "slice": ("7.slice", lambda g: change(g, "7.pad", offset=2)),
+    "slice": ("7.slice", lambda g: change(g, "7.pad", channels=(-1, -1, 0, 1, 2, 3, 4, 5))),
     "window": ("8", lambda g: change(g, "8", kernel=(1, 2), stride=(2, 1))),
     "features": ("10", lambda g: change(g, "10", weight=g.nodes["10"].op.weight[:, ::-1].copy())),  # type: ignore[union-attr]
 }

@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nupes.model.errors import UnsupportedError
 from nupes.quantizer.frontend.program import export_module
 from nupes.quantizer.frontend.walk import capture
 from nupes.quantizer.stages.fuser import fuse
@@ -19,7 +18,7 @@ def evaluate(network: FusedNetwork, x: np.ndarray) -> np.ndarray:
     """Return the float output of a fused network."""
     maps = {network.input.name: network.scale_input(torch.from_numpy(x))}
     output = run_float(network.stages, maps)[network.stages[-1].name]
-    return output.reshape(len(x), *network.output_shape).numpy()
+    return output.reshape(len(x), *network.outputs[0][1]).numpy()
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -72,19 +71,19 @@ def test_batch_norms_cost_no_stage() -> None:
     assert stages_of(make("batch norm alone")) == ["0", "2", "3"]
 
 
-@pytest.mark.parametrize(
-    ("module", "message"),
-    [
-        (
-            torch.nn.Sequential(torch.nn.ZeroPad2d(1), torch.nn.ReLU()),
-            "zero padding '0' must be read by a convolution or a pool alone",
-        ),
-        (
-            torch.nn.Sequential(torch.nn.ZeroPad2d(1), torch.nn.MaxPool2d(2)),
-            "zero padding before max-pool '1' must be of values that are never negative",
-        ),
-    ],
-)
-def test_padding_that_cannot_be_folded(module: torch.nn.Module, message: str) -> None:
-    with pytest.raises(UnsupportedError, match=message):
-        stages_of(module)
+def test_padding_that_its_readers_do_not_do() -> None:
+    relu = torch.nn.Sequential(torch.nn.ZeroPad2d(1), torch.nn.ReLU())
+    assert stages_of(relu) == ["0", "1", "output"]
+    pools = torch.nn.Sequential(torch.nn.ZeroPad2d(1), torch.nn.MaxPool2d(2))
+    assert stages_of(pools) == ["0", "1", "output"]
+
+
+def test_a_convolution_gives_its_channels_in_the_order_in_which_they_are_read() -> None:
+    conv, shuffle = torch.nn.Conv2d(3, 6, 1), torch.nn.ChannelShuffle(3)
+    parts = conv, torch.nn.BatchNorm2d(6).eval(), torch.nn.ReLU(), shuffle
+    assert stages_of(torch.nn.Sequential(*parts, torch.nn.MaxPool2d(2))) == ["0", "4", "output"]
+    # A convolution of all channels takes them in any order, one in groups does not.
+    pool, dense = torch.nn.MaxPool2d(2), torch.nn.Conv2d(6, 4, 1)
+    assert stages_of(torch.nn.Sequential(conv, pool, shuffle, dense)) == ["0", "1", "3"]
+    grouped = torch.nn.Conv2d(6, 4, 1, groups=2)
+    assert stages_of(torch.nn.Sequential(conv, pool, shuffle, grouped)) == ["0", "1", "2", "3"]

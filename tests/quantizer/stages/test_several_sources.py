@@ -70,7 +70,7 @@ def build() -> Graph:
     gate = add("sigmoid", SIGMOID, (conv("gate", mean, 1),), (1, 1, 8))
     gated = add("gated", Product(), (gate, both), (6, 6, 8))
     rest = add("relu_1", RELU, (gated,), (6, 6, 8))
-    graph.output, graph.output_shape = conv("head", rest, 6), (4, 6, 6)
+    graph.outputs = [(conv("head", rest, 6), (4, 6, 6))]
     return graph
 
 

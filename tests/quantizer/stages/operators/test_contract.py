@@ -45,12 +45,13 @@ CASES = {
     "average pool": Case(AveragePool((2, 3), (2, 1)), (3,)),
     "padded average pool": Case(AveragePool((2, 2), (2, 2), (1, 0, 0, 1)), (3,)),
     "max pool": Case(MaxPool((2, 3), (1, 2), (0, 1, 1, 0)), (3,)),
-    "select": Case(Select(5, 1, (2, 1)), (3,)),
+    "select": Case(Select((-1, 0, 1, 2, -1), (2, 1)), (3,)),
     "concat": Case(Concat(), (2, 3, 1), ((6, 7),) * 3),
     "product": Case(Product(), (3, 3), ((6, 7), (6, 7))),
     "gate": Case(Product(), (3, 3), ((1, 1), (6, 7))),
     "mask": Case(Product(), (1, 3), ((6, 7), (6, 7))),
-    "select fewer": Case(Select(2, -1), (4,)),
+    "crop": Case(Select((2, 0, 2, 1), (1, 2), (-1, 0, 1, -2)), (3,)),
+    "select fewer": Case(Select((1, 2)), (4,)),
 }
 
 
@@ -82,9 +83,8 @@ def test_factors_that_respect_the_ties_leave_the_network_the_same(name: str, see
     factors[0] = 1.0
     for _ in range(total):
         for some, others in case.op.ties(*numbers):
-            least = np.minimum(factors[some], factors[others])
-            fixed = np.where((some == 0) | (others == 0), 1.0, least)
-            factors[some] = factors[others] = fixed
+            for pair in zip(some, others, strict=True):
+                factors[list(pair)] = 1.0 if 0 in pair else factors[list(pair)].min()
     out, *sources = (factors[some] for some in numbers)
     op = case.op.rescale(out, *sources)
     scaled = [x / torch.tensor(f).reshape(1, -1, 1, 1) for x, f in zip(maps, sources, strict=True)]

@@ -1,0 +1,75 @@
+"""Networks of several outputs, from PyTorch to the RTL."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils._pytree import tree_leaves
+
+import nupes
+from nupes.verify import check_layers, check_outputs
+
+ARRAY = nupes.ArrayConfig(4, 4, acc_depth=16, products=True)
+
+
+class Detector(nn.Module):
+    """Two scales, each with a head of boxes and one of classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 6, 3, padding=1)
+        self.second = nn.Conv2d(6, 8, 3, 2, 1)
+        self.boxes = nn.ModuleList(nn.Conv2d(c, 4, 1) for c in (6, 8))
+        self.classes = nn.ModuleList(nn.Conv2d(c, 5, 1) for c in (6, 8))
+
+    def forward(self, x: Tensor) -> dict[str, list[Tensor]]:
+        x = F.relu(self.first(x))
+        maps = [x, F.relu(self.second(x))]
+        return {
+            "classes": [head(y) for head, y in zip(self.classes, maps, strict=True)],
+            "boxes": [10 * head(y) for head, y in zip(self.boxes, maps, strict=True)],
+        }
+
+
+class Features(nn.Module):
+    """An embedding that is also read by the classifier, a function of it, and its parts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 6, 3), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        y = F.relu(self.conv(x))
+        embedding = y.mean((2, 3))
+        return embedding, self.head(embedding), torch.sigmoid(embedding), *embedding.chunk(2, 1), y
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {"detector": Detector, "features": Features}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(("method", "scheme"), [("rtn", "W8A8"), ("search", "W4A4")])
+def test_every_output_is_exact_on_the_rtl(
+    running: Callable[..., nupes.Simulator], name: str, method: str, scheme: str
+) -> None:
+    torch.manual_seed(0)
+    module = NETWORKS[name]().eval()
+    x = np.random.default_rng(0).normal(size=(32, 3, 7, 6)).astype(np.float32)
+    network = nupes.quantize(module, scheme, x, method=method)
+    with torch.no_grad():
+        expected = tree_leaves(module(torch.from_numpy(x)))
+    found = network(x)
+    assert len(found) == len(expected) == len(network.outputs)
+    for wanted, result in zip(expected, found, strict=True):
+        assert result.shape == tuple(wanted.shape)
+        error = np.square(result - wanted.numpy()).mean() / float(wanted.var())
+        assert error < {"W8A8": 0.01, "W4A4": 0.3}[scheme]
+    program, hw = nupes.compile(network, ARRAY), running(ARRAY)
+    result = hw.run(program, x[:2])
+    for image, y in zip(result.outputs, network(x[:2]), strict=True):
+        np.testing.assert_array_equal(image, y)
+    check = check_layers(hw, program, check_outputs(hw, program, x[:2]), x[:2])
+    assert check.exact
