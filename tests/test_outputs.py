@@ -47,7 +47,60 @@ class Features(nn.Module):
         return embedding, self.head(embedding), torch.sigmoid(embedding), *embedding.chunk(2, 1), y
 
 
-NETWORKS: dict[str, Callable[[], nn.Module]] = {"detector": Detector, "features": Features}
+class Orders(nn.Module):
+    """A map with its channels first and last, its pixels as tokens, a vector, two halves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 6, 3), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        y = self.conv(x)
+        z = F.relu(y).permute(0, 2, 3, 1)
+        tokens = z.flatten(1, 2)
+        halves = torch.tanh(z).chunk(2, 3)
+        return y, z, self.head(z), self.head(tokens).mT, tokens.mean(1), *halves
+
+
+class Tokens(nn.Module):
+    """Tokens, the same as a sequence, some of both, and their mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.mix = nn.Linear(4, 6), nn.Conv1d(6, 6, 3, padding=1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        x = F.relu(self.embed(x))
+        y = self.mix(x.transpose(1, 2))
+        some = torch.sigmoid(x[:, 1:-1])
+        return x, y, some, y[:, 2:], x[..., ::2], x.mean(1)
+
+
+class Sequence(nn.Module):
+    """A sequence, the same as tokens, a part of it, and its largest values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv1d(3, 5, 3), nn.Linear(5, 4)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        x = self.conv(x)
+        return x, self.head(F.silu(x).transpose(1, 2)), x[:, :, 3:], F.relu(x).amax(2)
+
+
+def perceptron() -> nn.Module:
+    """Return linear layers on a vector."""
+    return nn.Sequential(nn.Linear(9, 8), nn.ReLU(), nn.Linear(8, 3))
+
+
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "detector": (Detector, (3, 7, 6)),
+    "features": (Features, (3, 7, 6)),
+    "orders": (Orders, (3, 7, 6)),
+    "tokens": (Tokens, (9, 4)),
+    "sequence": (Sequence, (3, 10)),
+    "vector": (perceptron, (9,)),
+}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -56,12 +109,13 @@ def test_every_output_is_exact_on_the_rtl(
     running: Callable[..., nupes.Simulator], name: str, method: str, scheme: str
 ) -> None:
     torch.manual_seed(0)
-    module = NETWORKS[name]().eval()
-    x = np.random.default_rng(0).normal(size=(32, 3, 7, 6)).astype(np.float32)
+    make, shape = NETWORKS[name]
+    module = make().eval()
+    x = np.random.default_rng(0).normal(size=(32, *shape)).astype(np.float32)
     network = nupes.quantize(module, scheme, x, method=method)
     with torch.no_grad():
         expected = tree_leaves(module(torch.from_numpy(x)))
-    found = network(x)
+    found = tree_leaves(network(x))
     assert len(found) == len(expected) == len(network.outputs)
     for wanted, result in zip(expected, found, strict=True):
         assert result.shape == tuple(wanted.shape)
@@ -69,7 +123,7 @@ def test_every_output_is_exact_on_the_rtl(
         assert error < {"W8A8": 0.01, "W4A4": 0.3}[scheme]
     program, hw = nupes.compile(network, ARRAY), running(ARRAY)
     result = hw.run(program, x[:2])
-    for image, y in zip(result.outputs, network(x[:2]), strict=True):
+    for image, y in zip(result.outputs, tree_leaves(network(x[:2])), strict=True):
         np.testing.assert_array_equal(image, y)
     check = check_layers(hw, program, check_outputs(hw, program, x[:2]), x[:2])
     assert check.exact

@@ -13,7 +13,6 @@ from nupes.quantizer.frontend.graph import Graph, Node, Op, Places, Shape
 from nupes.quantizer.frontend.registry import base_name
 from nupes.quantizer.frontend.views import (
     channels_first,
-    channels_last,
     find_selection,
     in_order,
     last_places,
@@ -114,19 +113,18 @@ class Call:
 
     def is_last(self, value: fx.Node) -> bool:
         """Whether an operand has its channels in the last dimension."""
-        if isinstance(self.views.get(value), list) or len(value_shape(value)) not in (2, 3):
+        if isinstance(self.views.get(value), list):
             return False
-        return channels_last(self.places(value), self.viewed(value).shape)
+        last = last_places(value_shape(value), self.viewed(value).shape)
+        return last is not None and bool((self.places(value) == last).all())
 
     def repeated(self, value: fx.Node) -> Node | None:
         """Return the node whose rows, columns or channels of size 1 an operand repeats, if that is
         all that it does."""
-        if value not in self.views or not is_map(value):
+        if value not in self.views:
             return None
-        node = self.viewed(value)
-        height, width, channels = node.shape
-        once = without_repeats(self.places(value))
-        same = once.shape == (channels, height, width) and in_order(once, node.shape)
+        node, once = self.viewed(value), without_repeats(self.places(value))
+        same = channels_first(once.shape, node.shape) and in_order(once, node.shape)
         return node if same else None
 
     def places(self, value: fx.Node) -> np.ndarray:
@@ -146,17 +144,14 @@ class Call:
         """Let the call's value, a view, be a node: a selection from the one that it views. It has
         its channels in dimension 1 if that is ``strict``, else in any order or in the last one."""
         places, source = self.places(self.node), self.viewed(self.node)
-        orders = (
-            [(places, False)]
-            if strict or places.ndim not in (2, 3)
-            else [(places, False), (np.moveaxis(places, -1, 0), True)]
-        )
-        for ordered, last in orders:
+        orders, sequence = [(places, strict)], places.ndim in (2, 3)
+        if sequence and not strict:
+            orders.append((np.moveaxis(places, -1, 0), True))
+        for ordered, own in orders:  # of its own channels, or those of any map
             for shape in map_shapes(self.node, ordered.shape, source.shape):
                 op = find_selection(ordered.reshape(shape), source.shape)
-                asked = shape[0] == len(ordered) or ordered.ndim not in (2, 3)
-                if op is not None and (asked or not (strict or last)):
-                    self.become(op, source, last)
+                if op is not None and not (own and sequence and shape[0] != len(ordered)):
+                    self.become(op, source, last=ordered is not places)
                     return
         self.refuse(
             "it must select whole channels, rows and columns, or flatten the whole map; move "

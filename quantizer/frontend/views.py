@@ -16,7 +16,6 @@ from nupes.quantizer.frontend.graph import Shape
 __all__ = [
     "channel_order",
     "channels_first",
-    "channels_last",
     "find_lines",
     "find_selection",
     "in_order",
@@ -51,12 +50,6 @@ def last_places(sizes: tuple[int, ...], shape: Shape) -> np.ndarray | None:
     if sizes not in ((height, width, channels), (height * width, channels)):
         return None
     return own_places((channels, height * width)).T.reshape(sizes)
-
-
-def channels_last(places: np.ndarray, shape: Shape) -> bool:
-    """Whether a view is a map (h, w, c) with its channels in the last dimension."""
-    last = last_places(places.shape, shape)
-    return last is not None and bool((places == last).all())
 
 
 def channel_order(places: np.ndarray, shape: Shape) -> np.ndarray | None:

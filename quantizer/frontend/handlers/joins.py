@@ -37,7 +37,9 @@ def multiply_tensors(call: Call, left: fx.Node, right: fx.Node) -> str:
             if sizes[0] == sizes[1] and call.repeated(whole):
                 continue  # what repeats itself is the first factor
             first, second = call.repeated(factor) or call.anywhere(factor), call.anywhere(whole)
-            return call.add(Product(), (first.name, second.name), second.shape, "mul")
+            pairs = zip(first.shape, second.shape, strict=True)
+            if all(size in (1, full) for size, full in pairs):
+                return call.add(Product(), (first.name, second.name), second.shape, "mul")
     return call.refuse(
         "both factors of a product must have one shape, or one of them sizes of 1 where it serves "
         f"all of the other's, not {value_shape(left)} and {value_shape(right)}"
