@@ -111,8 +111,10 @@ class Program:
         position = 0
         for tile in self.schedule.results:
             lanes = min(self.array.cols, channels - tile.channel)
+            pixels = range(tile.first, tile.first + tile.count)
+            places = [tile.region.offset(pixel, width) for pixel in pixels]
             rows = raw[position : position + tile.count, :lanes]
-            out[tile.first : tile.first + tile.count, tile.channel : tile.channel + lanes] = rows
+            out[places, tile.channel : tile.channel + lanes] = rows
             position += tile.count
         return out.T.reshape(self.network.the_output.shape)
 
