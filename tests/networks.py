@@ -24,6 +24,7 @@ from nupes.model.operators import (
 )
 from nupes.model.tensor import Port, Tensor
 from tests.assemble import assemble, coded, wide
+from tests.mosaics import mosaics
 
 __all__ = [
     "JOINS",
@@ -38,7 +39,7 @@ __all__ = [
     "weight_codebooks",
 ]
 
-JOINS = ("concat", "product")
+JOINS = ("concat", "product", "mosaic")
 """Kinds of operators that read several tensors."""
 
 
@@ -138,9 +139,11 @@ class Builder:
         """Return random codes of a codebook."""
         return self.rng.integers(0, len(book), shape).astype(np.uint8)
 
-    def padding(self, limit: int) -> tuple[int, int, int, int]:
-        """Draw a padding of up to ``limit`` on each side."""
-        top, bottom, left, right = (self.draw(st.integers(0, limit)) for _ in range(4))
+    def padding(self, source: Tensor, limit: int) -> tuple[int, int, int, int]:
+        """Draw a padding of up to ``limit`` on each side, or, where pixels are left, a cut of 1."""
+        height, width, _ = source.shape
+        least = [-1 if size > 2 else 0 for size in (height, height, width, width)]
+        top, bottom, left, right = (self.draw(st.integers(low, limit)) for low in least)
         return top, bottom, left, right
 
     def conv(self, source: Tensor) -> Conv:
@@ -159,7 +162,7 @@ class Builder:
             return Conv(codes, book, np.ones(n))
         stride = (self.draw(st.integers(1, 3)), self.draw(st.integers(1, 3)))
         dilation = (self.draw(st.integers(1, 2)), self.draw(st.integers(1, 2)))
-        padding = self.padding(2)
+        padding = self.padding(source, 2)
         kernel = [
             self.draw(st.integers(1, max(1, min(3, 1 + (size - 1) // step))))
             for size, step in (
@@ -171,10 +174,14 @@ class Builder:
         return Conv(codes, book, np.ones(n), stride, padding, dilation, groups)
 
     def window(self, source: Tensor, pool: type) -> AveragePool | MaxPool:
-        """Draw a pool whose padding is less than its window."""
+        """Draw a pool whose padding is less than its window, or that cuts rows and columns off."""
         height, width, _ = source.shape
         kernel = self.draw(st.integers(1, min(3, height))), self.draw(st.integers(1, min(3, width)))
         stride = self.draw(st.integers(1, 2)), self.draw(st.integers(1, 2))
+        if self.draw(st.booleans()):
+            cuts = [self.draw(st.integers(0, height - kernel[0]))]
+            cuts += [self.draw(st.integers(0, width - kernel[1]))]
+            return pool(kernel, stride, (-cuts[0], 0, 0, -cuts[1]))
         py = self.draw(st.integers(0, kernel[0] // 2))
         px = self.draw(st.integers(0, kernel[1] // 2))
         return pool(kernel, stride, (py, py, px, px))
@@ -238,6 +245,11 @@ class Builder:
         found.insert(self.draw(st.integers(0, len(found))), source)
         return found
 
+    def alike(self, source: Tensor) -> list[Tensor]:
+        """Draw up to three tensors of one codebook, the source among them."""
+        able = [source, *(t for t in self.tensors if t.format == source.format)]
+        return [source, *self.draw(st.lists(st.sampled_from(able), max_size=2))]
+
     def factors(self, source: Tensor) -> list[Tensor]:
         """Draw the two factors of a product: a tensor, and one that serves it."""
         able = [
@@ -251,6 +263,7 @@ class Builder:
         """Draw an operator and what it reads."""
         source = self.recent()
         kinds = ["conv", "conv", "select", "average"] + ([] if last else ["max"])
+        kinds += ["mosaic"] * ("mosaic" in self.also and not last)
         kinds += ["product"] * ("product" in self.also)
         kinds += ["concat"] * ("concat" in self.also and not last)
         kind = self.draw(st.sampled_from(kinds))
@@ -262,6 +275,9 @@ class Builder:
             return Product(), self.factors(source)
         if kind == "concat":
             return Concat(), self.parts(source)
+        if kind == "mosaic":
+            sources = self.alike(source)
+            return self.draw(mosaics([item.shape for item in sources])), sources
         return self.window(source, AveragePool if kind == "average" else MaxPool), [source]
 
     def layer(self, last: bool) -> None:
@@ -298,7 +314,7 @@ class Builder:
 
 def kinds_of(config: ArrayConfig) -> tuple[str, ...]:
     """Return the kinds of operators that networks have only if asked, and that run on an array."""
-    return JOINS if config.products else ("concat",)
+    return JOINS if config.products else ("concat", "mosaic")
 
 
 def networks_for(config: ArrayConfig, most_layers: int = 4) -> st.SearchStrategy[IntegerNetwork]:

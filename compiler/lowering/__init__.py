@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from nupes.arch.config import ArrayConfig
-from nupes.compiler.lowering import average_pool, concat, conv, max_pool, product, select
+from nupes.compiler.lowering import average_pool, concat, conv, max_pool, mosaic, product, select
 from nupes.compiler.lowering.context import Context
 from nupes.compiler.lowering.limits import check_network
 from nupes.compiler.lowering.passes import Work
@@ -13,7 +13,7 @@ from nupes.compiler.place.ranges import Part, choose_ranges
 from nupes.model.errors import UnsupportedError
 from nupes.model.layer import Layer
 from nupes.model.network import IntegerNetwork
-from nupes.model.operators import AveragePool, Concat, Conv, MaxPool, Product, Select
+from nupes.model.operators import AveragePool, Concat, Conv, MaxPool, Mosaic, Product, Select
 
 __all__ = ["LOWERINGS", "Lowering", "arrange", "lower"]
 
@@ -32,6 +32,7 @@ LOWERINGS: dict[str, Lowering] = {
     AveragePool.kind: Lowering(average_pool.lower),
     Select.kind: Lowering(select.lower),
     MaxPool.kind: Lowering(max_pool.lower),
+    Mosaic.kind: Lowering(mosaic.lower),
     Concat.kind: Lowering(concat.lower, concat.parts),
     Product.kind: Lowering(product.lower),
 }

@@ -12,6 +12,7 @@
 
 import numpy as np
 
+from nupes.export.crop import cropped
 from nupes.export.graph import Graph, Operand
 from nupes.model.codebook import Codebook
 from nupes.model.operators import Window
@@ -54,7 +55,7 @@ def convolve(
 
     ``kernel`` is (n, c / groups, kh, kw).
     """
-    top, bottom, left, right = op.padding
+    source, (top, bottom, left, right) = cropped(graph, op, source, f"{name}/cropped")
     weights, kernel_zero = kernel
     sums = []
     operands = decode(graph, source.tensor.codebook, source.value, f"{name}/input")

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from nupes.export.crop import cropped
 from nupes.export.graph import Operand
 from nupes.export.qonnx.shaped import Shaped, planes
 from nupes.model.operators import Window
@@ -13,10 +14,11 @@ def convolve(
     graph: Shaped, op: Window, source: Operand, kernel: str, groups: int, name: str
 ) -> str:
     """Append the accumulator of a window with a kernel (n, c / groups, kh, kw), float32."""
-    top, bottom, left, right = op.padding
+    part, (top, bottom, left, right) = cropped(graph, op, source, f"{name}/cropped")
+    graph.shapes[part.value] = np.float32, planes(part.tensor.shape)
     return graph.put(
         "Conv",
-        [source.value, kernel],
+        [part.value, kernel],
         f"{name}/acc",
         np.float32,
         planes(op.shape(source.tensor.shape)),

@@ -4,6 +4,7 @@ from nupes.model.operators.average_pool import AveragePool
 from nupes.model.operators.concat import Concat
 from nupes.model.operators.conv import Conv
 from nupes.model.operators.max_pool import MaxPool
+from nupes.model.operators.mosaic import Mosaic, Piece
 from nupes.model.operators.operator import Operator
 from nupes.model.operators.product import Product
 from nupes.model.operators.select import Select
@@ -15,8 +16,10 @@ __all__ = [
     "Concat",
     "Conv",
     "MaxPool",
+    "Mosaic",
     "Operator",
     "Padding",
+    "Piece",
     "Product",
     "Select",
     "Window",
@@ -29,6 +32,7 @@ OPERATORS: dict[str, type[Operator]] = {
         Concat,
         Conv,
         MaxPool,
+        Mosaic,
         Product,
         Select,
     )

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from nupes.model.errors import InputError
-from nupes.model.operators.operator import Operator, check_numbers
+from nupes.model.operators.operator import LARGEST, Operator, check_numbers
 
 __all__ = [
     "Padding",
@@ -18,7 +18,7 @@ __all__ = [
 ]
 
 Padding = tuple[int, int, int, int]
-"""Padding as (top, bottom, left, right)."""
+"""Padding as (top, bottom, left, right); negative where rows or columns are cut off."""
 
 
 class Window(Operator):
@@ -36,7 +36,7 @@ def check_window(window: Window) -> None:
         kernel=(window.kernel, 2, 1),
         stride=(window.stride, 2, 1),
         dilation=(window.dilation, 2, 1),
-        padding=(window.padding, 4, 0),
+        padding=(window.padding, 4, -LARGEST),
     )
 
 
@@ -63,14 +63,19 @@ def tap_slices(window: Window, oh: int, ow: int) -> Iterator[tuple[slice, slice]
             yield slice(y0, y0 + (oh - 1) * sy + 1, sy), slice(x0, x0 + (ow - 1) * sx + 1, sx)
 
 
-def pad_levels(levels: np.ndarray, padding: Padding) -> np.ndarray:
-    """Pad a map (b, h, w, c) with level 0 (a structural zero, whatever the codebook holds)."""
+def pad_levels(levels: np.ndarray, padding: Padding, level: int = 0) -> np.ndarray:
+    """Pad a map (b, h, w, c), or cut it, with level 0 (a structural zero, whatever the codebook
+    holds), or another one."""
     top, bottom, left, right = padding
     if not any(padding):
         return levels
     batch, height, width, channels = levels.shape
-    padded = np.zeros((batch, top + height + bottom, left + width + right, channels), levels.dtype)
-    padded[:, top : top + height, left : left + width] = levels
+    shape = (batch, top + height + bottom, left + width + right, channels)
+    padded = np.full(shape, level, levels.dtype)
+    kept = levels[:, max(-top, 0) : height - max(-bottom, 0)]
+    kept = kept[:, :, max(-left, 0) : width - max(-right, 0)]
+    top, left = max(top, 0), max(left, 0)
+    padded[:, top : top + kept.shape[1], left : left + kept.shape[2]] = kept
     return padded
 
 

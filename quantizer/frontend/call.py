@@ -41,10 +41,13 @@ class Call:
         """Raise ``UnsupportedError`` that names the operator and its module."""
         raise UnsupportedError(f"{self.where}: {reason}")
 
-    def add(self, op: Op, inputs: tuple[str, ...], shape: Shape, operator: str) -> str:
-        """Add a node named after its module and return its name."""
+    def add(
+        self, op: Op, inputs: tuple[str, ...], shape: Shape, operator: str, part: str = ""
+    ) -> str:
+        """Add a node named after its module, and the part of it that it is; return its name."""
         graph = self.values.graph
         base = self.path if self.is_layer and self.path else f"{self.path}.{operator}".lstrip(".")
+        base = f"{base}.{part}" if part else base
         name, count = base, 1
         while name in graph.nodes:
             name, count = f"{base}_{count}", count + 1

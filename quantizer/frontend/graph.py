@@ -102,7 +102,7 @@ class Pool:
         """Return a lower bound of the values, from one of the values that are read."""
         kernel = self.op.kernel
         full = low * self.gain * kernel[0] * kernel[1]
-        return min(full, 0.0) if any(self.op.padding) else full
+        return min(full, 0.0) if max(self.op.padding) > 0 else full
 
 
 Op = Input | Convolution | Affine | Pad | Add | Concat | Product | Pool | Operator | Function

@@ -7,6 +7,7 @@ from nupes.export.firmware.operators.average_pool import describe_average_pool
 from nupes.export.firmware.operators.concat import describe_concat
 from nupes.export.firmware.operators.conv import describe_conv
 from nupes.export.firmware.operators.max_pool import describe_max_pool
+from nupes.export.firmware.operators.mosaic import describe_mosaic
 from nupes.export.firmware.operators.operator import Described
 from nupes.export.firmware.operators.product import describe_product
 from nupes.export.firmware.operators.select import describe_select
@@ -18,6 +19,7 @@ EXPORTERS: dict[str, Callable[[Any], Described]] = {
     "average_pool": describe_average_pool,
     "select": describe_select,
     "max_pool": describe_max_pool,
+    "mosaic": describe_mosaic,
     "concat": describe_concat,
     "product": describe_product,
 }

@@ -99,6 +99,31 @@ static uint8_t joined_code(const nupes_layer *layer, const nupes_tensor *tensors
     return codes_at(&tensors[port->tensor], port, memory, row, column)[n];
 }
 
+/* Whether a piece holds a value of the result; where it stands in the input. */
+static int holds(const nupes_piece *piece, const int32_t place[3], int32_t origin[3])
+{
+    for (int axis = 0; axis < 3; axis++) {
+        int32_t distance = place[axis] - piece->to[axis], step = piece->to_step[axis];
+        if (distance < 0 || distance % step || distance / step >= piece->count[axis])
+            return 0;
+        origin[axis] = piece->at[axis] + distance / step * piece->at_step[axis];
+    }
+    return 1;
+}
+
+/* Code of the piece that holds channel n of a pixel. */
+static uint8_t piece_code(const nupes_layer *layer, const nupes_tensor *tensors,
+                          const uint8_t *memory, int32_t row, int32_t column, int32_t n)
+{
+    const int32_t place[3] = {row, column, n};
+    const nupes_piece *piece = layer->pieces;
+    int32_t origin[3];
+    while (!holds(piece, place, origin))
+        piece++;
+    const nupes_port *port = &layer->inputs[piece->source];
+    return codes_at(&tensors[port->tensor], port, memory, origin[0], origin[1])[origin[2]];
+}
+
 /* Level of channel n of one factor; a size of 1 serves every row, column or channel. */
 static int32_t factor(const nupes_port *port, const nupes_tensor *tensors, const uint8_t *memory,
                       int32_t row, int32_t column, int32_t n)
@@ -166,6 +191,10 @@ static void compute(const nupes_layer *layer, const nupes_tensor *tensors, const
     }
     if (layer->kind == NUPES_CONCAT) {
         out[at] = joined_code(layer, tensors, memory, row, column, n);
+        return;
+    }
+    if (layer->kind == NUPES_MOSAIC) {
+        out[at] = piece_code(layer, tensors, memory, row, column, n);
         return;
     }
     int64_t value = accumulate(layer, tensors, weights, memory, row, column, n);

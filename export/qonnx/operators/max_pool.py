@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from nupes.export.crop import cropped
 from nupes.export.graph import Operand
 from nupes.export.qonnx.shaped import Shaped, planes
 from nupes.model.operators import MaxPool
@@ -12,9 +13,11 @@ __all__ = ["add_max_pool"]
 def add_max_pool(graph: Shaped, op: MaxPool, sources: list[Operand], name: str, where: str) -> str:
     """Append a maximum of levels, float32; padding with the lowest changes none."""
     (source,) = sources
-    levels, (height, width, channels) = source.value, source.tensor.shape
-    top, bottom, left, right = op.padding
-    if any(op.padding):
+    part, padding = cropped(graph, op, source, f"{name}/cropped")
+    levels, (height, width, channels) = part.value, part.tensor.shape
+    graph.shapes[levels] = np.float32, planes(part.tensor.shape)
+    top, bottom, left, right = padding
+    if any(padding):
         pads = graph.constant([0, 0, top, left, 0, 0, bottom, right], np.int64, f"{name}/pads")
         least = source.tensor.codebook.levels[0]
         lowest = graph.constant(least, np.float32, f"{name}/lowest")

@@ -7,7 +7,7 @@ their codes if it copies.
 from collections.abc import Callable
 
 from nupes.model.operators import Operator
-from tests.model.reference import average_pool, concat, conv, max_pool, product, select
+from tests.model.reference import average_pool, concat, conv, max_pool, mosaic, product, select
 from tests.model.reference.windows import Map
 
 __all__ = ["OPERATORS", "result_of"]
@@ -17,6 +17,7 @@ OPERATORS: dict[str, Callable[..., Map]] = {
     "concat": concat.codes,
     "conv": conv.sums,
     "max_pool": max_pool.codes,
+    "mosaic": mosaic.codes,
     "product": product.products,
     "select": select.levels,
 }

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tests.quantizer.frontend.map_forms import MAPS
+
 SHAPE = (2, 3, 10, 9)
 
 Form = Callable[[nn.Module, Tensor], Tensor]
@@ -385,6 +387,7 @@ FAMILIES: dict[str, dict[str, Form | nn.Module]] = {
     "arithmetic": dict(ARITHMETIC),
     "sums": dict(SUMS),
     "windows": dict(WINDOWS),
+    "maps": dict(MAPS),
     "shapes": dict(SHAPES),
     "views": dict(VIEWS),
 }

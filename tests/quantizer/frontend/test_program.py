@@ -121,18 +121,6 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         Call(lambda s, x: s.a(x).flatten(1) @ torch.ones(336), a=conv()),
         r"its second operand must be a matrix, not of shape \(336,\)",
     ),
-    "average ceil": (
-        nn.Sequential(conv(), nn.AvgPool2d(2, ceil_mode=True)),
-        r"ceil_mode must be False where windows leave the map; their divisor varies",
-    ),
-    "average count": (
-        nn.Sequential(conv(), nn.AvgPool2d(2, padding=1, count_include_pad=False)),
-        r"count_include_pad must be True with padding; its divisor varies",
-    ),
-    "adaptive": (
-        nn.Sequential(conv(), nn.AdaptiveAvgPool2d(3)),
-        r"its output size \(3, 3\) must divide the map \(8, 7\); its divisor varies",
-    ),
     "reflection": (
         nn.Sequential(nn.ReflectionPad2d(1), conv()),
         r"aten.pad.default in module '0': padding must be of a feature map with the constant 0",
@@ -152,7 +140,15 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     ),
     "mean": (
         Call(lambda s, x: s.a(x).mean(1), a=conv()),
-        r"mean must be over height and width, dimensions \(2, 3\), not \[1\]",
+        r"mean over some dimensions of a map must have keepdim=True",
+    ),
+    "mean of images": (
+        Call(lambda s, x: s.a(x).mean((0, 1)), a=conv()),
+        r"mean must be over dimensions of a map among \(1, 2, 3\), not \[0, 1\]",
+    ),
+    "largest channel": (
+        Call(lambda s, x: s.a(x).amax(1, keepdim=True), a=conv()),
+        r"amax must be over dimensions of a map among \(2, 3\), not \[1\]",
     ),
     "computed weight": (
         Call(lambda s, x: F.conv2d(x, s.a(x)[:, :3, :3, :3].mean(0, keepdim=True)), a=conv()),
