@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import nupes
 from nupes.verify import check_layers, check_outputs
@@ -23,6 +24,18 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
         b=conv(4, 6, 1),
         average=nn.AdaptiveAvgPool2d((3, 4)),
         largest=nn.AdaptiveMaxPool2d((3, 4)),
+    ),
+    "upsampling": lambda: Call(
+        lambda s, x: s.c(F.interpolate(torch.relu(s.a(x)), scale_factor=2) + s.b(x.flip(3))),
+        a=conv(5, stride=2, padding=1),
+        b=nn.Sequential(nn.ReflectionPad2d((0, 2, 1, 1)), conv(5)),
+        c=conv(2, 5, padding=1, padding_mode="circular"),
+    ),
+    "pixel shuffles": lambda: nn.Sequential(
+        nn.PixelUnshuffle(2),
+        conv(12, 12, padding=1, padding_mode="replicate"),
+        nn.ReLU(),
+        nn.PixelShuffle(2),
     ),
     "means": lambda: Call(
         lambda s, x: (
@@ -42,7 +55,7 @@ def test_maps_are_exact_on_the_rtl(
 ) -> None:
     torch.manual_seed(0)
     module = NETWORKS[name]().eval()
-    x = np.random.default_rng(0).normal(size=(32, 3, 9, 8)).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=(32, 3, 10, 8)).astype(np.float32)
     network = nupes.quantize(module, scheme, x, method=method)
     with torch.no_grad():
         expected = module(torch.from_numpy(x)).numpy()

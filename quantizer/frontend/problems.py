@@ -22,7 +22,6 @@ ADVICE = {
     "matmul": CONSTANT_WEIGHTS,
     "mul": "remove the gate, or train without it: two computed tensors can only be added",
     "conv_transpose2d": UPSAMPLING,
-    "upsample_nearest2d": UPSAMPLING,
     "upsample_bilinear2d": UPSAMPLING,
     "mean": "take the mean over height and width: x.mean((2, 3))",
 }

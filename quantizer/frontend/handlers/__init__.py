@@ -7,6 +7,7 @@ __all__ = ["FAMILIES"]
 FAMILIES = (
     "arithmetic",
     "convolution",
+    "copies",
     "joins",
     "linear",
     "norms",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -27,4 +28,21 @@ MAPS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "mean of all": lambda s, y: y.mean((1, 2, 3), keepdim=True),
     "mean of a row of channels": lambda s, y: y.mean((1, 3), keepdim=True),
     "amax of rows": lambda s, y: y.amax(2, keepdim=True),
+    "nearest": lambda s, y: F.interpolate(y, scale_factor=2),
+    "nearest size": lambda s, y: s.c(F.interpolate(y, (16, 21), mode="nearest")),
+    "nearest uneven": lambda s, y: F.interpolate(y, (11, 5)),
+    "nearest exact": lambda s, y: F.interpolate(y, scale_factor=(1.5, 2), mode="nearest-exact"),
+    "repeated rows": lambda s, y: y.repeat_interleave(3, 2),
+    "repeated channels": lambda s, y: y.repeat_interleave(2, dim=1),
+    "flip": lambda s, y: torch.flip(y, (2, 3)),
+    "flip channels": lambda s, y: y.flip(1),
+    "roll": lambda s, y: s.c(y.roll((1, -2), (2, 3))),
+    "shuffle": lambda s, y: F.pixel_shuffle(torch.cat([y, y], 1), 2),
+    "unshuffle": lambda s, y: F.pixel_unshuffle(F.pad(y, (0, 1, 0, 0), "replicate"), 4),
+    "reflect": lambda s, y: s.c(F.pad(y, (1, 2, 3, 0), mode="reflect")),
+    "replicate": lambda s, y: s.c(F.pad(y, (1, 2, 0, 3), mode="replicate")),
+    "circular": lambda s, y: s.c(F.pad(y, (1, 2, 0, 3), mode="circular")),
+    "crop": lambda s, y: F.pad(y, (-1, 0, -2, -1)),
+    "crop and pad": lambda s, y: s.c(F.pad(y, (-1, 2, 1, -3))),
+    "crop channels": lambda s, y: s.c(F.pad(y, (0, 1, 0, 0, -2, 2))),
 }

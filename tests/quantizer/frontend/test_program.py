@@ -121,9 +121,17 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         Call(lambda s, x: s.a(x).flatten(1) @ torch.ones(336), a=conv()),
         r"its second operand must be a matrix, not of shape \(336,\)",
     ),
-    "reflection": (
-        nn.Sequential(nn.ReflectionPad2d(1), conv()),
-        r"aten.pad.default in module '0': padding must be of a feature map with the constant 0",
+    "no rows": (
+        Call(lambda s, x: F.pad(s.a(x), (0, 0, -4, -4)), a=conv()),
+        r"padding must leave rows, columns and channels",
+    ),
+    "flipped images": (
+        Call(lambda s, x: s.a(x).flip(0), a=conv()),
+        r"flip must copy rows, columns and channels of each image alone",
+    ),
+    "rolled vectors": (
+        Call(lambda s, x: s.a(x).flatten(1).roll(1, 1), a=conv()),
+        r"roll must be of a feature map",
     ),
     "constant pad": (
         nn.Sequential(nn.ConstantPad2d(1, 1.0), conv()),
