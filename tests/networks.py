@@ -21,6 +21,7 @@ from nupes.model.operators import (
     Operator,
     Product,
     Select,
+    TransposedConv,
 )
 from nupes.model.tensor import Port, Tensor
 from tests.assemble import assemble, coded, wide
@@ -160,6 +161,8 @@ class Builder:
         if kind == "whole":
             codes = self.codes((n, channels, height, width), book)
             return Conv(codes, book, np.ones(n))
+        if self.draw(st.integers(0, 3)) == 0:
+            return self.transposed(source, book, n, groups)
         stride = (self.draw(st.integers(1, 3)), self.draw(st.integers(1, 3)))
         dilation = (self.draw(st.integers(1, 2)), self.draw(st.integers(1, 2)))
         padding = self.padding(source, 2)
@@ -172,6 +175,17 @@ class Builder:
         ]
         codes = self.codes((n, channels // groups, *kernel), book)
         return Conv(codes, book, np.ones(n), stride, padding, dilation, groups)
+
+    def transposed(self, source: Tensor, book: Codebook, n: int, groups: int) -> TransposedConv:
+        """Draw a transposed convolution of so many channels and groups."""
+        pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
+        kernel, stretch, stride = (self.draw(pairs) for _ in range(3))
+        ends = [self.draw(st.integers(-1 if size > 1 else 0, 2)) for size in kernel]
+        sides = [(size - 1, size - 1 + end) for size, end in zip(kernel, ends, strict=True)]
+        codes = self.codes((n, source.shape[2] // groups, *kernel), book)
+        return TransposedConv(
+            codes, book, np.ones(n), stride, (*sides[0], *sides[1]), (1, 1), groups, stretch
+        )
 
     def window(self, source: Tensor, pool: type) -> AveragePool | MaxPool:
         """Draw a pool whose padding is less than its window, or that cuts rows and columns off."""

@@ -31,6 +31,17 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
         b=nn.Sequential(nn.ReflectionPad2d((0, 2, 1, 1)), conv(5)),
         c=conv(2, 5, padding=1, padding_mode="circular"),
     ),
+    "transposed convolutions": lambda: nn.Sequential(
+        conv(5, stride=2, padding=1),
+        nn.ReLU(),
+        nn.ConvTranspose2d(5, 6, 3, 2, padding=1, output_padding=1),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.ConvTranspose2d(6, 2, 4, (3, 2), padding=(1, 0), groups=2),
+    ),
+    "bilinear": lambda: nn.Sequential(
+        conv(4, stride=2, padding=1), nn.ReLU(), nn.Upsample(scale_factor=2, mode="bilinear")
+    ),
     "pixel shuffles": lambda: nn.Sequential(
         nn.PixelUnshuffle(2),
         conv(12, 12, padding=1, padding_mode="replicate"),

@@ -1,5 +1,6 @@
 """Walks: the address arithmetic with which a tile reads a stored map, window by window."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from nupes.arch.isa import ADDRESS_BITS
@@ -9,7 +10,7 @@ from nupes.model.layer import Layer
 from nupes.model.operators import Window
 from nupes.model.tensor import Shape
 
-__all__ = ["Start", "Walk", "line_walk", "window_walk"]
+__all__ = ["Start", "Walk", "grid_walk", "line_walk", "phase_walk", "window_walk"]
 
 MOST_COORDINATE = (1 << 13) - 1
 MOST_STRIDE = (1 << 6) - 1
@@ -118,6 +119,38 @@ def taken(steps: tuple[int, int], counts: tuple[int, int]) -> list[int]:
     """Return the steps between ``counts`` things; one that is never taken always fits its field."""
     pairs = zip(steps, counts, strict=True)
     return [step if count > 1 else min(step, MOST_STRIDE) for step, count in pairs]
+
+
+def phase_walk(
+    layer: Layer,
+    columns: int,
+    stride: tuple[int, int],
+    starts: Iterable[tuple[int, int]],
+    layout: TensorLayout,
+) -> Walk:
+    """Return the walk over every ``stride``-th pixel of a map, whose tiles begin at ``starts``.
+    Refuse, by name, what the fields cannot describe."""
+    reach = layout.height, layout.width
+    for start in starts:
+        reach = tuple(max(size, abs(first)) for size, first in zip(reach, start, strict=True))
+    for axis, name in enumerate(("rows", "columns")):
+        for what, value, most in (
+            (f"padded input {name}", reach[axis], MOST_COORDINATE),
+            (f"stride over {name}", stride[axis], MOST_STRIDE),
+        ):
+            if value > most:
+                raise UnsupportedError(
+                    f"layer {layer.name!r}: {what} must be at most {most} on the array, not {value}"
+                )
+    return Walk(
+        step_x=stride[1],
+        step_y=stride[0] * layout.width,
+        width=layout.width,
+        height=layout.height,
+        stride_x=stride[1],
+        stride_y=stride[0],
+        out_width=columns,
+    )
 
 
 def grid_walk(layer: Layer, columns: int, steps: tuple[int, int], layout: TensorLayout) -> Walk:

@@ -8,6 +8,7 @@ from nupes.model.operators.mosaic import Mosaic, Piece
 from nupes.model.operators.operator import Operator
 from nupes.model.operators.product import Product
 from nupes.model.operators.select import Select
+from nupes.model.operators.transposed_conv import TransposedConv
 from nupes.model.operators.window import Padding, Window
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Piece",
     "Product",
     "Select",
+    "TransposedConv",
     "Window",
 ]
 
@@ -35,6 +37,7 @@ OPERATORS: dict[str, type[Operator]] = {
         Mosaic,
         Product,
         Select,
+        TransposedConv,
     )
 }
 """Every operator by its kind."""

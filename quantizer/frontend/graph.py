@@ -40,7 +40,7 @@ class Input:
 @dataclass(frozen=True, eq=False)
 class Convolution:
     """``weight`` (n, c // groups, kh, kw), as the module holds it, and ``bias`` (n,), float64;
-    linear layers as well."""
+    linear layers as well. ``stretch`` is that of a transposed convolution."""
 
     weight: np.ndarray
     bias: np.ndarray
@@ -48,6 +48,7 @@ class Convolution:
     padding: Padding = (0, 0, 0, 0)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
+    stretch: tuple[int, int] = (1, 1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,11 +11,13 @@ from nupes.export.firmware.operators.mosaic import describe_mosaic
 from nupes.export.firmware.operators.operator import Described
 from nupes.export.firmware.operators.product import describe_product
 from nupes.export.firmware.operators.select import describe_select
+from nupes.export.firmware.operators.transposed_conv import describe_transposed_conv
 
 __all__ = ["EXPORTERS"]
 
 EXPORTERS: dict[str, Callable[[Any], Described]] = {
     "conv": describe_conv,
+    "transposed_conv": describe_transposed_conv,
     "average_pool": describe_average_pool,
     "select": describe_select,
     "max_pool": describe_max_pool,

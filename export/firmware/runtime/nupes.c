@@ -30,13 +30,17 @@ static const uint8_t *codes_at(const nupes_tensor *source, const nupes_port *por
            (uint32_t)((y * source->width + x) * source->channels + port->first);
 }
 
-/* The same under tap (ky, kx) of output pixel (row, column); 0 in the padding. */
+/* The same under tap (ky, kx) of output pixel (row, column); 0 in the padding or between pixels. */
 static const uint8_t *tap(const nupes_layer *layer, const nupes_tensor *source,
                           const uint8_t *memory, int32_t row, int32_t column, int32_t ky, int32_t kx)
 {
     int32_t y = row * layer->stride[0] + ky * layer->dilation[0] - layer->before[0];
     int32_t x = column * layer->stride[1] + kx * layer->dilation[1] - layer->before[1];
-    if (y < 0 || y >= source->height || x < 0 || x >= source->width)
+    if (y < 0 || y % layer->stretch[0] || x < 0 || x % layer->stretch[1])
+        return 0;
+    y /= layer->stretch[0];
+    x /= layer->stretch[1];
+    if (y >= source->height || x >= source->width)
         return 0;
     return codes_at(source, layer->inputs, memory, y, x);
 }

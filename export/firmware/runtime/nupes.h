@@ -44,6 +44,7 @@ typedef struct {
     int32_t output, result;          /* tensor by number, first of the results; -1: none */
     int32_t height, width, channels; /* of the result */
     int32_t kernel[2], stride[2], before[2], dilation[2]; /* before: padding on top and left */
+    int32_t stretch[2];          /* the input's pixels lie so far apart, with zeros between */
     int32_t groups, offset;
     const nupes_piece *pieces;   /* of a mosaic; they make up the whole result */
     uint32_t weights, bits;      /* first byte in the weight image; bits of a code */

@@ -6,6 +6,7 @@ __all__ = ["FAMILIES"]
 
 FAMILIES = (
     "arithmetic",
+    "bilinear",
     "convolution",
     "copies",
     "joins",

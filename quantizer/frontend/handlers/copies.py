@@ -17,14 +17,15 @@ from nupes.quantizer.frontend.registry import handles
 __all__ = ["add_mosaic", "copy_values", "pixel_shuffle", "pixel_unshuffle"]
 
 
-def add_mosaic(call: Call, source: Node, origins: list[np.ndarray]) -> str:
+def add_mosaic(call: Call, source: Node, origins: list[np.ndarray], part: str = "") -> str:
     """Add a map whose rows, columns and channels are those of a map with these numbers."""
     shape = (len(origins[0]), len(origins[1]), len(origins[2]))
     pieces = []
     for lines in product(*(lines_of(numbers.tolist()) for numbers in origins)):
         count, to, to_step, at, at_step = zip(*lines, strict=True)
         pieces.append(Piece(0, count, to, to_step, at, at_step))
-    return call.add(Mosaic(shape, tuple(pieces)), (source.name,), shape, call.kind.lstrip("_"))
+    operator = call.kind.lstrip("_")
+    return call.add(Mosaic(shape, tuple(pieces)), (source.name,), shape, operator, part)
 
 
 @handles(

@@ -28,6 +28,20 @@ MAPS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "mean of all": lambda s, y: y.mean((1, 2, 3), keepdim=True),
     "mean of a row of channels": lambda s, y: y.mean((1, 3), keepdim=True),
     "amax of rows": lambda s, y: y.amax(2, keepdim=True),
+    "transposed": lambda s, y: F.conv_transpose2d(y, s.turned, stride=2),
+    "transposed uneven": lambda s, y: F.conv_transpose2d(
+        y, s.turned, s.row[:4], (3, 2), (2, 0), (1, 0)
+    ),
+    "transposed dilated": lambda s, y: F.conv_transpose2d(y, s.turned, dilation=2, padding=3),
+    "transposed groups": lambda s, y: F.conv_transpose2d(
+        y, s.turned, stride=2, groups=3, padding=4
+    ),
+    "transposed of padded": lambda s, y: F.conv_transpose2d(
+        F.pad(y, (1, 0, 0, 2)), s.turned, stride=2
+    ),
+    "bilinear": lambda s, y: F.interpolate(y, scale_factor=2, mode="bilinear"),
+    "bilinear size": lambda s, y: F.interpolate(y, (24, 7), mode="bilinear"),
+    "bilinear uneven": lambda s, y: F.interpolate(y, scale_factor=(4, 5), mode="bilinear"),
     "nearest": lambda s, y: F.interpolate(y, scale_factor=2),
     "nearest size": lambda s, y: s.c(F.interpolate(y, (16, 21), mode="nearest")),
     "nearest uneven": lambda s, y: F.interpolate(y, (11, 5)),

@@ -50,8 +50,8 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         r"operator aten.softmax.int in module '1' is not supported; supported operators: adaptive_",
     ),
     "nested": (
-        nn.Sequential(conv(), nn.Sequential(nn.ReLU(), nn.ConvTranspose2d(6, 3, 2))),
-        r"operator aten.conv_transpose2d.input in module '1.1' is not supported",
+        nn.Sequential(conv(), nn.Sequential(nn.ReLU(), nn.Upsample(size=5, mode="bicubic"))),
+        r"operator aten.upsample_bicubic2d.vec in module '1.1' is not supported",
     ),
     "top": (
         two(lambda s, x: torch.maximum(s.a(x), s.b(x))),
@@ -128,6 +128,13 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     "flipped images": (
         Call(lambda s, x: s.a(x).flip(0), a=conv()),
         r"flip must copy rows, columns and channels of each image alone",
+    ),
+    "aligned corners": (
+        Call(
+            lambda s, x: F.interpolate(s.a(x), scale_factor=2, mode="bilinear", align_corners=True),
+            a=conv(),
+        ),
+        r"must be by whole numbers .* from \(8, 7\) to \(16, 14\) with True",
     ),
     "rolled vectors": (
         Call(lambda s, x: s.a(x).flatten(1).roll(1, 1), a=conv()),

@@ -54,6 +54,9 @@ RNG = np.random.default_rng(0)
 
 CASES = {
     "convolution": Case(Convolution(RNG.normal(size=(4, 3, 3, 2)), padding=(1, 0, 0, 1)), (3,)),
+    "transposed": Case(
+        Convolution(RNG.normal(size=(4, 3, 2, 3)), padding=(1, 0, -1, 2), stretch=(2, 3)), (3,)
+    ),
     "groups": Case(Convolution(RNG.normal(size=(4, 3, 1, 1)), groups=2), (6,)),
     "average pool": Case(AveragePool((2, 3), (2, 1)), (3,)),
     "padded average pool": Case(AveragePool((2, 2), (2, 2), (1, 0, 0, 1)), (3,)),
