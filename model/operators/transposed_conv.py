@@ -35,6 +35,15 @@ class TransposedConv(Conv):
         height, width, channels = shape
         return (height - 1) * self.stretch[0] + 1, (width - 1) * self.stretch[1] + 1, channels
 
+    @property
+    def of_zeros(self) -> Conv:
+        """The convolution that equals this one of a map with ``stretch - 1`` zeros behind each row
+        and column."""
+        top, bottom, left, right = self.padding
+        padding = (top, bottom - self.stretch[0] + 1, left, right - self.stretch[1] + 1)
+        geometry = self.stride, padding, self.dilation, self.groups
+        return Conv(self.codes, self.codebook, self.scale, *geometry)
+
     def shape(self, *inputs: Shape) -> Shape:
         """Return the (h, w, n) of the result."""
         return super().shape(self.stretched(inputs[0]))

@@ -1,8 +1,11 @@
 """A transposed convolution: Conv of levels with zeros between the pixels."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from nupes.export.graph import Operand
+from nupes.export.qonnx.convolution import convolve
 from nupes.export.qonnx.operators.conv import quantized_weights
 from nupes.export.qonnx.shaped import Shaped, planes
 from nupes.model.operators import TransposedConv
@@ -16,46 +19,20 @@ def add_transposed_conv(
     """Append the sum of products, float32."""
     (source,) = sources
     kernel = quantized_weights(graph, op, f"{where}: weight codebook", name)
-    return graph.put(
-        "Conv",
-        [stretch(graph, op, source, f"{name}/stretched"), kernel],
-        f"{name}/acc",
-        np.float32,
-        planes(op.shape(source.tensor.shape)),
-        kernel_shape=op.kernel,
-        pads=[0, 0, 0, 0],
-        strides=op.stride,
-        dilations=op.dilation,
-        group=op.groups,
-    )
+    whole = stretch(graph, op, source, f"{name}/stretched")
+    return convolve(graph, op.of_zeros, whole, kernel, op.groups, name)
 
 
-def stretch(graph: Shaped, op: TransposedConv, source: Operand, output: str) -> str:
-    """Append the levels with zeros between the pixels, padded."""
-    height, width, channels = source.tensor.shape
-    y, x = op.stretch
-    top, bottom, left, right = op.padding
+def stretch(graph: Shaped, op: TransposedConv, source: Operand, output: str) -> Operand:
+    """Append the levels with zeros between the pixels, and behind the last row and column."""
+    (height, width, channels), (y, x) = source.tensor.shape, op.stretch
+    shape = height * y, width * x, channels
+    pixels, padded = (1, channels, height, 1, width, 1), (1, channels, height, y, width, x)
+    apart = graph.constant(pixels, np.int64, f"{output}_apart")
+    pads = graph.constant([0] * 9 + [y - 1, 0, x - 1], np.int64, f"{output}_pads")
+    target = graph.constant(planes(shape), np.int64, f"{output}_shape")
     zero = graph.constant(0, np.float32, "zero/float")
-    value = source.value
-    for step, (shape, pads) in enumerate(
-        (
-            ([1, channels, height, 1, width, 1], [0] * 9 + [y - 1, 0, x - 1]),
-            # The zeros behind the last row and column are padding already.
-            (
-                [1, channels, height * y, width * x],
-                [0, 0, top, left, 0, 0, bottom - (y - 1), right - (x - 1)],
-            ),
-        )
-    ):
-        target = graph.constant(shape, np.int64, f"{output}_shape_{step}")
-        ends = graph.constant(pads, np.int64, f"{output}_pads_{step}")
-        value = graph.put(
-            "Reshape", [value, target], f"{output}_reshaped_{step}", np.float32, tuple(shape)
-        )
-        count = len(shape)
-        padded = tuple(
-            size + before + after
-            for size, before, after in zip(shape, pads[:count], pads[count:], strict=True)
-        )
-        value = graph.put("Pad", [value, ends, zero], f"{output}_padded_{step}", np.float32, padded)
-    return value
+    value = graph.put("Reshape", [source.value, apart], f"{output}_pixels", np.float32, pixels)
+    value = graph.put("Pad", [value, pads, zero], f"{output}_zeros", np.float32, padded)
+    value = graph.put("Reshape", [value, target], output, np.float32, planes(shape))
+    return Operand(replace(source.tensor, shape=shape), value)

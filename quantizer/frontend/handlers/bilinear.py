@@ -32,13 +32,13 @@ def upsample_bilinear(call: Call, input: fx.Node, align_corners: Any) -> str:
     if not is_map(input):
         call.refuse(f"{call.kind} must be of a feature map")
     height, width, channels = source.shape
-    size = value_shape(call.node)[-2:]
-    if align_corners or size[0] % height or size[1] % width:
+    rows, columns = value_shape(call.node)[-2:]
+    if align_corners or rows % height or columns % width:
         call.refuse(
             "bilinear upsampling must be by whole numbers with align_corners=False, not from "
-            f"{(height, width)} to {size} with {bool(align_corners)}"
+            f"{(height, width)} to {(rows, columns)} with {bool(align_corners)}"
         )
-    factors = size[0] // height, size[1] // width
+    factors = rows // height, columns // width
     origins = [np.arange(-1, count + 1).clip(0, count - 1) for count in (height, width)]
     edges = add_mosaic(call, source, [*origins, np.arange(channels)], "edges")
     y, x = ((factor + factor % 2) // 2 - 1 - factor % 2 for factor in factors)
@@ -50,4 +50,4 @@ def upsample_bilinear(call: Call, input: fx.Node, align_corners: Any) -> str:
         groups=channels,
         stretch=factors,
     )
-    return call.add(op, (edges,), (*size, channels), "upsample_bilinear2d")
+    return call.add(op, (edges,), (rows, columns, channels), "upsample_bilinear2d")
