@@ -11,6 +11,7 @@ from nupes.model.errors import InputError, UnsupportedError
 from nupes.quantizer.frontend.graph import Graph, Node, Op, Shape
 from nupes.quantizer.frontend.registry import base_name
 from nupes.quantizer.frontend.views import (
+    find_mosaic,
     find_selection,
     in_order,
     own_places,
@@ -59,10 +60,13 @@ class Call:
         """Raise ``UnsupportedError`` that names the operator and its module."""
         raise UnsupportedError(f"{self.where}: {reason}")
 
-    def add(self, op: Op, inputs: tuple[str, ...], shape: Shape, operator: str) -> str:
-        """Add a node named after its module and return its name."""
+    def add(
+        self, op: Op, inputs: tuple[str, ...], shape: Shape, operator: str, part: str = ""
+    ) -> str:
+        """Add a node named after its module, and the part of it that it is; return its name."""
         graph = self.values.graph
         base = self.path if self.is_layer and self.path else f"{self.path}.{operator}".lstrip(".")
+        base = f"{base}.{part}" if part else base
         name, count = base, 1
         while name in graph.nodes:
             name, count = f"{base}_{count}", count + 1
@@ -114,12 +118,15 @@ class Call:
         return name
 
     def settle(self) -> None:
-        """Let the call's value, a view, be a node: a selection from the one that it views."""
+        """Let the call's value, a view, be a node: a selection or a mosaic of the one that it
+        views."""
         values, places, source = self.values, self.places(self.node), self.viewed(self.node)
         for shape in map_shapes(self.node, source.shape):
-            op = find_selection(places.reshape(shape), source.shape)
+            grid = places.reshape(shape)
+            op = find_selection(grid, source.shape) or find_mosaic(grid, source.shape)
             if op is not None:
-                name = self.add(op, (source.name,), op.shape(source.shape), self.kind)
+                kind = self.kind.lstrip("_")
+                name = self.add(op, (source.name,), op.shape(source.shape), kind)
                 values.names[self.node], values.graph.calls[name] = name, self.node
                 del values.views[self.node]
                 return

@@ -6,12 +6,14 @@ __all__ = ["FAMILIES"]
 
 FAMILIES = (
     "arithmetic",
+    "bilinear",
     "convolution",
     "joins",
     "linear",
     "norms",
     "padding",
     "pointwise",
+    "pixels",
     "pools",
     "shapes",
 )

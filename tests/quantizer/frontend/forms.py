@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tests.quantizer.frontend.map_forms import MAPS
 from tests.quantizer.frontend.moves import MOVES
 
 SHAPE = (2, 3, 10, 9)
@@ -34,6 +35,7 @@ class Forms(nn.Module):
         self.linear = nn.Linear(6 * 8 * 7, 5)
         self.register_buffer("one", torch.tensor(0.7))
         self.register_buffer("row", torch.rand(6) + 0.5)
+        self.register_buffer("turned", torch.randn(6, 4, 3, 3) / 5)
         self.register_buffer("kernel", torch.randn(4, 6, 3, 3) / 5)
         self.register_buffer("table", torch.randn(5, 6 * 8 * 7) / 9)
 
@@ -387,6 +389,7 @@ FAMILIES: dict[str, dict[str, Form | nn.Module]] = {
     "arithmetic": dict(ARITHMETIC),
     "sums": dict(SUMS),
     "windows": dict(WINDOWS),
+    "maps": dict(MAPS),
     "shapes": dict(SHAPES),
     "views": dict(VIEWS),
     "moves": dict(MOVES),
