@@ -12,8 +12,8 @@ FAMILIES = (
     "linear",
     "norms",
     "padding",
-    "pointwise",
     "pixels",
+    "pointwise",
     "pools",
     "shapes",
 )
