@@ -111,6 +111,8 @@ class Call:
     def view(self, source: fx.Node, places: np.ndarray | list[np.ndarray]) -> str:
         """Let the call's value be a view of an operand's node; return the node's name."""
         name, shape = self.viewed(source).name, self.viewed(source).shape
+        if not isinstance(places, list) and not places.size:
+            self.refuse("it must leave some values, not none")
         moved = isinstance(places, list) or not in_order(places, shape)
         changed = is_map(self.node) and value_shape(self.node) != (shape[2], *shape[:2])
         if moved or changed:

@@ -24,7 +24,9 @@ def network_of(op: Mosaic, shape: tuple[int, int, int]) -> IntegerNetwork:
     channels = op.size[2]
     layers = [
         layer_of("mosaic", op, ("input",), made),
-        layer_of("out", Select(channels), ("made",), wide("y", op.size), requantize(channels)),
+        layer_of(
+            "out", Select.every(channels), ("made",), wide("y", op.size), requantize(channels)
+        ),
     ]
     return assemble(source, layers, (channels, *op.size[:2]))
 

@@ -152,6 +152,21 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         Call(lambda s, x: s.a(x).mT, a=conv()),
         r"aten.\w+.\w+ in the top module: it must select whole channels, rows and columns",
     ),
+    "shuffle by hand": (
+        Call(
+            lambda s, x: s.a(x)[:, :4].view(2, 1, 2, 2, 8, 7).permute(0, 1, 4, 2, 5, 3).flatten(1),
+            a=conv(),
+        ),
+        r"aten.flatten.using_ints .*: it must select whole channels, rows and columns",
+    ),
+    "nothing": (
+        Call(lambda s, x: torch.relu(s.a(x)[:, 6:]), a=conv()),
+        r"aten.slice.Tensor in the top module: it must leave some values, not none",
+    ),
+    "no part": (
+        Call(lambda s, x: s.a(x).split((0, 6), 1)[0], a=conv()),
+        r"getitem.* in the top module: it must leave some values, not none",
+    ),
     "mask": (
         Call(lambda s, x: s.a(x)[:, s.m], a=conv(), m=torch.tensor([True, False] * 3)),
         r"the shape of what it gives must be known; index by numbers, not by a mask",
