@@ -183,18 +183,20 @@ DESCRIPTOR: tuple[Field, ...] = (
         "cycles that a pixel's last word, and any word of a MULTIPLY, holds the stream: half its "
         "output or residual planes, whichever are more, rounded up",
     ),
-    Field("out_step", ADDRESS_BITS, "address step to the next output pixel"),
+    Field("out_step", ADDRESS_BITS, "address step to the next output pixel of a row"),
     Field(
         "out_plane_step",
         ADDRESS_BITS,
         "address step to the next output plane, least significant first",
     ),
     Field("out_planes", 3, "planes of the output"),
-    Field("residual_step", ADDRESS_BITS, "address step to the next residual pixel"),
+    Field("residual_step", ADDRESS_BITS, "address step to the next residual pixel of a row"),
     Field("residual_plane_step", ADDRESS_BITS, "address step to the next residual plane"),
     Field("residual_planes", 3, "planes of the residual; 0: none"),
     Field("encoder_slot", ENCODER_SLOT_BITS, "search tree and map of the layer"),
     Field("encoder_depth", 4, "comparisons of the search; 0: emit y to the host instead of a code"),
+    Field("out_row_step", ADDRESS_BITS, "address step from a row's last output pixel to the next"),
+    Field("residual_row_step", ADDRESS_BITS, "the same of the residual"),
 )
 """Fields of a layer descriptor, least significant first, in DESCRIPTOR_WORDS words of 64 bits."""
 

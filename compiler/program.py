@@ -113,10 +113,13 @@ class Program:
         position = 0
         for tile in self.schedule.results:
             tensor = tensors[tile.layer]
-            pixels = found[tensor.name].reshape(-1, tensor.shape[2])
-            lanes = min(self.array.cols, tensor.shape[2] - tile.channel)
+            _, width, channels = tensor.shape
+            lanes = min(self.array.cols, channels - tile.channel)
+            numbers = range(tile.first, tile.first + tile.count)
+            places = [tile.region.offset(number, width) for number in numbers]
             rows = raw[position : position + tile.count, :lanes]
-            pixels[tile.first : tile.first + tile.count, tile.channel : tile.channel + lanes] = rows
+            pixels = found[tensor.name].reshape(-1, channels)
+            pixels[places, tile.channel : tile.channel + lanes] = rows
             position += tile.count
         return tuple(output.arrange(found[output.tensor]) for output in self.network.outputs)
 

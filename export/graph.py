@@ -11,10 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from nupes.model.layer import Layer
 from nupes.model.network import IntegerNetwork
-from nupes.model.operators import Select
 from nupes.model.tensor import Port, Tensor
 
-__all__ = ["Graph", "Operand", "crop", "element_type", "end_name", "prefix", "read", "safe"]
+__all__ = ["Graph", "Operand", "element_type", "end_name", "prefix", "read", "safe"]
 
 
 @dataclass(frozen=True)
@@ -111,24 +110,4 @@ def read(graph: Graph, port: Port, whole: Operand, output: str) -> Operand:
     ]
     return Operand(
         replace(whole.tensor, shape=shape), graph.add("Slice", [whole.value, *ends], output)
-    )
-
-
-def crop(graph: Graph, op: Select, source: Operand, output: str) -> tuple[Select, Operand]:
-    """Append what a selection leaves of a map (b, c, h, w) by negative padding; return what selects
-    from it, with padding that is not negative, and the map."""
-    if min(op.padding) >= 0:
-        return op, source
-    height, width, channels = source.tensor.shape
-    top, bottom, left, right = (max(-side, 0) for side in op.padding)
-    starts, ends = [top, left], [height - bottom, width - right]
-    bounds = [
-        graph.constant(values, np.int64, f"{output}/{what}")
-        for what, values in (("starts", starts), ("ends", ends), ("axes", [2, 3]))
-    ]
-    shape = ends[0] - top, ends[1] - left, channels
-    value = graph.add("Slice", [source.value, *bounds], output)
-    top, bottom, left, right = (max(side, 0) for side in op.padding)
-    return replace(op, padding=(top, bottom, left, right)), Operand(
-        replace(source.tensor, shape=shape), value
     )

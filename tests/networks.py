@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from nupes.arch.config import ArrayConfig
-from nupes.model.codebook import Codebook, Family, make_codebook, table_codebook
+from nupes.model.codebook import Codebook
 from nupes.model.layer import Encoder, Layer, Post, Requantize, Residual
 from nupes.model.network import IntegerNetwork, Output
 from nupes.model.operators import (
@@ -21,86 +21,33 @@ from nupes.model.operators import (
     Operator,
     Product,
     Select,
+    TransposedConv,
 )
 from nupes.model.tensor import Port, Tensor
 from tests.assemble import assemble, coded, wide
+from tests.codebooks import activation_codebooks, held_codebooks, weight_codebooks
+from tests.mosaics import mosaics
 
 __all__ = [
     "JOINS",
-    "activation_codebooks",
     "all_images_of",
     "arrays",
     "exact",
-    "held_codebooks",
     "images_of",
     "kinds_of",
     "many",
     "networks",
     "networks_for",
     "unit",
-    "weight_codebooks",
 ]
 
-JOINS = ("concat", "product")
+JOINS = ("concat", "product", "mosaic")
 """Kinds of operators that read several tensors."""
 
 
 def many(examples: int) -> settings:
     """Return settings for a test of ``examples`` examples: ten times as many in a soak."""
     return settings(max_examples=examples * settings().max_examples // 100)
-
-
-@st.composite
-def weight_codebooks(draw: st.DrawFn) -> Codebook:
-    """Draw a weight codebook of 2 to 8 bits: uniform, power, mid-rise, or any table."""
-    bits = draw(st.integers(2, 8))
-    families: list[Family] = ["uniform", "power", "power-midrise", "table"]
-    family = draw(st.sampled_from(families))
-    if family == "table":
-        levels = draw(st.sets(st.integers(-128, 127), min_size=1, max_size=min(2**bits, 12)))
-        return table_codebook(sorted(levels), bits)
-    if family == "uniform":
-        return make_codebook("uniform", bits, True)
-    return make_codebook(family, bits, True, 127, draw(st.floats(0.2, 1.2)))
-
-
-@st.composite
-def activation_codebooks(draw: st.DrawFn) -> Codebook:
-    """Draw an activation codebook of 2 to 8 bits, signed or not, over up to 9 bits of levels."""
-    bits = draw(st.integers(2, 8))
-    family = draw(st.sampled_from(["uniform", "power", "table"]))
-    signed = draw(st.booleans())
-    if family == "table":
-        levels = draw(st.sets(st.integers(-256, 255), min_size=1, max_size=min(2**bits, 12)))
-        return table_codebook(sorted(levels), bits)
-    if family == "uniform":
-        return make_codebook("uniform", bits, signed)
-    return make_codebook("power", bits, signed, 127 if signed else 255, draw(st.floats(0.2, 1.2)))
-
-
-@st.composite
-def held_codebooks(draw: st.DrawFn, config: ArrayConfig, weight: bool) -> Codebook:
-    """Draw a codebook that an array's cells hold in one pass, or one that is wider than its
-    codes."""
-    any_book = weight_codebooks() if weight else activation_codebooks()
-    kind, size = config.cell, 1 << config.code_bits
-    if config.mac != "product" and size < 256 and draw(st.booleans()):
-        return draw(any_book.filter(lambda book: len(book) > size))
-    limit = kind.weight_limit if weight else kind.activation_limit
-    top = 127 if weight else 255
-    found: list[int] = list(range(1, min(limit, top) + 1))
-    if kind.mac == "square" and draw(st.integers(0, 3)):
-        found = [k * k for k in found if k * k <= top]
-    elif kind.mac == "pair":
-        found = sorted(draw(st.sets(st.integers(1, top), min_size=1, max_size=min(limit, 12))))
-    elif kind.mac == "product":
-        fixed = kind.weight_magnitudes if weight else kind.activation_magnitudes
-        found = list(fixed[1:])
-    elif kind.mac == "decode":
-        return draw(any_book.filter(lambda book: len(book) <= size))
-    signed = sorted({0, *found, *(-level for level in found)})
-    levels = draw(st.sets(st.sampled_from(signed), min_size=1, max_size=min(size, 12)))
-    return table_codebook(sorted(levels), config.code_bits)
 
 
 @st.composite
@@ -142,12 +89,7 @@ class Builder:
         """Return random codes of a codebook."""
         return self.rng.integers(0, len(book), shape).astype(np.uint8)
 
-    def padding(self, limit: int) -> tuple[int, int, int, int]:
-        """Draw a padding of up to ``limit`` on each side."""
-        top, bottom, left, right = (self.draw(st.integers(0, limit)) for _ in range(4))
-        return top, bottom, left, right
-
-    def crop(self, source: Tensor) -> tuple[int, int, int, int]:
+    def padding(self, source: Tensor) -> tuple[int, int, int, int]:
         """Draw a padding of up to 2 on each side that may crop instead."""
         sides = []
         for size in source.shape[:2]:
@@ -169,9 +111,11 @@ class Builder:
         if kind == "whole":
             codes = self.codes((n, channels, height, width), book)
             return Conv(codes, book, np.ones(n))
+        if self.draw(st.integers(0, 3)) == 0:
+            return self.transposed(source, book, n, groups)
         stride = (self.draw(st.integers(1, 3)), self.draw(st.integers(1, 3)))
         dilation = (self.draw(st.integers(1, 2)), self.draw(st.integers(1, 2)))
-        padding = self.padding(2)
+        padding = self.padding(source)
         kernel = [
             self.draw(st.integers(1, max(1, min(3, 1 + (size - 1) // step))))
             for size, step in (
@@ -182,11 +126,26 @@ class Builder:
         codes = self.codes((n, channels // groups, *kernel), book)
         return Conv(codes, book, np.ones(n), stride, padding, dilation, groups)
 
+    def transposed(self, source: Tensor, book: Codebook, n: int, groups: int) -> TransposedConv:
+        """Draw a transposed convolution of so many channels and groups."""
+        pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
+        kernel, stretch, stride = (self.draw(pairs) for _ in range(3))
+        ends = [self.draw(st.integers(-1 if size > 1 else 0, 2)) for size in kernel]
+        sides = [(size - 1, size - 1 + end) for size, end in zip(kernel, ends, strict=True)]
+        codes = self.codes((n, source.shape[2] // groups, *kernel), book)
+        return TransposedConv(
+            codes, book, np.ones(n), stride, (*sides[0], *sides[1]), (1, 1), groups, stretch
+        )
+
     def window(self, source: Tensor, pool: type) -> AveragePool | MaxPool:
-        """Draw a pool whose padding is less than its window."""
+        """Draw a pool whose padding is less than its window, or that cuts rows and columns off."""
         height, width, _ = source.shape
         kernel = self.draw(st.integers(1, min(3, height))), self.draw(st.integers(1, min(3, width)))
         stride = self.draw(st.integers(1, 2)), self.draw(st.integers(1, 2))
+        if self.draw(st.booleans()):
+            cuts = [self.draw(st.integers(0, height - kernel[0]))]
+            cuts += [self.draw(st.integers(0, width - kernel[1]))]
+            return pool(kernel, stride, (-cuts[0], 0, 0, -cuts[1]))
         py = self.draw(st.integers(0, kernel[0] // 2))
         px = self.draw(st.integers(0, kernel[1] // 2))
         return pool(kernel, stride, (py, py, px, px))
@@ -202,7 +161,7 @@ class Builder:
             return Select.of(range(first, self.draw(st.integers(first, channels - 1)) + 1))
         numbers = st.lists(st.integers(-1, channels - 1), min_size=1, max_size=channels + 4)
         stride = self.draw(st.integers(1, 2)), self.draw(st.integers(1, 2))
-        return Select(tuple(self.draw(numbers)), stride, self.crop(source))
+        return Select(tuple(self.draw(numbers)), stride, self.padding(source))
 
     def requantize(self, op: Operator, sources: list[Tensor]) -> Requantize:
         """Return a requantization that uses, and now and then exceeds, the range of ``y``; dead
@@ -254,6 +213,11 @@ class Builder:
         found.insert(self.draw(st.integers(0, len(found))), source)
         return found
 
+    def alike(self, source: Tensor) -> list[Tensor]:
+        """Draw up to three tensors of one codebook, the source among them."""
+        able = [source, *(t for t in self.tensors if t.format == source.format)]
+        return [source, *self.draw(st.lists(st.sampled_from(able), max_size=2))]
+
     def factors(self, source: Tensor) -> list[Tensor]:
         """Draw the two factors of a product: a tensor, and one that serves it."""
         able = [
@@ -267,6 +231,7 @@ class Builder:
         """Draw an operator and what it reads."""
         source = self.recent()
         kinds = ["conv", "conv", "select", "average"] + ([] if last else ["max"])
+        kinds += ["mosaic"] * ("mosaic" in self.also and not last)
         kinds += ["product"] * ("product" in self.also)
         kinds += ["concat"] * ("concat" in self.also and not last)
         kind = self.draw(st.sampled_from(kinds))
@@ -278,6 +243,9 @@ class Builder:
             return Product(), self.factors(source)
         if kind == "concat":
             return Concat(), self.parts(source)
+        if kind == "mosaic":
+            sources = self.alike(source)
+            return self.draw(mosaics([item.shape for item in sources])), sources
         return self.window(source, AveragePool if kind == "average" else MaxPool), [source]
 
     def layer(self, last: bool) -> None:
@@ -331,7 +299,7 @@ def unit(channels: int) -> Requantize:
 
 def kinds_of(config: ArrayConfig) -> tuple[str, ...]:
     """Return the kinds of operators that networks have only if asked, and that run on an array."""
-    return JOINS if config.products else ("concat",)
+    return JOINS if config.products else ("concat", "mosaic")
 
 
 def networks_for(config: ArrayConfig, most_layers: int = 4) -> st.SearchStrategy[IntegerNetwork]:

@@ -32,7 +32,7 @@ from nupes.compiler.lowering.passes import (
     Work,
 )
 from nupes.compiler.lowering.walks import Start, Walk, line_walk
-from nupes.compiler.place.layout import Run, TensorLayout
+from nupes.compiler.place.layout import Region, Run, TensorLayout
 from nupes.model.errors import UnsupportedError
 
 __all__ = ["Emitter", "ResultTile"]
@@ -43,11 +43,12 @@ MOST_PIXELS = (1 << 16) - 1
 @dataclass(frozen=True, slots=True)
 class ResultTile:
     """Which results one block of a layer emits, by its name: channels from ``channel`` on, pixels
-    ``first`` on.
+    of a region from ``first`` on.
     """
 
     layer: str
     channel: int
+    region: Region
     first: int
     count: int
 
@@ -87,16 +88,17 @@ class Emitter:
             raise UnsupportedError(
                 f"layer {name!r}: a factor per token cannot run on the array yet"
             )
-        for first, count in blocks(work.pixels, self.config.acc_depth):
+        for first, count in blocks(work.region.pixels, self.config.acc_depth):
             for column in work.columns:
                 for index in range(len(column.passes)):
-                    self.tile(name, work.finish, column, index, first, count)
+                    self.tile(name, work, column, index, first, count)
         self.instructions += self.arrival.flush()
 
     def tile(
-        self, name: str, finish: Finish, column: Column, index: int, first: int, count: int
+        self, name: str, work: ArrayWork, column: Column, index: int, first: int, count: int
     ) -> None:
         """Emit the TILE of pass ``index`` of a column tile, over a block."""
+        finish, region = work.finish, work.region
         item, left = column.passes[index], len(column.passes) - 1 - index
         stream, tables, target = item.stream, item.tables, finish.target
         group, part = divmod(column.index * self.config.cols, self.config.lanes)
@@ -110,7 +112,7 @@ class Emitter:
         walk, start, waits = begin(stream, first, count)
         reads = list(waits)
         second = finish.residual if item.times is None else item.times
-        results = results_of(finish, second)
+        results = results_of(finish, second, region)
         if target is not None:
             encoder, depth = self.residency.encoder(name, target, left)
             results = replace(results, encoder_slot=encoder, encoder_depth=depth)
@@ -135,15 +137,19 @@ class Emitter:
             param = self.residency.parameters(name, finish.requantize, column.index, second)
             tile = replace(tile, slots=replace(slots, param=param))
             if second is not None:
-                address = second.layout.address(0, group) + first
+                layout = second.layout
+                address = layout.address(0, group) + region.offset(first, layout.width)
                 tile = replace(tile, residual_address=address)
-                reads += second.layout.pixel_runs(group, first, count)
+                reads += layout.region_runs(group, region, first, count)
         if left == 0:
             if target is None:
-                self.results.append(ResultTile(name, column.index * self.config.cols, first, count))
+                channel = column.index * self.config.cols
+                self.results.append(ResultTile(name, channel, region, first, count))
             else:
-                tile = replace(tile, out_address=target.layout.address(0, group) + first)
-                writes += target.layout.pixel_runs(group, first, count)
+                layout = target.layout
+                address = layout.address(0, group) + region.offset(first, layout.width)
+                tile = replace(tile, out_address=address)
+                writes += layout.region_runs(group, region, first, count)
         self.emit(tile, reads, writes)
         if isinstance(stream, PatchStream):
             self.instructions += self.arrival.follow(start.address, count)
@@ -151,7 +157,7 @@ class Emitter:
     def pool(self, work: PoolWork) -> None:
         """Emit a max-pool: POOLs of each channel group."""
         target = work.target
-        results = Results(out_step=1, out_plane_step=target.plane_step, out_planes=target.planes)
+        results = stored_results(target, Region(target.height, target.width))
         for group, stream in enumerate(work.streams):
             descriptor = Descriptor(stream.walk, results)
             for first, count in blocks(target.pixels, MOST_PIXELS):
@@ -196,18 +202,28 @@ class Emitter:
         )
 
 
-def results_of(finish: Finish, second: Second | None) -> Results:
+def stored_results(layout: TensorLayout, region: Region) -> Results:
+    """Return how the results of a region are stored."""
+    return Results(
+        out_step=region.step_x,
+        out_row_step=region.row_step(layout.width),
+        out_plane_step=layout.plane_step,
+        out_planes=layout.planes,
+    )
+
+
+def results_of(finish: Finish, second: Second | None, region: Region) -> Results:
     """Return where results go and what comes through the residual port, the encoder's slot still to
     come."""
     results = Results()
     if finish.target is not None:
-        layout = finish.target.layout
-        results = Results(out_step=1, out_plane_step=layout.plane_step, out_planes=layout.planes)
+        results = stored_results(finish.target.layout, region)
     if second is None:
         return results
     return replace(
         results,
-        residual_step=1,
+        residual_step=region.step_x,
+        residual_row_step=region.row_step(second.layout.width),
         residual_plane_step=second.layout.plane_step,
         residual_planes=second.layout.planes,
     )
@@ -231,5 +247,5 @@ def begin(
         return line_walk(count), Start(run, run), ()
     walk, layout = stream.walk, stream.layout
     start = walk.start(layout, stream.plane, stream.group, stream.y, stream.x, first)
-    bottom = walk.bottom(stream.y, first, count)
-    return walk, start, (layout.row_run(stream.plane, stream.group, start.y, bottom),)
+    rows = walk.rows(stream.y, first, count)
+    return walk, start, (layout.row_run(stream.plane, stream.group, *rows),)

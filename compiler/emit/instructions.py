@@ -36,6 +36,8 @@ class Results:
     residual_planes: int = 0
     encoder_slot: int = 0
     encoder_depth: int = 0
+    out_row_step: int = 0
+    residual_row_step: int = 0
 
     @property
     def pace(self) -> int:

@@ -4,7 +4,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from nupes.arch.config import ArrayConfig
-from nupes.compiler.lowering import average_pool, concat, conv, max_pool, product, select
+from nupes.compiler.lowering import (
+    average_pool,
+    concat,
+    conv,
+    max_pool,
+    mosaic,
+    product,
+    select,
+    transposed_conv,
+)
 from nupes.compiler.lowering.context import Context
 from nupes.compiler.lowering.limits import check_network
 from nupes.compiler.lowering.passes import Work
@@ -13,7 +22,16 @@ from nupes.compiler.place.ranges import Part, choose_ranges
 from nupes.model.errors import UnsupportedError
 from nupes.model.layer import Layer
 from nupes.model.network import IntegerNetwork
-from nupes.model.operators import AveragePool, Concat, Conv, MaxPool, Product, Select
+from nupes.model.operators import (
+    AveragePool,
+    Concat,
+    Conv,
+    MaxPool,
+    Mosaic,
+    Product,
+    Select,
+    TransposedConv,
+)
 
 __all__ = ["LOWERINGS", "Lowering", "arrange", "lower"]
 
@@ -29,9 +47,11 @@ class Lowering:
 
 LOWERINGS: dict[str, Lowering] = {
     Conv.kind: Lowering(conv.lower),
+    TransposedConv.kind: Lowering(transposed_conv.lower),
     AveragePool.kind: Lowering(average_pool.lower),
     Select.kind: Lowering(select.lower, select.parts),
     MaxPool.kind: Lowering(max_pool.lower),
+    Mosaic.kind: Lowering(mosaic.lower),
     Concat.kind: Lowering(concat.lower, concat.parts),
     Product.kind: Lowering(product.lower),
 }

@@ -8,6 +8,7 @@ from nupes.compiler.lowering.matrix import identity_matrix
 from nupes.compiler.lowering.operands import layer_operands
 from nupes.compiler.lowering.passes import ArrayWork
 from nupes.compiler.lowering.walks import window_walk
+from nupes.compiler.place.layout import Region
 from nupes.model.layer import Layer, Post
 from nupes.model.operators import AveragePool
 
@@ -24,5 +25,7 @@ def lower(layer: Layer, context: Context) -> tuple[ArrayWork, ...]:
     matrix = identity_matrix(channels, channels, 0, operands, source.lead)
     tiling = Tiling(matrix, operands, map_stream(op, source, walk))
     check_sums(layer, tiling, op.kernel[0] * op.kernel[1], config)
-    work = ArrayWork(height * width, all_columns(tiling, config), context.finish(layer, post))
+    work = ArrayWork(
+        Region(height, width), all_columns(tiling, config), context.finish(layer, post)
+    )
     return (work,)

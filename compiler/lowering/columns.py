@@ -23,7 +23,15 @@ from nupes.model.errors import CapacityError
 from nupes.model.layer import Layer
 from nupes.model.operators import Window
 
-__all__ = ["Tiling", "all_columns", "check_sums", "column_tiles", "map_stream", "patch_stream"]
+__all__ = [
+    "Place",
+    "Tiling",
+    "all_columns",
+    "check_sums",
+    "column_tiles",
+    "map_stream",
+    "patch_stream",
+]
 
 Place = Callable[[int, int, int], MapStream | PatchStream]
 """The stream of a plane, a word of a pixel, and a tap."""

@@ -14,6 +14,7 @@ from nupes.compiler.lowering.matrix import identity_matrix
 from nupes.compiler.lowering.operands import layer_operands
 from nupes.compiler.lowering.passes import ArrayWork
 from nupes.compiler.lowering.walks import window_walk
+from nupes.compiler.place.layout import Region
 from nupes.compiler.place.ranges import Part, root_of
 from nupes.model.layer import Layer
 from nupes.model.network import IntegerNetwork
@@ -78,4 +79,4 @@ def lower(layer: Layer, context: Context) -> tuple[ArrayWork, ...]:
     for tiling in tilings:
         check_sums(layer, tiling, 1, config)
     copies = column_tiles(tilings, wanted, config)
-    return (ArrayWork(height * width, copies, context.finish_copies(layer)),)
+    return (ArrayWork(Region(height, width), copies, context.finish_copies(layer)),)

@@ -15,6 +15,7 @@ from nupes.compiler.lowering.matrix import conv_matrix, patch_matrix
 from nupes.compiler.lowering.operands import layer_operands
 from nupes.compiler.lowering.passes import ArrayWork
 from nupes.compiler.lowering.walks import window_walk
+from nupes.compiler.place.layout import Region
 from nupes.compiler.place.packing import zero_digits
 from nupes.compiler.place.placement import check_levels
 from nupes.model.layer import Layer, Post
@@ -42,5 +43,7 @@ def lower(layer: Layer, context: Context) -> tuple[ArrayWork, ...]:
         matrix = conv_matrix(op, source.channels, operands, source.lead)
         tiling = Tiling(matrix, operands, map_stream(op, source, walk))
     check_sums(layer, tiling, 1, config)
-    work = ArrayWork(height * width, all_columns(tiling, config), context.finish(layer, post))
+    work = ArrayWork(
+        Region(height, width), all_columns(tiling, config), context.finish(layer, post)
+    )
     return (work,)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nupes.compiler.lowering.walks import Walk
-from nupes.compiler.place.layout import PatchLayout, Run, TensorLayout
+from nupes.compiler.place.layout import PatchLayout, Region, Run, TensorLayout
 from nupes.model.layer import Encoder, Requantize
 from nupes.model.planes import Planes
 
@@ -150,9 +150,9 @@ class Finish:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ArrayWork:
-    """For every block of ``pixels`` each column in turn."""
+    """For every block of the pixels of a ``region`` of the result each column in turn."""
 
-    pixels: int
+    region: Region
     columns: tuple[Column, ...]
     finish: Finish
 

@@ -11,6 +11,7 @@ from nupes.compiler.lowering.matrix import binary_matrix
 from nupes.compiler.lowering.operands import layer_operands
 from nupes.compiler.lowering.passes import ArrayWork, Second
 from nupes.compiler.lowering.walks import window_walk
+from nupes.compiler.place.layout import Region
 from nupes.model.errors import UnsupportedError
 from nupes.model.layer import Layer, Post
 from nupes.model.operators import Select
@@ -47,4 +48,4 @@ def lower(layer: Layer, context: Context) -> tuple[ArrayWork, ...]:
     largest = int(np.abs(whole.tensor.codebook.levels.astype(np.int64)).max())
     check_sums(layer, tiling, largest, config)
     parts = all_columns(tiling, config)
-    return (ArrayWork(height * width, parts, context.finish(layer, post)),)
+    return (ArrayWork(Region(height, width), parts, context.finish(layer, post)),)

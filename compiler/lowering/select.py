@@ -11,6 +11,7 @@ from nupes.compiler.lowering.matrix import binary_matrix
 from nupes.compiler.lowering.operands import layer_operands
 from nupes.compiler.lowering.passes import ArrayWork
 from nupes.compiler.lowering.walks import window_walk
+from nupes.compiler.place.layout import Region
 from nupes.compiler.place.ranges import Part
 from nupes.model.arithmetic import requantize
 from nupes.model.layer import Layer, Post
@@ -48,5 +49,7 @@ def lower(layer: Layer, context: Context) -> tuple[ArrayWork, ...]:
     ones = np.pad(op.matrix(source.channels), ((source.lead, 0), (0, 0)))
     tiling = Tiling(binary_matrix(ones, operands), operands, map_stream(op, source, walk))
     check_sums(layer, tiling, 1, config)
-    work = ArrayWork(height * width, all_columns(tiling, config), context.finish(layer, post))
+    work = ArrayWork(
+        Region(height, width), all_columns(tiling, config), context.finish(layer, post)
+    )
     return (work,)

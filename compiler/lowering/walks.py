@@ -1,5 +1,6 @@
 """Walks: the address arithmetic with which a tile reads a stored map, window by window."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from nupes.arch.isa import ADDRESS_BITS
@@ -9,7 +10,7 @@ from nupes.model.layer import Layer
 from nupes.model.operators import Window
 from nupes.model.tensor import Shape
 
-__all__ = ["Start", "Walk", "line_walk", "window_walk"]
+__all__ = ["Start", "Walk", "grid_walk", "line_walk", "phase_walk", "window_walk"]
 
 MOST_COORDINATE = (1 << 13) - 1
 MOST_STRIDE = (1 << 6) - 1
@@ -58,8 +59,8 @@ class Walk:
     ) -> Start:
         """Return the start at output pixel ``first`` of a walk whose pixel 0 begins at (y, x)."""
         row, column = divmod(first, self.out_width)
+        address = layout.address(plane, group, y, x) + row * self.step_y
         y += row * self.stride_y
-        address = layout.address(plane, group, y, x)
         return Start(
             wrap(address + column * self.step_x),
             wrap(address),
@@ -69,10 +70,12 @@ class Walk:
             y,
         )
 
-    def bottom(self, y: int, first: int, count: int) -> int:
-        """Return the map row after the last one that a block of a walk from row ``y`` on reads."""
-        rows = (first + count - 1) // self.out_width
-        return y + rows * self.stride_y + (self.kernel_h - 1) * self.dilation_y + 1
+    def rows(self, y: int, first: int, count: int) -> tuple[int, int]:
+        """Return the first map row, and the one after the last, that a block of a walk from row
+        ``y`` on reads."""
+        steps = first // self.out_width, (first + count - 1) // self.out_width
+        ends = [y + step * self.step_y // self.width for step in steps]
+        return min(ends), max(ends) + (self.kernel_h - 1) * self.dilation_y + 1
 
 
 def window_walk(
@@ -116,6 +119,58 @@ def taken(steps: tuple[int, int], counts: tuple[int, int]) -> list[int]:
     """Return the steps between ``counts`` things; one that is never taken always fits its field."""
     pairs = zip(steps, counts, strict=True)
     return [step if count > 1 else min(step, MOST_STRIDE) for step, count in pairs]
+
+
+def phase_walk(
+    layer: Layer,
+    columns: int,
+    stride: tuple[int, int],
+    starts: Iterable[tuple[int, int]],
+    layout: TensorLayout,
+) -> Walk:
+    """Return the walk over every ``stride``-th pixel of a map, whose tiles begin at ``starts``.
+    Refuse, by name, what the fields cannot describe."""
+    reach = layout.height, layout.width
+    for start in starts:
+        reach = tuple(max(size, abs(first)) for size, first in zip(reach, start, strict=True))
+    for axis, name in enumerate(("rows", "columns")):
+        for what, value, most in (
+            (f"padded input {name}", reach[axis], MOST_COORDINATE),
+            (f"stride over {name}", stride[axis], MOST_STRIDE),
+        ):
+            if value > most:
+                raise UnsupportedError(
+                    f"layer {layer.name!r}: {what} must be at most {most} on the array, not {value}"
+                )
+    return Walk(
+        step_x=stride[1],
+        step_y=stride[0] * layout.width,
+        width=layout.width,
+        height=layout.height,
+        stride_x=stride[1],
+        stride_y=stride[0],
+        out_width=columns,
+    )
+
+
+def grid_walk(layer: Layer, columns: int, steps: tuple[int, int], layout: TensorLayout) -> Walk:
+    """Return the walk over pixels of a map that lie any steps from each other, all inside: its
+    coordinates stay where they begin. Refuse, by name, what the fields cannot describe."""
+    for name, size in (("rows", layout.height), ("columns", layout.width)):
+        if size > MOST_COORDINATE:
+            raise UnsupportedError(
+                f"layer {layer.name!r}: input {name} must be at most {MOST_COORDINATE} on the "
+                f"array, not {size}"
+            )
+    return Walk(
+        step_x=steps[1],
+        step_y=steps[0] * layout.width,
+        width=layout.width,
+        height=layout.height,
+        stride_x=0,
+        stride_y=0,
+        out_width=columns,
+    )
 
 
 def line_walk(count: int) -> Walk:

@@ -11,10 +11,36 @@ convolution becomes a 1x1 one that fills the rows of the array.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-__all__ = ["PatchLayout", "Run", "TensorLayout"]
+__all__ = ["PatchLayout", "Region", "Run", "TensorLayout"]
 
 Run = tuple[int, int]
 """Consecutive addresses: (first, stop)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A grid of a map's pixels: ``rows`` by ``columns`` from (y, x) on, so far from each other."""
+
+    rows: int
+    columns: int
+    y: int = 0
+    x: int = 0
+    step_y: int = 1
+    step_x: int = 1
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the grid."""
+        return self.rows * self.columns
+
+    def offset(self, pixel: int, width: int) -> int:
+        """Return the place in a map of some width of a pixel of the grid, both in raster order."""
+        row, column = divmod(pixel, self.columns)
+        return (self.y + row * self.step_y) * width + self.x + column * self.step_x
+
+    def row_step(self, width: int) -> int:
+        """Return the distance in such a map from the last pixel of a row to the next one."""
+        return self.step_y * width - (self.columns - 1) * self.step_x
 
 
 @dataclass(frozen=True)
@@ -66,6 +92,11 @@ class TensorLayout:
         for plane in range(self.planes):
             start = self.address(plane, group) + first
             yield start, start + count
+
+    def region_runs(self, group: int, region: Region, first: int, count: int) -> Iterator[Run]:
+        """Yield what holds some pixels of a region of a channel group, plane by plane."""
+        begin, last = (region.offset(pixel, self.width) for pixel in (first, first + count - 1))
+        return self.pixel_runs(group, begin, last + 1 - begin)
 
     def row_run(self, plane: int, group: int, top: int, bottom: int) -> Run:
         """Return the addresses of map rows ``top`` to ``bottom``, clipped to the map."""

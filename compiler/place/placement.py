@@ -134,7 +134,7 @@ def patch_reader(
     if len(readers) != 1 or readers[0].inputs != (Port(source.name),):
         return None
     op, channels = readers[0].op, source.shape[2]
-    if not isinstance(op, Conv) or op.groups != 1:
+    if type(op) is not Conv or op.groups != 1:
         return None
     taps = op.kernel[0] * op.kernel[1]
     if -(-taps * channels // config.rows) >= taps * -(-channels // config.rows):

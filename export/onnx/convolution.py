@@ -12,11 +12,12 @@
 
 import numpy as np
 
+from nupes.export.crop import cropped
 from nupes.export.graph import Graph, Operand
 from nupes.model.codebook import Codebook
-from nupes.model.operators import Window
+from nupes.model.operators import Padding, Window
 
-__all__ = ["Bytes", "convolve", "decode"]
+__all__ = ["Bytes", "add_products", "convolve", "decode"]
 
 Bytes = tuple[str, int]
 """Name of a uint8 value and its zero point."""
@@ -54,10 +55,24 @@ def convolve(
 
     ``kernel`` is (n, c / groups, kh, kw).
     """
-    top, bottom, left, right = op.padding
+    source, padding = cropped(graph, op, source, f"{name}/cropped")
+    operands = decode(graph, source.tensor.codebook, source.value, f"{name}/input")
+    return add_products(graph, op, padding, operands, kernel, groups, name)
+
+
+def add_products(
+    graph: Graph,
+    op: Window,
+    padding: Padding,
+    operands: list[Bytes],
+    kernel: Bytes,
+    groups: int,
+    name: str,
+) -> str:
+    """Append the sum of products of the taps of an operator's windows, padded so; int64."""
+    top, bottom, left, right = padding
     weights, kernel_zero = kernel
     sums = []
-    operands = decode(graph, source.tensor.codebook, source.value, f"{name}/input")
     for (operand, zero), part in zip(operands, ("", "_low"), strict=False):
         zeros = [graph.constant(z, np.uint8, f"zero_point/{z}") for z in (zero, kernel_zero)]
         acc = graph.add(

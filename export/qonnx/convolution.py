@@ -13,10 +13,10 @@ def convolve(
     graph: Shaped, op: Window, source: Operand, kernel: str, groups: int, name: str
 ) -> str:
     """Append the accumulator of a window with a kernel (n, c / groups, kh, kw), float32."""
-    top, bottom, left, right = op.padding
+    part, (top, bottom, left, right) = graph.crop(op, source, f"{name}/cropped")
     return graph.put(
         "Conv",
-        [source.value, kernel],
+        [part.value, kernel],
         f"{name}/acc",
         np.float32,
         planes(op.shape(source.tensor.shape)),

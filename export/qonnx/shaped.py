@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 from onnx import helper
 
-from nupes.export.graph import Graph, Operand, crop, element_type, read
+from nupes.export.crop import cropped
+from nupes.export.graph import Graph, Operand, element_type, read
 from nupes.model.codebook import Codebook
 from nupes.model.errors import UnsupportedError
-from nupes.model.operators import Select
+from nupes.model.operators import Padding, Window
 from nupes.model.tensor import Port, Shape
 
 __all__ = ["DOMAIN", "Planes", "Shaped", "planes", "spacing"]
@@ -53,13 +54,13 @@ class Shaped(Graph):
             self.shapes[output] = dtype, planes(part.tensor.shape)
         return part
 
-    def crop(self, op: Select, source: Operand, output: str) -> tuple[Select, Operand]:
-        """Append what a selection leaves of a map by negative padding; return both."""
-        op, part = crop(self, op, source, output)
+    def crop(self, op: Window, source: Operand, output: str) -> tuple[Operand, Padding]:
+        """Append what negative padding leaves of a map; return it and the padding that is added."""
+        part, padding = cropped(self, op, source, output)
         if part is not source:
             dtype, _ = self.shapes[source.value]
             self.shapes[output] = dtype, planes(part.tensor.shape)
-        return op, part
+        return part, padding
 
     def described(self) -> list[Any]:
         """Return ONNX's description of every value."""

@@ -114,7 +114,7 @@ class Conv(Window):
         (source,) = levels
         if bound is None:
             bound = self.gain * int(np.abs(source).max(initial=0))
-        oh, ow, _ = self.shape(source.shape[1:])
+        oh, ow = window_sizes(self, *source.shape[1:3])
         padded = pad_levels(source, self.padding)
         if self.depthwise:
             return self._convolve_depthwise(padded, bound, oh, ow)

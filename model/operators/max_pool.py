@@ -11,6 +11,7 @@ from nupes.model.operators.window import (
     Padding,
     Window,
     check_window,
+    pad_levels,
     tap_slices,
     window_sizes,
     window_words,
@@ -53,13 +54,8 @@ class MaxPool(Window):
         """Return the maximum code over each window."""
         (source,) = codes
         oh, ow, _ = self.shape(source.shape[1:])
-        top, bottom, left, right = self.padding
         # -1 loses against every code.
-        padded = np.pad(
-            source.astype(np.int16),
-            ((0, 0), (top, bottom), (left, right), (0, 0)),
-            constant_values=np.int16(-1),
-        )
+        padded = pad_levels(source.astype(np.int16), self.padding, -1)
         taps = (padded[:, ys, xs] for ys, xs in tap_slices(self, oh, ow))
         return reduce(np.maximum, taps).astype(np.uint8)
 

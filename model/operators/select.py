@@ -65,7 +65,7 @@ class Select(Window):
 
     def check(self) -> None:
         """Refuse sizes and channels out of their ranges."""
-        check_window(self, crops=True)
+        check_window(self)
         if not 1 <= len(self.channels) <= LARGEST:
             raise InputError(
                 f"a selection must be of 1 to {LARGEST} channels, not {len(self.channels)}"
@@ -77,17 +77,12 @@ class Select(Window):
                 )
 
     def shape(self, *inputs: Shape) -> Shape:
-        """Return the (h, w, n) of the result; refuse channels and crops that the map does not
-        have."""
+        """Return the (h, w, n) of the result; refuse channels that the map does not have."""
         ((height, width, channels),) = inputs
         if max(self.channels) >= channels:
             raise InputError(
                 f"selected channels must lie in the input's {channels}, not be {max(self.channels)}"
             )
-        for axis, size in enumerate((height, width)):
-            taken = sum(max(-side, 0) for side in self.padding[2 * axis : 2 * axis + 2])
-            if taken >= size:
-                raise InputError(f"a crop must leave some of {size} (axis {'hw'[axis]})")
         return *window_sizes(self, height, width), len(self.channels)
 
     def accumulate(self, *levels: np.ndarray, bound: int | None = None) -> np.ndarray:

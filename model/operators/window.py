@@ -30,21 +30,25 @@ class Window(Operator):
     dilation: tuple[int, int]
 
 
-def check_window(window: Window, crops: bool = False) -> None:
-    """Refuse a window whose numbers are no sizes; one that ``crops`` may have negative padding."""
+def check_window(window: Window) -> None:
+    """Refuse a window whose numbers are no sizes; padding may be negative."""
     check_numbers(
         kernel=(window.kernel, 2, 1),
         stride=(window.stride, 2, 1),
         dilation=(window.dilation, 2, 1),
-        padding=(window.padding, 4, -LARGEST if crops else 0),
+        padding=(window.padding, 4, -LARGEST),
     )
 
 
 def window_sizes(window: Window, height: int, width: int) -> tuple[int, int]:
-    """Return the rows and columns of results over a map of these sizes."""
-    top, bottom, left, right = window.padding
+    """Return the rows and columns of results over a map of these sizes; refuse a window that does
+    not fit, and crops that leave nothing."""
     sizes = []
-    for axis, size in enumerate((height + top + bottom, width + left + right)):
+    for axis, whole in enumerate((height, width)):
+        sides = window.padding[2 * axis : 2 * axis + 2]
+        if sum(max(-side, 0) for side in sides) >= whole:
+            raise InputError(f"a crop must leave some of {whole} (axis {'hw'[axis]})")
+        size = whole + sum(sides)
         extent = window.dilation[axis] * (window.kernel[axis] - 1) + 1
         if extent > size:
             raise InputError(
@@ -63,16 +67,17 @@ def tap_slices(window: Window, oh: int, ow: int) -> Iterator[tuple[slice, slice]
             yield slice(y0, y0 + (oh - 1) * sy + 1, sy), slice(x0, x0 + (ow - 1) * sx + 1, sx)
 
 
-def pad_levels(levels: np.ndarray, padding: Padding) -> np.ndarray:
-    """Pad a map (b, h, w, c) with level 0 (a structural zero, whatever the codebook holds), or crop
-    it."""
+def pad_levels(levels: np.ndarray, padding: Padding, level: int = 0) -> np.ndarray:
+    """Pad a map (b, h, w, c) with level 0 (a structural zero, whatever the codebook holds), or
+    another one, and crop it."""
     if not any(padding):
         return levels
     top, bottom, left, right = (max(-side, 0) for side in padding)
     levels = levels[:, top : levels.shape[1] - bottom, left : levels.shape[2] - right]
     top, bottom, left, right = (max(side, 0) for side in padding)
     batch, height, width, channels = levels.shape
-    padded = np.zeros((batch, top + height + bottom, left + width + right, channels), levels.dtype)
+    shape = (batch, top + height + bottom, left + width + right, channels)
+    padded = np.full(shape, level, levels.dtype)
     padded[:, top : top + height, left : left + width] = levels
     return padded
 

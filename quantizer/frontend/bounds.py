@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike
 
-from nupes.model.operators import MaxPool, Select
+from nupes.model.operators import MaxPool, Mosaic, Select
 from nupes.quantizer.frontend.functions import Function
 from nupes.quantizer.frontend.graph import Add, Affine, Concat, Node, Pad, Pool, Product
 
@@ -66,6 +66,7 @@ RULES: dict[type, Callable[..., Bounds]] = {
     Add: of_sum,
     Product: of_product,
     Concat: lambda op, *sources: around(*sources),
+    Mosaic: lambda op, *sources: around(*sources),
     MaxPool: lambda op, source: source,
     Select: lambda op, source: around(source, (0.0, 0.0)),
     Pad: lambda op, source: around(source, (0.0, 0.0)),

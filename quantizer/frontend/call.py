@@ -1,6 +1,7 @@
 """A call of the captured program on its way into the float graph: what every handler is given."""
 
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any, NoReturn
 
 import numpy as np
@@ -8,11 +9,12 @@ import torch
 from torch import fx
 
 from nupes.model.errors import InputError, UnsupportedError
-from nupes.model.operators import Select
+from nupes.model.operators import Mosaic, Select
 from nupes.quantizer.frontend.graph import Graph, Node, Op, Places, Shape
 from nupes.quantizer.frontend.registry import base_name
 from nupes.quantizer.frontend.views import (
     channels_first,
+    find_mosaic,
     find_selection,
     in_order,
     last_places,
@@ -66,10 +68,13 @@ class Call:
         """Raise ``UnsupportedError`` that names the operator and its module."""
         raise UnsupportedError(f"{self.where}: {reason}")
 
-    def add(self, op: Op, inputs: tuple[str, ...], shape: Shape, operator: str) -> str:
-        """Add a node named after its module and return its name."""
+    def add(
+        self, op: Op, inputs: tuple[str, ...], shape: Shape, operator: str, part: str = ""
+    ) -> str:
+        """Add a node named after its module, and the part of it that it is; return its name."""
         graph = self.values.graph
         base = self.path if self.is_layer and self.path else f"{self.path}.{operator}".lstrip(".")
+        base = f"{base}.{part}" if part else base
         name, count = base, 1
         while name in graph.nodes:
             name, count = f"{base}_{count}", count + 1
@@ -136,21 +141,26 @@ class Call:
     def view(self, source: fx.Node, places: Places) -> str:
         """Let the call's value be a view of an operand's node; return the node's name."""
         node = self.viewed(source)
+        if not isinstance(places, list) and not places.size:
+            self.refuse("it must leave some values, not none")
         if isinstance(places, list) or not in_order(places, node.shape):
             self.views[self.node] = places
         return node.name
 
     def settle(self, strict: bool = False) -> None:
-        """Let the call's value, a view, be a node: a selection from the one that it views. It has
-        its channels in dimension 1 if that is ``strict``, else in any order or in the last one."""
+        """Let the call's value, a view, be a node: a selection or a mosaic of the one that it
+        views. It has its channels in dimension 1 if that is ``strict``, else in any order or in the
+        last one."""
         places, source = self.places(self.node), self.viewed(self.node)
         orders, sequence = [(places, strict)], places.ndim in (2, 3)
         if sequence and not strict:
             orders.append((np.moveaxis(places, -1, 0), True))
-        for ordered, own in orders:  # of its own channels, or those of any map
+        for find, (ordered, own) in product((find_selection, find_mosaic), orders):
             for shape in map_shapes(self.node, ordered.shape, source.shape):
-                op = find_selection(ordered.reshape(shape), source.shape)
-                if op is not None and not (own and sequence and shape[0] != len(ordered)):
+                if own and sequence and shape[0] != len(ordered):
+                    continue  # these are channels of other maps
+                op = find(ordered.reshape(shape), source.shape)
+                if op is not None:
                     self.become(op, source, last=ordered is not places)
                     return
         self.refuse(
@@ -158,10 +168,10 @@ class Call:
             "single values on the host"
         )
 
-    def become(self, op: Select, source: Node, last: bool) -> None:
-        """Let the call's value be a new node, a selection, with its channels first or last."""
+    def become(self, op: Select | Mosaic, source: Node, last: bool) -> None:
+        """Let the call's value be a new node, with its channels first or last."""
         values, shape = self.values, op.shape(source.shape)
-        name = self.add(op, (source.name,), shape, self.kind)
+        name = self.add(op, (source.name,), shape, self.kind.lstrip("_"))
         values.names[self.node], values.graph.calls[name] = name, self.node
         self.views.pop(self.node, None)
         if last:

@@ -44,7 +44,7 @@ class Input:
 @dataclass(frozen=True, eq=False)
 class Convolution:
     """``weight`` (n, c // groups, kh, kw), as the module holds it, and ``bias`` (n,), float64;
-    linear layers as well."""
+    linear layers as well. ``stretch`` is that of a transposed convolution."""
 
     weight: np.ndarray
     bias: np.ndarray
@@ -52,6 +52,7 @@ class Convolution:
     padding: Padding = (0, 0, 0, 0)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
+    stretch: tuple[int, int] = (1, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +108,7 @@ class Pool:
         """Return a lower bound of the values, from one of the values that are read."""
         kernel = self.op.kernel
         full = low * self.gain * kernel[0] * kernel[1]
-        return min(full, 0.0) if any(self.op.padding) else full
+        return min(full, 0.0) if max(self.op.padding) > 0 else full
 
 
 Op = Input | Convolution | Affine | Pad | Add | Concat | Product | Pool | Operator | Function

@@ -6,7 +6,7 @@ __all__ = ["Problem", "find_advice"]
 
 NORM = "train with BatchNorm2d, which folds into the layer before it"
 CONSTANT_WEIGHTS = "only products with constant weights are supported: Linear or Conv2d"
-UPSAMPLING = "upsampling is not supported; let the network end before it"
+UPSAMPLING = "use nearest or bilinear upsampling by a whole number"
 
 ADVICE = {
     "layer_norm": NORM,
@@ -19,9 +19,7 @@ ADVICE = {
     "bmm": CONSTANT_WEIGHTS,
     "matmul": CONSTANT_WEIGHTS,
     "mul": "remove the gate, or train without it: two computed tensors can only be added",
-    "conv_transpose2d": UPSAMPLING,
-    "upsample_nearest2d": UPSAMPLING,
-    "upsample_bilinear2d": UPSAMPLING,
+    "upsample_bicubic2d": UPSAMPLING,
     "mean": "take the mean over height and width: x.mean((2, 3))",
 }
 """What to do about an operator, by its name."""

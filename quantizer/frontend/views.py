@@ -2,21 +2,27 @@
 
 ``places`` are as large as one image of the tensor and hold, for each value, its number in the map
 of the node, counted channel by channel and row by row, as PyTorch does. Nothing is moved until an
-operator reads the tensor; then it is the node itself, or a selection of its channels and pixels.
+operator reads the tensor; then it is the node itself, a selection of its channels and pixels, or a
+mosaic.
 
 A tensor has the channels of its node in dimension 1, as convolutions do, (c, h, w) or (c, h * w),
 or in the last one, as linear layers on tokens do, (h, w, c) or (h * w, c).
 """
 
+from itertools import product
+
 import numpy as np
 
-from nupes.model.operators import Select
+from nupes.model.operators import Mosaic, Piece, Select
 from nupes.quantizer.frontend.graph import Shape
+from nupes.quantizer.frontend.lines import lines_of
 
 __all__ = [
     "channel_order",
     "channels_first",
+    "cross",
     "find_lines",
+    "find_mosaic",
     "find_selection",
     "in_order",
     "last_places",
@@ -94,6 +100,22 @@ def find_selection(places: np.ndarray, shape: Shape) -> Select | None:
     stride = steps[0], steps[1]
     sides = padding[0], padding[1], padding[2], padding[3]
     return Select(tuple(lines[0].tolist()), stride, sides)
+
+
+def find_mosaic(places: np.ndarray, shape: Shape) -> Mosaic | None:
+    """Return the mosaic of a map (h, w, c) that has these places (n, h, w): rows, columns and
+    channels in any order, as often as wanted; ``None`` where none has."""
+    lines = find_lines(places, shape)
+    return None if lines is None else cross(*lines)
+
+
+def cross(channels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> Mosaic:
+    """Return the mosaic of the crossings of a map's channels, rows and columns, by number."""
+    pieces = []
+    for lines in product(*(lines_of(axis.tolist()) for axis in (rows, columns, channels))):
+        count, to, to_step, at, at_step = zip(*lines, strict=True)
+        pieces.append(Piece(0, count, to, to_step, at, at_step))
+    return Mosaic((len(rows), len(columns), len(channels)), tuple(pieces))
 
 
 def without_repeats(places: np.ndarray) -> np.ndarray:

@@ -211,7 +211,8 @@ class Walk:
             if output not in self.values.names:
                 raise UnsupportedError("module output must depend on its input, not be a constant")
             name, shape = self.settled(output), value_shape(output)
-            if np.prod(shape, dtype=int) != np.prod(graph.nodes[name].shape):
+            size = np.prod(graph.nodes[name].shape)
+            if not self.problems and np.prod(shape, dtype=int) != size:
                 raise InputError("module output must keep the batch dimension")
             graph.outputs.append((name, shape))
         changing = self.program.changing & self.values.constants.keys()

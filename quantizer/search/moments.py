@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nupes.quantizer.stages.operators import Convolution, pad_map
+from nupes.quantizer.stages.operators import Convolution
 
 __all__ = ["Moments", "input_moments"]
 
@@ -115,7 +115,7 @@ def input_moments(
     _, per_group, kh, kw = op.weight.shape
     # In units of the largest input: the choice of weights does not depend on the unit.
     unit = max(float(x.abs().max()) for x in (exact, rounded)) or 1.0
-    maps = [pad_map(x / unit, op.padding) for x in (exact, rounded)]
+    maps = [op.read(x / unit) for x in (exact, rounded)]
     # Products of centred values lose nothing where channels hardly vary around a large mean.
     maps = [x - x.mean((0, 2, 3), keepdim=True) for x in maps]
     area = [

@@ -105,8 +105,13 @@ class Walk(wiring.Component):
                     column.eq(column + 1),
                     pixel.eq(pixel + 1),
                     left.eq(left - 1),
-                    out_address.eq(out_address + descriptor.out_step),
-                    residual_address.eq(residual_address + descriptor.residual_step),
+                    out_address.eq(
+                        out_address + Mux(last_column, descriptor.out_row_step, descriptor.out_step)
+                    ),
+                    residual_address.eq(
+                        residual_address
+                        + Mux(last_column, descriptor.residual_row_step, descriptor.residual_step)
+                    ),
                 ]
             with m.If(level >= 4):
                 m.d.sync += column.eq(0)

@@ -19,7 +19,7 @@ from nupes.arch.config import ArrayConfig
 from nupes.model.codebook import Codebook, make_codebook, table_codebook
 from nupes.model.errors import InputError, UnsupportedError
 from nupes.model.planes import Planes, split_planes
-from tests.networks import held_codebooks
+from tests.codebooks import held_codebooks
 
 MAGNITUDES = {"weight_magnitudes": (3, 10, 23, 41), "activation_magnitudes": (1, 5, 14, 41, 255)}
 CONFIGS = st.one_of(

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from nupes.model.codebook import Codebook, make_codebook, power_levels, table_codebook
 from nupes.model.errors import InputError
-from tests.networks import activation_codebooks, weight_codebooks
+from tests.codebooks import activation_codebooks, weight_codebooks
 
 BITS = st.integers(2, 8)
 

@@ -72,10 +72,11 @@ def test_select(stride: tuple[int, int], padding: Padding, data: st.DataObject) 
     check(Select(tuple(data.draw(numbers)), stride, padding), levels)
 
 
-def test_selections_that_do_not_fit_are_refused() -> None:
+def test_selections_and_crops_that_do_not_fit_are_refused() -> None:
     for op, message in (
         (Select((0, 3)), "selected channels must lie in the input's 3, not be 3"),
         (Select((0,), padding=(-1, -1, 0, 0)), "a crop must leave some of 2 (axis h)"),
+        (AveragePool((1, 1), (1, 1), (0, 0, -2, 3)), "a crop must leave some of 2 (axis w)"),
     ):
         with pytest.raises(InputError) as error:
             op.shape((2, 2, 3))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nupes.model.codebook import ACTIVATION_LEVELS, WEIGHT_LEVELS, Codebook, table_codebook
 from nupes.model.planes import split_planes
-from tests.networks import activation_codebooks, weight_codebooks
+from tests.codebooks import activation_codebooks, weight_codebooks
 
 CODE_BITS = st.integers(2, 8)
 

@@ -52,6 +52,12 @@ def walk(tile: dict[str, int], layer: dict[str, int]) -> Iterator[Word]:
             start = tile["row_address"] + row * layer["step_y"] + column * layer["step_x"]
             x = tile["row_x"] + column * layer["stride_x"]
         y = tile["y"] + row * layer["stride_y"]
+        out_address, residual_address = (
+            tile[f"{name}_address"]
+            + (pixel - row) * layer[f"{name}_step"]
+            + row * layer[f"{name}_row_step"]
+            for name in ("out", "residual")
+        )
         taps = [
             (ky, kx, q) for ky in range(kernel_h) for kx in range(kernel_w) for q in range(planes)
         ]
@@ -68,8 +74,8 @@ def walk(tile: dict[str, int], layer: dict[str, int]) -> Iterator[Word]:
                 top=q == 0,
                 end=last and pixel == tile["count"] - 1,
                 pixel=pixel,
-                out_address=(tile["out_address"] + pixel * layer["out_step"]) % wrap,
-                residual_address=(tile["residual_address"] + pixel * layer["residual_step"]) % wrap,
+                out_address=out_address % wrap,
+                residual_address=residual_address % wrap,
             )
 
 

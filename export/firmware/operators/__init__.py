@@ -7,17 +7,21 @@ from nupes.export.firmware.operators.average_pool import describe_average_pool
 from nupes.export.firmware.operators.concat import describe_concat
 from nupes.export.firmware.operators.conv import describe_conv
 from nupes.export.firmware.operators.max_pool import describe_max_pool
+from nupes.export.firmware.operators.mosaic import describe_mosaic
 from nupes.export.firmware.operators.operator import Described
 from nupes.export.firmware.operators.product import describe_product
 from nupes.export.firmware.operators.select import describe_select
+from nupes.export.firmware.operators.transposed_conv import describe_transposed_conv
 
 __all__ = ["EXPORTERS"]
 
 EXPORTERS: dict[str, Callable[[Any], Described]] = {
     "conv": describe_conv,
+    "transposed_conv": describe_transposed_conv,
     "average_pool": describe_average_pool,
     "select": describe_select,
     "max_pool": describe_max_pool,
+    "mosaic": describe_mosaic,
     "concat": describe_concat,
     "product": describe_product,
 }

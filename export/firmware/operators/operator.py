@@ -24,11 +24,12 @@ class Described:
     selected: tuple[int, ...] = ()
 
 
-def window_fields(op: Window) -> dict[str, object]:
-    """Return the members that say which taps each result reads."""
+def window_fields(op: Window, stretch: tuple[int, int] = (1, 1)) -> dict[str, object]:
+    """Return the members that say which taps each result reads, of a map that is stretched."""
     return {
         "kernel": numbers(*op.kernel),
         "stride": numbers(*op.stride),
         "before": numbers(op.padding[0], op.padding[2]),
         "dilation": numbers(*op.dilation),
+        "stretch": numbers(*stretch),
     }

@@ -30,13 +30,17 @@ static const uint8_t *codes_at(const nupes_tensor *source, const nupes_port *por
            (uint32_t)((y * source->width + x) * source->channels + port->first);
 }
 
-/* The same under tap (ky, kx) of output pixel (row, column); 0 in the padding. */
+/* The same under tap (ky, kx) of output pixel (row, column); 0 in the padding or between pixels. */
 static const uint8_t *tap(const nupes_layer *layer, const nupes_tensor *source,
                           const uint8_t *memory, int32_t row, int32_t column, int32_t ky, int32_t kx)
 {
     int32_t y = row * layer->stride[0] + ky * layer->dilation[0] - layer->before[0];
     int32_t x = column * layer->stride[1] + kx * layer->dilation[1] - layer->before[1];
-    if (y < 0 || y >= source->height || x < 0 || x >= source->width)
+    if (y < 0 || y % layer->stretch[0] || x < 0 || x % layer->stretch[1])
+        return 0;
+    y /= layer->stretch[0];
+    x /= layer->stretch[1];
+    if (y >= source->height || x >= source->width)
         return 0;
     return codes_at(source, layer->inputs, memory, y, x);
 }
@@ -97,6 +101,31 @@ static uint8_t joined_code(const nupes_layer *layer, const nupes_tensor *tensors
     for (; n >= port->channels; port++)
         n -= port->channels;
     return codes_at(&tensors[port->tensor], port, memory, row, column)[n];
+}
+
+/* Whether a piece holds a value of the result; where it stands in the input. */
+static int holds(const nupes_piece *piece, const int32_t place[3], int32_t origin[3])
+{
+    for (int axis = 0; axis < 3; axis++) {
+        int32_t distance = place[axis] - piece->to[axis], step = piece->to_step[axis];
+        if (distance < 0 || distance % step || distance / step >= piece->count[axis])
+            return 0;
+        origin[axis] = piece->at[axis] + distance / step * piece->at_step[axis];
+    }
+    return 1;
+}
+
+/* Code of the piece that holds channel n of a pixel. */
+static uint8_t piece_code(const nupes_layer *layer, const nupes_tensor *tensors,
+                          const uint8_t *memory, int32_t row, int32_t column, int32_t n)
+{
+    const int32_t place[3] = {row, column, n};
+    const nupes_piece *piece = layer->pieces;
+    int32_t origin[3];
+    while (!holds(piece, place, origin))
+        piece++;
+    const nupes_port *port = &layer->inputs[piece->source];
+    return codes_at(&tensors[port->tensor], port, memory, origin[0], origin[1])[origin[2]];
 }
 
 /* Level of channel n of one factor; a size of 1 serves every row, column or channel. */
@@ -166,6 +195,10 @@ static void compute(const nupes_layer *layer, const nupes_tensor *tensors, const
     }
     if (layer->kind == NUPES_CONCAT) {
         out[at] = joined_code(layer, tensors, memory, row, column, n);
+        return;
+    }
+    if (layer->kind == NUPES_MOSAIC) {
+        out[at] = piece_code(layer, tensors, memory, row, column, n);
         return;
     }
     int64_t value = accumulate(layer, tensors, weights, memory, row, column, n);

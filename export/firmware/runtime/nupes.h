@@ -27,8 +27,15 @@ typedef enum {
     NUPES_SELECT,  /* level of channel selected[n], 0 where that is -1 */
     NUPES_PRODUCT, /* level * level of two inputs; a size of 1 of the first serves all of the second */
     NUPES_MAX,     /* largest code in the window; no requantization */
-    NUPES_CONCAT   /* codes of all inputs, one after another; no requantization */
+    NUPES_CONCAT,  /* codes of all inputs, one after another; no requantization */
+    NUPES_MOSAIC   /* codes of pieces of the inputs; no requantization */
 } nupes_kind;
+
+/* A piece of a mosaic: value i of an axis (vertical, horizontal, channel) is number at + i * at_step
+ * of input `source`, and number to + i * to_step of the result. */
+typedef struct {
+    int32_t source, count[3], to[3], to_step[3], at[3], at_step[3];
+} nupes_piece;
 
 /* One layer. Pairs are (vertical, horizontal); arrays have one entry for each output channel. */
 typedef struct {
@@ -38,8 +45,10 @@ typedef struct {
     int32_t height, width, channels; /* of the result */
     int32_t kernel[2], stride[2];
     int32_t before[2], dilation[2]; /* before: padding on top and left, negative where it crops */
+    int32_t stretch[2];          /* the input's pixels lie so far apart, with zeros between */
     int32_t groups;
     const int32_t *selected;     /* channels by number, for NUPES_SELECT */
+    const nupes_piece *pieces;   /* of a mosaic; they make up the whole result */
     uint32_t weights, bits;      /* first byte in the weight image; bits of a code */
     const int8_t *levels;        /* value of each weight code */
     const uint16_t *mult;        /* y = sat16(((acc * mult + bias) >> shift) + skip term) */

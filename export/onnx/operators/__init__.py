@@ -8,16 +8,20 @@ from nupes.export.onnx.operators.average_pool import add_average_pool
 from nupes.export.onnx.operators.concat import add_concat
 from nupes.export.onnx.operators.conv import add_conv
 from nupes.export.onnx.operators.max_pool import add_max_pool
+from nupes.export.onnx.operators.mosaic import add_mosaic
 from nupes.export.onnx.operators.product import add_product
 from nupes.export.onnx.operators.select import add_select
+from nupes.export.onnx.operators.transposed_conv import add_transposed_conv
 
 __all__ = ["EXPORTERS"]
 
 EXPORTERS: dict[str, Callable[[Graph, Any, list[Operand], str], str]] = {
     "conv": add_conv,
+    "transposed_conv": add_transposed_conv,
     "average_pool": add_average_pool,
     "select": add_select,
     "max_pool": add_max_pool,
+    "mosaic": add_mosaic,
     "concat": add_concat,
     "product": add_product,
 }

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nupes.export.graph import Graph, Operand, crop
+from nupes.export.graph import Graph, Operand
 from nupes.export.onnx.convolution import convolve
 from nupes.model.operators import Select
 
@@ -14,4 +14,4 @@ def add_select(graph: Graph, op: Select, sources: list[Operand], name: str) -> s
     (source,) = sources
     chosen = op.matrix(source.tensor.shape[2]).T[:, :, np.newaxis, np.newaxis]
     kernel = graph.constant(chosen, np.uint8, f"{name}/selection")
-    return convolve(graph, *crop(graph, op, source, f"{name}/crop"), (kernel, 0), 1, name)
+    return convolve(graph, op, source, (kernel, 0), 1, name)

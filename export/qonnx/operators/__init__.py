@@ -8,17 +8,21 @@ from nupes.export.qonnx.operators.average_pool import add_average_pool
 from nupes.export.qonnx.operators.concat import add_concat
 from nupes.export.qonnx.operators.conv import add_conv
 from nupes.export.qonnx.operators.max_pool import add_max_pool
+from nupes.export.qonnx.operators.mosaic import add_mosaic
 from nupes.export.qonnx.operators.product import add_product
 from nupes.export.qonnx.operators.select import add_select
+from nupes.export.qonnx.operators.transposed_conv import add_transposed_conv
 from nupes.export.qonnx.shaped import Shaped
 
 __all__ = ["EXPORTERS"]
 
 EXPORTERS: dict[str, Callable[[Shaped, Any, list[Operand], str, str], str]] = {
     "conv": add_conv,
+    "transposed_conv": add_transposed_conv,
     "average_pool": add_average_pool,
     "select": add_select,
     "max_pool": add_max_pool,
+    "mosaic": add_mosaic,
     "concat": add_concat,
     "product": add_product,
 }

@@ -12,9 +12,10 @@ __all__ = ["add_max_pool"]
 def add_max_pool(graph: Shaped, op: MaxPool, sources: list[Operand], name: str, where: str) -> str:
     """Append a maximum of levels, float32; padding with the lowest changes none."""
     (source,) = sources
-    levels, (height, width, channels) = source.value, source.tensor.shape
-    top, bottom, left, right = op.padding
-    if any(op.padding):
+    part, padding = graph.crop(op, source, f"{name}/cropped")
+    levels, (height, width, channels) = part.value, part.tensor.shape
+    top, bottom, left, right = padding
+    if any(padding):
         pads = graph.constant([0, 0, top, left, 0, 0, bottom, right], np.int64, f"{name}/pads")
         least = source.tensor.codebook.levels[0]
         lowest = graph.constant(least, np.float32, f"{name}/lowest")

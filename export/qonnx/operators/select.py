@@ -15,4 +15,4 @@ def add_select(graph: Shaped, op: Select, sources: list[Operand], name: str, whe
     (source,) = sources
     chosen = op.matrix(source.tensor.shape[2]).T[:, :, np.newaxis, np.newaxis]
     kernel = graph.constant(chosen, np.float32, f"{name}/selection")
-    return convolve(graph, *graph.crop(op, source, f"{name}/crop"), kernel, 1, name)
+    return convolve(graph, op, source, kernel, 1, name)

@@ -6,11 +6,13 @@ __all__ = ["FAMILIES"]
 
 FAMILIES = (
     "arithmetic",
+    "bilinear",
     "convolution",
     "joins",
     "linear",
     "norms",
     "padding",
+    "pixels",
     "pointwise",
     "pools",
     "shapes",

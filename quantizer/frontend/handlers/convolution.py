@@ -1,4 +1,4 @@
-"""Convolutions of maps and of sequences."""
+"""Convolutions of maps and of sequences, transposed ones too."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ from nupes.quantizer.frontend.handlers.pairs import plane, sizes_of, symmetric
 from nupes.quantizer.frontend.registry import handles
 from nupes.quantizer.frontend.views import channel_order
 
-__all__ = ["translate_convolution"]
+__all__ = ["translate_convolution", "transpose"]
 
 
-@handles("conv1d", "conv2d", "convolution", ignores=("output_padding",))
+@handles("conv1d", "conv2d", "convolution")
 def translate_convolution(
     call: Call,
     input: fx.Node,
@@ -24,12 +24,15 @@ def translate_convolution(
     dilation: Any,
     groups: int,
     transposed: bool = False,
+    output_padding: Any = 0,
 ) -> str:
     """Translate ``conv1d`` and ``conv2d``, with numeric or named padding, and ``convolution``.
     Channels in another order become weights in another order."""
     kernel = call.weight(weight, "weight")
     if transposed:
-        call.refuse("transposed convolution is not supported")
+        return transpose(
+            call, input, weight, bias, stride, padding, output_padding, groups, dilation
+        )
     if kernel.ndim not in (3, 4) or len(full_shape(input)) != kernel.ndim:
         call.refuse("only one- or two-dimensional convolution of a batch is supported")
     source, order = call.viewed(input), None
@@ -52,3 +55,35 @@ def translate_convolution(
     op = Convolution(kernel, offsets, plane(call, input, stride, 1), sides, dilation, groups)
     shape = (*sizes_of(call, input), len(kernel))
     return call.add(op, (source.name,), shape, "conv2d" if is_map(input) else "conv1d")
+
+
+@handles("conv_transpose1d", "conv_transpose2d")
+def transpose(
+    call: Call,
+    input: fx.Node,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    groups: int,
+    dilation: Any,
+) -> str:
+    """Translate transposed convolutions: a convolution, its kernel turned, over the stretched
+    map."""
+    kernel = call.weight(weight, "weight")
+    if kernel.ndim not in (3, 4) or len(full_shape(input)) != kernel.ndim:
+        call.refuse("only one- or two-dimensional convolution of a batch is supported")
+    source = call.source(input)
+    inputs, per_group = kernel.shape[:2]
+    size = plane(call, input, list(kernel.shape[2:]), 1)
+    turned = kernel.reshape(groups, inputs // groups, per_group, *size)[..., ::-1, ::-1]
+    turned = turned.swapaxes(1, 2).reshape(groups * per_group, inputs // groups, *size)
+    spread, stretch = plane(call, input, dilation, 1), plane(call, input, stride, 1)
+    before, more = plane(call, input, padding, 0), plane(call, input, output_padding, 0)
+    ends = [spread[axis] * (size[axis] - 1) - before[axis] for axis in (0, 1)]
+    sides = (ends[0], ends[0] + more[0], ends[1], ends[1] + more[1])
+    offsets = call.vector(bias, 0.0, len(turned), "bias")
+    op = Convolution(turned, offsets, (1, 1), sides, spread, groups, stretch)
+    shape = (*sizes_of(call, input), len(turned))
+    return call.add(op, (source.name,), shape, "conv_transpose2d")

@@ -1,4 +1,4 @@
-"""Constant padding with zeros, of the map or of channels; negative padding crops."""
+"""Padding of the map, with zeros or its own values, or of channels; negative padding crops."""
 
 from typing import Any
 
@@ -9,15 +9,18 @@ from nupes.model.operators import Padding, Select
 from nupes.quantizer.frontend.call import Call, full_shape
 from nupes.quantizer.frontend.graph import Pad
 from nupes.quantizer.frontend.handlers.pairs import is_upright
+from nupes.quantizer.frontend.handlers.views import translate_view
 from nupes.quantizer.frontend.registry import handles
 
-__all__ = ["zero_pad"]
+__all__ = ["pad"]
 
 
 @handles("pad", "constant_pad_nd")
-def zero_pad(call: Call, input: fx.Node, pad: list[Any], value: Any, mode: str = "constant") -> str:
-    """Translate padding to a selection where it crops or pads channels, and to a node that the
-    operator behind it takes in."""
+def pad(call: Call, input: fx.Node, pad: list[Any], value: Any, mode: str = "constant") -> str:
+    """Translate padding to a view where it repeats values of the map, to a selection where it crops
+    or pads channels, and to a node that the operator behind it takes in."""
+    if mode != "constant":
+        return translate_view(call)
     source = call.source(input)
     amounts = [int(amount) for amount in pad]
     if not any(amounts):
@@ -26,11 +29,15 @@ def zero_pad(call: Call, input: fx.Node, pad: list[Any], value: Any, mode: str =
         start, end, *others = amounts
         amounts = [0, 0, start, end] if is_upright(call, input) else [start, end, 0, 0]
         amounts += others
-    if mode != "constant" or (value or 0) != 0 or len(full_shape(input)) == 2:
+    if (max(amounts) > 0 and (value or 0) != 0) or len(full_shape(input)) == 2:
         call.refuse("padding must be of a feature map with the constant 0")
     left, right, top, bottom, front, back, *batch = amounts + [0] * (8 - len(amounts))
     if any(batch):
         call.refuse("the batch dimension cannot be padded")
+    sides = (top, bottom), (left, right), (front, back)
+    axes = zip(source.shape, sides, strict=True)
+    if any(size + min(before, 0) + min(after, 0) < 1 for size, (before, after) in axes):
+        call.refuse("padding must leave rows, columns and channels")
     channels = np.arange(-front, source.shape[2] + back)
     channels[(channels < 0) | (channels >= source.shape[2])] = -1
     crop, more = split_signs(top, bottom, left, right)

@@ -1,4 +1,5 @@
-"""Operators that give values of one tensor in another order or shape: splits, slices, permutations.
+"""Operators that give values of one tensor in another order, shape or number: splits, slices,
+permutations, nearest upsampling.
 
 PyTorch evaluates them itself, on the numbers of the values instead of the values.
 """
@@ -19,7 +20,8 @@ __all__ = ["is_view", "translate_view"]
 COPIES = {
     *("_unsafe_view", "channel_shuffle", "native_channel_shuffle", "flip", "index", "index_select"),
     *("repeat", "repeat_interleave", "roll", "tile", "unsafe_chunk", "unsafe_split"),
-    "unsafe_split_with_sizes",
+    *("unsafe_split_with_sizes", "upsample_nearest1d", "_upsample_nearest_exact1d"),
+    *("upsample_nearest2d", "_upsample_nearest_exact2d"),
 }
 """Operators that give values as they are, and that PyTorch does not call views."""
 
@@ -27,7 +29,8 @@ OTHERS = {"alias", "as_strided", "contiguous", "detach", "view_as_complex", "vie
 """Views that give a tensor itself, and such as depend on how it lies in memory."""
 
 IMAGE = 2**32
-"""Difference of the numbers of two images' values: more than an image has."""
+"""Difference of the numbers of two images' values: more than an image has. Numbers are float64,
+which some operators ask for, and exact below 2**53."""
 
 
 def is_view(node: fx.Node) -> bool:
@@ -48,7 +51,7 @@ def translate_view(call: Call) -> str:
 
     def operand(value: fx.Node) -> Any:
         if value is source:
-            return (images + torch.from_numpy(places)).contiguous()
+            return (images + torch.from_numpy(places)).double().contiguous()
         if value in call.values.constants:
             return call.values.constants[value]
         known = value.meta["val"]

@@ -9,6 +9,7 @@ from nupes.quantizer.stages.operators.base import Beginning, StageOperator, colu
 from nupes.quantizer.stages.operators.concat import Concat
 from nupes.quantizer.stages.operators.convolution import Convolution
 from nupes.quantizer.stages.operators.max_pool import MaxPool
+from nupes.quantizer.stages.operators.mosaic import Mosaic
 from nupes.quantizer.stages.operators.product import Product
 from nupes.quantizer.stages.operators.select import Select
 
@@ -19,6 +20,7 @@ __all__ = [
     "Concat",
     "Convolution",
     "MaxPool",
+    "Mosaic",
     "Product",
     "Select",
     "StageOperator",
@@ -32,6 +34,7 @@ OPERATORS: dict[type, type[StageOperator]] = {
     graph.Pool: AveragePool,
     graph.Concat: Concat,
     graph.Product: Product,
+    integer.Mosaic: Mosaic,
     integer.Select: Select,
     integer.MaxPool: MaxPool,
 }

@@ -46,7 +46,7 @@ class AveragePool(StageOperator):
 
     def lower_bound(self, *lows: float) -> float:
         """Return the sum of as many lowest values, or zeros, as there are taps."""
-        low = min(lows[0], 0.0) if any(self.padding) else lows[0]
+        low = min(lows[0], 0.0) if max(self.padding) > 0 else lows[0]
         return low * self.kernel[0] * self.kernel[1]
 
     def largest(self, *reaches: float) -> float:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nupes.model.operators import Conv, Padding
+from nupes.model.operators import Conv, Padding, TransposedConv
 from nupes.quantizer.codes.decisions import WeightCode
 from nupes.quantizer.frontend import graph
 from nupes.quantizer.stages.operators.base import (
@@ -24,18 +24,19 @@ __all__ = ["Convolution"]
 
 @dataclass(frozen=True, eq=False)
 class Convolution(StageOperator):
-    """``weight`` (n, c // groups, kh, kw), float64."""
+    """``weight`` (n, c // groups, kh, kw), float64; the map's pixels lie ``stretch`` apart."""
 
     weight: np.ndarray
     stride: tuple[int, int] = (1, 1)
     padding: Padding = (0, 0, 0, 0)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
+    stretch: tuple[int, int] = (1, 1)
 
     @classmethod
     def begin(cls, op: graph.Convolution) -> Beginning:
         """Return the convolution and its bias."""
-        conv = cls(op.weight, op.stride, op.padding, op.dilation, op.groups)
+        conv = cls(op.weight, op.stride, op.padding, op.dilation, op.groups, op.stretch)
         return Beginning(conv, bias=op.bias)
 
     @classmethod
@@ -49,12 +50,23 @@ class Convolution(StageOperator):
         (x,) = maps
         if weight is None:
             weight = torch.tensor(self.weight, dtype=x.dtype, device=x.device)
-        padded = pad_map(x, self.padding)
-        return F.conv2d(padded, weight, None, self.stride, 0, self.dilation, self.groups)
+        return F.conv2d(self.read(x), weight, None, self.stride, 0, self.dilation, self.groups)
+
+    def read(self, x: Tensor) -> Tensor:
+        """Return the map that the windows lie in: stretched and padded."""
+        if self.stretch != (1, 1):
+            batch, channels, height, width = x.shape
+            sizes = ((height - 1) * self.stretch[0] + 1, (width - 1) * self.stretch[1] + 1)
+            spread = x.new_zeros(batch, channels, *sizes)
+            spread[:, :, :: self.stretch[0], :: self.stretch[1]] = x
+            x = spread
+        return pad_map(x, self.padding)
 
     def pad(self, padding: Padding, low: float) -> "Convolution":
         """Return the convolution with more padding."""
-        return replace(self, padding=add_padding(self.padding, padding))
+        (y, x), (top, bottom, left, right) = self.stretch, padding
+        more = (y * top, y * bottom, x * left, x * right)
+        return replace(self, padding=add_padding(self.padding, more))
 
     def scale_output(self, factors: np.ndarray) -> "Convolution":
         """Return the convolution whose output channels are multiplied by factors (n,), or by
@@ -86,6 +98,10 @@ class Convolution(StageOperator):
         """Return the convolution of weight codes."""
         assert code is not None
         geometry = (self.stride, self.padding, self.dilation, self.groups)
+        if self.stretch != (1, 1):
+            return TransposedConv(
+                code.codes, code.codebook, code.scale, *geometry, stretch=self.stretch
+            )
         return Conv(code.codes, code.codebook, code.scale, *geometry)
 
     def unit(self, code: WeightCode | None, scales: Sequence[float]) -> np.ndarray:

@@ -49,10 +49,13 @@ class MaxPool(StageOperator):
         return False
 
     def pad(self, padding: Padding, low: float) -> "MaxPool | None":
-        """Return the pool with more padding: zeros may be skipped where no value is below them."""
-        if low < 0:
+        """Return the pool with more padding: zeros may be skipped where no value is below them, and
+        where each window reaches the map."""
+        joined = add_padding(self.padding, padding)
+        reach = [self.dilation[axis] * (self.kernel[axis] - 1) for axis in (0, 0, 1, 1)]
+        if low < 0 or any(side > most for side, most in zip(joined, reach, strict=True)):
             return None
-        return replace(self, padding=add_padding(self.padding, padding))
+        return replace(self, padding=joined)
 
     def lower_bound(self, *lows: float) -> float:
         """Return the source's bound."""

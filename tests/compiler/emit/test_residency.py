@@ -15,7 +15,7 @@ from nupes.model.codebook import Codebook, make_codebook, table_codebook
 from nupes.model.errors import CapacityError
 from nupes.model.layer import Encoder, Requantize
 from nupes.model.planes import split_planes
-from tests.networks import activation_codebooks
+from tests.codebooks import activation_codebooks
 
 INT16 = st.integers(-(2**15), 2**15 - 1)
 

@@ -19,9 +19,10 @@ from nupes.model.errors import CapacityError, UnsupportedError
 from nupes.model.network import IntegerNetwork
 from nupes.model.operators import AveragePool, Conv, MaxPool, Operator, Select
 from tests.assemble import assemble, coded, layer_of, wide
+from tests.codebooks import activation_codebooks, weight_codebooks
 from tests.compiler.test_program import ARRAYS, execute
 from tests.model.tiny import requantize, tiny_network
-from tests.networks import activation_codebooks, images_of, networks, weight_codebooks
+from tests.networks import images_of, networks
 
 UNSIGNED = make_codebook("uniform", 4, False)
 

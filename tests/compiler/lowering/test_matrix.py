@@ -21,8 +21,8 @@ from nupes.model.codebook import Codebook, make_codebook
 from nupes.model.operators import Conv, Operator, Select
 from nupes.model.planes import split_planes
 from tests.assemble import coded, layer_of, wide
+from tests.codebooks import activation_codebooks, held_codebooks, weight_codebooks
 from tests.compiler.place.test_packing import integers
-from tests.networks import activation_codebooks, held_codebooks, weight_codebooks
 
 SIZES = st.sampled_from([(2, 2), (4, 4), (2, 8), (8, 4), (16, 16)])
 ARRAYS = st.builds(lambda s, b: ArrayConfig(*s, code_bits=b), SIZES, st.integers(2, 8))

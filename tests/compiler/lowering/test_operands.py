@@ -11,8 +11,8 @@ from nupes.compiler.program import compile
 from nupes.model.codebook import Codebook, make_codebook, table_codebook
 from nupes.model.errors import InputError, UnsupportedError
 from nupes.model.operators import AveragePool, Conv
+from tests.codebooks import activation_codebooks, weight_codebooks
 from tests.compiler.emit.test_schedules import UNSIGNED, one_layer
-from tests.networks import activation_codebooks, weight_codebooks
 
 POWER = make_codebook("power", 4, True, 127, 0.5)
 

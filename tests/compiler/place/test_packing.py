@@ -12,8 +12,8 @@ from nupes.model.codebook import ACTIVATION_LEVELS, Codebook, table_codebook
 from nupes.model.operators import Conv
 from nupes.model.planes import split_planes
 from tests.assemble import coded
+from tests.codebooks import activation_codebooks
 from tests.model.test_planes import full_tables
-from tests.networks import activation_codebooks
 
 SEED = st.integers(0, 2**32 - 1)
 SIZES = st.sampled_from([(2, 2), (4, 4), (2, 8), (8, 4), (16, 16), (64, 64)])

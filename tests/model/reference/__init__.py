@@ -7,7 +7,16 @@ their codes if it copies.
 from collections.abc import Callable
 
 from nupes.model.operators import Operator
-from tests.model.reference import average_pool, concat, conv, max_pool, product, select
+from tests.model.reference import (
+    average_pool,
+    concat,
+    conv,
+    max_pool,
+    mosaic,
+    product,
+    select,
+    transposed_conv,
+)
 from tests.model.reference.windows import Map
 
 __all__ = ["OPERATORS", "result_of"]
@@ -17,8 +26,10 @@ OPERATORS: dict[str, Callable[..., Map]] = {
     "concat": concat.codes,
     "conv": conv.sums,
     "max_pool": max_pool.codes,
+    "mosaic": mosaic.codes,
     "product": product.products,
     "select": select.levels,
+    "transposed_conv": transposed_conv.sums,
 }
 """What each kind of operator computes."""
 

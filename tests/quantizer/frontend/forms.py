@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests.quantizer.frontend.function_forms import FUNCTIONS, Form
+from tests.quantizer.frontend.map_forms import MAPS
 from tests.quantizer.frontend.moves import MOVES
 from tests.quantizer.frontend.sequence_forms import SEQUENCES
 
@@ -36,6 +37,7 @@ class Forms(nn.Module):
         self.linear = nn.Linear(6 * 8 * 7, 5)
         self.register_buffer("one", torch.tensor(0.7))
         self.register_buffer("row", torch.rand(6) + 0.5)
+        self.register_buffer("turned", torch.randn(6, 4, 3, 3) / 5)
         self.register_buffer("kernel", torch.randn(4, 6, 3, 3) / 5)
         self.register_buffer("table", torch.randn(5, 6 * 8 * 7) / 9)
 
@@ -262,6 +264,7 @@ FAMILIES: dict[str, dict[str, Form | nn.Module]] = {
     "arithmetic": dict(ARITHMETIC),
     "sums": dict(SUMS),
     "windows": dict(WINDOWS),
+    "maps": dict(MAPS),
     "shapes": dict(SHAPES),
     "views": dict(VIEWS),
     "sequences": dict(SEQUENCES),

@@ -46,6 +46,12 @@ MOVES = {
     "pad and relu": lambda s, y: torch.relu(F.pad(y, (1, 0, 2, 1)) - 0.1),
     "pad and sum": lambda s, y: F.pad(y, (1, 1, 1, 1)) + F.pad(torch.relu(y), (2, 0, 0, 2)),
     "pad signed before max": lambda s, y: F.max_pool2d(F.pad(y, (1, 1)), 2),
+    "pad beyond the windows of max": lambda s, y: F.max_pool2d(
+        F.pad(torch.relu(y), (0, 2, 3, 0)), 2
+    ),
+    "pad beyond adaptive windows": lambda s, y: F.adaptive_max_pool2d(
+        F.pad(torch.relu(y), (1, 0, 3, 3)), 5
+    ),
     "pad then slice": lambda s, y: F.pad(y, (1, 2, 2, 1))[:, :, 1:, ::2],
     "channel_shuffle": lambda s, y: F.channel_shuffle(y, 3),
     "nn.ChannelShuffle": nn.ChannelShuffle(2),

@@ -44,8 +44,8 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         r"operator aten.softmax.int in module '1' is not supported; supported operators: adaptive_",
     ),
     "nested": (
-        nn.Sequential(conv(), nn.Sequential(nn.ReLU(), nn.ConvTranspose2d(6, 3, 2))),
-        r"operator aten.conv_transpose2d.input in module '1.1' is not supported",
+        nn.Sequential(conv(), nn.Sequential(nn.ReLU(), nn.Upsample(size=5, mode="bicubic"))),
+        r"operator aten.upsample_bicubic2d.vec in module '1.1' is not supported",
     ),
     "top": (
         two(lambda s, x: torch.maximum(s.a(x), s.b(x))),
@@ -115,33 +115,51 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         Call(lambda s, x: s.a(x).flatten(1) @ torch.ones(336), a=conv()),
         r"its second operand must be a matrix, not of shape \(336,\)",
     ),
-    "average ceil": (
-        nn.Sequential(conv(), nn.AvgPool2d(2, ceil_mode=True)),
-        r"ceil_mode must be False where windows leave the map; their divisor varies",
+    "no rows": (
+        Call(lambda s, x: F.pad(s.a(x), (0, 0, -4, -4)), a=conv()),
+        r"padding must leave rows, columns and channels",
     ),
-    "average count": (
-        nn.Sequential(conv(), nn.AvgPool2d(2, padding=1, count_include_pad=False)),
-        r"count_include_pad must be True with padding; its divisor varies",
+    "flipped images": (
+        Call(lambda s, x: s.a(x).flip(0), a=conv()),
+        r"aten.flip.default in the top module: it must leave the batch dimension as it is",
     ),
-    "adaptive": (
-        nn.Sequential(conv(), nn.AdaptiveAvgPool2d(3)),
-        r"its output size \(3, 3\) must divide the map \(8, 7\); its divisor varies",
+    "aligned corners": (
+        Call(
+            lambda s, x: F.interpolate(s.a(x), scale_factor=2, mode="bilinear", align_corners=True),
+            a=conv(),
+        ),
+        r"must be by whole numbers .* from \(8, 7\) to \(16, 14\) with True",
     ),
-    "reflection": (
-        nn.Sequential(nn.ReflectionPad2d(1), conv()),
-        r"aten.pad.default in module '0': padding must be of a feature map with the constant 0",
+    "rolled vectors": (
+        Call(lambda s, x: s.a(x).flatten(1).roll(1, 1), a=conv()),
+        r"aten.roll.default in the top module: it must select whole channels, rows and columns",
     ),
     "constant pad": (
         nn.Sequential(nn.ConstantPad2d(1, 1.0), conv()),
         r"padding must be of a feature map with the constant 0",
     ),
-    "mirrored": (
-        Call(lambda s, x: s.a(x[:, 1:].flip(2)[:, :1]), a=conv(6, 1)),
+    "turned": (
+        Call(lambda s, x: s.a(x[:, 1:].transpose(2, 3)[:, :1]), a=conv(6, 1)),
         r"aten.slice.Tensor in the top module: it must select whole channels, rows and columns",
     ),
-    "mirrored output": (
-        Call(lambda s, x: s.a(x).flip(3), a=conv()),
-        r"aten.flip.default in the top module: it must select whole channels, rows and columns",
+    "turned output": (
+        Call(lambda s, x: s.a(x).mT, a=conv()),
+        r"aten.\w+.\w+ in the top module: it must select whole channels, rows and columns",
+    ),
+    "shuffle by hand": (
+        Call(
+            lambda s, x: s.a(x)[:, :4].view(2, 1, 2, 2, 8, 7).permute(0, 1, 4, 2, 5, 3).flatten(1),
+            a=conv(),
+        ),
+        r"aten.flatten.using_ints .*: it must select whole channels, rows and columns",
+    ),
+    "nothing": (
+        Call(lambda s, x: torch.relu(s.a(x)[:, 6:]), a=conv()),
+        r"aten.slice.Tensor in the top module: it must leave some values, not none",
+    ),
+    "no part": (
+        Call(lambda s, x: s.a(x).split((0, 6), 1)[0], a=conv()),
+        r"getitem.* in the top module: it must leave some values, not none",
     ),
     "mask": (
         Call(lambda s, x: s.a(x)[:, s.m], a=conv(), m=torch.tensor([True, False] * 3)),
@@ -160,8 +178,16 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         r"in the top module: it must leave the batch dimension as it is",
     ),
     "mean": (
-        Call(lambda s, x: s.a(x).mean(1), a=conv()),
-        r"mean must be over height and width, dimensions \(2, 3\), not \[1\]",
+        Call(lambda s, x: s.a(x).mean((1, 2, 3)), a=conv()),
+        r"mean over all dimensions of a map must have keepdim=True",
+    ),
+    "mean of images": (
+        Call(lambda s, x: s.a(x).mean((0, 1)), a=conv()),
+        r"mean must be over dimensions of a map among \(1, 2, 3\), not \[0, 1\]",
+    ),
+    "largest channel": (
+        Call(lambda s, x: s.a(x).amax(1, keepdim=True), a=conv()),
+        r"amax must be over dimensions of a map among \(2, 3\), not \[1\]",
     ),
     "computed weight": (
         Call(lambda s, x: F.conv2d(x, s.a(x)[:, :3, :3, :3].mean(0, keepdim=True)), a=conv()),

@@ -1,4 +1,4 @@
-"""Views as selections: the places that a selection has give it again, and nothing else does."""
+"""Views as selections and mosaics: the places that one has give it again, and nothing else does."""
 
 import numpy as np
 from hypothesis import given
@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from nupes.model.operators import Select
 from nupes.quantizer.frontend.views import (
     channel_order,
+    find_mosaic,
     find_selection,
     in_order,
     own_places,
@@ -32,6 +33,19 @@ def test_channels_and_slices_are_a_selection(channels: list[int], rows: slice, c
     assert np.array_equal(np.moveaxis(op.accumulate(whole)[0], 2, 0), places)
 
 
+@given(*(st.lists(st.integers(0, size - 1), min_size=1, max_size=7) for size in (3, 5, 4)))
+def test_any_rows_columns_and_channels_are_a_mosaic(
+    channels: list[int], rows: list[int], columns: list[int]
+) -> None:
+    places = PLACES[channels][:, rows][:, :, columns]
+    op = find_mosaic(places, SHAPE)
+    assert op is not None
+    op.check()
+    assert op.shape(SHAPE) == (len(rows), len(columns), len(channels))
+    whole = np.moveaxis(PLACES, 0, 2)[None]
+    assert np.array_equal(np.moveaxis(op.copy(whole)[0], 2, 0), places)
+
+
 def test_what_a_strided_window_leaves_is_no_crop() -> None:
     assert find_selection(PLACES[:, ::2, ::3], SHAPE) == Select((0, 1, 2), (2, 3))
     assert find_selection(PLACES, SHAPE) == Select.every(3)
@@ -47,6 +61,8 @@ def test_other_orders_are_no_selection() -> None:
         PLACES.transpose(1, 2, 0).reshape(3, 5, 4),
     ):
         assert find_selection(places, SHAPE) is None
+    for places in (PLACES.transpose(0, 2, 1), PLACES.reshape(3, 4, 5)):
+        assert find_mosaic(places, SHAPE) is None
 
 
 def test_orders_of_channels() -> None:

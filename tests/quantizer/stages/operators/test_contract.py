@@ -8,12 +8,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nupes.model.operators import Piece
 from nupes.quantizer.stages.operators import (
     OPERATORS,
     AveragePool,
     Concat,
     Convolution,
     MaxPool,
+    Mosaic,
     Product,
     Select,
     StageOperator,
@@ -37,16 +39,31 @@ class Case:
         ]
 
 
+def pieces_of_two() -> tuple[Piece, ...]:
+    """Return pieces of maps of 2 and 3 channels: columns 0 and 2 of both, column 1 of one."""
+    return (
+        Piece(0, (2, 2, 2), (0, 0, 1), (1, 2, 2), (5, 3, 0), (-2, 0, 1)),
+        Piece(1, (2, 2, 2), (0, 0, 0), (1, 2, 2), (0, 1, 2), (3, 2, -2)),
+        Piece(1, (2, 1, 1), (0, 1, 0), (1, 1, 1), (0, 0, 1), (1, 1, 1)),
+        Piece(0, (2, 1, 2), (0, 1, 1), (1, 1, 1), (0, 0, 0), (1, 1, 1)),
+        Piece(1, (2, 1, 1), (0, 1, 3), (1, 1, 1), (0, 0, 0), (1, 1, 1)),
+    )
+
+
 RNG = np.random.default_rng(0)
 
 CASES = {
     "convolution": Case(Convolution(RNG.normal(size=(4, 3, 3, 2)), padding=(1, 0, 0, 1)), (3,)),
+    "transposed": Case(
+        Convolution(RNG.normal(size=(4, 3, 2, 3)), padding=(1, 0, -1, 2), stretch=(2, 3)), (3,)
+    ),
     "groups": Case(Convolution(RNG.normal(size=(4, 3, 1, 1)), groups=2), (6,)),
     "average pool": Case(AveragePool((2, 3), (2, 1)), (3,)),
     "padded average pool": Case(AveragePool((2, 2), (2, 2), (1, 0, 0, 1)), (3,)),
     "max pool": Case(MaxPool((2, 3), (1, 2), (0, 1, 1, 0)), (3,)),
     "select": Case(Select((-1, 0, 1, 2, -1), (2, 1)), (3,)),
     "concat": Case(Concat(), (2, 3, 1), ((6, 7),) * 3),
+    "mosaic": Case(Mosaic((2, 3, 4), pieces_of_two()), (2, 3), ((6, 7),) * 2),
     "product": Case(Product(), (3, 3), ((6, 7), (6, 7))),
     "gate": Case(Product(), (3, 3), ((1, 1), (6, 7))),
     "mask": Case(Product(), (1, 3), ((6, 7), (6, 7))),

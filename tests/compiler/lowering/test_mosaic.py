@@ -1,0 +1,58 @@
+"""Mosaics: programs copy pieces exactly, from any steps to any steps."""
+
+import numpy as np
+import pytest
+from hypothesis import given, reject, settings
+
+from nupes.arch.config import ArrayConfig
+from nupes.compiler.program import compile
+from nupes.model.codebook import make_codebook
+from nupes.model.errors import UnsupportedError
+from nupes.model.network import IntegerNetwork
+from nupes.model.operators import Mosaic, Piece, Select
+from tests.assemble import assemble, coded, layer_of, wide
+from tests.compiler.test_program import ARRAYS, execute
+from tests.model.tiny import requantize
+from tests.networks import images_of, networks
+
+BOOK = make_codebook("uniform", 4, False)
+
+
+def network_of(op: Mosaic, shape: tuple[int, int, int]) -> IntegerNetwork:
+    """Return a network that hands on a mosaic of its input."""
+    source, made = coded("input", shape, BOOK), coded("made", op.size, BOOK)
+    channels = op.size[2]
+    layers = [
+        layer_of("mosaic", op, ("input",), made),
+        layer_of(
+            "out", Select.every(channels), ("made",), wide("y", op.size), requantize(channels)
+        ),
+    ]
+    return assemble(source, layers, (channels, *op.size[:2]))
+
+
+@settings(max_examples=60)
+@given(networks(5, also=("mosaic", "concat"), ranges=True), ARRAYS)
+def test_programs(network: IntegerNetwork, config: ArrayConfig) -> None:
+    codes = network.encode(images_of(network, 1))
+    try:
+        program = compile(network, config)
+    except UnsupportedError:  # another operator, of channels that begin within a word
+        reject()
+    np.testing.assert_array_equal(execute(program, codes[0]), network.run(codes)[0])
+
+
+def test_a_grid_is_one_run_of_tiles_for_each_block() -> None:
+    pieces = [
+        Piece(0, (4, 3, 4), (y, x, 0), (2, 2, 1), (0, 0, 0), (1, 1, 1))
+        for y in range(2)
+        for x in range(2)
+    ]
+    program = compile(network_of(Mosaic((8, 6, 4), tuple(pieces)), (4, 3, 4)), ArrayConfig(4, 4))
+    assert program.schedule.tiles[0] == 4
+
+
+def test_a_map_beyond_the_coordinates_is_refused() -> None:
+    op = Mosaic((1, 1, 1), (Piece(0, (1, 1, 1), (0, 0, 0), (1, 1, 1), (0, 8192, 0), (1, 1, 1)),))
+    with pytest.raises(UnsupportedError, match=r"'mosaic': input columns must be at most 8191 on"):
+        compile(network_of(op, (1, 8193, 1)), ArrayConfig(4, 4, act_depth=1 << 14))

@@ -1,0 +1,62 @@
+"""Forms of operators over maps: pools of any windows, means, upsampling, paddings."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["MAPS"]
+
+MAPS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
+    "average uncounted": lambda s, y: F.avg_pool2d(y, 3, 2, 1, count_include_pad=False),
+    "average uncounted ceil": lambda s, y: F.avg_pool2d(
+        y, 3, 2, 1, ceil_mode=True, count_include_pad=False
+    ),
+    "average ceil beyond": lambda s, y: F.avg_pool2d(y, 2, ceil_mode=True),
+    "average ceil counted": lambda s, y: F.avg_pool2d(y, 3, 2, 1, ceil_mode=True),
+    "average of padded": lambda s, y: F.avg_pool2d(
+        F.pad(y, (1, 0, 2, 0)), 3, 2, 1, count_include_pad=False
+    ),
+    "adaptive uneven": lambda s, y: F.adaptive_avg_pool2d(y, 3),
+    "adaptive larger": lambda s, y: F.adaptive_avg_pool2d(y, (10, 7)),
+    "adaptive overlapping": lambda s, y: F.adaptive_avg_pool2d(y, (5, 4)),
+    "max adaptive uneven": lambda s, y: F.adaptive_max_pool2d(y, (3, 5)),
+    "mean of rows": lambda s, y: y.mean(2, keepdim=True),
+    "mean of columns": lambda s, y: y.mean(-1, keepdim=True),
+    "mean of channels": lambda s, y: y.mean(1, keepdim=True),
+    "mean of all": lambda s, y: y.mean((1, 2, 3), keepdim=True),
+    "mean of a row of channels": lambda s, y: y.mean((1, 3), keepdim=True),
+    "amax of rows": lambda s, y: y.amax(2, keepdim=True),
+    "transposed": lambda s, y: F.conv_transpose2d(y, s.turned, stride=2),
+    "transposed uneven": lambda s, y: F.conv_transpose2d(
+        y, s.turned, s.row[:4], (3, 2), (2, 0), (1, 0)
+    ),
+    "transposed dilated": lambda s, y: F.conv_transpose2d(y, s.turned, dilation=2, padding=3),
+    "transposed groups": lambda s, y: F.conv_transpose2d(
+        y, s.turned, stride=2, groups=3, padding=4
+    ),
+    "transposed of padded": lambda s, y: F.conv_transpose2d(
+        F.pad(y, (1, 0, 0, 2)), s.turned, stride=2
+    ),
+    "bilinear": lambda s, y: F.interpolate(y, scale_factor=2, mode="bilinear"),
+    "bilinear size": lambda s, y: F.interpolate(y, (24, 7), mode="bilinear"),
+    "bilinear uneven": lambda s, y: F.interpolate(y, scale_factor=(4, 5), mode="bilinear"),
+    "nearest": lambda s, y: F.interpolate(y, scale_factor=2),
+    "nearest size": lambda s, y: s.c(F.interpolate(y, (16, 21), mode="nearest")),
+    "nearest uneven": lambda s, y: F.interpolate(y, (11, 5)),
+    "nearest exact": lambda s, y: F.interpolate(y, scale_factor=(1.5, 2), mode="nearest-exact"),
+    "repeated rows": lambda s, y: y.repeat_interleave(3, 2),
+    "repeated channels": lambda s, y: y.repeat_interleave(2, dim=1),
+    "flip": lambda s, y: torch.flip(y, (2, 3)),
+    "flip channels": lambda s, y: y.flip(1),
+    "roll": lambda s, y: s.c(y.roll((1, -2), (2, 3))),
+    "shuffle": lambda s, y: F.pixel_shuffle(torch.cat([y, y], 1), 2),
+    "unshuffle": lambda s, y: F.pixel_unshuffle(F.pad(y, (0, 1, 0, 0), "replicate"), 4),
+    "reflect": lambda s, y: s.c(F.pad(y, (1, 2, 3, 0), mode="reflect")),
+    "replicate": lambda s, y: s.c(F.pad(y, (1, 2, 0, 3), mode="replicate")),
+    "circular": lambda s, y: s.c(F.pad(y, (1, 2, 0, 3), mode="circular")),
+    "crop": lambda s, y: F.pad(y, (-1, 0, -2, -1)),
+    "crop and pad": lambda s, y: s.c(F.pad(y, (-1, 2, 1, -3))),
+    "crop channels": lambda s, y: s.c(F.pad(y, (0, 1, 0, 0, -2, 2))),
+}
