@@ -58,7 +58,7 @@ def runs_of(spans: Iterable[Span]) -> list[Run]:
         run = runs[-1] if runs else None
         if run and (run.span.size, run.span.divisor) == (span.size, span.divisor):
             step = span.start - run.span.start - (run.count - 1) * run.step
-            if run.count == 1 or step == run.step:
+            if step > 0 and (run.count == 1 or step == run.step):
                 runs[-1] = replace(run, count=run.count + 1, step=step)
                 continue
         runs.append(Run(index, 1, 1, span))

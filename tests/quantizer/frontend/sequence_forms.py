@@ -88,6 +88,7 @@ SEQUENCES: dict[str, Form] = {
     "average pool ceil": lambda s, y: F.avg_pool1d(line(y), 2, 2, 0, True),
     "average pool of the inside": lambda s, y: F.avg_pool1d(line(y), 3, 2, 1, False, False),
     "adaptive pool to any size": lambda s, y: F.adaptive_avg_pool1d(line(y), 3),
+    "adaptive pool that repeats": lambda s, y: F.adaptive_avg_pool1d(line(y)[:, :, :3], 7),
     "adaptive max pool to any size": lambda s, y: F.adaptive_max_pool1d(line(y), 3),
     "means of rows": lambda s, y: s.line(y.mean(2)),
     "means of columns": lambda s, y: s.tokens(y.mean(3).mT),
