@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 from nupes.model.operators import Select
 from nupes.quantizer.frontend.views import (
     channel_order,
+    channels_first,
     find_mosaic,
     find_selection,
     in_order,
+    last_places,
     own_places,
     without_repeats,
 )
@@ -72,6 +74,17 @@ def test_orders_of_channels() -> None:
     assert in_order(PLACES.reshape(3, 2, 10), SHAPE)
     assert not in_order(PLACES[:2], SHAPE)
     assert not in_order(PLACES[[1, 0, 2]], SHAPE)
+
+
+def test_channels_first_and_last() -> None:
+    assert channels_first((3, 5, 4), SHAPE)
+    assert channels_first((3, 20), SHAPE)
+    assert not channels_first((15, 4), SHAPE)
+    last = PLACES.transpose(1, 2, 0)
+    assert np.array_equal(last_places((5, 4, 3), SHAPE), last)  # type: ignore[arg-type]
+    assert np.array_equal(last_places((20, 3), SHAPE), last.reshape(20, 3))  # type: ignore[arg-type]
+    assert last_places((3, 20), SHAPE) is None
+    assert last_places((60,), SHAPE) is None
 
 
 def test_repeats() -> None:
