@@ -6,12 +6,14 @@ says how large it must be (cross-validation).
 """
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from nupes.model.codebook import make_codebook
 from nupes.quantizer.search.closest import decode
-from nupes.quantizer.search.moments import Moments
+from nupes.quantizer.search.moments import FOLDS, Moments
 
-__all__ = ["compensate", "dampen"]
+__all__ = ["compensate", "dampen", "held_mean"]
 
 RIDGES = 0.005 * 4.0 ** np.arange(7)
 """Shares of the mean moment that may hold compensated weights near the float ones."""
@@ -24,6 +26,25 @@ TIE = 0.01
 
 JUDGED = 64
 """Most channels of each group that are compared."""
+
+
+def held_mean(values: Tensor, weight: Tensor) -> np.ndarray:
+    """Return the weighted means (c,) float64 of the channels of maps (b, c, h, w), shrunk by the
+    factor in 0..1 for which the means of all parts of the images but one leave the least of that
+    one's."""
+    parts = min(FOLDS, len(values))
+    weighed = values * weight
+    sums, totals = (
+        torch.stack([x[first::parts].double().sum((0, 2, 3)) for first in range(parts)])
+        for x in (weighed, weight)
+    )
+    mean = sums.sum(0) / totals.sum(0)
+    if parts == 1:
+        return torch.zeros_like(mean).numpy()
+    others = (sums.sum(0) - sums) / (totals.sum(0) - totals)
+    power = float(others.square().sum())
+    agreed = float((others * sums / totals).sum())
+    return (mean * min(max(agreed / power, 0.0), 1.0) if power > 0 else mean).numpy()
 
 
 def some_channels(weight: np.ndarray) -> np.ndarray:
