@@ -63,7 +63,8 @@ def dampen(weight: np.ndarray, moments: Moments, bits: int) -> np.ndarray:
     largest = np.abs(rows).max(axis=2)
     scale = np.where(largest > 0, largest, 1.0) / np.abs(codebook.levels).max()
     errors = np.zeros(len(DAMPINGS))
-    for fitted, _, held, _ in moments.splits():
+    for index in range(len(moments.parts) if len(moments.parts) > 1 else 0):
+        fitted, _, held, _ = moments.split(index)
         order = np.argsort(-np.einsum("gkk->gk", fitted), axis=1)
         for index, share in enumerate(DAMPINGS):
             codes = decode(rows, add_share(fitted, share), codebook, scale, order, 1)
@@ -83,19 +84,17 @@ def compensate(weight: np.ndarray, moments: Moments) -> np.ndarray:
     """Return the real weights (g, n, k) that best reproduce the float outputs from quantized
     inputs: ``W (C + r I) (G + r I)^-1``, or W.
 
-    The ridge r, a share of the mean moment, is the one that errs least on images to which the
-    weights were not fitted; W is what it leads to as it grows.
+    The ridge r, a share of the mean moment, is the one that errs least on the last part of the
+    images; W is what it leads to as it grows. No layer is fitted to that part: what earlier layers
+    make of images that they were fitted to says nothing of what they make of others.
     """
-    rows = some_channels(weight)
-    errors = np.zeros(len(RIDGES) + 1)
-    for gram, cross, held_gram, held_cross in moments.splits():
-        family = Compensated(rows, gram, cross)
-        errors += [family.error(share, held_gram, held_cross) for share in (*RIDGES, np.inf)]
-    # Without images to judge by, all errors are 0, and W stays.
-    best = len(RIDGES) - int(np.argmin(errors[::-1]))
-    if best == len(RIDGES):
+    if len(moments.parts) < 2:
         return weight
-    return Compensated(weight, moments.gram, moments.cross).real(RIDGES[best])
+    gram, cross, held_gram, held_cross = moments.split(len(moments.parts) - 1)
+    family = Compensated(some_channels(weight), gram, cross)
+    errors = [family.error(share, held_gram, held_cross) for share in (*RIDGES, np.inf)]
+    best = len(RIDGES) - int(np.argmin(errors[::-1]))
+    return weight if best == len(RIDGES) else Compensated(weight, gram, cross).real(RIDGES[best])
 
 
 class Compensated:
