@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nupes.model.codebook import make_codebook
 from nupes.quantizer.search.closest import decode
-from nupes.quantizer.search.moments import FOLDS, Moments
+from nupes.quantizer.search.moments import FOLDS, PRECISION, Moments
 
 __all__ = ["compensate", "dampen", "held_mean"]
 
@@ -102,7 +102,8 @@ class Compensated:
 
     def __init__(self, weight: np.ndarray, gram: np.ndarray, cross: np.ndarray) -> None:
         diagonal = gram if gram.ndim == 2 else np.einsum("gkk->gk", gram)
-        self.mean = np.maximum(diagonal, 0).mean(1)[:, None]
+        # Inputs that do not vary have products of the size of rounding, and no ridge may be less.
+        self.mean = np.maximum(np.maximum(diagonal, 0).mean(1)[:, None], PRECISION**2)
         self.weight = weight
         if gram.ndim == 2:
             self.values, self.vectors = np.maximum(gram, 0), None
@@ -117,7 +118,7 @@ class Compensated:
         """Return the weights in the basis of the eigenvectors."""
         if not np.isfinite(share):
             return self.turned
-        ridge = share * np.maximum(self.mean, np.finfo(np.float64).tiny)
+        ridge = share * self.mean
         return (self.moved + ridge[..., None] * self.turned) / (self.values + ridge)[:, None]
 
     def real(self, share: float) -> np.ndarray:

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from nupes.quantizer.stages.operators import Convolution, pad_map
 
-__all__ = ["FOLDS", "Moments", "input_moments", "weigh_outputs"]
+__all__ = ["FOLDS", "LEAST", "PRECISION", "Moments", "input_moments", "weigh_outputs"]
 
 ROWS = 1 << 15
 """Least number of outputs from which the moments are taken, or 16 per input."""
