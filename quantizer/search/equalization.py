@@ -8,9 +8,10 @@ better. Source: Nagel et al., Data-Free Quantization, arXiv 1906.04721, section 
 residual networks, with root mean squares instead of ranges.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from nupes.quantizer.measure.sensitivity import measure_sensitivity
@@ -24,6 +25,12 @@ LARGEST = 8.0
 
 LEAST = 1e-3
 """Least magnitude of a channel, as a fraction of its tensor's largest."""
+
+EXPONENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Exponents of the factors, from none to all of them."""
+
+JUDGE = 4
+"""One in so many images judges the exponent."""
 
 HOMOGENEOUS = ("identity", "relu")
 """Functions with f(s x) = s f(x) for s > 0."""
@@ -80,33 +87,85 @@ def rescale(network: FusedNetwork, factors: dict[str, np.ndarray]) -> FusedNetwo
     return replace(network, stages=tuple(stages))
 
 
+@dataclass(frozen=True, eq=False)
+class Channels:
+    """What the channels of a tensor are like on some inputs: mean squares ``power`` (c,) and
+    sensitivities ``gain`` (c,); ``weight`` is what an error of the tensor counts."""
+
+    power: np.ndarray
+    gain: np.ndarray
+    weight: float
+
+    def cost(self, factor: np.ndarray) -> float:
+        """Return what errors cost the readers if channels are divided by factors (c,), and one step
+        serves the tensor: in a unit that all tensors share."""
+        step = float((self.power / np.square(factor)).mean())
+        return self.weight * step * float((self.gain * np.square(factor)).sum())
+
+    def merged(self, other: "Channels", share: float) -> "Channels":
+        """Return the mean over these inputs and others, whose share is given."""
+        power = (1 - share) * self.power + share * other.power
+        gain = (1 - share) * self.gain + share * other.gain
+        return Channels(power, gain, self.weight)
+
+
+def measure_channels(
+    network: FusedNetwork, inputs: Tensor, bits: dict[str, int]
+) -> dict[str, Channels]:
+    """Return what the tensors of fewer than 8 bits are like on inputs (n, c, h, w)."""
+    sensitivity = measure_sensitivity(network, inputs)
+    sample = network.scale_input(inputs[sensitivity.images])
+    found = {}
+    for name, values in run_float(network.stages, {network.input.name: sample}).items():
+        if bits.get(name, 8) == 8:
+            continue
+        power = values.square().mean((0, 2, 3)).double().numpy()
+        power = np.maximum(power, LEAST**2 * power.max() or 1.0)
+        weight = values[0, 0].numel() * 4.0 ** -bits[name]
+        found[name] = Channels(power, sensitivity.of_channels(name), weight)
+    return found
+
+
+def balance(
+    tensors: dict[str, Channels], classes: dict[str, np.ndarray], exponent: float
+) -> dict[str, np.ndarray]:
+    """Return by tensor the factors (c,), to the power of an exponent, that suit the readers: of a
+    class, the geometric mean of what its channels ask for."""
+    sums: dict[int, list[float]] = {}
+    for name, channels in tensors.items():
+        ratios = np.log(channels.power / channels.gain) / 4
+        for index, ratio in zip(classes[name], ratios - ratios.mean(), strict=True):
+            sums.setdefault(int(index), []).append(float(ratio))
+    factor = {index: np.exp(exponent * np.mean(ratios)) for index, ratios in sums.items()}
+    factor[0] = 1.0
+    bound = (1 / LARGEST, LARGEST)
+    return {
+        name: np.clip([factor.get(int(index), 1.0) for index in indices], *bound)
+        for name, indices in classes.items()
+    }
+
+
 def equalize(network: FusedNetwork, inputs: Tensor, bits: dict[str, int]) -> FusedNetwork:
     """Return the network with each channel ``i`` divided by ``sqrt(r_i / g_i)``, relative to its
     tensor's mean: ``r`` its root mean square over the inputs, ``g`` the root of its sensitivity.
 
     With one step for a whole tensor, and so an error that grows with ``sum(r_i ** 2)``, these
     factors make what the errors cost the readers least (Cauchy and Schwarz). Only tensors of fewer
-    than 8 ``bits`` are looked at.
+    than 8 ``bits`` are looked at. To which exponent factors of some images serve others best, every
+    ``JUDGE``-th image says; a single one is not enough.
     """
+    count = len(inputs)
+    held = torch.arange(count) % JUDGE == min(JUDGE, count) - 1
+    if count == 1:
+        return network
     classes = channel_classes(network)
-    sensitivity = measure_sensitivity(network, inputs)
-    sample = network.scale_input(inputs[sensitivity.images])
-    sums: dict[int, list[float]] = {}
-    for name, values in run_float(network.stages, {network.input.name: sample}).items():
-        if bits.get(name, 8) == 8:
-            continue
-        size = values.square().mean((0, 2, 3)).sqrt().double().numpy()
-        size = np.maximum(size, LEAST * size.max() or 1.0)
-        ratios = np.log(size) - np.log(sensitivity.of_channels(name)) / 2
-        for index, ratio in zip(classes[name], ratios - ratios.mean(), strict=True):
-            sums.setdefault(int(index), []).append(float(ratio))
-    factor = {index: np.exp(np.mean(values) / 2) for index, values in sums.items()}
-    factor[0] = 1.0
-    bound = (1 / LARGEST, LARGEST)
-    return rescale(
-        network,
-        {
-            name: np.clip([factor.get(int(index), 1.0) for index in indices], *bound)
-            for name, indices in classes.items()
-        },
-    )
+    seen, others = (measure_channels(network, inputs[some], bits) for some in (~held, held))
+
+    def cost(exponent: float) -> float:
+        factors = balance(seen, classes, exponent)
+        return sum(channels.cost(factors[name]) for name, channels in others.items())
+
+    exponent = min(EXPONENTS, key=cost)
+    share = int(held.sum()) / count
+    merged = {name: channels.merged(others[name], share) for name, channels in seen.items()}
+    return rescale(network, balance(merged, classes, exponent))

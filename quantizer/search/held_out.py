@@ -6,12 +6,14 @@ says how large it must be (cross-validation).
 """
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from nupes.model.codebook import make_codebook
 from nupes.quantizer.search.closest import decode
-from nupes.quantizer.search.moments import Moments
+from nupes.quantizer.search.moments import FOLDS, PRECISION, Moments
 
-__all__ = ["compensate", "dampen"]
+__all__ = ["compensate", "dampen", "held_mean"]
 
 RIDGES = 0.005 * 4.0 ** np.arange(7)
 """Shares of the mean moment that may hold compensated weights near the float ones."""
@@ -24,6 +26,25 @@ TIE = 0.01
 
 JUDGED = 64
 """Most channels of each group that are compared."""
+
+
+def held_mean(values: Tensor, weight: Tensor) -> np.ndarray:
+    """Return the weighted means (c,) float64 of the channels of maps (b, c, h, w), shrunk by the
+    factor in 0..1 for which the means of all parts of the images but one leave the least of that
+    one's."""
+    parts = min(FOLDS, len(values))
+    weighed = values * weight
+    sums, totals = (
+        torch.stack([x[first::parts].double().sum((0, 2, 3)) for first in range(parts)])
+        for x in (weighed, weight)
+    )
+    mean = sums.sum(0) / totals.sum(0)
+    if parts == 1:
+        return torch.zeros_like(mean).numpy()
+    others = (sums.sum(0) - sums) / (totals.sum(0) - totals)
+    power = float(others.square().sum())
+    agreed = float((others * sums / totals).sum())
+    return (mean * min(max(agreed / power, 0.0), 1.0) if power > 0 else mean).numpy()
 
 
 def some_channels(weight: np.ndarray) -> np.ndarray:
@@ -42,7 +63,8 @@ def dampen(weight: np.ndarray, moments: Moments, bits: int) -> np.ndarray:
     largest = np.abs(rows).max(axis=2)
     scale = np.where(largest > 0, largest, 1.0) / np.abs(codebook.levels).max()
     errors = np.zeros(len(DAMPINGS))
-    for fitted, _, held, _ in moments.splits():
+    for index in range(len(moments.parts) if len(moments.parts) > 1 else 0):
+        fitted, _, held, _ = moments.split(index)
         order = np.argsort(-np.einsum("gkk->gk", fitted), axis=1)
         for index, share in enumerate(DAMPINGS):
             codes = decode(rows, add_share(fitted, share), codebook, scale, order, 1)
@@ -62,19 +84,17 @@ def compensate(weight: np.ndarray, moments: Moments) -> np.ndarray:
     """Return the real weights (g, n, k) that best reproduce the float outputs from quantized
     inputs: ``W (C + r I) (G + r I)^-1``, or W.
 
-    The ridge r, a share of the mean moment, is the one that errs least on images to which the
-    weights were not fitted; W is what it leads to as it grows.
+    The ridge r, a share of the mean moment, is the one that errs least on the last part of the
+    images; W is what it leads to as it grows. No layer is fitted to that part: what earlier layers
+    make of images that they were fitted to says nothing of what they make of others.
     """
-    rows = some_channels(weight)
-    errors = np.zeros(len(RIDGES) + 1)
-    for gram, cross, held_gram, held_cross in moments.splits():
-        family = Compensated(rows, gram, cross)
-        errors += [family.error(share, held_gram, held_cross) for share in (*RIDGES, np.inf)]
-    # Without images to judge by, all errors are 0, and W stays.
-    best = len(RIDGES) - int(np.argmin(errors[::-1]))
-    if best == len(RIDGES):
+    if len(moments.parts) < 2:
         return weight
-    return Compensated(weight, moments.gram, moments.cross).real(RIDGES[best])
+    gram, cross, held_gram, held_cross = moments.split(len(moments.parts) - 1)
+    family = Compensated(some_channels(weight), gram, cross)
+    errors = [family.error(share, held_gram, held_cross) for share in (*RIDGES, np.inf)]
+    best = len(RIDGES) - int(np.argmin(errors[::-1]))
+    return weight if best == len(RIDGES) else Compensated(weight, gram, cross).real(RIDGES[best])
 
 
 class Compensated:
@@ -82,7 +102,8 @@ class Compensated:
 
     def __init__(self, weight: np.ndarray, gram: np.ndarray, cross: np.ndarray) -> None:
         diagonal = gram if gram.ndim == 2 else np.einsum("gkk->gk", gram)
-        self.mean = np.maximum(diagonal, 0).mean(1)[:, None]
+        # Inputs that do not vary have products of the size of rounding, and no ridge may be less.
+        self.mean = np.maximum(np.maximum(diagonal, 0).mean(1)[:, None], PRECISION**2)
         self.weight = weight
         if gram.ndim == 2:
             self.values, self.vectors = np.maximum(gram, 0), None
@@ -97,7 +118,7 @@ class Compensated:
         """Return the weights in the basis of the eigenvectors."""
         if not np.isfinite(share):
             return self.turned
-        ridge = share * np.maximum(self.mean, np.finfo(np.float64).tiny)
+        ridge = share * self.mean
         return (self.moved + ridge[..., None] * self.turned) / (self.values + ridge)[:, None]
 
     def real(self, share: float) -> np.ndarray:

@@ -14,8 +14,8 @@ from nupes.quantizer.codes.decisions import Choices, TensorCode, WeightCode, rou
 from nupes.quantizer.measure.sensitivity import measure_importance
 from nupes.quantizer.options.bits import BitPlan
 from nupes.quantizer.options.recipe import Recipe
-from nupes.quantizer.search.held_out import compensate, dampen
-from nupes.quantizer.search.moments import input_moments
+from nupes.quantizer.search.held_out import compensate, dampen, held_mean
+from nupes.quantizer.search.moments import input_moments, weigh_outputs
 from nupes.quantizer.search.repair import FloatRun
 from nupes.quantizer.search.stored import TensorSearch
 from nupes.quantizer.search.weights import choose_weights, network_exponent
@@ -122,9 +122,18 @@ class LayerSearch(Hooks):
         if stage.name not in self.choices.bias:
             bias = stage.bias.copy()
             if self.recipe.correct_bias and stage.name in self.operators:
-                bias += (self.float_run.product - y).double().mean((0, 2, 3)).numpy()
+                bias += self.mean_error(stage, self.float_run.product - y)
             self.choices.bias[stage.name] = bias
         return self.float_run.repaired(y + column(self.choices.bias[stage.name]))
+
+    def mean_error(self, stage: Stage, error: Tensor) -> np.ndarray:
+        """Return the mean error (n,) of each channel, outputs weighed by their importance."""
+        weight = torch.ones(1, 1, 1, 1)
+        if stage.name in self.importance:
+            groups = self.operators[stage.name].groups
+            weight = weigh_outputs(self.importance[stage.name])
+            weight = weight.repeat_interleave(error.shape[1] // groups, 1)
+        return held_mean(error, weight.expand_as(error))
 
     def observe(self, stage: Stage, y: Tensor) -> None:
         """Keep the largest magnitude of both runs."""

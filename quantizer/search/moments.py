@@ -13,7 +13,6 @@ Moments of few images fit those better than others. So they are kept in parts, e
 own, and what is fitted to all parts but one is judged on that one.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
 
@@ -24,7 +23,7 @@ from torch.nn import functional as F
 
 from nupes.quantizer.stages.operators import Convolution
 
-__all__ = ["Moments", "input_moments"]
+__all__ = ["FOLDS", "LEAST", "PRECISION", "Moments", "input_moments", "weigh_outputs"]
 
 ROWS = 1 << 15
 """Least number of outputs from which the moments are taken, or 16 per input."""
@@ -32,7 +31,7 @@ ROWS = 1 << 15
 IMAGES = 16
 """Least number of images that they come from; a quarter of the pixels of each at most."""
 
-LEAST = 0.05
+LEAST = 1e-3
 """Least weight of an output, relative to the mean."""
 
 DAMPING = 1e-4
@@ -97,13 +96,12 @@ class Moments:
     samples: int
     parts: tuple[Sums, ...] = ()
 
-    def splits(self) -> Iterator[tuple[np.ndarray, ...]]:
-        """Yield for each part ``gram`` and ``cross`` of all others, and its own about the means of
-        these; nothing where there is but one part."""
-        for index, part in enumerate(self.parts if len(self.parts) > 1 else ()):
-            rest = reduce(Sums.__add__, self.parts[:index] + self.parts[index + 1 :])
-            total = rest.total[:, None]
-            yield *rest.centred(), *part.about(rest.x / total, rest.q / total)
+    def split(self, index: int) -> tuple[np.ndarray, ...]:
+        """Return ``gram`` and ``cross`` of all parts but one, and this one's about the means of the
+        others."""
+        rest = reduce(Sums.__add__, self.parts[:index] + self.parts[index + 1 :])
+        total = rest.total[:, None]
+        return *rest.centred(), *self.parts[index].about(rest.x / total, rest.q / total)
 
 
 def input_moments(
@@ -126,8 +124,12 @@ def input_moments(
     size = per_group * kh * kw
     full = size <= FULL
     wanted = max(ROWS, 16 * size)
+    folds = min(FOLDS, len(exact))
     images = min(len(exact), max(IMAGES, -(-4 * wanted // (area[0] * area[1]))))
-    picks = torch.linspace(0, len(exact) - 1, images).long()
+    # Whatever is sampled, an image is in the same part for every layer.
+    parted = [torch.arange(first, len(exact), folds) for first in range(folds)]
+    picks = [spread(part, -(-images // folds)) for part in parted]
+    images = sum(map(len, picks))
     pixels = min(area[0] * area[1], -(-wanted // images))
     roots = None if importance is None else weigh_outputs(importance).sqrt().flatten(2)
     generator = torch.Generator().manual_seed(0)
@@ -149,10 +151,7 @@ def input_moments(
         return Sums(*(value.double().numpy() for value in (*sums, *products)))
 
     most = max(1, (1 << 23) // (area[0] * area[1] * size * op.groups))
-    folds = min(FOLDS, images)
-    parts = tuple(
-        reduce(Sums.__add__, map(add, picks[first::folds].split(most))) for first in range(folds)
-    )
+    parts = tuple(reduce(Sums.__add__, map(add, part.split(most))) for part in picks)
     total = reduce(Sums.__add__, parts)
     gram, cross = total.centred()
     diagonal = np.einsum("gkk->gk", gram) if full else gram
@@ -168,6 +167,11 @@ def input_moments(
     else:
         cross += added
     return Moments(gram, cross, images * pixels, parts)
+
+
+def spread(numbers: Tensor, count: int) -> Tensor:
+    """Return so many of some numbers, or all, evenly spread."""
+    return numbers[torch.linspace(0, len(numbers) - 1, min(count, len(numbers))).long()]
 
 
 def weigh_outputs(importance: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from nupes.quantizer.codes.decisions import Choices, TensorCode, round_values
 from nupes.quantizer.measure.sensitivity import Sensitivity, measure_sensitivity
 from nupes.quantizer.options.bits import BitPlan
 from nupes.quantizer.options.recipe import Recipe
+from nupes.quantizer.search.moments import LEAST
 from nupes.quantizer.search.repair import FloatRun
 from nupes.quantizer.search.tensors import Cost, choose_activations
 from nupes.quantizer.stages.joins import join_tensors
@@ -76,6 +77,7 @@ class TensorSearch:
             samples = {other: self.ahead[other][:count] for other in others}
             cost = self.output_cost({name: real[sensitivity.first], **samples}, sensitivity)
         importance = joined([sensitivity.stored[member] for member in (name, *others)])
+        importance = np.maximum(importance, LEAST * importance.mean())
         return choose_activations(values, bits, signed, recipe, cost, self.exponent, importance)
 
     def output_cost(self, samples: Maps, sensitivity: Sensitivity) -> Cost:

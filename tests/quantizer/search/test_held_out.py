@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from nupes.model.codebook import make_codebook
-from nupes.quantizer.search.held_out import compensate, dampen
+from nupes.quantizer.search.held_out import compensate, dampen, held_mean
 from nupes.quantizer.search.moments import Moments, input_moments
 from nupes.quantizer.search.solver import STEPS, output_error, round_to_nearest
 from nupes.quantizer.stages.operators import Convolution
@@ -73,6 +73,23 @@ def test_diagonals_are_judged_too() -> None:
     ratio = (found * weight).sum() / (weight * weight).sum()
     assert 1.05 < ratio < 1.12
     assert dampen(weight, moments, 4) is moments.gram
+
+
+def test_means_are_weighted_and_as_far_as_images_agree() -> None:
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(40, 2, 3, 3, generator=generator)
+    weight = torch.rand(40, 2, 3, 3, generator=generator)
+    expected = ((1 + noise) * weight).sum((0, 2, 3)) / weight.sum((0, 2, 3))
+    np.testing.assert_allclose(held_mean(1 + noise, weight), expected, rtol=0.01)
+    # A tenth of the deviation cannot be told from 0 with so few.
+    pure = float(np.abs(held_mean(noise[:4], weight[:4])).max())
+    plain = (noise[:4] * weight[:4]).sum((0, 2, 3)) / weight[:4].sum((0, 2, 3))
+    assert pure <= 0.5 * float(plain.abs().max())
+
+
+def test_a_single_image_tells_no_mean() -> None:
+    assert not held_mean(torch.ones(1, 2, 3, 3), torch.ones(1, 2, 3, 3)).any()
+    assert not held_mean(torch.zeros(5, 2, 3, 3), torch.ones(5, 2, 3, 3)).any()
 
 
 @pytest.mark.parametrize("images", [3, 5, 8])
