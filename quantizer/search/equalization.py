@@ -18,7 +18,7 @@ from nupes.quantizer.measure.sensitivity import measure_sensitivity
 from nupes.quantizer.stages.run import run_float
 from nupes.quantizer.stages.stage import FusedNetwork
 
-__all__ = ["channel_classes", "equalize", "rescale"]
+__all__ = ["balance", "channel_classes", "equalize", "measure_channels", "rescale"]
 
 LARGEST = 8.0
 """Bound of the factors and of their inverses."""

@@ -63,8 +63,8 @@ def dampen(weight: np.ndarray, moments: Moments, bits: int) -> np.ndarray:
     largest = np.abs(rows).max(axis=2)
     scale = np.where(largest > 0, largest, 1.0) / np.abs(codebook.levels).max()
     errors = np.zeros(len(DAMPINGS))
-    for index in range(len(moments.parts) if len(moments.parts) > 1 else 0):
-        fitted, _, held, _ = moments.split(index)
+    for part in range(len(moments.parts) if len(moments.parts) > 1 else 0):
+        fitted, _, held, _ = moments.split(part)
         order = np.argsort(-np.einsum("gkk->gk", fitted), axis=1)
         for index, share in enumerate(DAMPINGS):
             codes = decode(rows, add_share(fitted, share), codebook, scale, order, 1)

@@ -61,7 +61,7 @@ def test_corrected_biases_leave_hardly_any_mean_error_where_outputs_count() -> N
 
 def test_errors_that_do_not_count_move_no_bias() -> None:
     """Outputs that the network does not use may be clipped far off: where they tell the mean error,
-    it spoils the others (MobileNetV2 at W8A8: 3.6 % of the outputs' variance instead of 0.4)."""
+    it spoils the others."""
     network = fused()
     plan = plan_bits(network, parse_scheme("W8A8"), None, None, None, {})
     search = LayerSearch(network, X, plan, METHODS["search"], Choices(), False, None)
