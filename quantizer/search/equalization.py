@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from nupes.quantizer.measure.sensitivity import measure_sensitivity
+from nupes.quantizer.search.moments import FOLDS
 from nupes.quantizer.stages.run import run_float
 from nupes.quantizer.stages.stage import FusedNetwork
 
@@ -28,9 +29,6 @@ LEAST = 1e-3
 
 EXPONENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Exponents of the factors, from none to all of them."""
-
-JUDGE = 4
-"""One in so many images judges the exponent."""
 
 HOMOGENEOUS = ("identity", "relu")
 """Functions with f(s x) = s f(x) for s > 0."""
@@ -151,13 +149,14 @@ def equalize(network: FusedNetwork, inputs: Tensor, bits: dict[str, int]) -> Fus
 
     With one step for a whole tensor, and so an error that grows with ``sum(r_i ** 2)``, these
     factors make what the errors cost the readers least (Cauchy and Schwarz). Only tensors of fewer
-    than 8 ``bits`` are looked at. To which exponent factors of some images serve others best, every
-    ``JUDGE``-th image says; a single one is not enough.
+    than 8 ``bits`` are looked at. To which exponent factors of some images serve others best, the
+    last of ``FOLDS`` parts of the images says; a single image is not enough.
     """
     count = len(inputs)
-    held = torch.arange(count) % JUDGE == min(JUDGE, count) - 1
     if count == 1:
         return network
+    parts = min(FOLDS, count)
+    held = torch.arange(count) % parts == parts - 1
     classes = channel_classes(network)
     seen, others = (measure_channels(network, inputs[some], bits) for some in (~held, held))
 
