@@ -2,17 +2,14 @@
 
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 import nupes
-from nupes.verify import check_layers, check_outputs
 from tests.quantizer.test_operators import Call, conv
-
-ARRAY = nupes.ArrayConfig(4, 4, code_bits=4, acc_depth=16, act_depth=2048)
+from tests.whole import run_whole
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "uncounted padding": lambda: nn.Sequential(
@@ -64,14 +61,4 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 def test_maps_are_exact_on_the_rtl(
     running: Callable[..., nupes.Simulator], name: str, method: str, scheme: str
 ) -> None:
-    torch.manual_seed(0)
-    module = NETWORKS[name]().eval()
-    x = np.random.default_rng(0).normal(size=(32, 3, 10, 8)).astype(np.float32)
-    network = nupes.quantize(module, scheme, x, method=method)
-    with torch.no_grad():
-        expected = module(torch.from_numpy(x)).numpy()
-    error = np.square(network(x) - expected).mean() / expected.var()
-    assert error < {"W8A8": 0.01, "W4A4": 0.3}[scheme]
-    program, hw = nupes.compile(network, ARRAY), running(ARRAY)
-    check = check_layers(hw, program, check_outputs(hw, program, x[:2]), x[:2])
-    assert check.exact
+    run_whole(running, NETWORKS[name], (3, 10, 8), scheme, method)

@@ -10,9 +10,8 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves
 
 import nupes
-from nupes.verify import check_layers, check_outputs
-
-ARRAY = nupes.ArrayConfig(4, 4, acc_depth=16, products=True)
+from tests.quantizer.close import images
+from tests.whole import ARRAY, run_whole
 
 
 class Detector(nn.Module):
@@ -108,22 +107,8 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 def test_every_output_is_exact_on_the_rtl(
     running: Callable[..., nupes.Simulator], name: str, method: str, scheme: str
 ) -> None:
-    torch.manual_seed(0)
     make, shape = NETWORKS[name]
-    module = make().eval()
-    x = np.random.default_rng(0).normal(size=(32, *shape)).astype(np.float32)
-    network = nupes.quantize(module, scheme, x, method=method)
-    with torch.no_grad():
-        expected = tree_leaves(module(torch.from_numpy(x)))
-    found = tree_leaves(network(x))
-    assert len(found) == len(expected) == len(network.outputs)
-    for wanted, result in zip(expected, found, strict=True):
-        assert result.shape == tuple(wanted.shape)
-        error = np.square(result - wanted.numpy()).mean() / float(wanted.var())
-        assert error < {"W8A8": 0.01, "W4A4": 0.3}[scheme]
-    program, hw = nupes.compile(network, ARRAY), running(ARRAY)
-    result = hw.run(program, x[:2])
-    for image, y in zip(tree_leaves(result.outputs), tree_leaves(network(x[:2])), strict=True):
-        np.testing.assert_array_equal(image, y)
-    check = check_layers(hw, program, check_outputs(hw, program, x[:2]), x[:2])
-    assert check.exact
+    network, x = run_whole(running, make, shape, scheme, method), images(2, *shape, seed=1)
+    outputs = running(ARRAY).run(nupes.compile(network, ARRAY), x).outputs
+    for found, expected in zip(tree_leaves(outputs), tree_leaves(network(x)), strict=True):
+        np.testing.assert_array_equal(found, expected)
