@@ -96,6 +96,14 @@ def check_codes(tensor: Tensor, codes: np.ndarray, what: str) -> np.ndarray:
     return codes.astype(np.uint8, copy=False)
 
 
+def one_batch(parts: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+    """Return the codes of all inputs; refuse those of several batch sizes."""
+    sizes = [len(part) for part in parts]
+    if len(set(sizes)) > 1:
+        raise InputError(f"inputs must have one batch size, not {sizes}")
+    return tuple(parts)
+
+
 @dataclass(frozen=True)
 class Output:
     """A wide tensor that the host reads; ``shape`` is that of one result as the float module gave
@@ -208,7 +216,7 @@ class IntegerNetwork:
     def encode_all(self, *images: np.ndarray) -> tuple[np.ndarray, ...]:
         """Return the codes (b, h, w, c) uint8 of real images (b, c, h, w) for every input."""
         self._check_count(images)
-        return tuple(item.encode(x) for item, x in zip(self.inputs, images, strict=True))
+        return one_batch([item.encode(x) for item, x in zip(self.inputs, images, strict=True)])
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """Return the codes (b, h, w, c) uint8 of real images (b, c, h, w) for the only input."""
@@ -253,13 +261,10 @@ class IntegerNetwork:
         if len(arrays) != len(self.inputs):
             raise InputError(f"network must get {len(self.inputs)} inputs, not {len(arrays)}")
 
-    def _check_codes(self, codes: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def _check_codes(self, codes: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
         """Return the codes of all inputs as uint8, or refuse them."""
         self._check_count(codes)
-        checked = [item.check_codes(c) for item, c in zip(self.inputs, codes, strict=True)]
-        if len({len(part) for part in checked}) > 1:
-            raise InputError(f"inputs must have one batch size, not {[len(c) for c in checked]}")
-        return checked
+        return one_batch([item.check_codes(c) for item, c in zip(self.inputs, codes, strict=True)])
 
     def _check_state(self, state: Mapping[str, np.ndarray], batch: int) -> Stored:
         """Return the state of a run of ``batch`` images, its beginning if none is given."""

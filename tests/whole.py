@@ -1,6 +1,6 @@
 """The whole way of a small module: quantized, compiled and run on the RTL."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -8,6 +8,7 @@ from torch import nn
 
 import nupes
 from nupes.model.network import IntegerNetwork
+from nupes.quantizer.data.calibration import check_shapes
 from nupes.verify import check_layers, check_outputs
 from tests.quantizer.close import images, module_output
 
@@ -22,19 +23,21 @@ ERROR = {"W8A8": 0.01, "W4A4": 0.3}
 def run_whole(
     running: Callable[..., nupes.Simulator],
     make: Callable[[], nn.Module],
-    shape: tuple[int, ...],
+    shapes: tuple[int, ...] | Sequence[tuple[int, ...]],
     scheme: str = "W8A8",
     method: str = "rtn",
 ) -> IntegerNetwork:
-    """Return the integer network of a module for inputs of a shape: near the module, and every
-    stored value of two inputs the same on the RTL."""
+    """Return the integer network of a module for inputs of these shapes, or of one: near the
+    module, and every stored value of two samples the same on the RTL."""
     torch.manual_seed(0)
-    module, x = make().eval(), images(32, *shape)
-    network = nupes.quantize(module, scheme, x, method=method)
-    expected = module_output(module, x)
-    found = network(x)
+    module = make().eval()
+    x = tuple(images(32, *shape, seed=seed) for seed, shape in enumerate(check_shapes(shapes)))
+    network = nupes.quantize(module, scheme, x if len(x) > 1 else x[0], method=method)
+    expected = module_output(module, *x)
+    found = network(*x)
     assert found.shape == expected.shape
     assert np.square(found - expected).mean() < ERROR[scheme] * expected.var()
     program, simulator = nupes.compile(network, ARRAY), running(ARRAY)
-    assert check_layers(simulator, program, check_outputs(simulator, program, x[:2]), x[:2]).exact
+    few = tuple(part[:2] for part in x)
+    assert check_layers(simulator, program, check_outputs(simulator, program, few), few).exact
     return network

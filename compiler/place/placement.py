@@ -21,6 +21,9 @@ from nupes.model.tensor import Port, Tensor
 __all__ = ["Placement", "check_levels", "place"]
 
 
+NONE: frozenset[str] = frozenset()
+
+
 @dataclass(frozen=True, eq=False)
 class Placement:
     """Planes and layout of every tensor; ``ranges`` tells those that lie inside others, ``patched``
@@ -160,7 +163,13 @@ def requests_of(
             root = root_of(layer.output.name, way.ranges)[0]
             born.setdefault(root, index)
             dies[root] = index
-    return [Request(name, words[name], born[name], dies[name]) for name in born]
+    # A tile that chases the packed input takes any LOAD of higher addresses for its own.
+    patched = None if way.patched is None else way.patched.inputs[0].tensor
+    others = frozenset(item.tensor.name for item in network.inputs) - {patched}
+    return [
+        Request(name, words[name], born[name], dies[name], others if name == patched else NONE)
+        for name in born
+    ]
 
 
 def check_levels(where: str, book: Codebook, name: str, config: ArrayConfig) -> None:

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from torch import fx
 
-from nupes.quantizer.frontend.call import Call, value_shape
+from nupes.quantizer.frontend.call import Call, map_shape, value_shape
 from nupes.quantizer.frontend.graph import Add, Affine, Node
 from nupes.quantizer.frontend.handlers.joins import multiply_tensors
 from nupes.quantizer.frontend.handlers.pointwise import common_root, join, translate_pointwise
 from nupes.quantizer.frontend.registry import handles
-from nupes.quantizer.frontend.views import without_repeats
+from nupes.quantizer.frontend.views import find_mosaic, without_repeats
 
 __all__ = ["negate", "translate_arithmetic"]
 
@@ -95,6 +95,26 @@ def per_channel(call: Call, value: Any, source: Node, data: fx.Node) -> np.ndarr
     )
 
 
+def spread(call: Call, value: fx.Node) -> Node:
+    """Return the node of an operand, with rows, columns and channels of size 1 as often as the
+    call's value has them."""
+    sizes = value_shape(call.node)
+    if value_shape(value) == sizes or len(value_shape(value)) != len(sizes):
+        return call.anywhere(value)
+    operands = call.node.all_input_nodes
+    whole = [call.anywhere(other).shape for other in operands if value_shape(other) == sizes]
+    last = any(call.is_last(other) and not call.is_first(other) for other in operands)
+    height, width, channels = whole[0] if whole else map_shape(sizes, last)
+    places = np.broadcast_to(call.places(value), sizes)
+    places = np.moveaxis(places, -1, 0) if last else places
+    node = call.viewed(value)
+    op = find_mosaic(places.reshape(channels, height, width), node.shape)
+    if op is None:
+        call.refuse("its operand must repeat whole channels, rows and columns")
+    name = call.add(op, (node.name,), op.size, call.kind, "repeated")
+    return call.values.graph.nodes[name]
+
+
 def combine(
     call: Call, kind: str, left: fx.Node, right: fx.Node, factors: tuple[float, float] | None
 ) -> str:
@@ -105,11 +125,11 @@ def combine(
         return join(call, root)
     if factors is None:
         return multiply_tensors(call, left, right) if kind == "mul" else translate_pointwise(call)
-    first, second = call.anywhere(left), call.anywhere(right)
-    if first.shape != second.shape or value_shape(left) != value_shape(right):
+    first, second = (spread(call, value) for value in (left, right))
+    if first.shape != second.shape:
         call.refuse(
-            f"both tensors of a sum must have one shape, not {value_shape(left)} and "
-            f"{value_shape(right)}"
+            "both tensors of a sum must have one shape, or sizes of 1 that serve all of the "
+            f"other's, not {value_shape(left)} and {value_shape(right)}"
         )
     terms = []
     for factor, term in zip(factors, (first, second), strict=True):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nupes.model.errors import UnsupportedError
+from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.frontend.graph import Concat, Product
 from nupes.quantizer.frontend.program import export_module
 from nupes.quantizer.frontend.verify import verify_capture
@@ -60,7 +61,7 @@ def test_joins_are_captured(
     graph = capture(export_module(module, SHAPE))
     assert [type(node.op) for node in graph.nodes.values()].count(kind) == 1
     x = torch.from_numpy(np.random.default_rng(0).normal(size=SHAPE).astype(np.float32))
-    verify_capture(module, graph, fuse(graph), x)
+    verify_capture(module, graph, fuse(graph), Batch((x,)))
 
 
 def test_a_concatenation_of_one_tensor_is_that_tensor() -> None:

@@ -31,7 +31,7 @@ INPUTS: dict[str, tuple[nn.Module, tuple[int, int, int]]] = {
 @pytest.mark.parametrize("name", INPUTS)
 def test_readers_tell_what_an_input_is(name: str) -> None:
     module, shape = INPUTS[name]
-    assert capture(export_module(module.eval(), (2, 7, 4))).input.shape == shape
+    assert capture(export_module(module.eval(), (2, 7, 4))).inputs[0].shape == shape
     _, ratio = quantize_and_compare(module, images(64, 7, 4), method="rtn")
     assert ratio > 30
 

@@ -56,8 +56,8 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         r"both factors of a product must have one shape, or one of them sizes of 1",
     ),
     "shapes": (
-        Call(lambda s, x: s.a(x) + s.b(x), a=conv(), b=conv(1)),
-        r"aten.add.Tensor .*: both tensors of a sum must have one shape, not \(6, 8, 7\) and",
+        two(lambda s, x: s.a(x)[:, :, :7].mean(3) + s.a(x)[:, :, :7].mean(2)),
+        r"aten.add.Tensor .*: both tensors of a sum must have one shape, .* not \(6, 7\) and",
     ),
     "constant map": (
         Call(lambda s, x: s.a(x + torch.arange(9.0)), a=conv()),
@@ -227,9 +227,54 @@ class Pair(nn.Module):
         return x + y
 
 
-def test_two_inputs_are_refused() -> None:
-    with pytest.raises(UnsupportedError, match=r"module must have one input, not 2: \['x', 'y'\]"):
+def test_every_input_has_a_shape() -> None:
+    message = r"module must be given a shape for each of its 2 inputs \(x, y\), not 1"
+    with pytest.raises(InputError, match=message):
         export_module(Pair(), (2, 3, 10, 9))
+    with pytest.raises(InputError, match=r"images of shape \(3, 10, 9\) and \(3, 4, 9\), not fail"):
+        export_module(Pair(), (2, 3, 10, 9), (2, 3, 4, 9))
+    graph = capture(export_module(Pair(), (2, 3, 10, 9), (2, 3, 10, 9)))
+    assert {node.name: node.shape for node in graph.inputs} == {
+        "input.x": (10, 9, 3),
+        "input.y": (10, 9, 3),
+    }
+
+
+class Unused(nn.Module):
+    """A module that does not look at one of its inputs."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the square of the first."""
+        return x * x
+
+
+class Scaled(nn.Module):
+    """A module that takes a number."""
+
+    def forward(self, x: Tensor, factor: float) -> Tensor:
+        """Return a multiple."""
+        return x * factor
+
+
+class Fixed(nn.Module):
+    """A module without an input."""
+
+    def forward(self) -> Tensor:
+        """Return a constant."""
+        return torch.zeros(2, 3)
+
+
+def test_inputs_of_which_no_network_can_be_made() -> None:
+    x, y = torch.zeros(2, 3, 10, 9), torch.zeros(1, 3, 10, 9)
+    with pytest.raises(UnsupportedError, match="module input 'y' must be used by what the module"):
+        capture(export_module(Unused(), x.shape, x.shape))
+    with pytest.raises(UnsupportedError, match=r"inputs must have one batch size, not \[2, 1\]"):
+        capture(torch.export.export(Pair(), (x, y)))
+    message = r"module input 'factor' must be a tensor \(batch, ...\), not "
+    with pytest.raises(UnsupportedError, match=message):
+        capture(torch.export.export(Scaled(), (x, 2.0)))
+    with pytest.raises(UnsupportedError, match="module must have an input tensor, not none"):
+        capture(torch.export.export(Fixed(), ()))
 
 
 def test_wrong_channel_count() -> None:
