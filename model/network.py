@@ -24,7 +24,15 @@ from nupes.model.tensor import Shape, Tensor
 from nupes.model.threads import single_threaded_blas
 from nupes.model.validation import validate
 
-__all__ = ["Input", "InputEncoder", "IntegerNetwork", "Output", "State", "one_or_all"]
+__all__ = [
+    "Constant",
+    "Input",
+    "InputEncoder",
+    "IntegerNetwork",
+    "Output",
+    "State",
+    "one_or_all",
+]
 
 CHUNK_PIXELS = 1 << 13
 """Input pixels that run at a time on one core: keeps patches in its cache, changes no value."""
@@ -135,6 +143,14 @@ class State:
 
 
 @dataclass(frozen=True, eq=False)
+class Constant:
+    """A tensor whose ``codes`` (h, w, c) uint8 the network itself holds, the same in every run."""
+
+    tensor: Tensor
+    codes: CodeMap
+
+
+@dataclass(frozen=True, eq=False)
 class IntegerNetwork:
     """An integer network; ``layers`` are in execution order.
 
@@ -146,6 +162,7 @@ class IntegerNetwork:
     layers: tuple[Layer, ...]
     outputs: tuple[Output, ...]
     state: tuple[State, ...] = ()
+    constants: tuple[Constant, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     bounds: Mapping[str, int] = field(init=False, repr=False)
 
@@ -162,7 +179,7 @@ class IntegerNetwork:
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor by name, in the order in which they come to be."""
-        found = [item.tensor for item in (*self.inputs, *self.state)]
+        found = [item.tensor for item in (*self.inputs, *self.constants, *self.state)]
         return {t.name: t for t in (*found, *(layer.output for layer in self.layers))}
 
     @property
@@ -306,6 +323,9 @@ class IntegerNetwork:
 
     def _begin(self, codes: Sequence[np.ndarray], state: Stored) -> Stored:
         stored = {item.tensor.name: part for item, part in zip(self.inputs, codes, strict=True)}
+        for item in self.constants:
+            every = np.broadcast_to(item.codes, (len(codes[0]), *item.tensor.shape))
+            stored[item.tensor.name] = every
         for item in self.state:
             start = np.broadcast_to(item.initial, (len(codes[0]), *item.tensor.shape))
             stored[item.tensor.name] = state.get(item.tensor.name, start)

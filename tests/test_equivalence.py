@@ -91,10 +91,10 @@ def test_memories_of_any_latency(hardware: Simulator, data: st.DataObject, laten
     check(hardware, draw(data, hardware), latency)
 
 
-@many(20)
-@given(st.data())
-def test_several_inputs_and_outputs(hardware: Simulator, data: st.DataObject) -> None:
-    network = data.draw(networks(5, also=kinds_of(hardware.config), several=True))
+@many(40)
+@given(st.data(), st.booleans())
+def test_several_inputs_and_outputs(hardware: Simulator, data: st.DataObject, held: bool) -> None:
+    network = data.draw(networks(5, also=kinds_of(hardware.config), several=True, held=held))
     program, images = compile(network, hardware.config), all_images_of(network, IMAGES)
     result = hardware.run(program, images)
     outputs = result.y if isinstance(result.y, tuple) else (result.y,)

@@ -17,6 +17,7 @@ __all__ = [
     "Add",
     "Affine",
     "Concat",
+    "Constant",
     "Convolution",
     "Graph",
     "Input",
@@ -39,6 +40,13 @@ Places = np.ndarray | list[np.ndarray]
 @dataclass(frozen=True)
 class Input:
     """An input of the network."""
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """A map that the module holds: ``values`` (h, w, c) float64, the same for every image."""
+
+    values: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +119,19 @@ class Pool:
         return min(full, 0.0) if max(self.op.padding) > 0 else full
 
 
-Op = Input | Convolution | Affine | Pad | Add | Concat | Product | Pool | Operator | Function
+Op = (
+    Input
+    | Constant
+    | Convolution
+    | Affine
+    | Pad
+    | Add
+    | Concat
+    | Product
+    | Pool
+    | Operator
+    | Function
+)
 """What a node does; an operator of the integer network stands for itself on real values."""
 
 
@@ -143,7 +163,8 @@ class Graph:
     @property
     def inputs(self) -> tuple[Node, ...]:
         """The nodes that stand for the network's inputs."""
-        return tuple(node for node in self.nodes.values() if not node.inputs)
+        nodes = self.nodes.values()
+        return tuple(x for x in nodes if isinstance(x.op, Input) and not x.inputs)
 
     def prune(self) -> None:
         """Drop the nodes that no output depends on; inputs stay."""

@@ -23,7 +23,7 @@ from nupes.model.errors import InputError, NupesError
 from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.frontend.call import full_shape
 from nupes.quantizer.frontend.functions import IDENTITY
-from nupes.quantizer.frontend.graph import Graph
+from nupes.quantizer.frontend.graph import Constant, Graph
 from nupes.quantizer.frontend.program import Program, evaluation
 from nupes.quantizer.frontend.registry import base_name
 from nupes.quantizer.stages.run import run_float
@@ -170,6 +170,7 @@ def check_stages(
         entry.name: max(largest([known[entry.name]]), np.abs(entry.scale).max() * largest([part]))
         for entry, part in zip(network.inputs, maps, strict=True)
     }
+    reach |= {item.name: largest([known[item.name]]) for item in network.constants}
     names = list(graph.nodes)
     for stage in network.stages:
         y = run_float([replace(stage, function=IDENTITY)], known)[stage.name]
@@ -184,6 +185,7 @@ def check_stages(
         else:
             begin = names.index(stage.name) if stage.name in graph.nodes else 0
             wanted = [name for name in names[begin:] if graph.nodes[name].shape == stage.shape]
+        wanted = [name for name in wanted if not isinstance(graph.nodes[name].op, Constant)]
         calls = [graph.calls[name] for name in wanted if name in graph.calls]
         found, allowed = evaluate(stage, y, rounding_error(stage, reach))
         value = match(found, allowed, [map_of(graph, call, values, y) for call in calls])

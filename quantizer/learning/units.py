@@ -277,10 +277,10 @@ def parameter_groups(
 ) -> list[dict]:
     """Return what a phase learns, with its learning rates.
 
-    The network's inputs and tensors that units before read keep their codes.
+    Inputs, constants and tensors that units before read keep their codes.
     """
     before = network.stages[: network.stages.index(unit[0])]
-    read = {*network.entered, *(name for stage in before for name in stage.reads)}
+    read = {*network.given, *(name for stage in before for name in stage.reads)}
     fixed = {student.key(name) for name in read}
     weights: list[Any] = list(student.weights.values())
     tensors = [module for name, module in student.tensors.items() if name not in fixed]

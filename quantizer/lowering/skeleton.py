@@ -9,7 +9,7 @@ from nupes.arch.cells import codebook_rule
 from nupes.model.arithmetic import Y_RANGE
 from nupes.model.codebook import Codebook, make_codebook
 from nupes.model.layer import Encoder, Layer, Post, Requantize, Residual
-from nupes.model.network import Input, InputEncoder, IntegerNetwork, Output
+from nupes.model.network import Constant, Input, InputEncoder, IntegerNetwork, Output
 from nupes.model.operators import Operator
 from nupes.model.tensor import Coded, Port, Tensor, Wide
 from nupes.quantizer.codes.decisions import WeightCode
@@ -54,6 +54,10 @@ def bare_network(
         tuple(bare_input(tensors[name]) for name in network.entered),
         without_copies(layers, ranges),
         tuple(Output(name, shape) for name, shape in network.outputs),
+        constants=tuple(
+            Constant(tensors[item.name], np.zeros(item.shape, np.uint8))
+            for item in network.constants
+        ),
     )
 
 
@@ -65,7 +69,9 @@ def bare_input(tensor: Tensor) -> Input:
 
 def stand_ins(network: FusedNetwork, bits: Mapping[str, int], cell: str) -> dict[str, Codebook]:
     """Return a codebook for every tensor that is stored, another one for each that shares none."""
-    low = dict.fromkeys(network.entered, 0.0) | {stage.name: stage.low for stage in network.stages}
+    low = dict.fromkeys(network.entered, 0.0)
+    low |= {item.name: float(item.values.min()) for item in network.constants}
+    low |= {stage.name: stage.low for stage in network.stages}
     joins, order = join_tensors(network), list(network.shapes)
     books = {}
     for name in order:

@@ -52,6 +52,12 @@ def check_integers(
         refuse(entry.name, count_far(entry, code, part, found))
         real[entry.name] = values_of(code, found)
     stored = dict(zip(network.entered, codes, strict=True))
+    for item, constant in zip(network.constants, integer.constants, strict=True):
+        code = choices.tensors[item.name]
+        nearest = code.codebook.nearest(item.values / code.scale)
+        refuse(item.name, int((constant.codes != nearest).sum()))
+        stored[item.name] = np.broadcast_to(nearest, (len(codes[0]), *item.shape))
+        real[item.name] = values_of(code, stored[item.name])
     stored |= {layer.output.name: result for layer, result in integer.trace(*codes)}
     ranges = find_ranges(network)
     for stage in network.stages:

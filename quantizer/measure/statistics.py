@@ -18,10 +18,11 @@ IMAGES = 64
 
 
 def describe(network: FusedNetwork, inputs: Batch, choices: Choices) -> list[dict[str, Any]]:
-    """Return one entry per layer, the inputs' first: its name; of its ``weights`` and of the
-    ``activations`` that it stores bits, family and exponent; ``sqnr`` values in dB, of its weights
-    and of its output, all errors before it included; the ``range`` of the stored values; and the
-    shares of weight codes ``moved`` from round-to-nearest and ``beyond`` floor and ceil.
+    """Return one entry per layer, those of inputs and constants first: its name; of its ``weights``
+    and of the ``activations`` that it stores bits, family and exponent; ``sqnr`` values in dB, of
+    its weights and of its output, all errors before it included; the ``range`` of the stored
+    values; and the shares of weight codes ``moved`` from round-to-nearest and ``beyond`` floor and
+    ceil.
     """
     picks = torch.linspace(0, len(inputs) - 1, min(IMAGES, len(inputs))).long()
     images = network.start(inputs[picks])
@@ -29,7 +30,7 @@ def describe(network: FusedNetwork, inputs: Batch, choices: Choices) -> list[dic
     real = run_quantized(network.stages, choices, images)
     report = [
         {"name": name, "activations": describe_tensor(choices.tensors[name])}
-        for name in network.entered
+        for name in network.given
     ]
     operators = weighted(network.stages)
     for stage in network.stages:

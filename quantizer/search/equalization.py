@@ -55,7 +55,7 @@ def channel_classes(network: FusedNetwork) -> dict[str, np.ndarray]:
             first, last = sorted((find(a), find(b)))
             parent[last] = first
 
-    pinned = [*network.entered, *network.emitted]
+    pinned = [*network.given, *network.emitted]
     for stage in network.stages:
         out = numbers[stage.name]
         for tie in stage.op.ties(out, *(numbers[name] for name in stage.sources)):

@@ -12,10 +12,10 @@ import numpy as np
 
 from nupes.model.operators import Padding
 from nupes.quantizer.frontend.functions import IDENTITY, Function
-from nupes.quantizer.frontend.graph import Add, Affine, Graph, Input, Node, Pad
+from nupes.quantizer.frontend.graph import Add, Affine, Constant, Graph, Input, Node, Pad
 from nupes.quantizer.stages.operators import Beginning, Convolution, Select, begin
 from nupes.quantizer.stages.operators.base import add_padding
-from nupes.quantizer.stages.stage import Entry, FusedNetwork, Stage
+from nupes.quantizer.stages.stage import Entry, FusedNetwork, Held, Stage
 
 __all__ = ["fuse"]
 
@@ -27,7 +27,10 @@ def fuse(graph: Graph) -> FusedNetwork:
         fuser.visit(node)
     fuser.finish()
     return FusedNetwork(
-        tuple(fuser.entries.values()), tuple(map(widen, fuser.stages)), tuple(fuser.outputs)
+        tuple(fuser.entries.values()),
+        tuple(map(widen, fuser.stages)),
+        tuple(fuser.outputs),
+        tuple(fuser.constants),
     )
 
 
@@ -53,6 +56,7 @@ class Fuser:
         self.low: dict[str, float] = {}
         self.entries: dict[str, Entry] = {}
         self.growing: dict[str, str] = {}
+        self.constants: list[Held] = []
 
     def visit(self, node: Node) -> None:
         """Extend the stage of the node's operand, or start a new one."""
@@ -61,6 +65,10 @@ class Fuser:
             channels = node.shape[2]
             entry = Entry(node.name, node.shape, np.ones(channels), np.zeros(channels))
             self.enter(node, entry)
+        elif isinstance(op, Constant):
+            self.constants.append(Held(node.name, op.values))
+            self.stored[node.name] = node.name
+            self.low[node.name] = float(op.values.min())
         elif isinstance(op, Pad):
             self.visit_pad(node, op)
         elif isinstance(op, Affine):

@@ -13,7 +13,7 @@ from nupes.quantizer.frontend.functions import IDENTITY, Function
 from nupes.quantizer.frontend.graph import Shape
 from nupes.quantizer.stages.operators import Convolution, StageOperator
 
-__all__ = ["Entry", "FusedNetwork", "Stage", "weighted"]
+__all__ = ["Entry", "FusedNetwork", "Held", "Stage", "weighted"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,13 +71,33 @@ class Entry:
 
 
 @dataclass(frozen=True, eq=False)
+class Held:
+    """A tensor that the network holds: ``values`` (h, w, c) float64, the same for every image."""
+
+    name: str
+    values: np.ndarray
+
+    @property
+    def shape(self) -> Shape:
+        """Height, width and channels."""
+        height, width, channels = self.values.shape
+        return height, width, channels
+
+    def start(self, count: int) -> Tensor:
+        """Return the tensor (count, c, h, w) of as many images."""
+        values = torch.from_numpy(self.values.transpose(2, 0, 1).astype(np.float32))
+        return values.expand(count, *values.shape)
+
+
+@dataclass(frozen=True, eq=False)
 class FusedNetwork:
-    """Inputs, and stages in execution order. ``outputs`` are stages by name, which are not stored,
-    each once, and the shape of one result as the module gives it."""
+    """Inputs, constants, and stages in execution order. ``outputs`` are stages by name, which are
+    not stored, each once, and the shape of one result as the module gives it."""
 
     inputs: tuple[Entry, ...]
     stages: tuple[Stage, ...]
     outputs: tuple[tuple[str, tuple[int, ...]], ...]
+    constants: tuple[Held, ...] = ()
 
     def maps(self, batch: Batch) -> Batch:
         """Return what the host gives, in any of its shapes (``model.host``), as (b, c, h, w)."""
@@ -85,9 +105,11 @@ class FusedNetwork:
         return Batch(tuple(as_maps(values, entry.shape) for values, entry in pairs))
 
     def start(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the tensors of all inputs by name, for what the host gives (b, c, h, w)."""
+        """Return the tensors that are there before any stage, by name, for what the host gives (b,
+        c, h, w): the inputs and the constants."""
         pairs = zip(self.inputs, batch, strict=True)
-        return {entry.name: entry.start(values) for entry, values in pairs}
+        found = {entry.name: entry.start(values) for entry, values in pairs}
+        return found | {item.name: item.start(len(batch)) for item in self.constants}
 
     def entry(self, name: str) -> Entry:
         """Return an input by name."""
@@ -104,6 +126,11 @@ class FusedNetwork:
         return tuple(entry.name for entry in self.inputs)
 
     @property
+    def given(self) -> tuple[str, ...]:
+        """The names of the tensors that are there before any stage."""
+        return (*self.entered, *(item.name for item in self.constants))
+
+    @property
     def emitted(self) -> tuple[str, ...]:
         """The names of the stages that are outputs."""
         return tuple(name for name, _ in self.outputs)
@@ -111,7 +138,8 @@ class FusedNetwork:
     @property
     def shapes(self) -> dict[str, Shape]:
         """Height, width and channels of every tensor, inputs and outputs included."""
-        return {part.name: part.shape for part in (*self.inputs, *self.stages)}
+        parts = (*self.inputs, *self.constants, *self.stages)
+        return {part.name: part.shape for part in parts}
 
     def readers(self) -> dict[str, list[Stage]]:
         """Return the stages that read each stored tensor, as operand or as residual."""

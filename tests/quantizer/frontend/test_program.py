@@ -59,9 +59,9 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         two(lambda s, x: s.a(x)[:, :, :7].mean(3) + s.a(x)[:, :, :7].mean(2)),
         r"aten.add.Tensor .*: both tensors of a sum must have one shape, .* not \(6, 7\) and",
     ),
-    "constant map": (
-        Call(lambda s, x: s.a(x + torch.arange(9.0)), a=conv()),
-        r"one value per channel, of shape \(3, 1, 1\), not of shape \(9,\)",
+    "constant of each image": (
+        Call(lambda s, x: s.a(x + torch.arange(2.0).view(2, 1, 1, 1)), a=conv()),
+        r"must be the same for every image of the batch, not of shape \(2, 1, 1, 1\)",
     ),
     "product through a constant per channel": (
         Call(lambda s, x: x / torch.sigmoid(x * torch.arange(3.0).view(3, 1, 1))),
