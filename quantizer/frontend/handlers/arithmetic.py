@@ -7,7 +7,7 @@ import numpy as np
 from torch import fx
 
 from nupes.quantizer.frontend.call import Call, map_shape, value_shape
-from nupes.quantizer.frontend.graph import Add, Affine, Constant, Node, Product
+from nupes.quantizer.frontend.graph import Add, Affine, Node, Product
 from nupes.quantizer.frontend.handlers.joins import multiply_tensors
 from nupes.quantizer.frontend.handlers.pointwise import common_root, join, translate_pointwise
 from nupes.quantizer.frontend.registry import handles
@@ -53,10 +53,10 @@ def translate_arithmetic(
             return affine(call, source, pixels[0], zeros)
         return affine(call, source, scale * ones, factor * pixels[0])
     if kind == "mul":
-        held = hold(call, without_repeats(value))
+        held = call.hold(without_repeats(value))
         return call.add(Product(), (held, source.name), source.shape, call.kind)
     scaled = source.name if scale == 1 else multiple(call, source, scale)
-    return call.add(Add(), (scaled, hold(call, factor * value)), source.shape, call.kind)
+    return call.add(Add(), (scaled, call.hold(factor * value)), source.shape, call.kind)
 
 
 @handles("neg", "negative")
@@ -97,12 +97,6 @@ def constant_map(call: Call, value: Any, source: Node, data: fx.Node) -> np.ndar
     found = np.empty(math.prod(sizes))
     found[call.places(data).ravel()] = np.broadcast_to(once, (1, *sizes)).ravel()
     return found.reshape(channels, height, width).transpose(1, 2, 0)
-
-
-def hold(call: Call, values: np.ndarray) -> str:
-    """Add a map (h, w, c) that the network holds."""
-    height, width, channels = values.shape
-    return call.add(Constant(values), (), (height, width, channels), call.kind, "constant")
 
 
 def multiple(call: Call, source: Node, factor: float) -> str:

@@ -21,11 +21,17 @@ def pad(call: Call, input: fx.Node, pad: list[Any], value: Any, mode: str = "con
     or pads channels, and to a node that the operator behind it takes in."""
     if mode != "constant":
         return translate_view(call)
-    source = call.source(input)
+    last = call.is_last(input) and not call.is_first(input)
+    source = call.anywhere(input) if last else call.source(input)
     amounts = [int(amount) for amount in pad]
     if not any(amounts):
-        return source.name
-    if len(full_shape(input)) == 3:
+        return call.view(input, call.places(input))
+    if last:  # channels, (columns,) rows, batch
+        dims = len(full_shape(input))
+        front, back, *amounts = amounts + [0] * (2 * dims - len(amounts))
+        amounts = [0, 0] * (dims == 3) + amounts
+        amounts = [*amounts[:4], front, back, *amounts[4:]]
+    elif len(full_shape(input)) == 3:
         start, end, *others = amounts
         amounts = [0, 0, start, end] if is_upright(call, input) else [start, end, 0, 0]
         amounts += others

@@ -96,6 +96,17 @@ SEQUENCES: dict[str, Form] = {
     "mean of all but columns": lambda s, y: y.mean((1, 2)),
     "means of pixels": lambda s, y: s.tokens(y.permute(0, 2, 3, 1).mean(1)),
     "means of channels of tokens": lambda s, y: pixels(y) * pixels(y).mean(2, keepdim=True),
+    "sum with a token": lambda s, y: s.tokens(pixels(y) + pixels(y).mean(1, keepdim=True)),
+    "positions": lambda s, y: s.tokens(pixels(y) + torch.linspace(-1, 1, 336).view(1, 56, 6)),
+    "sequence with a constant": lambda s, y: s.line(line(y) * torch.linspace(1, 2, 7)),
+    "padded tokens": lambda s, y: s.tokens(F.pad(column(y), (0, 0, 1, 2))),
+    "padded channels of tokens": lambda s, y: F.pad(column(y), (2, 1)).relu(),
+    "padded pixels": lambda s, y: s.tokens(F.pad(y.permute(0, 2, 3, 1), (0, 0, 1, 0, 0, 2))),
+    "cropped tokens": lambda s, y: s.tokens(F.pad(column(y), (0, 0, -1, -2))),
+    "largest of channels of tokens": lambda s, y: pixels(y).amax(-1, keepdim=True),
+    "tokens with a constant beside": lambda s, y: torch.cat(
+        [column(y), torch.linspace(0, 1, 8).view(1, 8, 1).expand(2, 8, 1)], 2
+    ),
     "largest of rows": lambda s, y: s.tokens(y.permute(0, 2, 3, 1).amax(2)),
     "flipped tokens": lambda s, y: s.tokens(column(y).flip(1)),
     "repeated tokens": lambda s, y: s.tokens(column(y).repeat_interleave(2, 1)),

@@ -82,10 +82,10 @@ REFUSED: dict[str, tuple[nn.Module, tuple[int, ...], str]] = {
         (2, 3, 8),
         r"linear must read \(batch, features\) or channels in the last dimension, as behind perm",
     ),
-    "largest channel": (
-        Call(lambda s, x: s.a(x).amax(2), a=nn.Linear(3, 6)),
+    "largest image": (
+        Call(lambda s, x: s.a(x).amax(0, keepdim=True), a=nn.Linear(3, 6)),
         (2, 8, 3),
-        r"amax must be over dimensions of a map among \(1,\), not \[2\]",
+        r"amax must be over dimensions of a map among \(1, 2\), not \[0\]",
     ),
     "concatenation of tokens": (
         Call(lambda s, x: torch.cat([s.a(x), s.a(x)], 1), a=nn.Linear(3, 6)),

@@ -128,7 +128,11 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
             lambda s, x: F.interpolate(s.a(x), scale_factor=2, mode="bilinear", align_corners=True),
             a=conv(),
         ),
-        r"must be by whole numbers .* from \(8, 7\) to \(16, 14\) with True",
+        r"bilinear upsampling must have align_corners=False, not True",
+    ),
+    "upsampling by parts": (
+        Call(lambda s, x: F.interpolate(s.a(x), size=(12, 14), mode="bilinear"), a=conv()),
+        r"must be by whole numbers, not from \(8, 7\) to \(12, 14\)",
     ),
     "rolled vectors": (
         Call(lambda s, x: s.a(x).flatten(1).roll(1, 1), a=conv()),
@@ -185,9 +189,13 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         Call(lambda s, x: s.a(x).mean((0, 1)), a=conv()),
         r"mean must be over dimensions of a map among \(1, 2, 3\), not \[0, 1\]",
     ),
-    "largest channel": (
-        Call(lambda s, x: s.a(x).amax(1, keepdim=True), a=conv()),
-        r"amax must be over dimensions of a map among \(2, 3\), not \[1\]",
+    "largest of all": (
+        Call(lambda s, x: s.a(x) / s.a(x).max(), a=conv()),
+        r"max must be over dimensions of a map among \(1, 2, 3\), not None",
+    ),
+    "place of the largest": (
+        Call(lambda s, x: s.a(x).max(1)[1].float(), a=conv()),
+        r"only the first result of an operator is supported",
     ),
     "computed weight": (
         Call(lambda s, x: F.conv2d(x, s.a(x)[:, :3, :3, :3].mean(0, keepdim=True)), a=conv()),
