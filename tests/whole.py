@@ -32,7 +32,8 @@ def run_whole(
     torch.manual_seed(0)
     module = make().eval()
     x = tuple(images(32, *shape, seed=seed) for seed, shape in enumerate(check_shapes(shapes)))
-    network = nupes.quantize(module, scheme, x if len(x) > 1 else x[0], method=method)
+    first, *others = x
+    network = nupes.quantize(module, scheme, x if others else first, method=method)
     expected = module_output(module, *x)
     found = network(*x)
     assert found.shape == expected.shape

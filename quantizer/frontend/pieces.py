@@ -14,16 +14,20 @@ __all__ = ["find_pieces"]
 LARGEST_PHASE = 8
 """Most rows, and columns, between two pixels of a grid of the result."""
 
+MOST_PIECES = LARGEST_PHASE**2
+"""Most pieces of a mosaic: more take more time on the array than a host needs for the values."""
+
 
 def find_pieces(places: np.ndarray, shape: Shape) -> Mosaic | None:
     """Return the mosaic of a map (h, w, c) that has these places (n, h, w), of the coarsest grids
-    whose every channel is a crossing of rows and columns; ``None`` where none has."""
+    whose every channel is a crossing of rows and columns; ``None`` where none of few pieces
+    has."""
     count, height, width = places.shape
     steps = ([s for s in range(1, LARGEST_PHASE + 1) if size % s == 0] for size in (height, width))
     for down, right in sorted(product(*steps), key=np.prod):
         grids = product(range(down), range(right))
         found = [pieces_of(places, shape, grid, (down, right)) for grid in grids]
-        if all(found):
+        if all(found) and sum(map(len, found)) <= MOST_PIECES:
             return Mosaic((height, width, count), tuple(piece for some in found for piece in some))
     return None
 

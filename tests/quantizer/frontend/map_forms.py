@@ -80,9 +80,6 @@ MAPS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "unshuffle in another order": lambda s, y: (
         y[..., :6].reshape(2, 6, 4, 2, 3, 2).permute(0, 5, 3, 1, 2, 4).reshape(2, 24, 4, 3)
     ),
-    "channels of rows that differ": lambda s, y: (
-        torch.stack([y[:, ::2], y.flip(2)[:, 1::2]], 2).flatten(1, 2).relu()
-    ),
     "unshuffle": lambda s, y: F.pixel_unshuffle(F.pad(y, (0, 1, 0, 0), "replicate"), 4),
     "reflect": lambda s, y: s.c(F.pad(y, (1, 2, 3, 0), mode="reflect")),
     "replicate": lambda s, y: s.c(F.pad(y, (1, 2, 0, 3), mode="replicate")),

@@ -108,6 +108,8 @@ SEQUENCES: dict[str, Form] = {
         [column(y), torch.linspace(0, 1, 8).view(1, 8, 1).expand(2, 8, 1)], 2
     ),
     "largest of rows": lambda s, y: s.tokens(y.permute(0, 2, 3, 1).amax(2)),
+    "tokens one after another": lambda s, y: column(y).flatten(1),
+    "rows and columns": lambda s, y: s.c(y.transpose(2, 3)),
     "flipped tokens": lambda s, y: s.tokens(column(y).flip(1)),
     "repeated tokens": lambda s, y: s.tokens(column(y).repeat_interleave(2, 1)),
     "gate": lambda s, y: gate(s, line(y)),

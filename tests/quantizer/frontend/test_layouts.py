@@ -59,7 +59,7 @@ REFUSED: dict[str, tuple[nn.Module, tuple[int, ...], str]] = {
     ),
     "rows and columns": (
         Call(lambda s, x: s.a(x).transpose(2, 3), a=conv()),
-        (2, 3, 10, 9),
+        (2, 3, 13, 12),
         "it must select whole channels, rows and columns, or flatten the whole map",
     ),
     "square output": (
@@ -69,7 +69,7 @@ REFUSED: dict[str, tuple[nn.Module, tuple[int, ...], str]] = {
     ),
     "flat output": (
         Call(lambda s, x: s.a(x).flatten(1), a=nn.Linear(3, 6)),
-        (2, 8, 3),
+        (2, 70, 3),
         "it must select whole channels, rows and columns, or flatten the whole map",
     ),
     "window on pixels": (

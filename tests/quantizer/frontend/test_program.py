@@ -135,7 +135,7 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         r"must be by whole numbers, not from \(8, 7\) to \(12, 14\)",
     ),
     "rolled vectors": (
-        Call(lambda s, x: s.a(x).flatten(1).roll(1, 1), a=conv()),
+        Call(lambda s, x: s.a(x).flatten(1).roll(1, 1), a=conv(padding=1)),
         r"aten.roll.default in the top module: it must select whole channels, rows and columns",
     ),
     "constant pad": (
@@ -147,13 +147,13 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         r"aten.slice.Tensor in the top module: it must select whole channels, rows and columns",
     ),
     "turned output": (
-        Call(lambda s, x: s.a(x).mT, a=conv()),
+        Call(lambda s, x: torch.cat([s.a(x), x, x], 1).mT, a=conv(padding=1)),
         r"aten.\w+.\w+ in the top module: it must select whole channels, rows and columns",
     ),
     "shuffle by hand": (
         Call(
-            lambda s, x: s.a(x)[:, :4].view(2, 1, 2, 2, 8, 7).permute(0, 1, 4, 2, 5, 3).flatten(1),
-            a=conv(),
+            lambda s, x: s.a(x)[:, :4].view(2, 1, 2, 2, 10, 9).permute(0, 1, 4, 2, 5, 3).flatten(1),
+            a=conv(padding=1),
         ),
         r"aten.flatten.using_ints .*: it must select whole channels, rows and columns",
     ),
