@@ -1,5 +1,6 @@
 """What capture refuses, by name, and what it leaves as it was."""
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -138,9 +139,13 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         Call(lambda s, x: s.a(x).flatten(1).roll(1, 1), a=conv(padding=1)),
         r"aten.roll.default in the top module: it must select whole channels, rows and columns",
     ),
-    "constant pad": (
-        nn.Sequential(nn.ConstantPad2d(1, 1.0), conv()),
-        r"padding must be of a feature map with the constant 0",
+    "infinite pad": (
+        nn.Sequential(nn.ConstantPad2d(1, -math.inf), conv()),
+        r"padding must be with a finite number, not -inf",
+    ),
+    "padded vector": (
+        Call(lambda s, x: F.pad(s.a(x).flatten(1), (1, 0)), a=conv()),
+        r"padding must be of a feature map, not of a vector",
     ),
     "turned": (
         Call(lambda s, x: s.a(x[:, 1:].transpose(2, 3)[:, :1]), a=conv(6, 1)),
