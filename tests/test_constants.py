@@ -36,6 +36,8 @@ class Positions(nn.Module):
 class Bias(nn.Module):
     """A bias for each value of a map, for each row, and for each pixel of the input."""
 
+    pixels: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.conv, self.head = nn.Conv2d(3, 5, 3), nn.Conv2d(5, 2, 1)
@@ -49,6 +51,8 @@ class Bias(nn.Module):
 
 class Mask(nn.Module):
     """A mask of the pixels, one of the channels and rows, and a divisor for each value."""
+
+    pixels: Tensor
 
     def __init__(self) -> None:
         super().__init__()

@@ -133,6 +133,8 @@ class Shuffles(nn.Module):
 class Attention(nn.Module):
     """A gate of the mean and the largest channel of each pixel, beside its coordinates."""
 
+    rows: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.first, self.gate, self.head = conv(6), conv(1, 3, padding=1), conv(2, 6, 1)
