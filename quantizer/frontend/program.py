@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind, OutputKind
+from torch.export.graph_signature import ExportGraphSignature, InputKind, OutputKind
 
 from nupes.model.errors import InputError, UnsupportedError
 from nupes.quantizer.frontend.mutation import replace_in_place
@@ -54,7 +54,7 @@ def count_inputs(module: nn.Module | ExportedProgram) -> int:
     """Return how many inputs a module needs, those of its arguments that have no default; of an
     exported program how many it has."""
     if isinstance(module, ExportedProgram):
-        return max(1, len(module.graph_signature.user_inputs))
+        return len(inputs_of(module.graph, module.graph_signature))
     return max(1, len(needed_arguments(module)))
 
 
@@ -144,7 +144,7 @@ def prepare(exported: ExportedProgram) -> Program:
     paths = {node: spec.target for node, spec in specs if spec.target is not None}
     mutated = set(signature.buffers_to_mutate.values())
     changing = frozenset(node for node, spec in specs if spec.target in mutated)
-    inputs = tuple(node for node, spec in specs if spec.kind == InputKind.USER_INPUT)
+    inputs = inputs_of(graph, signature)
     check_inputs(inputs)
     results = graph.output_node().args[0]
     assert isinstance(results, list | tuple)
@@ -155,6 +155,18 @@ def prepare(exported: ExportedProgram) -> Program:
                 raise UnsupportedError("module output must depend on its input, not be a constant")
             outputs.append(result)
     return Program(graph, inputs, tuple(outputs), constants, paths, changing)
+
+
+def inputs_of(graph: fx.Graph, signature: ExportGraphSignature) -> tuple[fx.Node, ...]:
+    """Return the inputs of an exported graph; what is no tensor and nothing reads, such as a number
+    that was fixed when it was exported, is none."""
+    placeholders = (node for node in graph.nodes if node.op == "placeholder")
+    return tuple(
+        node
+        for node, spec in zip(placeholders, signature.input_specs, strict=True)
+        if spec.kind == InputKind.USER_INPUT
+        and (isinstance(node.meta.get("val"), Tensor) or node.users)
+    )
 
 
 def check_inputs(inputs: tuple[fx.Node, ...]) -> None:

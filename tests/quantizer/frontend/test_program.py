@@ -285,7 +285,8 @@ def test_inputs_of_which_no_network_can_be_made() -> None:
         capture(torch.export.export(Pair(), (x, y)))
     message = r"module input 'factor' must be a tensor \(batch, ...\), not "
     with pytest.raises(UnsupportedError, match=message):
-        capture(torch.export.export(Scaled(), (x, 2.0)))
+        capture(torch.export.export(Scaled(), (x, torch.tensor(2.0))))
+    assert len(capture(torch.export.export(Scaled(), (x, 2.0))).inputs) == 1
     with pytest.raises(UnsupportedError, match="module must have an input tensor, not none"):
         capture(torch.export.export(Fixed(), ()))
 
