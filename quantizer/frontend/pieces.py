@@ -25,15 +25,25 @@ def find_pieces(places: np.ndarray, shape: Shape) -> Mosaic | None:
     count, height, width = places.shape
     steps = ([s for s in range(1, LARGEST_PHASE + 1) if size % s == 0] for size in (height, width))
     for down, right in sorted(product(*steps), key=np.prod):
-        grids = product(range(down), range(right))
-        found = [pieces_of(places, shape, grid, (down, right)) for grid in grids]
-        if all(found) and sum(map(len, found)) <= MOST_PIECES:
-            return Mosaic((height, width, count), tuple(piece for some in found for piece in some))
+        found = all_pieces(places, shape, (down, right))
+        if found:
+            return Mosaic((height, width, count), tuple(found))
     return None
 
 
+def all_pieces(places: np.ndarray, shape: Shape, step: tuple[int, int]) -> list[Piece]:
+    """Return the pieces of all grids of one step, none where a grid has none, or all have many."""
+    found: list[Piece] = []
+    for first in product(*map(range, step)):
+        pieces = pieces_of(places, shape, first, step)
+        found += pieces
+        if not pieces or len(found) > MOST_PIECES:
+            return []
+    return found
+
+
 def pieces_of(
-    places: np.ndarray, shape: Shape, first: tuple[int, int], step: tuple[int, int]
+    places: np.ndarray, shape: Shape, first: tuple[int, ...], step: tuple[int, int]
 ) -> list[Piece]:
     """Return the pieces of a grid of the result, none where a channel is no crossing."""
     height, width, _ = shape
@@ -45,6 +55,8 @@ def pieces_of(
         return []
     pieces = []
     lines, members = np.unique(np.concatenate([rows, columns], 1), axis=0, return_inverse=True)
+    if len(lines) > MOST_PIECES:
+        return []
     for index, line in enumerate(lines):
         to = np.flatnonzero(members.ravel() == index)
         down, right = (lines_of(part.tolist()) for part in np.split(line, [rows.shape[1]]))
