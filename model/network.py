@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,9 @@ CHUNK_PIXELS = 1 << 13
 
 Stored = dict[str, np.ndarray]
 """Maps (b, h, w, c) by the names of tensors."""
+
+NOTHING: Mapping[str, np.ndarray] = MappingProxyType({})
+"""No tensors."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,9 +265,21 @@ class IntegerNetwork:
 
     def trace(self, *codes: np.ndarray) -> Iterator[tuple[Layer, np.ndarray]]:
         """Yield each layer with what it stores: codes or ``y`` (b, h, w, n)."""
-        stored = self._begin(self._check_codes(codes), {})
+        stored = self.begin(*self._check_codes(codes))
         for layer in self.layers:
             yield layer, self._step(layer, stored)
+
+    def begin(self, *codes: np.ndarray, state: Mapping[str, np.ndarray] = NOTHING) -> Stored:
+        """Return the tensors that are there before any layer, for input codes (b, h, w, c): inputs,
+        constants, and the state, which is that of the first run where none is given."""
+        stored = {item.tensor.name: part for item, part in zip(self.inputs, codes, strict=True)}
+        for item in self.constants:
+            every = np.broadcast_to(item.codes, (len(codes[0]), *item.tensor.shape))
+            stored[item.tensor.name] = every
+        for item in self.state:
+            start = np.broadcast_to(item.initial, (len(codes[0]), *item.tensor.shape))
+            stored[item.tensor.name] = state.get(item.tensor.name, start)
+        return stored
 
     def operands(self, layer: Layer, stored: Mapping[str, np.ndarray]) -> Operands:
         """Return what a layer reads of maps (b, h, w, c) by the names of their tensors."""
@@ -316,19 +332,9 @@ class IntegerNetwork:
         return tuple(output.arrange(stored[output.tensor]) for output in self.outputs)
 
     def _execute(self, codes: Sequence[np.ndarray], state: Stored) -> Stored:
-        stored = self._begin(codes, state)
+        stored = self.begin(*codes, state=state)
         for layer in self.layers:
             self._step(layer, stored)
-        return stored
-
-    def _begin(self, codes: Sequence[np.ndarray], state: Stored) -> Stored:
-        stored = {item.tensor.name: part for item, part in zip(self.inputs, codes, strict=True)}
-        for item in self.constants:
-            every = np.broadcast_to(item.codes, (len(codes[0]), *item.tensor.shape))
-            stored[item.tensor.name] = every
-        for item in self.state:
-            start = np.broadcast_to(item.initial, (len(codes[0]), *item.tensor.shape))
-            stored[item.tensor.name] = state.get(item.tensor.name, start)
         return stored
 
     def _step(self, layer: Layer, stored: Stored) -> np.ndarray:

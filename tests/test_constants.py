@@ -13,6 +13,7 @@ import nupes
 from nupes.model.errors import InputError
 from nupes.model.network import Constant, IntegerNetwork
 from nupes.quantizer.options.recipe import METHODS, Phase, Recipe
+from nupes.report.gather import observe_codes
 from tests.export.test_firmware import check as check_firmware
 from tests.export.test_firmware import needs_compiler
 from tests.export.test_onnx import check as check_onnx
@@ -133,6 +134,13 @@ def test_firmware_writes_constants_anew_for_every_image() -> None:
     for make in (Positions, Bias, Mask):
         network = quantized(make)
         check_firmware(network, network.encode(images(3, 3, 4, 6)))
+
+
+def test_a_report_counts_what_is_made_of_constants() -> None:
+    observed = observe_codes(quantized(Bias), images(3, 3, 4, 6))
+    codes, *_ = observed[next(iter(observed))]
+    assert codes is not None
+    assert int(codes.counts.sum()) > 0
 
 
 def test_a_constant_that_is_the_same_for_every_pixel_is_none() -> None:

@@ -219,8 +219,7 @@ def observe_codes(
     """Run images (b, c, h, w), an array for each input; return for each layer the codes that it
     stored, how many of its 16-bit results were saturated (None for an operator that copies codes),
     and of how many."""
-    codes = network.encode_all(*images)
-    stored = {item.tensor.name: part for item, part in zip(network.inputs, codes, strict=True)}
+    stored = network.begin(*network.encode_all(*images))
     found: dict[str, tuple[Codes | None, int | None, int]] = {}
     for layer in network.layers:
         operands, bound = network.operands(layer, stored), network.bounds.get(layer.name, 0)
