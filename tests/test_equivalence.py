@@ -118,6 +118,20 @@ PROBABILITY = st.sampled_from([0.0, 0.2, 0.5, 0.9])
 STALLS = st.builds(Stalls, PROBABILITY, PROBABILITY, PROBABILITY, seed=st.integers(1, 2**32 - 1))
 
 
+@many(10)
+@given(st.data(), STALLS, st.integers(1, 50))
+def test_stalls_change_no_value_of_several_inputs_and_constants(
+    hardware: Simulator, data: st.DataObject, stalls: Stalls, latency: int
+) -> None:
+    held = data.draw(st.booleans())
+    network = data.draw(networks(3, also=kinds_of(hardware.config), several=True, held=held))
+    images = all_images_of(network, 1)
+    result = hardware.run(compile(network, hardware.config, latency), images, stalls=stalls)
+    outputs = result.y if isinstance(result.y, tuple) else (result.y,)
+    for y, expected in zip(outputs, network.run_all(*network.encode_all(*images)), strict=True):
+        np.testing.assert_array_equal(y, expected)
+
+
 @many(40)
 @given(st.data(), STALLS, st.integers(1, 50))
 def test_stalls_change_no_value(
