@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,13 +25,24 @@ from nupes.model.tensor import Shape, Tensor
 from nupes.model.threads import single_threaded_blas
 from nupes.model.validation import validate
 
-__all__ = ["Input", "InputEncoder", "IntegerNetwork", "Output", "State", "one_or_all"]
+__all__ = [
+    "Constant",
+    "Input",
+    "InputEncoder",
+    "IntegerNetwork",
+    "Output",
+    "State",
+    "one_or_all",
+]
 
 CHUNK_PIXELS = 1 << 13
 """Input pixels that run at a time on one core: keeps patches in its cache, changes no value."""
 
 Stored = dict[str, np.ndarray]
 """Maps (b, h, w, c) by the names of tensors."""
+
+NOTHING: Mapping[str, np.ndarray] = MappingProxyType({})
+"""No tensors."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +108,14 @@ def check_codes(tensor: Tensor, codes: np.ndarray, what: str) -> np.ndarray:
     return codes.astype(np.uint8, copy=False)
 
 
+def one_batch(parts: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+    """Return the codes of all inputs; refuse those of several batch sizes."""
+    sizes = [len(part) for part in parts]
+    if len(set(sizes)) > 1:
+        raise InputError(f"inputs must have one batch size, not {sizes}")
+    return tuple(parts)
+
+
 @dataclass(frozen=True)
 class Output:
     """A wide tensor that the host reads; ``shape`` is that of one result as the float module gave
@@ -127,6 +147,14 @@ class State:
 
 
 @dataclass(frozen=True, eq=False)
+class Constant:
+    """A tensor whose ``codes`` (h, w, c) uint8 the network itself holds, the same in every run."""
+
+    tensor: Tensor
+    codes: CodeMap
+
+
+@dataclass(frozen=True, eq=False)
 class IntegerNetwork:
     """An integer network; ``layers`` are in execution order.
 
@@ -138,6 +166,7 @@ class IntegerNetwork:
     layers: tuple[Layer, ...]
     outputs: tuple[Output, ...]
     state: tuple[State, ...] = ()
+    constants: tuple[Constant, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     bounds: Mapping[str, int] = field(init=False, repr=False)
 
@@ -154,7 +183,7 @@ class IntegerNetwork:
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor by name, in the order in which they come to be."""
-        found = [item.tensor for item in (*self.inputs, *self.state)]
+        found = [item.tensor for item in (*self.inputs, *self.constants, *self.state)]
         return {t.name: t for t in (*found, *(layer.output for layer in self.layers))}
 
     @property
@@ -208,7 +237,7 @@ class IntegerNetwork:
     def encode_all(self, *images: np.ndarray) -> tuple[np.ndarray, ...]:
         """Return the codes (b, h, w, c) uint8 of real images (b, c, h, w) for every input."""
         self._check_count(images)
-        return tuple(item.encode(x) for item, x in zip(self.inputs, images, strict=True))
+        return one_batch([item.encode(x) for item, x in zip(self.inputs, images, strict=True)])
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """Return the codes (b, h, w, c) uint8 of real images (b, c, h, w) for the only input."""
@@ -236,9 +265,21 @@ class IntegerNetwork:
 
     def trace(self, *codes: np.ndarray) -> Iterator[tuple[Layer, np.ndarray]]:
         """Yield each layer with what it stores: codes or ``y`` (b, h, w, n)."""
-        stored = self._begin(self._check_codes(codes), {})
+        stored = self.begin(*self._check_codes(codes))
         for layer in self.layers:
             yield layer, self._step(layer, stored)
+
+    def begin(self, *codes: np.ndarray, state: Mapping[str, np.ndarray] = NOTHING) -> Stored:
+        """Return the tensors that are there before any layer, for input codes (b, h, w, c): inputs,
+        constants, and the state, which is that of the first run where none is given."""
+        stored = {item.tensor.name: part for item, part in zip(self.inputs, codes, strict=True)}
+        for item in self.constants:
+            every = np.broadcast_to(item.codes, (len(codes[0]), *item.tensor.shape))
+            stored[item.tensor.name] = every
+        for item in self.state:
+            start = np.broadcast_to(item.initial, (len(codes[0]), *item.tensor.shape))
+            stored[item.tensor.name] = state.get(item.tensor.name, start)
+        return stored
 
     def operands(self, layer: Layer, stored: Mapping[str, np.ndarray]) -> Operands:
         """Return what a layer reads of maps (b, h, w, c) by the names of their tensors."""
@@ -253,13 +294,10 @@ class IntegerNetwork:
         if len(arrays) != len(self.inputs):
             raise InputError(f"network must get {len(self.inputs)} inputs, not {len(arrays)}")
 
-    def _check_codes(self, codes: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def _check_codes(self, codes: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
         """Return the codes of all inputs as uint8, or refuse them."""
         self._check_count(codes)
-        checked = [item.check_codes(c) for item, c in zip(self.inputs, codes, strict=True)]
-        if len({len(part) for part in checked}) > 1:
-            raise InputError(f"inputs must have one batch size, not {[len(c) for c in checked]}")
-        return checked
+        return one_batch([item.check_codes(c) for item, c in zip(self.inputs, codes, strict=True)])
 
     def _check_state(self, state: Mapping[str, np.ndarray], batch: int) -> Stored:
         """Return the state of a run of ``batch`` images, its beginning if none is given."""
@@ -294,16 +332,9 @@ class IntegerNetwork:
         return tuple(output.arrange(stored[output.tensor]) for output in self.outputs)
 
     def _execute(self, codes: Sequence[np.ndarray], state: Stored) -> Stored:
-        stored = self._begin(codes, state)
+        stored = self.begin(*codes, state=state)
         for layer in self.layers:
             self._step(layer, stored)
-        return stored
-
-    def _begin(self, codes: Sequence[np.ndarray], state: Stored) -> Stored:
-        stored = {item.tensor.name: part for item, part in zip(self.inputs, codes, strict=True)}
-        for item in self.state:
-            start = np.broadcast_to(item.initial, (len(codes[0]), *item.tensor.shape))
-            stored[item.tensor.name] = state.get(item.tensor.name, start)
         return stored
 
     def _step(self, layer: Layer, stored: Stored) -> np.ndarray:

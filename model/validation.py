@@ -37,6 +37,10 @@ def validate(network: "IntegerNetwork") -> dict[str, int]:
     for item in network.inputs:
         validate_input(item)
         add_tensor(item.tensor, tensors, f"input {item.tensor.name!r}")
+    for item in network.constants:
+        where = f"constant {item.tensor.name!r}"
+        add_tensor(item.tensor, tensors, where)
+        validate_codes(item.tensor, item.codes, where)
     for item in network.state:
         add_tensor(item.tensor, tensors, f"state {item.tensor.name!r}")
     bounds: dict[str, int] = {}
@@ -253,9 +257,11 @@ def validate_ends(network: "IntegerNetwork", tensors: Mapping[str, Tensor]) -> N
                 f"{where}: tensor {state.written!r} that it is written as must exist and have its "
                 "shape, codebook and scale"
             )
-        last = len(state.tensor.codebook) - 1
-        codes = state.initial
-        if codes.shape != state.tensor.shape or codes.dtype != np.uint8 or codes.max() > last:
-            raise InputError(
-                f"{where}: initial codes must be uint8 of shape {state.tensor.shape} in 0..{last}"
-            )
+        validate_codes(state.tensor, state.initial, where)
+
+
+def validate_codes(tensor: Tensor, codes: np.ndarray, where: str) -> None:
+    """Refuse what are no codes of a tensor."""
+    last = len(tensor.codebook) - 1
+    if codes.shape != tensor.shape or codes.dtype != np.uint8 or codes.max() > last:
+        raise InputError(f"{where}: its codes must be uint8 of shape {tensor.shape} in 0..{last}")

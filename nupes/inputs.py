@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "has_labels",
     "load_array",
+    "load_arrays",
     "load_labels",
     "load_model",
     "parse_array",
@@ -189,6 +190,17 @@ def load_array(spec: str, default: str = "x") -> np.ndarray:
     return values
 
 
+def load_arrays(spec: str, default: str = "x") -> tuple[np.ndarray, ...]:
+    """Return the array of each input: "file.npz" (its key ``default``), "file.npz:key", or
+    "file.npz:key,key" for several inputs in their order; all have as many images."""
+    path, keys = split_spec(spec, default)
+    arrays = tuple(load_array(f"{path}:{key}") for key in keys.split(","))
+    sizes = [len(array) for array in arrays]
+    if len(set(sizes)) > 1:
+        raise InputError(f"data {path}, keys {keys} must hold as many images each, not {sizes}")
+    return arrays
+
+
 def has_labels(spec: str, key: str) -> bool:
     """Whether the file of ``spec`` holds an array under a key."""
     with open_archive(split_spec(spec, "")[0]) as archive:
@@ -295,8 +307,9 @@ def import_file(path: Path) -> Any:
     return module
 
 
-def run_model(model: "nn.Module | ExportedProgram", images: np.ndarray) -> np.ndarray:
-    """Return the float results (b, ...) of a model for images (b, c, h, w).
+def run_model(model: "nn.Module | ExportedProgram", *images: np.ndarray) -> np.ndarray:
+    """Return the float results (b, ...) of a model for images (b, c, h, w), an array for each of
+    its inputs.
 
     Raise ``InputError`` if it does not take them or returns anything but one result for each.
     """
@@ -317,23 +330,28 @@ def run_model(model: "nn.Module | ExportedProgram", images: np.ndarray) -> np.nd
         module = model.eval()
     dtype = next((p.dtype for p in module.parameters()), torch.float32)
     parts = []
-    for start in range(0, len(images), batch):
-        part = torch.from_numpy(images[start : start + batch].astype(np.float64)).to(dtype)
+    for start in range(0, len(images[0]), batch):
+        given = [
+            torch.from_numpy(array[start : start + batch].astype(np.float64)).to(dtype)
+            for array in images
+        ]
+        count = len(given[0])
         # A program that was exported for a fixed batch takes no other: repeat the last image.
-        spare = batch - len(part) if fixed else 0
-        full = torch.cat([part, part[-1:].expand(spare, *part.shape[1:])])
+        spare = batch - count if fixed else 0
+        full = [torch.cat([part, part[-1:].expand(spare, *part.shape[1:])]) for part in given]
         try:
             with torch.no_grad():
-                result = module(full)
+                result = module(*full)
         except Exception as error:
             line = next(iter(str(error).splitlines()), type(error).__name__)
-            raise InputError(f"model does not take images {tuple(part.shape)}: {line}") from error
-        if not isinstance(result, torch.Tensor) or result.shape[:1] != full.shape[:1]:
+            shapes = " and ".join(str(tuple(part.shape)) for part in given)
+            raise InputError(f"model does not take images {shapes}: {line}") from error
+        if not isinstance(result, torch.Tensor) or result.shape[:1] != full[0].shape[:1]:
             found = (
                 tuple(result.shape) if isinstance(result, torch.Tensor) else type(result).__name__
             )
             raise InputError(
-                f"model must return one result for each of {len(full)} images, not {found}"
+                f"model must return one result for each of {len(full[0])} images, not {found}"
             )
-        parts.append(result[: len(part)].double().numpy())
+        parts.append(result[:count].double().numpy())
     return np.concatenate(parts)

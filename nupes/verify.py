@@ -156,6 +156,7 @@ def observe(network: IntegerNetwork, index: int) -> IntegerNetwork:
         network.inputs,
         (*layers, last),
         (*outputs, Output(name, (channels, height, width))),
+        constants=network.constants,
     )
 
 

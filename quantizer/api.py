@@ -1,7 +1,7 @@
 """The front of the quantizer: a PyTorch module to an integer network in one call."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,8 +12,9 @@ from torch.export import ExportedProgram
 
 from nupes.model.errors import InputError
 from nupes.model.network import IntegerNetwork
-from nupes.quantizer.data.calibration import check_range, check_shape
+from nupes.quantizer.data.calibration import check_ranges, check_shapes
 from nupes.quantizer.data.inputs import make_inputs
+from nupes.quantizer.frontend.program import count_inputs
 from nupes.quantizer.learning.units import Augment
 from nupes.quantizer.options.recipe import Recipe, make_recipe
 from nupes.quantizer.options.scheme import parse_scheme
@@ -27,8 +28,8 @@ def quantize(
     scheme: str = "W4A4",
     calibration: Any | Iterable[Any] | None = None,
     *,
-    input_shape: tuple[int, ...] | None = None,
-    input_range: tuple[float, float] | None = None,
+    input_shape: tuple[int, ...] | Sequence[tuple[int, ...]] | None = None,
+    input_range: tuple[float, float] | Sequence[tuple[float, float] | None] | None = None,
     ends: int | None = 8,
     input_bits: int | None = None,
     method: str | Recipe | None = None,
@@ -44,24 +45,31 @@ def quantize(
     """Return the integer network of a trained module.
 
     Args:
-        module: a module with one input (batch, c, h, w), or what ``torch.export`` made of it. It is
-            captured in evaluation mode; its training flags stay as they are. The tensors that it
-            returns, alone or in tuples, lists and dictionaries, are the network's outputs in the
-            order in which PyTorch flattens them.
+        module: a module with one input (batch, c, h, w) or several, or what ``torch.export`` made
+            of it. Its inputs are the arguments of ``forward`` that have no default, or as many of
+            the first ones as there are shapes in ``input_shape``; those of an exported program are
+            all of its own, in the order in which PyTorch flattens them. It is captured in
+            evaluation mode; its training flags stay as they are. The tensors that it returns,
+            alone or in tuples, lists and dictionaries, are the network's outputs in the order in
+            which PyTorch flattens them.
         scheme: ``WxAy``, x bits for every weight and y bits for every tensor, each 2 to 8.
-        calibration: images (n, c, h, w), or an iterable of such batches. Of more than fit in
+        calibration: for a module with one input: images (n, c, h, w), or an iterable of such
+            batches; a batch that is a tuple or list has the images first, and what follows, such
+            as labels, is not looked at. For a module with several: a tuple or list of arrays, one
+            (n, ...) for each input in their order, or an iterable of batches, each of them a tuple
+            or list that begins with such arrays. Of more than fit in
             ``BUDGET`` values of the largest tensor, evenly spread ones are used; the network's
             metadata say how many. A method that learns keeps one in five of 50 and more to judge
             what is learned.
             Without it, inputs are made up from ``input_shape`` and ``input_range``, drawn to what
             the batch norms remember, and every batch norm's statistics repair what they lead to.
         input_shape: shape of one input: (channels, height, width), (channels, length), (tokens,
-            channels) or (features,).
-        input_range: (low, high) of the input's values, which an 8-bit input covers; ``None`` for
-            those of the calibration images.
-        ends: bits of the first and last layer's weights, of the network's input and of the last
+            channels) or (features,); of several, a tuple of their shapes.
+        input_range: (low, high) of the values of every input, which an 8-bit input covers, or a
+            tuple of a range for each input; ``None`` for those of the calibration images.
+        ends: bits of the first and last layer's weights, of the network's inputs and of the last
             layer's input; ``None`` for those of the scheme.
-        input_bits: bits of the network's input; ``None`` for those of the ends.
+        input_bits: bits of the network's inputs; ``None`` for those of the ends.
         method: ``search``, ``nupes``, ``powerquant``, ``rtn`` or a ``Recipe`` of your own; ``None``
             for ``search``. ``nupes`` learns after the search, for two to five times the time; what
             it learned is kept only if the outputs are better, which in tests was seldom.
@@ -77,8 +85,8 @@ def quantize(
             scheme.
         augment: a function ``(images (b, c, h, w), generator)`` to other plausible images of the
             same shape, such as mirrored or shifted ones, for each step of learning on the whole
-            network. Labels are not used, so they need not stay what they were. Refused where the
-            method has no such step.
+            network; of several inputs it takes and returns a tuple. Labels are not used, so they
+            need not stay what they were. Refused where the method has no such step.
         device: where to learn, such as ``cuda``; ``None`` for CUDA where there is one and the CPU
             elsewhere. The search runs on the CPU.
         checkpoint: a file that keeps what is done, layer by layer. An interrupted call that is made
@@ -93,6 +101,9 @@ def quantize(
     if calibration is None:
         # Moments of made-up inputs are not worth the closest fit: it gains nothing on real ones.
         recipe = replace(recipe, finish=tuple(step for step in recipe.finish if step != "beam"))
+    check_module(module)
+    shapes = None if input_shape is None else check_shapes(input_shape)
+    count = count_inputs(module) if shapes is None else len(shapes)
     options = Options(
         scheme=parse_scheme(scheme),
         recipe=recipe,
@@ -100,23 +111,21 @@ def quantize(
         input_bits=check_bits("input_bits", input_bits),
         residual_bits=check_bits("residual_bits", residual_bits),
         overrides=check_overrides(overrides),
-        input_range=None if input_range is None else check_range(input_range),
+        input_ranges=check_ranges(input_range, count),
         made_up=calibration is None,
         augment=check_augment(augment, recipe),
         device=find_device(device),
         checkpoint=check_checkpoint(checkpoint),
         progress=check_function("progress", progress),
     )
-    check_module(module)
     if options.made_up and recipe.phases:
         raise InputError(
             "method must be one that does not learn where there is no calibration, because to "
             "learn from inputs that are made up does harm; use 'search', the default there"
         )
-    shape = None if input_shape is None else check_shape(input_shape)
     # Modes around the call are the caller's: gradients are needed here, and the full precision.
     with torch.inference_mode(False), torch.autocast("cpu", enabled=False):
-        inputs = make_inputs(calibration, shape, options.input_range)
+        inputs = make_inputs(calibration, count, shapes, options.input_ranges)
         return quantize_module(module, inputs, options)
 
 

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.export import ExportedProgram
 
 from nupes.model.errors import InputError
-from nupes.model.host import as_maps
 from nupes.model.network import IntegerNetwork
 from nupes.quantizer.checkpoint import Checkpoint, State, fingerprint
 from nupes.quantizer.codes.decisions import Choices, TensorCode
+from nupes.quantizer.data.batch import Batch
+from nupes.quantizer.data.calibration import Ranges
 from nupes.quantizer.data.distillation import distill
 from nupes.quantizer.data.inputs import limit_images
 from nupes.quantizer.frontend.call import value_shape
@@ -34,7 +35,7 @@ from nupes.quantizer.options.bits import BitPlan, plan_bits
 from nupes.quantizer.options.recipe import Recipe
 from nupes.quantizer.options.scheme import Scheme
 from nupes.quantizer.search.equalization import equalize
-from nupes.quantizer.search.inputs import code_input
+from nupes.quantizer.search.inputs import code_inputs
 from nupes.quantizer.search.layers import choose
 from nupes.quantizer.stages.fuser import fuse
 from nupes.quantizer.stages.run import measure_reach
@@ -59,7 +60,7 @@ class Options:
     input_bits: int | None
     residual_bits: int | None
     overrides: Mapping[str, str]
-    input_range: tuple[float, float] | None
+    input_ranges: Ranges
     made_up: bool
     augment: Augment | None
     device: torch.device
@@ -69,22 +70,22 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A network to be quantized, inputs (n, c, h, w) to do it for, its bits, the code of its input
-    where that is known, and what the user asks for."""
+    """A network to be quantized, inputs (n, c, h, w) to do it for, its bits, the codes of those of
+    its inputs that are known, and what the user asks for."""
 
     network: FusedNetwork
-    inputs: Tensor
+    inputs: Batch
     plan: BitPlan
-    input_code: TensorCode | None
+    input_codes: Mapping[str, TensorCode]
     options: Options
 
 
 def quantize_module(
-    module: nn.Module | ExportedProgram, inputs: Tensor, options: Options
+    module: nn.Module | ExportedProgram, inputs: Batch, options: Options
 ) -> IntegerNetwork:
-    """Return the integer network of a module, for inputs (n, ...) of its own shape."""
+    """Return the integer network of a module, for inputs (n, ...) of its own shapes."""
     network = capture_network(module, inputs)
-    task = prepare(network, as_maps(inputs, network.input.shape), options)
+    task = prepare(network, network.maps(inputs), options)
     kept = Checkpoint(options.checkpoint, owner_of(task))
     choices = decide(task, kept)
     integer = lower(task.network, choices, metadata_of(task, choices))
@@ -93,25 +94,25 @@ def quantize_module(
     return integer
 
 
-def capture_network(module: nn.Module | ExportedProgram, inputs: Tensor) -> FusedNetwork:
-    """Return the stages of a module for inputs of one shape."""
+def capture_network(module: nn.Module | ExportedProgram, inputs: Batch) -> FusedNetwork:
+    """Return the stages of a module for inputs of its shapes."""
     program = module
     if not isinstance(program, ExportedProgram):
-        program = export_module(program, (EXPORT_BATCH, *inputs.shape[1:]))
+        program = export_module(program, *((EXPORT_BATCH, *shape) for shape in inputs.shapes))
     graph = capture(program)
     network = fuse(graph)
     assert graph.program is not None
-    shape = value_shape(graph.program.input)
-    if tuple(inputs.shape[1:]) != shape:
-        raise InputError(
-            f"calibration images must have shape {shape}, not {tuple(inputs.shape[1:])}"
-        )
+    for source, shape in zip(graph.program.inputs, inputs.shapes, strict=True):
+        if value_shape(source) != shape:
+            raise InputError(
+                f"calibration images must have shape {value_shape(source)}, not {shape}"
+            )
     verify_capture(module, graph, network, inputs)
     return network
 
 
-def prepare(network: FusedNetwork, inputs: Tensor, options: Options) -> Task:
-    """Return the task of a network: its bits are planned, its inputs drawn and limited, the input
+def prepare(network: FusedNetwork, inputs: Batch, options: Options) -> Task:
+    """Return the task of a network: its bits are planned, its inputs drawn, limited and
     coded, and channels equalized."""
     recipe = options.recipe
     plan = plan_bits(
@@ -124,12 +125,13 @@ def prepare(network: FusedNetwork, inputs: Tensor, options: Options) -> Task:
     )
     inputs = limit_images(inputs, network)
     check_float_run(network, inputs, plan, recipe)
-    if options.made_up and recipe.distill and options.input_range is not None:
-        inputs = distill(network, inputs, options.input_range, options.progress)
-    network, input_code = code_input(network, inputs, plan, recipe, options.input_range)
+    if options.made_up and recipe.distill:
+        ranges = [bounds for bounds in options.input_ranges if bounds is not None]
+        inputs = distill(network, inputs, ranges, options.progress)
+    network, input_codes = code_inputs(network, inputs, plan, recipe, options.input_ranges)
     if recipe.equalize:
         network = equalize(network, inputs, plan.tensors)
-    return Task(network, inputs, plan, input_code, options)
+    return Task(network, inputs, plan, input_codes, options)
 
 
 def owner_of(task: Task) -> str:
@@ -142,8 +144,8 @@ def owner_of(task: Task) -> str:
         task.plan,
         options.recipe,
         options.made_up,
-        task.inputs.numpy(),
-        options.input_range,
+        [part.numpy() for part in task.inputs],
+        options.input_ranges,
         augment,
         options.device,
     )
@@ -167,14 +169,14 @@ def decide(task: Task, kept: Checkpoint) -> Choices:
     def keep(step: int, done: int, choices: Choices) -> None:
         kept.save(State(step, done, choices, found))
 
-    def search(step: int, images: Tensor) -> Choices:
+    def search(step: int, images: Batch) -> Choices:
         return choose(
             network,
             images,
             task.plan,
             options.recipe,
             repair=options.made_up,
-            input_code=task.input_code,
+            input_codes=task.input_codes,
             progress=options.progress,
             start=start.choices if step == start.step else None,
             keep=partial(keep, step),

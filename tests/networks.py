@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nupes.arch.config import ArrayConfig
 from nupes.model.codebook import Codebook
 from nupes.model.layer import Encoder, Layer, Post, Requantize, Residual
-from nupes.model.network import IntegerNetwork, Output
+from nupes.model.network import Constant, IntegerNetwork, Output
 from nupes.model.operators import (
     AveragePool,
     Concat,
@@ -317,10 +317,12 @@ def networks(
     also: Collection[str] = (),
     ranges: bool = False,
     several: bool = False,
+    held: bool = False,
 ) -> IntegerNetwork:
     """Draw a network of up to ``most_layers`` layers, with any codebooks or the given ones, and
     operators of the kinds in ``also``; with ``ranges`` layers read ranges of channels as well, and
-    with ``several`` other layers than the last one may emit their results."""
+    with ``several`` other layers than the last one may emit their results, and there is a second
+    input, or with ``held`` a constant."""
     builder = Builder(
         draw,
         np.random.default_rng(draw(st.integers(0, 2**32 - 1))),
@@ -345,7 +347,11 @@ def networks(
     network = assemble(source, builder.layers, (channels, height, width), more=more)
     emitted = [layer.output for layer in builder.layers if layer.wide]
     outputs = [Output(t.name, (t.shape[2], *t.shape[:2])) for t in emitted]
-    return replace(network, outputs=tuple(outputs))
+    network = replace(network, outputs=tuple(outputs))
+    if not (several and held):
+        return network
+    codes = builder.codes(more[0].shape, more[0].codebook)
+    return replace(network, inputs=network.inputs[:1], constants=(Constant(more[0], codes),))
 
 
 def images_of(network: IntegerNetwork, count: int, seed: int = 0) -> np.ndarray:

@@ -91,10 +91,10 @@ def test_memories_of_any_latency(hardware: Simulator, data: st.DataObject, laten
     check(hardware, draw(data, hardware), latency)
 
 
-@many(20)
-@given(st.data())
-def test_several_inputs_and_outputs(hardware: Simulator, data: st.DataObject) -> None:
-    network = data.draw(networks(5, also=kinds_of(hardware.config), several=True))
+@many(40)
+@given(st.data(), st.booleans())
+def test_several_inputs_and_outputs(hardware: Simulator, data: st.DataObject, held: bool) -> None:
+    network = data.draw(networks(5, also=kinds_of(hardware.config), several=True, held=held))
     program, images = compile(network, hardware.config), all_images_of(network, IMAGES)
     result = hardware.run(program, images)
     outputs = result.y if isinstance(result.y, tuple) else (result.y,)
@@ -116,6 +116,20 @@ def check_stalled(
 
 PROBABILITY = st.sampled_from([0.0, 0.2, 0.5, 0.9])
 STALLS = st.builds(Stalls, PROBABILITY, PROBABILITY, PROBABILITY, seed=st.integers(1, 2**32 - 1))
+
+
+@many(10)
+@given(st.data(), STALLS, st.integers(1, 50))
+def test_stalls_change_no_value_of_several_inputs_and_constants(
+    hardware: Simulator, data: st.DataObject, stalls: Stalls, latency: int
+) -> None:
+    held = data.draw(st.booleans())
+    network = data.draw(networks(3, also=kinds_of(hardware.config), several=True, held=held))
+    images = all_images_of(network, 1)
+    result = hardware.run(compile(network, hardware.config, latency), images, stalls=stalls)
+    outputs = result.y if isinstance(result.y, tuple) else (result.y,)
+    for y, expected in zip(outputs, network.run_all(*network.encode_all(*images)), strict=True):
+        np.testing.assert_array_equal(y, expected)
 
 
 @many(40)

@@ -115,6 +115,39 @@ class Regions(nn.Module):
         return self.head(x.double().float())
 
 
+class Shuffles(nn.Module):
+    """Pixel shuffles written by hand, up and down again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = conv(8), conv(3, 2, padding=1), conv(2, 12, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the head of what was twice as large."""
+        x = self.first(x).reshape(-1, 2, 2, 2, 5, 4).permute(0, 1, 4, 2, 5, 3)
+        x = torch.relu(self.second(x.reshape(-1, 2, 10, 8)))
+        x = x.reshape(-1, 3, 5, 2, 4, 2).permute(0, 3, 5, 1, 2, 4)
+        return self.head(x.reshape(-1, 12, 5, 4))
+
+
+class Attention(nn.Module):
+    """A gate of the mean and the largest channel of each pixel, beside its coordinates."""
+
+    rows: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.gate, self.head = conv(6), conv(1, 3, padding=1), conv(2, 6, 1)
+        self.register_buffer("rows", torch.linspace(-1, 1, 5).view(1, 1, 5, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the head of the gated map."""
+        x = self.first(x)
+        rows = self.rows.expand(len(x), 1, 5, 4)
+        parts = [x.mean(1, keepdim=True), x.max(1, keepdim=True)[0], rows]
+        return self.head(x * torch.sigmoid(self.gate(torch.cat(parts, 1))))
+
+
 def perceptron() -> nn.Module:
     """Return linear layers on a vector."""
     hidden = nn.Linear(9, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout()
@@ -133,6 +166,12 @@ class Example:
 EXAMPLES = {
     # A convolution of both signs, and the sums of pairs; behind a sum both signs are a layer.
     "slopes of channels": Example(Slopes, (3, 7, 6), ["conv"] * 6),
+    "shuffles by hand": Example(Shuffles, (3, 7, 6), ["conv", "mosaic", "conv", "mosaic", "conv"]),
+    "gate of channels": Example(
+        Attention,
+        (3, 7, 6),
+        ["conv", "mosaic", "conv", "max_pool", "concat", "conv", "product", "conv"],
+    ),
     # A factor costs no layer; the function of a tensor that is read again does.
     "sums with factors": Example(
         Factors, (3, 7, 6), ["conv", "conv", "conv", "select", "select", "conv"]

@@ -1,6 +1,6 @@
 """The whole way of a small module: quantized, compiled, run on the RTL and exported."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_leaves
 import nupes
 from nupes.model.host import as_maps
 from nupes.model.network import IntegerNetwork
+from nupes.quantizer.data.calibration import check_shapes
 from nupes.verify import check_layers, check_outputs
 from tests.export.test_onnx import check_ends
 from tests.quantizer.close import images
@@ -25,21 +26,26 @@ ERROR = {"W8A8": 0.01, "W4A4": 0.3}
 def run_whole(
     running: Callable[..., nupes.Simulator],
     make: Callable[[], nn.Module],
-    shape: tuple[int, ...],
+    shapes: tuple[int, ...] | Sequence[tuple[int, ...]],
     scheme: str = "W8A8",
     method: str = "rtn",
 ) -> IntegerNetwork:
-    """Return the integer network of a module for inputs of a shape: near the module, and every
-    stored value and output of two inputs the same on the RTL and in ONNX Runtime."""
+    """Return the integer network of a module for inputs of these shapes, or of one: near the
+    module, and every stored value and output of two samples the same on the RTL and in ONNX
+    Runtime."""
     torch.manual_seed(0)
-    module, x = make().eval(), images(32, *shape)
-    network = nupes.quantize(module, scheme, x, method=method)
+    module = make().eval()
+    x = tuple(images(32, *shape, seed=seed) for seed, shape in enumerate(check_shapes(shapes)))
+    first, *others = x
+    network = nupes.quantize(module, scheme, x if others else first, method=method)
     with torch.no_grad():
-        expected = tree_leaves(module(torch.from_numpy(x)))
-    for wanted, found in zip(expected, tree_leaves(network(x)), strict=True):
+        expected = tree_leaves(module(*map(torch.from_numpy, x)))
+    for wanted, found in zip(expected, tree_leaves(network(*x)), strict=True):
         assert found.shape == wanted.shape
         assert np.square(found - wanted.numpy()).mean() < ERROR[scheme] * float(wanted.var())
     program, simulator = nupes.compile(network, ARRAY), running(ARRAY)
-    assert check_layers(simulator, program, check_outputs(simulator, program, x[:2]), x[:2]).exact
-    check_ends(network, [as_maps(x[:2], network.the_input.tensor.shape)])
+    few = tuple(part[:2] for part in x)
+    assert check_layers(simulator, program, check_outputs(simulator, program, few), few).exact
+    shapes = [item.tensor.shape for item in network.inputs]
+    check_ends(network, [as_maps(*pair) for pair in zip(few, shapes, strict=True)])
     return network

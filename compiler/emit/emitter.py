@@ -72,6 +72,10 @@ class Emitter:
         """Load an input that lies in memory like any tensor."""
         self.instructions += input_loads(layout.base, layout.words)
 
+    def constant(self, load: Load) -> None:
+        """Load a constant tensor, in parts that instructions can count."""
+        self.instructions += (load.part(*part) for part in blocks(load.words, MOST_PIXELS))
+
     def layer(self, name: str, work: Iterable[Work]) -> int:
         """Emit a layer; return how many tiles it has."""
         before, self.unmarked = self.tiles, True

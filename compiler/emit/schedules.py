@@ -10,15 +10,16 @@ from typing import cast
 import numpy as np
 
 from nupes.arch.config import ArrayConfig
+from nupes.arch.isa import Destination
 from nupes.compiler.emit.emitter import Emitter, ResultTile
 from nupes.compiler.emit.hoisting import prefetch
-from nupes.compiler.emit.instructions import End, Instruction
+from nupes.compiler.emit.instructions import End, Instruction, Load
 from nupes.compiler.lowering import arrange, lower
 from nupes.compiler.lowering.context import Context
 from nupes.compiler.place.packing import InputLayout, patch_input, plain_input, zero_digits
 from nupes.compiler.place.placement import Placement
 from nupes.model.layer import Layer
-from nupes.model.network import IntegerNetwork
+from nupes.model.network import Constant, IntegerNetwork
 from nupes.model.operators import Conv
 from nupes.model.tensor import Port, Tensor
 
@@ -44,13 +45,39 @@ def schedule(network: IntegerNetwork, config: ArrayConfig) -> Schedule:
     for item in network.inputs:
         if not is_patched(item.tensor, placement):
             emitter.plain_input(placement.layouts[item.tensor.name])
-    tiles = tuple(emitter.layer(layer.name, lower(layer, context)) for layer in network.layers)
+    tiles = []
+    for layer in network.layers:
+        for item in network.constants:
+            if first_reader(network, placement, item) is layer:
+                emitter.constant(held_words(item, placement, config))
+        tiles.append(emitter.layer(layer.name, lower(layer, context)))
     return Schedule(
         tuple(packing(item.tensor, placement, config) for item in network.inputs),
         placement.act_words,
         prefetch([*emitter.instructions, End()], config),
-        tiles,
+        tuple(tiles),
         emitter.results,
+    )
+
+
+def first_reader(network: IntegerNetwork, placement: Placement, item: Constant) -> Layer | None:
+    """Return the layer before which a constant is loaded: the first one that reads it, but the
+    first one of all where tiles chase a packed input, which wait for the address of the last
+    LOAD."""
+    name = item.tensor.name
+    readers = [layer for layer in network.layers if name in {port.tensor for port in layer.reads}]
+    chased = placement.patched is not None
+    return next(iter(network.layers if readers and chased else readers), None)
+
+
+def held_words(item: Constant, placement: Placement, config: ArrayConfig) -> Load:
+    """Return the LOAD of a constant's words, which are made when they are asked for."""
+    layout = placement.layouts[item.tensor.name]
+    return Load(
+        destination=Destination.ACTIVATION,
+        address=layout.base,
+        words=layout.words,
+        payload=lambda: plain_input(item.tensor, layout, config).words(item.codes, config),
     )
 
 

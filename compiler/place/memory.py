@@ -15,27 +15,30 @@ MOST_DEPTH = 1 << 20
 @dataclass(frozen=True)
 class Request:
     """A tensor that needs ``words`` from the layer that writes it (-1: the host) to its last
-    reader, inclusive.
+    reader, inclusive; it lies behind all the tensors named ``before`` it.
     """
 
     name: str
     words: int
     born: int
     dies: int
+    before: frozenset[str] = frozenset()
 
 
 def arrange(requests: list[Request]) -> list[tuple[Request, int]]:
-    """Return every tensor with its base address: largest first, each at the lowest address that is
-    free during its life.
+    """Return every tensor with its base address: largest first, but those behind others last, each
+    at the lowest address that is free during its life.
     """
     placed: list[tuple[Request, int]] = []
-    for request in sorted(requests, key=lambda item: (-item.words, item.born)):
+    order = sorted(requests, key=lambda item: (bool(item.before), -item.words, item.born))
+    for request in order:
         rivals = sorted(
             (base, base + other.words)
             for other, base in placed
             if other.born <= request.dies and request.born <= other.dies
         )
-        base = 0
+        ends = [base + other.words for other, base in placed if other.name in request.before]
+        base = max(ends, default=0)
         for start, stop in rivals:
             if base + request.words <= start:
                 break

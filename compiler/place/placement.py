@@ -21,6 +21,9 @@ from nupes.model.tensor import Port, Tensor
 __all__ = ["Placement", "check_levels", "place"]
 
 
+NONE: frozenset[str] = frozenset()
+
+
 @dataclass(frozen=True, eq=False)
 class Placement:
     """Planes and layout of every tensor; ``ranges`` tells those that lie inside others, ``patched``
@@ -150,7 +153,11 @@ def requests_of(
     """Return what each tensor that lies in no other one needs, and from which layer to which it, or
     any of its parts, lives."""
     words = sizes(network, planes, way, config)
-    born = {item.tensor.name: -1 for item in network.inputs}
+    # Constants have their place from the beginning: a LOAD waits for no tile that used it before.
+    born = {item.tensor.name: -1 for item in (*network.inputs, *network.constants)}
+    # A tile that chases the packed input takes any LOAD of higher addresses for its own.
+    patched = None if way.patched is None else way.patched.inputs[0].tensor
+    others = frozenset(born) - {patched}
     dies = dict(born)
     for index, layer in enumerate(network.layers):
         for port in layer.reads:
@@ -160,7 +167,10 @@ def requests_of(
             root = root_of(layer.output.name, way.ranges)[0]
             born.setdefault(root, index)
             dies[root] = index
-    return [Request(name, words[name], born[name], dies[name]) for name in born]
+    return [
+        Request(name, words[name], born[name], dies[name], others if name == patched else NONE)
+        for name in born
+    ]
 
 
 def check_levels(where: str, book: Codebook, name: str, config: ArrayConfig) -> None:

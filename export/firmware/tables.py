@@ -98,17 +98,21 @@ def layer_texts(network: IntegerNetwork, places: MemoryMap) -> tuple[list[str], 
 def source_text(network: IntegerNetwork, places: MemoryMap) -> str:
     """Return ``network.c``."""
     parts, rows = ['#include "network.h"\n\n'], []
+    codes = {item.tensor.name: item.codes for item in network.constants}
     for index, (name, tensor) in enumerate(held(network).items()):
-        table = "0"
+        table, kept = "0", "0"
         if not isinstance(tensor.format, Wide):
             table = f"tensor_{index}"
             parts.append(f"/* tensor {index}: {comment(name)} */\n")
             parts.append(array("int16_t", table, np.asarray(tensor.codebook.levels)))
+        if name in codes:
+            kept = f"constant_{index}"
+            parts.append(array("uint8_t", kept, codes[name].ravel()))
         sizes = ", ".join(map(str, tensor.shape))
-        rows.append(f"    {{{sizes}, {places.bases[name]}, {table}}},\n")
+        rows.append(f"    {{{sizes}, {places.bases[name]}, {table}, {kept}}},\n")
     arrays, entries = layer_texts(network, places)
     tables = ["static const nupes_tensor tensors[] = {\n", *rows, "};\n"]
     tables += ["static const nupes_layer layers[] = {\n", *entries, "};\n"]
-    counts = f"{len(network.inputs)}, {len(network.layers)}"
+    counts = f"{len(network.inputs)}, {len(network.constants)}, {len(network.layers)}"
     end = f"const nupes_network network = {{tensors, layers, {counts}}};\n"
     return "".join([*parts, *arrays, *tables, end])

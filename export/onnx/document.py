@@ -17,7 +17,7 @@ from nupes.model.errors import InputError
 from nupes.model.files import write_atomically
 from nupes.model.host import has_channels_last
 from nupes.model.layer import Layer
-from nupes.model.network import Input, IntegerNetwork, Output, State
+from nupes.model.network import Constant, Input, IntegerNetwork, Output, State
 
 __all__ = ["OPSET", "InputKind", "build_onnx", "export_onnx"]
 
@@ -43,6 +43,16 @@ def add_input(graph: Graph, item: Input, kind: InputKind, count: int) -> tuple[E
         below = end_name("input", item.tensor, count)
         codes = encode_input(graph, item.encoder.thresholds, name, below)
     return (name, dtype, ["batch", channels, height, width]), Operand(item.tensor, codes)
+
+
+def add_constant(graph: Graph, item: Constant, input: str) -> Operand:
+    """Append a constant as often as there are images in an input; return its codes."""
+    name = f"constants/{safe(item.tensor.name)}"
+    codes = graph.constant(item.codes.transpose(2, 0, 1)[np.newaxis], np.uint8, f"{name}/held")
+    batch = graph.add("Shape", [input], f"{name}/batch", start=0, end=1)
+    rest = graph.constant([1, 1, 1], np.int64, "constants/rest")
+    shape = graph.add("Concat", [batch, rest], f"{name}/shape", axis=0)
+    return Operand(item.tensor, graph.add("Expand", [codes, shape], f"{name}/codes"))
 
 
 def add_layer(graph: Graph, layer: Layer, stored: dict[str, Operand]) -> str:
@@ -98,6 +108,8 @@ def build_onnx(network: IntegerNetwork, input: InputKind = "float32") -> ModelPr
     for item in network.inputs:
         end, stored[item.tensor.name] = add_input(graph, item, input, len(network.inputs))
         inputs.append(end)
+    for item in network.constants:
+        stored[item.tensor.name] = add_constant(graph, item, inputs[0][0])
     for item in network.state:
         inputs.append(state_end("state", item))
         stored[item.tensor.name] = Operand(item.tensor, inputs[-1][0])

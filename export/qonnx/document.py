@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from nupes.export.graph import Operand, end_name, prefix
+from nupes.export.graph import Operand, end_name, prefix, safe
 from nupes.export.qonnx.operators import EXPORTERS
 from nupes.export.qonnx.requantize import add_post
 from nupes.export.qonnx.shaped import DOMAIN, Shaped, planes, spacing
@@ -18,7 +18,7 @@ from nupes.model.errors import UnsupportedError
 from nupes.model.files import write_atomically
 from nupes.model.host import has_channels_last
 from nupes.model.layer import Layer
-from nupes.model.network import Input, IntegerNetwork, Output
+from nupes.model.network import Constant, Input, IntegerNetwork, Output
 
 __all__ = ["DOMAIN", "OPSET", "build_qonnx", "export_qonnx"]
 
@@ -40,6 +40,16 @@ def add_input(graph: Shaped, item: Input, count: int) -> tuple[End, Operand]:
     label = f"{end_name('input', tensor, count)}/levels"
     levels = add_threshold(graph, name, limits, tensor.codebook, shape, label)
     return (name, np.float32, list(shape)), Operand(tensor, levels)
+
+
+def add_constant(graph: Shaped, item: Constant) -> Operand:
+    """Append a constant tensor; return its levels."""
+    tensor = item.tensor
+    spacing(tensor.codebook, f"constant {tensor.name!r}: codebook")
+    levels = tensor.codebook.levels[item.codes].transpose(2, 0, 1)[np.newaxis]
+    held = graph.constant(levels, np.float32, f"constants/{safe(tensor.name)}")
+    label, shape = f"constants/{safe(tensor.name)}/levels", planes(tensor.shape)
+    return Operand(tensor, graph.put("Identity", [held], label, np.float32, shape))
 
 
 def add_layer(graph: Shaped, layer: Layer, bound: int, stored: dict[str, Operand]) -> str:
@@ -91,6 +101,8 @@ def build_qonnx(network: IntegerNetwork) -> onnx.ModelProto:
     for item in network.inputs:
         end, stored[item.tensor.name] = add_input(graph, item, len(network.inputs))
         inputs.append(end)
+    for item in network.constants:
+        stored[item.tensor.name] = add_constant(graph, item)
     for layer in network.layers:
         value = add_layer(graph, layer, network.bounds.get(layer.name, 0), stored)
         stored[layer.output.name] = Operand(layer.output, value)

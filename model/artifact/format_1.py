@@ -89,6 +89,7 @@ def convert_graph(graph: Mapping[str, Any], arrays: Arrays) -> dict[str, Any]:
         "layers": layers,
         "outputs": [{"tensor": layers[-1]["output"]["name"], "shape": shape}],
         "state": [],
+        "constants": [],
         "metadata": metadata,
     }
 

@@ -11,7 +11,7 @@ from nupes.arch.config import ArrayConfig
 from nupes.commands.options import Array, Json, Model
 from nupes.compiler.program import Program, compile
 from nupes.console import Reporter, print_json, print_table, print_text
-from nupes.inputs import load_array, load_model, parse_array, parse_shape, quiet_torch
+from nupes.inputs import load_arrays, load_model, parse_array, parse_shape, quiet_torch
 from nupes.model.errors import CapacityError, InputError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -20,19 +20,21 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 
-def image_shape(input_shape: str | None, calibration: str | None) -> tuple[int, ...]:
-    """Return the shape of one input, as given or as that of the data."""
-    if input_shape is not None:
-        return parse_shape(input_shape)
+def image_shapes(input_shape: list[str] | None, calibration: str | None) -> list[tuple[int, ...]]:
+    """Return the shape of each input, as given or as that of the data."""
+    if input_shape:
+        return [parse_shape(text) for text in input_shape]
     if calibration is None:
         raise InputError("input shape must be given, such as --input-shape 3,32,32")
-    images = load_array(calibration)
-    if images.ndim not in (2, 3, 4):
-        raise InputError(
-            f"images must have two to four dimensions, the first the batch, not shape "
-            f"{images.shape}"
-        )
-    return images.shape[1:]
+    shapes = []
+    for images in load_arrays(calibration):
+        if images.ndim not in (2, 3, 4):
+            raise InputError(
+                f"images must have two to four dimensions, the first the batch, not shape "
+                f"{images.shape}"
+            )
+        shapes.append(images.shape[1:])
+    return shapes
 
 
 def fit(found: "Inspection", scheme: str, config: ArrayConfig) -> tuple[Program | None, str]:
@@ -118,14 +120,16 @@ def count_operators(found: "Inspection") -> str:
 def run(
     model: Model,
     input_shape: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            metavar="C,H,W", help="Shape of one input, e.g. 3,32,32; a .pt2 file has its own."
+            metavar="C,H,W",
+            help="Shape of the input, e.g. 3,32,32; once for each of several. A .pt2 file has its "
+            "own.",
         ),
     ] = None,
     calibration: Annotated[
         str | None,
-        typer.Option(metavar="DATA", help="Take the shape from this FILE.npz[:KEY] instead."),
+        typer.Option(metavar="DATA", help="Take shapes from this FILE.npz[:KEY[,KEY]]."),
     ] = None,
     scheme: Annotated[
         str, typer.Option(metavar="WxAy", help="Bits for which the array is checked.")
@@ -149,7 +153,7 @@ def run(
     config = parse_array(array)
     with Reporter() as report:
         exported = model.endswith(".pt2")
-        shape = None if exported else image_shape(input_shape, calibration)
+        shapes = [] if exported else image_shapes(input_shape, calibration)
         report("loading PyTorch and the model")
         from nupes.quantizer.frontend.inspection import inspect_module
         from nupes.quantizer.options.scheme import parse_scheme
@@ -158,7 +162,7 @@ def run(
         loaded = load_model(model)
         report("capturing the model")
         with quiet_torch():
-            found = inspect_module(loaded, shape)
+            found = inspect_module(loaded, *shapes)
         program, reason = fit(found, scheme, config)
     if json:
         print_json(describe(found, config, program, reason))

@@ -7,7 +7,7 @@ import typer
 
 from nupes.commands.options import MODEL_HELP, Data, Json, Network
 from nupes.console import Reporter, print_json, print_text
-from nupes.inputs import load_array, load_labels, load_model, run_model
+from nupes.inputs import load_arrays, load_labels, load_model, run_model
 from nupes.model.artifact.reader import load
 
 __all__ = ["accuracy", "run"]
@@ -40,18 +40,19 @@ def run(
     """
     qnet = load(network)
     _ = qnet.the_output  # classes are those of one
-    images = load_array(data)
-    classes = load_labels(data, labels, len(images))
-    report: dict[str, float | int] = {"images": len(images)}
+    images = load_arrays(data)
+    count = len(images[0])
+    classes = load_labels(data, labels, count)
+    report: dict[str, float | int] = {"images": count}
     with Reporter() as progress:
-        progress(f"running the integer network on {len(images)} images")
-        report["integer"] = accuracy(qnet(images), classes)
+        progress(f"running the integer network on {count} images")
+        report["integer"] = accuracy(qnet(*images), classes)
         if model is not None:
-            progress(f"running the float model on {len(images)} images")
-            report["float"] = accuracy(run_model(load_model(model), images), classes)
+            progress(f"running the float model on {count} images")
+            report["float"] = accuracy(run_model(load_model(model), *images), classes)
     if json:
         print_json(report)
         return
-    print_text(f"integer accuracy {report['integer']:.2%} of {len(images)} images")
+    print_text(f"integer accuracy {report['integer']:.2%} of {count} images")
     if model is not None:
         print_text(f"float accuracy   {report['float']:.2%}")

@@ -22,7 +22,9 @@ Network = Annotated[
 Data = Annotated[
     str,
     typer.Argument(
-        metavar="DATA", help="FILE.npz or FILE.npz:KEY, images (b, c, h, w); KEY is x by default."
+        metavar="DATA",
+        help="FILE.npz or FILE.npz:KEY, images (b, c, h, w); KEY is x by default, and KEY,KEY for "
+        "several inputs.",
     ),
 ]
 

@@ -1,14 +1,15 @@
 """``nupes quantize``: a PyTorch model in, an integer network out."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from nupes.commands.options import Json, Model
 from nupes.console import Reporter, print_json, print_text
 from nupes.inputs import (
-    load_array,
+    load_arrays,
     load_model,
     parse_ends,
     parse_overrides,
@@ -21,6 +22,11 @@ from nupes.model.files import check_output
 __all__ = ["run"]
 
 
+def one_or_all(values: Sequence[Any] | None) -> Any:
+    """Return what is given once for the only input, or as a tuple for several; or ``None``."""
+    return (values[0] if len(values) == 1 else tuple(values)) if values else None
+
+
 def run(
     model: Model,
     scheme: Annotated[
@@ -30,16 +36,25 @@ def run(
     calibration: Annotated[
         str | None,
         typer.Option(
-            metavar="DATA", help="FILE.npz[:KEY], images (b, c, h, w); a few hundred are enough."
+            metavar="DATA",
+            help="FILE.npz[:KEY], images (b, c, h, w); a few hundred are enough. KEY,KEY for a "
+            "model with several inputs.",
         ),
     ] = None,
     input_shape: Annotated[
-        str | None,
-        typer.Option(metavar="C,H,W", help="Without data: shape of one input, e.g. 3,32,32."),
+        list[str] | None,
+        typer.Option(
+            metavar="C,H,W",
+            help="Without data: shape of the input, e.g. 3,32,32; once for each of several.",
+        ),
     ] = None,
     input_range: Annotated[
-        str | None,
-        typer.Option(metavar="LOW,HIGH", help="Without data: range of the input, e.g. -2.2,2.7."),
+        list[str] | None,
+        typer.Option(
+            metavar="LOW,HIGH",
+            help="Without data: range of the input, e.g. -2.2,2.7; of several inputs one for all, "
+            "or one for each.",
+        ),
     ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="Where to save the network.")
@@ -97,11 +112,11 @@ def run(
     nupes quantize model.py:load --calibration data.npz:train --override "block1.*=W8A8"
     """
     check_output(output)
-    shape = None if input_shape is None else parse_shape(input_shape)
-    limits = None if input_range is None else parse_range(input_range)
+    shapes = [parse_shape(text) for text in input_shape or []]
+    limits = [parse_range(text) for text in input_range or []]
     overrides = parse_overrides(override or [])
     bits = parse_ends(ends)
-    data = None if calibration is None else load_array(calibration)
+    data = None if calibration is None else load_arrays(calibration)
     with Reporter() as report:
         report("loading PyTorch and the model")
         from nupes.quantizer import quantize
@@ -112,9 +127,9 @@ def run(
             network = quantize(
                 loaded,
                 scheme,
-                data,
-                input_shape=shape,
-                input_range=limits,
+                one_or_all(data),
+                input_shape=one_or_all(shapes),
+                input_range=one_or_all(limits),
                 ends=bits,
                 method=method,
                 codebook=codebook,  # pyright: ignore[reportArgumentType] - checked there

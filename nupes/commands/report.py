@@ -17,7 +17,7 @@ from nupes.console import Reporter, print_json, print_text
 from nupes.explore.sweeps import grid, sweep
 from nupes.inputs import (
     has_labels,
-    load_array,
+    load_arrays,
     load_labels,
     load_model,
     parse_array,
@@ -61,7 +61,11 @@ def load_results(path: Path | None) -> list[Result]:
 
 
 def measure_accuracy(
-    network: IntegerNetwork, data: str, labels: str, images: np.ndarray, model: str | None
+    network: IntegerNetwork,
+    data: str,
+    labels: str,
+    images: tuple[np.ndarray, ...],
+    model: str | None,
 ) -> Accuracy | None:
     """Return the accuracies on data with labels, None if it has none."""
     if not has_labels(data, labels):
@@ -69,11 +73,12 @@ def measure_accuracy(
             raise InputError(f"labels {labels!r} must be in the data to compare with a model")
         return None
     _ = network.the_output  # classes are those of one
-    classes = load_labels(data, labels, len(images))
+    count = len(images[0])
+    classes = load_labels(data, labels, count)
     real = None
     if model is not None:
-        real = measure(run_model(load_model(model), images), classes)
-    return Accuracy(len(images), measure(network(images), classes), real)
+        real = measure(run_model(load_model(model), *images), classes)
+    return Accuracy(count, measure(network(*images), classes), real)
 
 
 def run(
@@ -140,16 +145,16 @@ def run(
 
         check_target(area)
     qnet = load(network)
-    inputs = None if images is None else load_array(images)
+    inputs = None if images is None else load_arrays(images)
     with Reporter() as progress:
         page = import_page()
         progress(f"compiling for {config}")
         program = compile(qnet, config)
         observed, measured = None, None
         if inputs is not None and images is not None:
-            progress(f"running {len(inputs)} images")
+            progress(f"running {len(inputs[0])} images")
             measured = measure_accuracy(qnet, images, labels, inputs, model)
-            observed = observe_codes(qnet, inputs[:OBSERVED])
+            observed = observe_codes(qnet, *(array[:OBSERVED] for array in inputs))
         points = []
         if sizes:
             progress("comparing arrays")
@@ -165,7 +170,7 @@ def run(
             memory_bits=memory_bits(config),
             area=parts,
             accuracy=measured,
-            images=0 if inputs is None else len(inputs[:OBSERVED]),
+            images=0 if inputs is None else len(inputs[0][:OBSERVED]),
             points=points,
             results=results,
         )

@@ -9,7 +9,7 @@ import typer
 from nupes.commands.compile import check_trace, trace_bytes
 from nupes.commands.options import Array, Data, Json, Network, SimulatorName, Trace
 from nupes.console import Reporter, print_json, print_text
-from nupes.inputs import load_array, parse_array
+from nupes.inputs import load_arrays, parse_array
 from nupes.model.artifact.reader import load
 from nupes.model.errors import InputError
 from nupes.model.files import check_output, complete_file, write_atomically
@@ -64,15 +64,15 @@ def run(
         check_output(waves)
     check_trace(trace)
     qnet = load(network)
-    inputs = load_array(data)[:images]
-    qnet.encode(inputs)
+    inputs = tuple(array[:images] for array in load_arrays(data))
+    qnet.encode_all(*inputs)
     program = compile(qnet, config)
     with ExitStack() as stack:
         report = stack.enter_context(Reporter())
         recording = None if waves is None else stack.enter_context(complete_file(waves))
         hw = stack.enter_context(Simulator(config, simulator, waves=recording, progress=report))
         hw.prepare(program)
-        report(f"simulating {len(inputs)} images")
+        report(f"simulating {len(inputs[0])} images")
         result = check_outputs(hw, program, inputs, report.count)
         if layers:
             report(f"comparing what each of {len(program.layers)} layers stores")

@@ -214,11 +214,12 @@ def gather_layers(
 
 
 def observe_codes(
-    network: IntegerNetwork, images: np.ndarray
+    network: IntegerNetwork, *images: np.ndarray
 ) -> dict[str, tuple[Codes | None, int | None, int]]:
-    """Run images (b, c, h, w); return for each layer the codes that it stored, how many of its
-    16-bit results were saturated (None for an operator that copies codes), and of how many."""
-    stored = {network.the_input.tensor.name: network.encode(images)}
+    """Run images (b, c, h, w), an array for each input; return for each layer the codes that it
+    stored, how many of its 16-bit results were saturated (None for an operator that copies codes),
+    and of how many."""
+    stored = network.begin(*network.encode_all(*images))
     found: dict[str, tuple[Codes | None, int | None, int]] = {}
     for layer in network.layers:
         operands, bound = network.operands(layer, stored), network.bounds.get(layer.name, 0)

@@ -81,6 +81,7 @@ def sources_of(network: IntegerNetwork) -> dict[str, tuple[str, str]]:
     """Return title and shape in words of what a network begins with, by tensor."""
     several = len(network.inputs) > 1
     kinds = [("input", item.tensor) for item in network.inputs]
+    kinds += [("constant", item.tensor) for item in network.constants]
     kinds += [("state", item.tensor) for item in network.state]
     return {
         tensor.name: (

@@ -1,7 +1,7 @@
 """Calibration data: what the user gives, checked, or inputs made up in a stated range."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,26 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nupes.model.errors import InputError
+from nupes.quantizer.data.batch import Batch
 
-__all__ = ["check_range", "check_shape", "gather_batches", "synthesize_inputs"]
+__all__ = [
+    "Range",
+    "Ranges",
+    "Shapes",
+    "check_ranges",
+    "check_shapes",
+    "gather_batches",
+    "synthesize_inputs",
+]
+
+Shapes = tuple[tuple[int, ...], ...]
+"""The shape of each input, without its batch."""
+
+Range = tuple[float, float]
+"""The least and the greatest value of an input."""
+
+Ranges = tuple[Range | None, ...]
+"""The range of each input, ``None`` where it is that of the images."""
 
 SYNTHETIC_IMAGES = 256
 """Number of inputs that are made up where there are no data."""
@@ -29,47 +47,86 @@ MOST_READ = 1 << 16
 """Largest number of images that are read of an iterable, which may have no end."""
 
 
-def gather_batches(calibration: Any) -> Tensor:
-    """Return calibration data as one float32 tensor (n, ...) of ``MOST_KEPT`` values at most.
+def gather_batches(calibration: Any, count: int = 1) -> Batch:
+    """Return calibration data of ``count`` inputs as float32 tensors (n, ...) of ``MOST_KEPT``
+    values at most, all inputs together.
 
-    Accepts an array or tensor, or an iterable of them; a batch may be a sequence whose first item
-    is the images, as data loaders give. Of more images than are kept, evenly spread ones are; of
-    an iterable ``MOST_READ`` are read, and they are thinned on the way, so that memory holds no
-    more than three times what is kept.
+    For one input: an array or tensor, or an iterable of them; a batch may be a sequence whose first
+    item is the images, as data loaders give. For several: a tuple or list of as many arrays, or an
+    iterable of batches, each a tuple or list that begins with as many arrays.
+
+    Of more images than are kept, evenly spread ones are; of an iterable ``MOST_READ`` are read, and
+    they are thinned on the way, so that memory holds no more than three times what is kept.
     """
-    if isinstance(calibration, (np.ndarray, Tensor)):
-        check_kind(calibration)
-        most = count_kept(calibration)
-        return check_values(calibration, spread(len(calibration), most))
+    if is_whole(calibration, count):
+        parts = inputs_of(calibration, count, whole=True)
+        chosen = spread(len(parts[0]), count_kept(parts))
+        return Batch(tuple(check_values(part, chosen) for part in parts))
     if not isinstance(calibration, Iterable) or isinstance(calibration, (str, bytes, dict)):
+        found = type(calibration).__name__
+        if count > 1:
+            raise InputError(
+                f"calibration must be a tuple of {count} arrays, one for each input, or an "
+                f"iterable of such tuples, not {found}"
+            )
         raise InputError(
             "calibration must be an array (batch, channels, height, width) or an iterable of them, "
-            f"not {type(calibration).__name__}"
+            f"not {found}"
         )
-    kept: list[Tensor] = []
-    shape, most, read, stride = None, 0, 0, 1
+    kept: list[tuple[Tensor, ...]] = []
+    shapes, most, read, stride = (), 0, 0, 1
     for batch in calibration:
-        images = batch[0] if isinstance(batch, (tuple, list)) else batch
-        check_kind(images)
-        if not len(images):
+        parts = inputs_of(batch, count)
+        size = len(parts[0])
+        if not size:
             continue
-        if shape is None:
-            shape, most = tuple(images.shape[1:]), count_kept(images)
-        elif tuple(images.shape[1:]) != shape:
-            shapes = sorted({shape, tuple(images.shape[1:])})
-            raise InputError(f"calibration images must have one shape, not {shapes}")
+        found = tuple(tuple(part.shape[1:]) for part in parts)
+        if not shapes:
+            shapes, most = found, count_kept(parts)
+        for pair in zip(shapes, found, strict=True):
+            if len(set(pair)) > 1:
+                raise InputError(f"calibration images must have one shape, not {sorted(pair)}")
         # Every ``stride``-th image of all, so that what is kept is spread evenly at any time.
-        chosen = range(-read % stride, min(len(images), MOST_READ - read), stride)
-        kept.extend(check_values(images, torch.tensor(chosen, dtype=torch.long)))
-        read += len(images)
+        chosen = torch.tensor(range(-read % stride, min(size, MOST_READ - read), stride)).long()
+        kept.extend(zip(*(check_values(part, chosen) for part in parts), strict=True))
+        read += size
         while len(kept) > 2 * most:
             # Clones, because images of one batch share its memory.
-            kept, stride = [image.clone() for image in kept[::2]], 2 * stride
+            kept = [tuple(image.clone() for image in images) for images in kept[::2]]
+            stride *= 2
         if read >= MOST_READ:
             break
     if not kept:
         raise InputError("calibration must hold at least one image, not none")
-    return torch.stack([kept[index] for index in spread(len(kept), most)])
+    chosen = spread(len(kept), most).tolist()
+    return Batch(tuple(torch.stack([kept[index][k] for index in chosen]) for k in range(count)))
+
+
+def is_whole(calibration: Any, count: int) -> bool:
+    """Whether calibration data are the arrays of the inputs themselves, not batches of them."""
+    if isinstance(calibration, (np.ndarray, Tensor)) or count == 1:
+        return isinstance(calibration, (np.ndarray, Tensor))
+    return isinstance(calibration, (tuple, list)) and any(
+        isinstance(part, (np.ndarray, Tensor)) for part in calibration
+    )
+
+
+def inputs_of(batch: Any, count: int, *, whole: bool = False) -> tuple[Any, ...]:
+    """Return the arrays of each input that a batch begins with, checked; the ``whole`` of the data
+    must have no more."""
+    parts = tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
+    parts = parts if whole else parts[:count]
+    for part in parts:
+        check_kind(part)
+    if len(parts) != count:
+        raise InputError(
+            f"calibration must have an array for each of the module's {count} inputs, in a tuple, "
+            f"not {len(parts)}"
+        )
+    sizes = [len(part) for part in parts]
+    if len(set(sizes)) > 1:
+        raise InputError(f"calibration must have as many images of each input, not {sizes}")
+    return parts
 
 
 def spread(count: int, most: int) -> Tensor:
@@ -77,11 +134,11 @@ def spread(count: int, most: int) -> Tensor:
     return torch.linspace(0, count - 1, min(count, most)).long()
 
 
-def count_kept(images: np.ndarray | Tensor) -> int:
-    """Return how many images of this shape are kept; refuse to keep none."""
-    if not len(images):
+def count_kept(parts: Sequence[np.ndarray | Tensor]) -> int:
+    """Return how many images of these shapes are kept; refuse to keep none."""
+    if not len(parts[0]):
         raise InputError("calibration must hold at least one image, not none")
-    return max(1, MOST_KEPT // max(1, math.prod(images.shape[1:])))
+    return max(1, MOST_KEPT // max(1, sum(math.prod(part.shape[1:]) for part in parts)))
 
 
 def check_kind(batch: Any) -> None:
@@ -119,21 +176,27 @@ def check_values(batch: np.ndarray | Tensor, chosen: Tensor) -> Tensor:
 
 
 def synthesize_inputs(
-    shape: tuple[int, ...], bounds: tuple[float, float], images: int = SYNTHETIC_IMAGES
-) -> Tensor:
-    """Return float32 inputs (images, *shape) that fill a range: noise of several spatial scales;
+    shapes: Shapes, ranges: Sequence[Range], images: int = SYNTHETIC_IMAGES
+) -> Batch:
+    """Return float32 inputs (images, *shape) that fill ranges: noise of several spatial scales;
     fewer images if they would have over ``MOST_VALUES`` values.
 
-    Both ends of the range occur, so that the input's scale covers it.
+    Both ends of a range occur, so that the input's scale covers it.
     """
-    low, high = check_range(bounds)
-    shape = check_shape(shape)
-    images = min(images, MOST_VALUES // math.prod(shape))
+    size = sum(map(math.prod, shapes))
+    images = min(images, MOST_VALUES // size)
     if not images:
-        raise InputError(
-            f"input_shape must have at most {MOST_VALUES:,} values, not {math.prod(shape):,}"
-        )
+        raise InputError(f"input_shape must have at most {MOST_VALUES:,} values, not {size:,}")
     generator = torch.Generator().manual_seed(0)
+    pairs = zip(shapes, ranges, strict=True)
+    return Batch(tuple(synthesize(images, shape, bounds, generator) for shape, bounds in pairs))
+
+
+def synthesize(
+    images: int, shape: tuple[int, ...], bounds: Range, generator: torch.Generator
+) -> Tensor:
+    """Return images (images, *shape) of noise of several spatial scales, within bounds."""
+    low, high = bounds
     channels, height, width = (shape[0], *(1,) * (3 - len(shape)), *shape[1:])
     total = torch.zeros(images, channels, height, width)
     for factor in (1, 2, 4, 8):
@@ -147,6 +210,12 @@ def synthesize_inputs(
     return result.reshape(images, *shape)
 
 
+def check_shapes(shape: Any) -> Shapes:
+    """Return the shape of each input, checked: of one shape, or of several in a tuple or list."""
+    several = isinstance(shape, (tuple, list)) and any(isinstance(x, (tuple, list)) for x in shape)
+    return tuple(map(check_shape, shape)) if several else (check_shape(shape),)
+
+
 def check_shape(shape: Any) -> tuple[int, ...]:
     """Return the shape of an input, checked."""
     sizes = tuple(shape) if isinstance(shape, Iterable) else ()
@@ -158,7 +227,22 @@ def check_shape(shape: Any) -> tuple[int, ...]:
     return sizes
 
 
-def check_range(bounds: tuple[float, float]) -> tuple[float, float]:
+def check_ranges(bounds: Any, count: int) -> Ranges:
+    """Return the range of each of ``count`` inputs, checked: of one range that holds for all, of a
+    tuple or list of one for each, or of none."""
+    if not isinstance(bounds, (tuple, list)) or not any(
+        isinstance(some, (tuple, list)) for some in bounds
+    ):
+        return (None if bounds is None else check_range(bounds),) * count
+    if len(bounds) != count:
+        raise InputError(
+            f"input_range must be (low, high), or one for each of the module's {count} inputs, not "
+            f"{len(bounds)} of them"
+        )
+    return tuple(None if some is None else check_range(some) for some in bounds)
+
+
+def check_range(bounds: Any) -> Range:
     """Return (low, high) of an input range, checked."""
     try:
         low, high = (float(value) for value in bounds)

@@ -4,11 +4,13 @@ Source: ZeroQ (Cai et al., arXiv 2001.00281): inputs drawn to the means and devi
 norms keep, by gradient through the network.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from nupes.quantizer.data.batch import Batch
+from nupes.quantizer.data.calibration import Range
 from nupes.quantizer.stages.operators import column
 from nupes.quantizer.stages.run import Hooks, evaluate
 from nupes.quantizer.stages.stage import FusedNetwork, Stage
@@ -30,41 +32,47 @@ RATE = 0.1
 
 def distill(
     network: FusedNetwork,
-    inputs: Tensor,
-    bounds: tuple[float, float],
+    inputs: Batch,
+    ranges: Sequence[Range],
     progress: Callable[[str, int, int], None] | None = None,
-) -> Tensor:
-    """Return inputs (n, c, h, w) drawn from the given ones to the network's statistics, within
-    bounds; the same where no layer is batch-normalised."""
+) -> Batch:
+    """Return inputs (n, c, h, w) drawn from the given ones to the network's statistics, each within
+    its range; the same where no layer is batch-normalised."""
     if not any(stage.mean is not None for stage in network.stages):
         return inputs
-    low, high = bounds
     batches = inputs[:IMAGES].split(BATCH)
     results = []
     for index, batch in enumerate(batches):
-        x = ((batch - low) / (high - low) * 2 - 1).requires_grad_(True)
-        optimizer = torch.optim.Adam([x], RATE)
+        pairs = list(zip(batch, ranges, strict=True))
+        drawn = [((x - low) / (high - low) * 2 - 1).requires_grad_() for x, (low, high) in pairs]
+        optimizer = torch.optim.Adam(drawn, RATE)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
         for step in range(STEPS):
             optimizer.zero_grad()
-            images = (x.clamp(-1, 1) + 1) / 2 * (high - low) + low
-            statistics_loss(network, images).backward()
+            statistics_loss(network, into_ranges(drawn, ranges)).backward()
             optimizer.step()
             schedule.step()
             if progress is not None:
                 progress("", index * STEPS + step + 1, len(batches) * STEPS)
-        results.append((x.detach().clamp(-1, 1) + 1) / 2 * (high - low) + low)
-    drawn = torch.cat(results)
-    # Both ends of the range occur, as in the inputs given: the input's code covers it.
-    drawn.flatten()[0], drawn.flatten()[-1] = low, high
-    return drawn
+        results.append(into_ranges([x.detach() for x in drawn], ranges))
+    parts = tuple(torch.cat(parts) for parts in zip(*results, strict=True))
+    for values, ends in zip(parts, ranges, strict=True):
+        # Both ends of the range occur, as in the inputs given: the input's code covers it.
+        values.flatten()[0], values.flatten()[-1] = ends
+    return Batch(parts)
 
 
-def statistics_loss(network: FusedNetwork, images: Tensor) -> Tensor:
+def into_ranges(values: Sequence[Tensor], ranges: Sequence[Range]) -> Batch:
+    """Return inputs whose values between -1 and 1 are spread over their ranges."""
+    pairs = zip(values, ranges, strict=True)
+    return Batch(tuple((x.clamp(-1, 1) + 1) / 2 * (high - low) + low for x, (low, high) in pairs))
+
+
+def statistics_loss(network: FusedNetwork, images: Batch) -> Tensor:
     """Return how far the statistics of each batch-normalised tensor are from its norm's, in
     deviations squared: ``(m - m')^2 / s'^2 + (s / s' - 1)^2``, the mean over channels, summed."""
     hooks = Statistics()
-    evaluate(network.stages, {network.input.name: network.scale_input(images)}, hooks)
+    evaluate(network.stages, network.start(images), hooks)
     return torch.stack(hooks.terms).sum()
 
 

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from nupes.model.operators import MaxPool, Mosaic, Select
 from nupes.quantizer.frontend.functions import Function
-from nupes.quantizer.frontend.graph import Add, Affine, Concat, Node, Pad, Pool, Product
+from nupes.quantizer.frontend.graph import Add, Affine, Concat, Constant, Node, Pad, Pool, Product
 
 __all__ = ["EVERYTHING", "Bounds", "bounds_of"]
 
@@ -65,6 +65,7 @@ RULES: dict[type, Callable[..., Bounds]] = {
     Pool: of_pool,
     Add: of_sum,
     Product: of_product,
+    Constant: lambda op: (float(op.values.min()), float(op.values.max())),
     Concat: lambda op, *sources: around(*sources),
     Mosaic: lambda op, *sources: around(*sources),
     MaxPool: lambda op, source: source,

@@ -10,7 +10,8 @@ from torch import fx
 
 from nupes.model.errors import InputError, UnsupportedError
 from nupes.model.operators import Mosaic, Select
-from nupes.quantizer.frontend.graph import Graph, Node, Op, Places, Shape
+from nupes.quantizer.frontend.graph import Constant, Graph, Node, Op, Places, Shape
+from nupes.quantizer.frontend.pieces import find_pieces
 from nupes.quantizer.frontend.registry import base_name
 from nupes.quantizer.frontend.views import (
     channels_first,
@@ -81,6 +82,11 @@ class Call:
         graph.nodes[name] = Node(name, op, inputs, shape)
         self.values.origins[name] = self.node
         return name
+
+    def hold(self, values: np.ndarray) -> str:
+        """Add a map (h, w, c) that the network holds; return its name."""
+        height, width, channels = values.shape
+        return self.add(Constant(values), (), (height, width, channels), self.kind, "constant")
 
     def is_computed(self, value: Any) -> bool:
         """Whether an operand depends on the network's input."""
@@ -155,7 +161,7 @@ class Call:
         orders, sequence = [(places, strict)], places.ndim in (2, 3)
         if sequence and not strict:
             orders.append((np.moveaxis(places, -1, 0), True))
-        for find, (ordered, own) in product((find_selection, find_mosaic), orders):
+        for find, (ordered, own) in product((find_selection, find_mosaic, find_pieces), orders):
             for shape in map_shapes(self.node, ordered.shape, source.shape):
                 if own and sequence and shape[0] != len(ordered):
                     continue  # these are channels of other maps

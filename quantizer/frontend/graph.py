@@ -17,6 +17,7 @@ __all__ = [
     "Add",
     "Affine",
     "Concat",
+    "Constant",
     "Convolution",
     "Graph",
     "Input",
@@ -38,7 +39,14 @@ Places = np.ndarray | list[np.ndarray]
 
 @dataclass(frozen=True)
 class Input:
-    """The network's input."""
+    """An input of the network."""
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """A map that the module holds: ``values`` (h, w, c) float64, the same for every image."""
+
+    values: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +119,19 @@ class Pool:
         return min(full, 0.0) if max(self.op.padding) > 0 else full
 
 
-Op = Input | Convolution | Affine | Pad | Add | Concat | Product | Pool | Operator | Function
+Op = (
+    Input
+    | Constant
+    | Convolution
+    | Affine
+    | Pad
+    | Add
+    | Concat
+    | Product
+    | Pool
+    | Operator
+    | Function
+)
 """What a node does; an operator of the integer network stands for itself on real values."""
 
 
@@ -127,8 +147,8 @@ class Node:
 
 @dataclass
 class Graph:
-    """A captured network: ``nodes`` by name in execution order, the first one its input;
-    ``outputs`` are nodes by name, and the shape of one result as the module gives it.
+    """A captured network: ``nodes`` by name in execution order, its inputs first; ``outputs`` are
+    nodes by name, and the shape of one result as the module gives it.
 
     ``calls`` are the calls of the captured ``program`` whose values the nodes are; ``views`` says
     where the values of calls lie that are not a node in its own order, one after another.
@@ -141,13 +161,14 @@ class Graph:
     program: Program | None = None
 
     @property
-    def input(self) -> Node:
-        """The node that stands for the network's input."""
-        return next(iter(self.nodes.values()))
+    def inputs(self) -> tuple[Node, ...]:
+        """The nodes that stand for the network's inputs."""
+        nodes = self.nodes.values()
+        return tuple(x for x in nodes if isinstance(x.op, Input) and not x.inputs)
 
     def prune(self) -> None:
-        """Drop the nodes that no output depends on; the input stays."""
-        alive = {self.input.name, *(name for name, _ in self.outputs)}
+        """Drop the nodes that no output depends on; inputs stay."""
+        alive = {*(node.name for node in self.inputs), *(name for name, _ in self.outputs)}
         for node in reversed(self.nodes.values()):
             if node.name in alive:
                 alive.update(node.inputs)

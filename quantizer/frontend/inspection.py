@@ -9,6 +9,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from nupes.model.errors import UnsupportedError
+from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.frontend.call import value_shape
 from nupes.quantizer.frontend.functions import IDENTITY
 from nupes.quantizer.frontend.graph import Shape
@@ -51,10 +52,10 @@ class Inspection:
 
 
 def inspect_module(
-    module: nn.Module | ExportedProgram, input_shape: tuple[int, ...] | None = None
+    module: nn.Module | ExportedProgram, *input_shapes: tuple[int, ...]
 ) -> Inspection:
-    """Return what of a module will run on inputs of ``input_shape``, such as (channels, height,
-    width); an exported program has its shape already.
+    """Return what of a module will run on inputs of ``input_shapes``, such as (channels, height,
+    width); an exported program has its shapes already.
 
     Raises ``InputError`` if the module does not take such images.
     """
@@ -62,8 +63,7 @@ def inspect_module(
         if isinstance(module, ExportedProgram):
             program = module
         else:
-            assert input_shape is not None
-            program = export_module(module, (EXPORT_BATCH, *input_shape))
+            program = export_module(module, *((EXPORT_BATCH, *shape) for shape in input_shapes))
         captured = survey(program)
         if captured.problems:
             return Inspection((), tuple(captured.problems), None, captured.judged)
@@ -71,9 +71,14 @@ def inspect_module(
     except UnsupportedError as error:
         return Inspection((), (Problem("", "", str(error)),), None, False)
     assert captured.graph.program is not None
-    shape = value_shape(captured.graph.program.input)
-    noise = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
-    verify_capture(module, captured.graph, network, 2 * noise - 1)
+    generator = torch.Generator().manual_seed(0)
+    noise = Batch(
+        tuple(
+            2 * torch.rand(1, *value_shape(source), generator=generator) - 1
+            for source in captured.graph.program.inputs
+        )
+    )
+    verify_capture(module, captured.graph, network, noise)
     return Inspection(list_layers(network), (), network)
 
 

@@ -10,24 +10,31 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind, OutputKind
+from torch.export.graph_signature import ExportGraphSignature, InputKind, OutputKind
 
 from nupes.model.errors import InputError, UnsupportedError
 from nupes.quantizer.frontend.mutation import replace_in_place
 
-__all__ = ["Program", "evaluation", "export_module", "prepare", "split_outputs"]
+__all__ = [
+    "Program",
+    "count_inputs",
+    "evaluation",
+    "export_module",
+    "prepare",
+    "split_outputs",
+]
 
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """Calls of ATen operators on one input (batch, c, h, w), which give one or several outputs.
+    """Calls of ATen operators on inputs (batch, ...), which give one or several outputs.
 
     ``constants`` are parameters, buffers and lifted constants, as the module holds them, ``paths``
     where in it; ``changing`` are those that a call of the module changes.
     """
 
     graph: fx.Graph
-    input: fx.Node
+    inputs: tuple[fx.Node, ...]
     outputs: tuple[fx.Node, ...]
     constants: dict[fx.Node, Tensor]
     paths: dict[fx.Node, str]
@@ -43,20 +50,36 @@ class Program:
         return found
 
 
-def export_module(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
-    """Return the exported program of a module in evaluation mode, for one input (batch, c, h, w).
+def count_inputs(module: nn.Module | ExportedProgram) -> int:
+    """Return how many inputs a module needs, those of its arguments that have no default; of an
+    exported program how many it has."""
+    if isinstance(module, ExportedProgram):
+        return len(inputs_of(module.graph, module.graph_signature))
+    return max(1, len(needed_arguments(module)))
+
+
+def export_module(module: nn.Module, *shapes: tuple[int, ...]) -> ExportedProgram:
+    """Return the exported program of a module in evaluation mode, for inputs of these shapes
+    (batch, ...).
 
     The module's training flags are restored.
     """
-    check_signature(module)
+    needed = needed_arguments(module)
+    if len(needed) > len(shapes):
+        raise InputError(
+            f"module must be given a shape for each of its {len(needed)} inputs "
+            f"({', '.join(needed)}), not {len(shapes)}"
+        )
     parameter = next(module.parameters(), torch.zeros(()))
-    example = torch.zeros(shape, dtype=parameter.dtype, device=parameter.device)
+    examples = tuple(
+        torch.zeros(shape, dtype=parameter.dtype, device=parameter.device) for shape in shapes
+    )
     with evaluation(module), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return torch.export.export(module, (example,))
+            return torch.export.export(module, examples)
         except Exception as error:
-            run_once(module, example)
+            run_once(module, *examples)
             raise UnsupportedError(
                 f"module {type(module).__name__} must be exportable by torch.export, not fail "
                 f"with: {first_line(error)}"
@@ -75,28 +98,26 @@ def evaluation(module: nn.Module) -> Iterator[None]:
             part.training = training
 
 
-def check_signature(module: nn.Module) -> None:
-    """Refuse a module that needs more than one input."""
-    parameters = inspect.signature(module.forward).parameters.values()
-    needed = [
+def needed_arguments(module: nn.Module) -> list[str]:
+    """Return the names of the arguments without which a module cannot be called."""
+    return [
         parameter.name
-        for parameter in parameters
+        for parameter in inspect.signature(module.forward).parameters.values()
         if parameter.default is parameter.empty
         and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
     ]
-    if len(needed) > 1:
-        raise UnsupportedError(f"module must have one input, not {len(needed)}: {needed}")
 
 
-def run_once(module: nn.Module, example: Tensor) -> None:
-    """Run a module on zeros; raise ``InputError`` if it does not take images of this shape."""
+def run_once(module: nn.Module, *examples: Tensor) -> None:
+    """Run a module on zeros; raise ``InputError`` if it does not take images of these shapes."""
     try:
         with torch.no_grad():
-            module(example)
+            module(*examples)
     except Exception as error:
+        shapes = " and ".join(str(tuple(example.shape[1:])) for example in examples)
         raise InputError(
-            f"module {type(module).__name__} must accept images of shape "
-            f"{tuple(example.shape[1:])}, not fail with: {first_line(error)}"
+            f"module {type(module).__name__} must accept images of shape {shapes}, not fail with: "
+            f"{first_line(error)}"
         ) from error
 
 
@@ -107,10 +128,7 @@ def first_line(error: Exception) -> str:
 
 def prepare(exported: ExportedProgram) -> Program:
     """Return an exported program without in-place operators and wrapped regions, such as those of
-    ``torch.no_grad``; refuse one with several inputs."""
-    inputs = exported.graph_signature.user_inputs
-    if len(inputs) != 1:
-        raise UnsupportedError(f"module must have one input tensor, not {len(inputs)}")
+    ``torch.no_grad``; refuse inputs that are no tensors, or of several batch sizes."""
     graph = replace_in_place(exported.graph)
     if graph is None:
         with warnings.catch_warnings():
@@ -126,7 +144,8 @@ def prepare(exported: ExportedProgram) -> Program:
     paths = {node: spec.target for node, spec in specs if spec.target is not None}
     mutated = set(signature.buffers_to_mutate.values())
     changing = frozenset(node for node, spec in specs if spec.target in mutated)
-    source = next(node for node, spec in specs if spec.kind == InputKind.USER_INPUT)
+    inputs = inputs_of(graph, signature)
+    check_inputs(inputs)
     results = graph.output_node().args[0]
     assert isinstance(results, list | tuple)
     outputs = []
@@ -135,7 +154,36 @@ def prepare(exported: ExportedProgram) -> Program:
             if not isinstance(result, fx.Node) or "val" not in result.meta:
                 raise UnsupportedError("module output must depend on its input, not be a constant")
             outputs.append(result)
-    return Program(graph, source, tuple(outputs), constants, paths, changing)
+    return Program(graph, inputs, tuple(outputs), constants, paths, changing)
+
+
+def inputs_of(graph: fx.Graph, signature: ExportGraphSignature) -> tuple[fx.Node, ...]:
+    """Return the inputs of an exported graph; what is no tensor and nothing reads, such as a number
+    that was fixed when it was exported, is none."""
+    placeholders = (node for node in graph.nodes if node.op == "placeholder")
+    return tuple(
+        node
+        for node, spec in zip(placeholders, signature.input_specs, strict=True)
+        if spec.kind == InputKind.USER_INPUT
+        and (isinstance(node.meta.get("val"), Tensor) or node.users)
+    )
+
+
+def check_inputs(inputs: tuple[fx.Node, ...]) -> None:
+    """Refuse inputs of a program of which no network can be made."""
+    if not inputs:
+        raise UnsupportedError("module must have an input tensor, not none")
+    for node in inputs:
+        value = node.meta.get("val")
+        if not isinstance(value, Tensor) or value.ndim == 0:
+            found = "a number" if isinstance(value, Tensor) else type(value).__name__
+            raise UnsupportedError(
+                f"module input {node.name!r} must be a tensor (batch, ...), not {found}; "
+                "give it a default, or export the module without it"
+            )
+    sizes = [node.meta["val"].shape[0] for node in inputs]
+    if any(size != sizes[0] for size in sizes):
+        raise UnsupportedError(f"module inputs must have one batch size, not {sizes}")
 
 
 def split_outputs(exported: ExportedProgram) -> list[Program]:

@@ -20,10 +20,10 @@ from torch.fx.node import map_aggregate
 from torch.utils._pytree import tree_leaves
 
 from nupes.model.errors import InputError, NupesError
-from nupes.model.host import as_maps
+from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.frontend.call import full_shape
 from nupes.quantizer.frontend.functions import IDENTITY
-from nupes.quantizer.frontend.graph import Graph
+from nupes.quantizer.frontend.graph import Constant, Graph
 from nupes.quantizer.frontend.program import Program, evaluation
 from nupes.quantizer.frontend.registry import base_name
 from nupes.quantizer.stages.run import run_float
@@ -48,35 +48,36 @@ DEFECT = "this is a defect of nupes, please report it"
 
 @torch.no_grad()
 def verify_capture(
-    module: nn.Module | ExportedProgram, graph: Graph, network: FusedNetwork, inputs: Tensor
+    module: nn.Module | ExportedProgram, graph: Graph, network: FusedNetwork, inputs: Batch
 ) -> None:
     """Raise ``NupesError`` with the first layer whose float values are not those of the module.
 
-    ``inputs`` (n, ...) are images, sequences or vectors such as the module takes; of them one is
-    used, and one that is made up in their range.
+    ``inputs`` (n, ...) are images, sequences or vectors such as the module takes; of them one
+    sample is used, and one that is made up in their range.
     """
     program = graph.program
     assert program is not None
-    images = choose_images(inputs, full_shape(program.input)[0])
+    size = full_shape(program.inputs[0])[0]
+    images = Batch(tuple(choose_images(part, size, seed) for seed, part in enumerate(inputs)))
     values = run_program(program, images, {*graph.calls.values(), *program.outputs})
     expected = [values[output].double() for output in program.outputs]
     compare_module(module, program, images, expected, largest(values.values()))
     check_stages(graph, network, images, values)
 
 
-def choose_images(inputs: Tensor, batch: int | torch.SymInt) -> Tensor:
+def choose_images(inputs: Tensor, batch: int | torch.SymInt, seed: int) -> Tensor:
     """Return a batch (b, ...) of noise in the range of images and the first image in turn."""
     first = inputs[:1].to("cpu", torch.float32)
     low, high = float(inputs.min()), float(inputs.max())
     if not low < high:
         low, high = low - 1, high + 1
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     noise = low + (high - low) * torch.rand(first.shape, generator=generator)
     count = batch if isinstance(batch, int) else 2
     return torch.cat([noise, first] * count)[:count]
 
 
-def run_program(program: Program, images: Tensor, wanted: set[fx.Node]) -> dict[fx.Node, Tensor]:
+def run_program(program: Program, images: Batch, wanted: set[fx.Node]) -> dict[fx.Node, Tensor]:
     """Return wanted values of a program in float32, computed in float64 from constants that are
     folded in their own type, as the module has them."""
     live = program.live()
@@ -94,12 +95,13 @@ def run_program(program: Program, images: Tensor, wanted: set[fx.Node]) -> dict[
     def keep(argument: object) -> object:
         return values[argument] if isinstance(argument, fx.Node) else argument
 
-    computed = {program.input}
+    given = dict(zip(program.inputs, images, strict=True))
+    computed = set(given)
     for node in program.graph.nodes:
         if node not in live or base_name(node) in CHECKS:
             continue
         if node.op == "placeholder":
-            values[node] = images if node is program.input else program.constants[node].cpu()
+            values[node] = given[node] if node in given else program.constants[node].cpu()
         elif node.op == "call_function":
             if computed.intersection(node.all_input_nodes):
                 computed.add(node)
@@ -127,7 +129,7 @@ def is_real(value: object) -> TypeGuard[Tensor]:
 def compare_module(
     module: nn.Module | ExportedProgram,
     program: Program,
-    images: Tensor,
+    images: Batch,
     expected: list[Tensor],
     magnitude: float,
 ) -> None:
@@ -137,7 +139,8 @@ def compare_module(
         return
     parameter = next(module.parameters(), torch.zeros(()))
     with evaluation(module):
-        results = tree_leaves(module(images.to(parameter.device, parameter.dtype)))
+        moved = (part.to(parameter.device, parameter.dtype) for part in images)
+        results = tree_leaves(module(*moved))
     seen = [node.meta.get("val") for node in program.live()]
     types = {parameter.dtype, *(value.dtype for value in seen if is_real(value))}
     eps = max(2 * UNIT, *(torch.finfo(kind).eps for kind in types))
@@ -158,14 +161,16 @@ def largest(values: Iterable[Tensor]) -> float:
 
 
 def check_stages(
-    graph: Graph, network: FusedNetwork, images: Tensor, values: dict[fx.Node, Tensor]
+    graph: Graph, network: FusedNetwork, images: Batch, values: dict[fx.Node, Tensor]
 ) -> None:
     """Compare each stage, on right values, with the values of the program."""
-    images = as_maps(images, network.input.shape)
-    start = network.scale_input(images)
-    known = {network.input.name: start}
-    scale = float(np.abs(network.input_scale).max())
-    reach = {network.input.name: max(largest([start]), scale * largest([images]))}
+    maps = network.maps(images)
+    known = network.start(maps)
+    reach = {
+        entry.name: max(largest([known[entry.name]]), np.abs(entry.scale).max() * largest([part]))
+        for entry, part in zip(network.inputs, maps, strict=True)
+    }
+    reach |= {item.name: largest([known[item.name]]) for item in network.constants}
     names = list(graph.nodes)
     for stage in network.stages:
         y = run_float([replace(stage, function=IDENTITY)], known)[stage.name]
@@ -180,6 +185,7 @@ def check_stages(
         else:
             begin = names.index(stage.name) if stage.name in graph.nodes else 0
             wanted = [name for name in names[begin:] if graph.nodes[name].shape == stage.shape]
+        wanted = [name for name in wanted if not isinstance(graph.nodes[name].op, Constant)]
         calls = [graph.calls[name] for name in wanted if name in graph.calls]
         found, allowed = evaluate(stage, y, rounding_error(stage, reach))
         value = match(found, allowed, [map_of(graph, call, values, y) for call in calls])

@@ -56,8 +56,8 @@ class Captured:
 
 
 def capture(exported: ExportedProgram) -> Graph:
-    """Return the graph of an exported program with one input (batch, c, h, w); raise
-    ``UnsupportedError`` at the first operator that cannot run."""
+    """Return the graph of an exported program; raise ``UnsupportedError`` at the first operator
+    that cannot run."""
     return capture_program(prepare(exported))
 
 
@@ -96,18 +96,24 @@ class Walk:
     def run(self) -> Graph:
         """Return the graph; it is whole if nothing was refused."""
         live = self.program.live()
-        self.add_input()
+        for node in self.program.inputs:
+            if node not in live and len(self.program.inputs) > 1:
+                raise UnsupportedError(
+                    f"module input {node.name!r} must be used by what the module returns; "
+                    "leave it out"
+                )
+            self.add_input(node)
         for node in self.program.graph.nodes:
-            if node.op == "placeholder" and node in live and node is not self.program.input:
+            if node.op == "placeholder" and node in live and node not in self.program.inputs:
                 self.values.constants[node] = self.parameter(node)
             elif node.op == "call_function" and node in live and base_name(node) not in IGNORED:
                 self.visit(node)
         self.finish()
         return self.values.graph
 
-    def add_input(self) -> None:
-        """Add the input node of a map, a sequence or a vector."""
-        source = self.program.input
+    def add_input(self, source: fx.Node) -> None:
+        """Add the node of an input, which is a map, a sequence or a vector; one of several is named
+        after its argument."""
         shape = full_shape(source)
         if len(shape) not in (2, 3, 4):
             raise UnsupportedError(
@@ -115,7 +121,8 @@ class Walk:
                 f"length), (batch, tokens, channels) or (batch, features), not {tuple(shape)}"
             )
         tokens = len(shape) == 3 and input_is_tokens(source)
-        node = Node("input", Input(), (), map_shape(value_shape(source), tokens))
+        name = "input" if len(self.program.inputs) == 1 else f"input.{source.name}"
+        node = Node(name, Input(), (), map_shape(value_shape(source), tokens))
         self.values.graph.nodes[node.name] = node
         self.values.names[source] = node.name
         self.values.graph.calls[node.name] = source

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nupes.model.errors import InputError
 from nupes.quantizer.codes.decisions import Choices
+from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.learning.soft import AdaRoundWeight, SoftWeight, StraightWeight, sharpness
 from nupes.quantizer.learning.student import Student
 from nupes.quantizer.options.recipe import Phase
@@ -48,8 +49,8 @@ KINDS = {"soft": SoftWeight, "straight": StraightWeight, "adaround": AdaRoundWei
 
 Progress = Callable[[str, int, int], None]
 
-Augment = Callable[[Tensor, torch.Generator], Tensor]
-"""Other images (b, c, h, w) from images, at random."""
+Augment = Callable[[Any, torch.Generator], Any]
+"""Other images (b, c, h, w) from images, at random; of several inputs, tuples from tuples."""
 
 
 def divide(network: FusedNetwork, unit: str) -> list[list[Stage]]:
@@ -63,7 +64,7 @@ def divide(network: FusedNetwork, unit: str) -> list[list[Stage]]:
     for index, stage in enumerate(stages):
         blocks[-1].append(stage)
         read = {name for later in stages[index + 1 :] for name in later.reads}
-        alive = read & {network.input.name, *(done.name for done in stages[: index + 1])}
+        alive = read & {*network.entered, *(done.name for done in stages[: index + 1])}
         if alive == {stage.name}:
             blocks.append([])
     return blocks if blocks[-1] else blocks[:-1]
@@ -80,6 +81,20 @@ def leaving(network: FusedNetwork, unit: Sequence[Stage]) -> list[str]:
 def pick(maps: Maps, names: Iterable[str], images: Tensor | None = None) -> Maps:
     """Return some of the maps, of some images or all."""
     return {name: maps[name] if images is None else maps[name][images] for name in names}
+
+
+def augmented(augment: Augment, start: Batch, generator: torch.Generator) -> Batch:
+    """Return what ``augment`` makes of images, checked; of several inputs it takes and returns
+    tuples."""
+    several = len(start.parts) > 1
+    found = augment(start.parts if several else start.parts[0], generator)
+    parts = found if several else (found,)
+    if not isinstance(parts, tuple) or len(parts) != len(start.parts):
+        raise InputError(
+            f"augment must return a tuple of {len(start.parts)} tensors, one for each input, not "
+            f"{type(parts).__name__}"
+        )
+    return Batch(tuple(check_augmented(*pair) for pair in zip(parts, start, strict=True)))
 
 
 def check_augmented(images: Any, start: Tensor) -> Tensor:
@@ -109,10 +124,10 @@ def losses_of(real: Maps, target: Maps, power: dict[str, float]) -> Tensor:
     return torch.stack(terms).sum(0)
 
 
-def output_losses(network: FusedNetwork, inputs: Tensor, choices: Choices) -> Tensor:
+def output_losses(network: FusedNetwork, inputs: Batch, choices: Choices) -> Tensor:
     """Return for each of some inputs (b, c, h, w) the squared error (b,) of the quantized network's
     outputs, relative to the variance of the float network's."""
-    maps, outputs = {network.input.name: network.scale_input(inputs)}, network.emitted
+    maps, outputs = network.start(inputs), network.emitted
     target = in_chunks(partial(run_float, network.stages), maps, outputs)
     found = in_chunks(partial(run_quantized, network.stages, choices), maps, outputs)
     return losses_of(found, target, power_of(target))
@@ -134,7 +149,7 @@ def is_better(before: Tensor, after: Tensor, errors: float = CLEAR) -> bool:
 
 def learn(
     network: FusedNetwork,
-    inputs: Tensor,
+    inputs: Batch,
     choices: Choices,
     phase: Phase,
     seed: int,
@@ -152,13 +167,13 @@ def learn(
     learning goes on there. ``augment`` makes other images from those of each step; units that are
     not the whole network do without.
     """
-    exact: Maps = {network.input.name: network.scale_input(inputs).to(device)}
+    exact: Maps = {name: x.to(device) for name, x in network.start(inputs).items()}
     real = dict(exact)
 
     def others(picks: Tensor, generator: torch.Generator) -> Maps:
         assert augment is not None
-        images = check_augmented(augment(inputs[picks], generator), inputs[picks])
-        return {network.input.name: network.scale_input(images).to(device)}
+        images = augmented(augment, inputs[picks], generator)
+        return {name: x.to(device) for name, x in network.start(images).items()}
 
     fresh = others if augment is not None and phase.unit == "network" else None
     units = divide(network, phase.unit)
@@ -262,10 +277,10 @@ def parameter_groups(
 ) -> list[dict]:
     """Return what a phase learns, with its learning rates.
 
-    The network's input and tensors that units before read keep their codes.
+    Inputs, constants and tensors that units before read keep their codes.
     """
     before = network.stages[: network.stages.index(unit[0])]
-    read = {network.input.name, *(name for stage in before for name in stage.reads)}
+    read = {*network.given, *(name for stage in before for name in stage.reads)}
     fixed = {student.key(name) for name in read}
     weights: list[Any] = list(student.weights.values())
     tensors = [module for name, module in student.tensors.items() if name not in fixed]

@@ -7,13 +7,13 @@ import numpy as np
 
 from nupes.model.arithmetic import Y_RANGE
 from nupes.model.layer import Layer, Post, Residual
-from nupes.model.network import Input, InputEncoder, IntegerNetwork, Output
+from nupes.model.network import Constant, Input, InputEncoder, IntegerNetwork, Output
 from nupes.model.tensor import Coded, Port, Tensor, Wide
 from nupes.quantizer.codes.decisions import Choices, TensorCode
 from nupes.quantizer.frontend.functions import build_encoder
 from nupes.quantizer.lowering.fixed_point import lower_requantize, raise_scale, to_fixed_point
 from nupes.quantizer.lowering.ports import find_ranges, ports_of, without_copies
-from nupes.quantizer.stages.stage import FusedNetwork, Stage
+from nupes.quantizer.stages.stage import Entry, FusedNetwork, Held, Stage
 
 __all__ = ["HEADROOM", "lower", "y_scale_of"]
 
@@ -33,21 +33,31 @@ def lower(network: FusedNetwork, choices: Choices, metadata: dict[str, Any]) -> 
     ranges = find_ranges(network)
     every = (lower_stage(stage, choices, tensors, ranges) for stage in network.stages)
     layers = without_copies(every, ranges)
-    source = network.input.name
     return IntegerNetwork(
-        inputs=(Input(tensors[source], lower_input(network, choices.tensors[source])),),
+        inputs=tuple(
+            Input(tensors[entry.name], lower_input(entry, choices.tensors[entry.name]))
+            for entry in network.inputs
+        ),
         layers=layers,
         outputs=tuple(Output(name, shape) for name, shape in network.outputs),
+        constants=tuple(
+            Constant(tensors[item.name], lower_constant(item, choices.tensors[item.name]))
+            for item in network.constants
+        ),
         metadata=metadata,
     )
 
 
-def lower_input(network: FusedNetwork, code: TensorCode) -> InputEncoder:
-    """Return the host's encoder, the input's affine folded in its thresholds."""
+def lower_input(entry: Entry, code: TensorCode) -> InputEncoder:
+    """Return the host's encoder of an input, its affine folded in its thresholds."""
     levels = code.codebook.levels.astype(np.float64)
     middle = (levels[:-1] + levels[1:]) / 2 * code.scale
-    scale, shift = network.input_scale[:, None], network.input_shift[:, None]
-    return InputEncoder((middle[None] - shift) / scale)
+    return InputEncoder((middle[None] - entry.shift[:, None]) / entry.scale[:, None])
+
+
+def lower_constant(item: Held, code: TensorCode) -> np.ndarray:
+    """Return the codes (h, w, c) uint8 of a tensor that the network holds."""
+    return code.codebook.nearest(item.values / code.scale).astype(np.uint8)
 
 
 def lower_stage(

@@ -9,7 +9,7 @@ from nupes.arch.cells import codebook_rule
 from nupes.model.arithmetic import Y_RANGE
 from nupes.model.codebook import Codebook, make_codebook
 from nupes.model.layer import Encoder, Layer, Post, Requantize, Residual
-from nupes.model.network import Input, InputEncoder, IntegerNetwork, Output
+from nupes.model.network import Constant, Input, InputEncoder, IntegerNetwork, Output
 from nupes.model.operators import Operator
 from nupes.model.tensor import Coded, Port, Tensor, Wide
 from nupes.quantizer.codes.decisions import WeightCode
@@ -44,8 +44,6 @@ def bare_network(
         for name, shape in network.shapes.items()
         if name in books
     }
-    source = tensors[network.input.name]
-    thresholds = np.tile(np.arange(1.0, len(source.codebook)), (source.shape[2], 1))
     layers, ranges = [], find_ranges(network)
     for index, stage in enumerate(network.stages, start=1):
         output = tensors.get(stage.name, Tensor(stage.name, stage.shape, Wide(1.0)))
@@ -53,15 +51,27 @@ def bare_network(
         ports = ports_of(stage, ranges)
         layers.append(Layer(stage.name, op, ports, output, bare_post(stage, output)))
     return IntegerNetwork(
-        (Input(source, InputEncoder(thresholds)),),
+        tuple(bare_input(tensors[name]) for name in network.entered),
         without_copies(layers, ranges),
         tuple(Output(name, shape) for name, shape in network.outputs),
+        constants=tuple(
+            Constant(tensors[item.name], np.zeros(item.shape, np.uint8))
+            for item in network.constants
+        ),
     )
+
+
+def bare_input(tensor: Tensor) -> Input:
+    """Return an input that codes real numbers somehow."""
+    thresholds = np.arange(1.0, len(tensor.codebook))
+    return Input(tensor, InputEncoder(np.tile(thresholds, (tensor.shape[2], 1))))
 
 
 def stand_ins(network: FusedNetwork, bits: Mapping[str, int], cell: str) -> dict[str, Codebook]:
     """Return a codebook for every tensor that is stored, another one for each that shares none."""
-    low = {network.input.name: 0.0} | {stage.name: stage.low for stage in network.stages}
+    low = dict.fromkeys(network.entered, 0.0)
+    low |= {item.name: float(item.values.min()) for item in network.constants}
+    low |= {stage.name: stage.low for stage in network.stages}
     joins, order = join_tensors(network), list(network.shapes)
     books = {}
     for name in order:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nupes.model.arithmetic import Y_RANGE
 from nupes.model.errors import InputError
+from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.frontend.functions import IDENTITY, Function, build_encoder
 from nupes.quantizer.lowering.layers import HEADROOM
 from nupes.quantizer.options.bits import BitPlan
@@ -26,13 +27,13 @@ SAMPLE = 100_000
 """Pre-activations that are kept of a stage whose function has several turning points."""
 
 
-def check_float_run(network: FusedNetwork, inputs: Tensor, plan: BitPlan, recipe: Recipe) -> None:
+def check_float_run(network: FusedNetwork, inputs: Batch, plan: BitPlan, recipe: Recipe) -> None:
     """Refuse a float network whose values are not finite on the inputs (n, c, h, w), or whose
     functions no encoder holds; the layer is named."""
     hooks = Checked()
     with torch.no_grad():
-        for chunk in network.scale_input(inputs).split(CHUNK):
-            evaluate(network.stages, {network.input.name: chunk}, hooks, keep=())
+        for chunk in inputs.split(CHUNK):
+            evaluate(network.stages, network.start(chunk), hooks, keep=())
     for stage in network.stages:
         if stage.function is IDENTITY or stage.name in network.emitted:
             continue

@@ -14,11 +14,12 @@ from nupes.model.errors import NupesError
 from nupes.model.network import IntegerNetwork
 from nupes.model.tensor import Port
 from nupes.quantizer.codes.decisions import Choices, TensorCode
+from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.lowering.layers import y_scale_of
 from nupes.quantizer.lowering.ports import find_ranges
 from nupes.quantizer.stages.operators import column
 from nupes.quantizer.stages.run import Maps, operate
-from nupes.quantizer.stages.stage import FusedNetwork, Stage
+from nupes.quantizer.stages.stage import Entry, FusedNetwork, Stage
 
 __all__ = ["check_integers"]
 
@@ -39,25 +40,25 @@ NEAR = 1e-9
 
 
 def check_integers(
-    network: FusedNetwork, choices: Choices, integer: IntegerNetwork, inputs: Tensor
+    network: FusedNetwork, choices: Choices, integer: IntegerNetwork, inputs: Batch
 ) -> None:
     """Compare an integer network with the stages and the choices that it was lowered from, on some
     of the inputs (n, c, h, w); raise ``NupesError`` for the first layer that differs."""
-    images = inputs[:IMAGES].numpy()
-    codes = integer.encode(images)
-    name = network.input.name
-    code = choices.tensors[name]
-    real: Maps = {name: values_of(code, codes)}
-    images = images.astype(np.float64).transpose(0, 2, 3, 1)
-    scaled = images * network.input_scale + network.input_shift
-    terms = np.abs(images * network.input_scale) + np.abs(network.input_shift) + code.scale
-    error, least = (
-        np.abs(code.codebook.levels[some] * code.scale - scaled)
-        for some in (codes, code.codebook.nearest(scaled / code.scale))
-    )
-    refuse(name, int((error > least + NEAR * terms).sum()))
-    stored = {layer.output.name: result for layer, result in integer.trace(codes)}
-    stored[name] = codes
+    images = [part[:IMAGES].numpy() for part in inputs]
+    codes = integer.encode_all(*images)
+    real: Maps = {}
+    for entry, part, found in zip(network.inputs, images, codes, strict=True):
+        code = choices.tensors[entry.name]
+        refuse(entry.name, count_far(entry, code, part, found))
+        real[entry.name] = values_of(code, found)
+    stored = dict(zip(network.entered, codes, strict=True))
+    for item, constant in zip(network.constants, integer.constants, strict=True):
+        code = choices.tensors[item.name]
+        nearest = code.codebook.nearest(item.values / code.scale)
+        refuse(item.name, int((constant.codes != nearest).sum()))
+        stored[item.name] = np.broadcast_to(nearest, (len(codes[0]), *item.shape))
+        real[item.name] = values_of(code, stored[item.name])
+    stored |= {layer.output.name: result for layer, result in integer.trace(*codes)}
     ranges = find_ranges(network)
     for stage in network.stages:
         port = ranges.get(stage.name, Port(stage.name))
@@ -65,6 +66,19 @@ def check_integers(
         refuse(stage.name, count_wrong(stage, choices, real, result))
         if stage.name in choices.tensors:
             real[stage.name] = values_of(choices.tensors[stage.name], result)
+
+
+def count_far(entry: Entry, code: TensorCode, images: np.ndarray, codes: np.ndarray) -> int:
+    """Return how many codes (b, h, w, c) of an input are not the nearest ones of images (b, c, h,
+    w)."""
+    images = images.astype(np.float64).transpose(0, 2, 3, 1)
+    scaled = images * entry.scale + entry.shift
+    terms = np.abs(images * entry.scale) + np.abs(entry.shift) + code.scale
+    error, least = (
+        np.abs(code.codebook.levels[some] * code.scale - scaled)
+        for some in (codes, code.codebook.nearest(scaled / code.scale))
+    )
+    return int((error > least + NEAR * terms).sum())
 
 
 def values_of(code: TensorCode, codes: np.ndarray) -> Tensor:

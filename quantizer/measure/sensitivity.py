@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.stages.run import Maps, Observed, evaluate
 from nupes.quantizer.stages.stage import FusedNetwork, weighted
 
@@ -64,7 +65,7 @@ class Sensitivity:
         return np.maximum(values, LEAST * most) if most > 0 else np.ones_like(values)
 
 
-def measure_sensitivity(network: FusedNetwork, inputs: Tensor) -> Sensitivity:
+def measure_sensitivity(network: FusedNetwork, inputs: Batch) -> Sensitivity:
     """Return the sensitivities of the float network on a sample of inputs (n, c, h, w)."""
     count = max(1, min(IMAGES, len(inputs), VALUES // values_of(network)))
     spread = torch.linspace(0, len(inputs) - 1, count).long()
@@ -76,7 +77,7 @@ def measure_sensitivity(network: FusedNetwork, inputs: Tensor) -> Sensitivity:
     return Sensitivity(torch.cat(chunks), stored, measured[0][1])
 
 
-def measure_importance(network: FusedNetwork, inputs: Tensor) -> Maps:
+def measure_importance(network: FusedNetwork, inputs: Batch) -> Maps:
     """Return how much what a convolution gives matters to the network's outputs, for each of the
     inputs (n, c, h, w): ``|do/dy|^2``, its mean over the channels of a group, (n, groups, oh, ow)
     by the names of stages. The unit is the outputs' own."""
@@ -97,7 +98,7 @@ def measure_importance(network: FusedNetwork, inputs: Tensor) -> Maps:
 
 
 def squared_gradients(
-    network: FusedNetwork, images: Tensor, generator: torch.Generator
+    network: FusedNetwork, images: Batch, generator: torch.Generator
 ) -> tuple[Maps, Maps]:
     """Return estimates of ``|do/dx|^2`` over the outputs' variance for the values of all tensors,
     and for all pre-activations."""
@@ -136,8 +137,7 @@ def join_parts(parts: Sequence[Maps], power: float) -> Maps:
 
 def values_of(network: FusedNetwork) -> int:
     """Return how many values the tensors of one image have."""
-    shapes = [network.input.shape, *(stage.shape for stage in network.stages)]
-    return sum(math.prod(shape) for shape in shapes)
+    return sum(math.prod(shape) for shape in network.shapes.values())
 
 
 def images_at_once(network: FusedNetwork) -> int:
@@ -145,9 +145,9 @@ def images_at_once(network: FusedNetwork) -> int:
     return max(1, min(PART, AT_ONCE // values_of(network)))
 
 
-def start_of(network: FusedNetwork, images: Tensor) -> Maps:
-    """Return the network's input as the maps that gradients lead back to."""
-    return {network.input.name: network.scale_input(images).detach().requires_grad_()}
+def start_of(network: FusedNetwork, images: Batch) -> Maps:
+    """Return the network's inputs as the maps that gradients lead back to."""
+    return {name: x.detach().requires_grad_() for name, x in network.start(images).items()}
 
 
 def mean_squares(

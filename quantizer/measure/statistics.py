@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from nupes.quantizer.codes.decisions import Choices, TensorCode, WeightCode, round_values
+from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.stages.run import run_float, run_quantized
 from nupes.quantizer.stages.stage import FusedNetwork, weighted
 
@@ -17,18 +17,21 @@ IMAGES = 64
 """Images on which outputs are compared."""
 
 
-def describe(network: FusedNetwork, inputs: Tensor, choices: Choices) -> list[dict[str, Any]]:
-    """Return one entry per layer, the input's first: its name; of its ``weights`` and of the
-    ``activations`` that it stores bits, family and exponent; ``sqnr`` values in dB, of its weights
-    and of its output, all errors before it included; the ``range`` of the stored values; and the
-    shares of weight codes ``moved`` from round-to-nearest and ``beyond`` floor and ceil.
+def describe(network: FusedNetwork, inputs: Batch, choices: Choices) -> list[dict[str, Any]]:
+    """Return one entry per layer, those of inputs and constants first: its name; of its ``weights``
+    and of the ``activations`` that it stores bits, family and exponent; ``sqnr`` values in dB, of
+    its weights and of its output, all errors before it included; the ``range`` of the stored
+    values; and the shares of weight codes ``moved`` from round-to-nearest and ``beyond`` floor and
+    ceil.
     """
     picks = torch.linspace(0, len(inputs) - 1, min(IMAGES, len(inputs))).long()
-    name = network.input.name
-    images = {name: network.scale_input(inputs[picks])}
+    images = network.start(inputs[picks])
     exact = run_float(network.stages, images)
     real = run_quantized(network.stages, choices, images)
-    report = [{"name": name, "activations": describe_tensor(choices.tensors[name])}]
+    report = [
+        {"name": name, "activations": describe_tensor(choices.tensors[name])}
+        for name in network.given
+    ]
     operators = weighted(network.stages)
     for stage in network.stages:
         entry: dict[str, Any] = {"name": stage.name}

@@ -28,7 +28,7 @@ def plan_bits(
 ) -> BitPlan:
     """Return the bits of every weight and tensor.
 
-    ``input_bits`` holds for the input (``None``: as the ends), ``ends`` for the weights of the
+    ``input_bits`` holds for the inputs (``None``: as the ends), ``ends`` for the weights of the
     first and last layer and what the last layer reads; ``residual_bits`` for tensors that are only
     added; an override for a layer's weights and for what it reads. Tensors that share a code share
     its bits, and of several wishes have the largest.
@@ -53,8 +53,9 @@ def plan_bits(
     tensors = {name: max(bits, default=extra) for name, bits in wishes.items()}
     at_host = ends if input_bits is None else input_bits
     asked = {name for stage in stages if stage.name in named for name in stage.sources}
-    if at_host is not None and network.input.name not in asked:
-        tensors[network.input.name] = at_host
+    if at_host is not None:
+        held = {root[name] for name in network.entered if name in asked}
+        tensors.update(dict.fromkeys({root[name] for name in network.entered} - held, at_host))
     return BitPlan(weights, {name: tensors[root[name]] for name in root})
 
 

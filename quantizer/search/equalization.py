@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.measure.sensitivity import measure_sensitivity
 from nupes.quantizer.search.moments import FOLDS
 from nupes.quantizer.stages.run import run_float
@@ -53,7 +53,7 @@ def channel_classes(network: FusedNetwork) -> dict[str, np.ndarray]:
             first, last = sorted((find(a), find(b)))
             parent[last] = first
 
-    pinned = [network.input.name, *network.emitted]
+    pinned = [*network.given, *network.emitted]
     for stage in network.stages:
         out = numbers[stage.name]
         for tie in stage.op.ties(out, *(numbers[name] for name in stage.sources)):
@@ -108,13 +108,13 @@ class Channels:
 
 
 def measure_channels(
-    network: FusedNetwork, inputs: Tensor, bits: dict[str, int]
+    network: FusedNetwork, inputs: Batch, bits: dict[str, int]
 ) -> dict[str, Channels]:
     """Return what the tensors of fewer than 8 bits are like on inputs (n, c, h, w)."""
     sensitivity = measure_sensitivity(network, inputs)
-    sample = network.scale_input(inputs[sensitivity.images])
+    sample = network.start(inputs[sensitivity.images])
     found = {}
-    for name, values in run_float(network.stages, {network.input.name: sample}).items():
+    for name, values in run_float(network.stages, sample).items():
         if bits.get(name, 8) == 8:
             continue
         power = values.square().mean((0, 2, 3)).double().numpy()
@@ -143,7 +143,7 @@ def balance(
     }
 
 
-def equalize(network: FusedNetwork, inputs: Tensor, bits: dict[str, int]) -> FusedNetwork:
+def equalize(network: FusedNetwork, inputs: Batch, bits: dict[str, int]) -> FusedNetwork:
     """Return the network with each channel ``i`` divided by ``sqrt(r_i / g_i)``, relative to its
     tensor's mean: ``r`` its root mean square over the inputs, ``g`` the root of its sensitivity.
 

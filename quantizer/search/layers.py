@@ -3,7 +3,8 @@
 Float and quantized values of the calibration inputs run side by side, stage by stage.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from nupes.model.errors import InputError
 from nupes.quantizer.codes.decisions import Choices, TensorCode, WeightCode, round_values
+from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.measure.sensitivity import measure_importance
 from nupes.quantizer.options.bits import BitPlan
 from nupes.quantizer.options.recipe import Recipe
@@ -27,23 +29,26 @@ __all__ = ["choose"]
 
 Progress = Callable[[str, int, int], None]
 
+NONE: Mapping[str, TensorCode] = MappingProxyType({})
+"""No codes."""
+
 
 @torch.no_grad()
 def choose(
     network: FusedNetwork,
-    inputs: Tensor,
+    inputs: Batch,
     plan: BitPlan,
     recipe: Recipe,
     *,
     repair: bool = False,
-    input_code: TensorCode | None = None,
+    input_codes: Mapping[str, TensorCode] = NONE,
     progress: Progress | None = None,
     start: Choices | None = None,
     keep: Callable[[int, Choices], None] | None = None,
 ) -> Choices:
     """Return choices for a fused network, from inputs (n, c, h, w).
 
-    ``input_code`` is the input's where it needs no search. What ``start`` holds has been chosen
+    ``input_codes`` are those of inputs that need no search. What ``start`` holds has been chosen
     already. ``keep`` is called after each stage with the stages done and the choices.
 
     With ``repair`` each batch-normalised value is shifted and scaled to the statistics that its
@@ -54,11 +59,12 @@ def choose(
     exponent = shared_exponent(weighted(stages), plan, recipe)
     tensors = TensorSearch(network, inputs, plan, recipe, choices, repair, exponent)
     layers = LayerSearch(network, inputs, plan, recipe, choices, repair, exponent)
-    name, values = network.input.name, network.scale_input(inputs)
-    if input_code is not None and not tensors.joins.others(name):
-        choices.tensors.setdefault(name, input_code)
-    code = tensors.code(name, values, values, bool(values.min() < 0))
-    layers.exact[name], rounded = values, {name: round_values(values, code)}
+    rounded: Maps = {}
+    for name, values in network.start(inputs).items():
+        if name in input_codes and not tensors.joins.others(name):
+            choices.tensors.setdefault(name, input_codes[name])
+        code = tensors.code(name, values, values, bool(values.min() < 0))
+        layers.exact[name], rounded[name] = values, round_values(values, code)
     readers = network.readers()
     for index, stage in enumerate(stages):
         if progress is not None:
@@ -94,7 +100,7 @@ class LayerSearch(Hooks):
     def __init__(
         self,
         network: FusedNetwork,
-        inputs: Tensor,
+        inputs: Batch,
         plan: BitPlan,
         recipe: Recipe,
         choices: Choices,

@@ -6,6 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from nupes.quantizer.codes.decisions import Choices, TensorCode, round_values
+from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.measure.sensitivity import Sensitivity, measure_sensitivity
 from nupes.quantizer.options.bits import BitPlan
 from nupes.quantizer.options.recipe import Recipe
@@ -27,7 +28,7 @@ class TensorSearch:
     def __init__(
         self,
         network: FusedNetwork,
-        inputs: Tensor,
+        inputs: Batch,
         plan: BitPlan,
         recipe: Recipe,
         choices: Choices,
@@ -38,13 +39,14 @@ class TensorSearch:
         self.joins = join_tensors(network)
         self.readers = network.readers()
         self.bounds = {stage.name: stage.low for stage in network.stages}
+        self.bounds |= {name: float(x.min()) for name, x in network.start(inputs).items()}
         self.sensitivity = measure_sensitivity(network, inputs) if recipe.output_cost else None
         self.exponent = exponent
         self.images = slice(None) if self.sensitivity is None else self.sensitivity.images
         needed = self.needed_ahead()
         self.ahead: Maps = {}
         if needed:
-            sample = {network.input.name: network.scale_input(inputs[self.images])}
+            sample = network.start(inputs[self.images])
             found = evaluate(network.stages, sample, FloatRun(repair))
             self.ahead = {name: found[name] for name in needed}
 

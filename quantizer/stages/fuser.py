@@ -12,10 +12,10 @@ import numpy as np
 
 from nupes.model.operators import Padding
 from nupes.quantizer.frontend.functions import IDENTITY, Function
-from nupes.quantizer.frontend.graph import Add, Affine, Graph, Input, Node, Pad
+from nupes.quantizer.frontend.graph import Add, Affine, Constant, Graph, Input, Node, Pad
 from nupes.quantizer.stages.operators import Beginning, Convolution, Select, begin
 from nupes.quantizer.stages.operators.base import add_padding
-from nupes.quantizer.stages.stage import FusedNetwork, Stage
+from nupes.quantizer.stages.stage import Entry, FusedNetwork, Held, Stage
 
 __all__ = ["fuse"]
 
@@ -27,11 +27,10 @@ def fuse(graph: Graph) -> FusedNetwork:
         fuser.visit(node)
     fuser.finish()
     return FusedNetwork(
-        graph.input,
-        fuser.input_scale,
-        fuser.input_shift,
+        tuple(fuser.entries.values()),
         tuple(map(widen, fuser.stages)),
         tuple(fuser.outputs),
+        tuple(fuser.constants),
     )
 
 
@@ -43,7 +42,8 @@ def widen(stage: Stage) -> Stage:
 
 
 class Fuser:
-    """Walks the graph once. ``pending`` holds a stage per node that may still grow."""
+    """Walks the graph once. ``pending`` holds a stage per node that may still grow, ``growing`` the
+    name of an input per node that is nothing but an affine of it."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -51,19 +51,25 @@ class Fuser:
         self.stages: list[Stage] = []
         self.outputs: list[tuple[str, tuple[int, ...]]] = []
         self.pending: dict[str, Stage] = {}
-        self.stored: dict[str, str] = {graph.input.name: graph.input.name}
+        self.stored: dict[str, str] = {}
         self.pads: dict[str, tuple[str, Padding]] = {}
-        self.low: dict[str, float] = {graph.input.name: -np.inf}
-        self.input_scale = np.ones(graph.input.shape[2])
-        self.input_shift = np.zeros(graph.input.shape[2])
-        self.raw_input = graph.input.name
+        self.low: dict[str, float] = {}
+        self.entries: dict[str, Entry] = {}
+        self.growing: dict[str, str] = {}
+        self.constants: list[Held] = []
 
     def visit(self, node: Node) -> None:
         """Extend the stage of the node's operand, or start a new one."""
         op = node.op
         if isinstance(op, Input):
-            return
-        if isinstance(op, Pad):
+            channels = node.shape[2]
+            entry = Entry(node.name, node.shape, np.ones(channels), np.zeros(channels))
+            self.enter(node, entry)
+        elif isinstance(op, Constant):
+            self.constants.append(Held(node.name, op.values))
+            self.stored[node.name] = node.name
+            self.low[node.name] = float(op.values.min())
+        elif isinstance(op, Pad):
             self.visit_pad(node, op)
         elif isinstance(op, Affine):
             self.visit_affine(node, op)
@@ -73,6 +79,12 @@ class Fuser:
             self.visit_function(node, op)
         else:
             self.visit_operator(node)
+
+    def enter(self, node: Node, entry: Entry) -> None:
+        """Let an input be stored as the value of a node."""
+        self.entries[entry.name] = entry
+        self.growing[node.name] = self.stored[node.name] = entry.name
+        self.low[node.name] = -np.inf
 
     def visit_pad(self, node: Node, op: Pad) -> None:
         """Remember padding for the operator that reads it."""
@@ -124,12 +136,10 @@ class Fuser:
     def visit_affine(self, node: Node, op: Affine) -> None:
         """Fold an affine in the host's encoder, in the stage before it, or make it a stage."""
         source = node.inputs[0]
-        if source == self.raw_input and self.counts[source] == 1 and (op.scale > 0).all():
-            self.input_scale = self.input_scale * op.scale
-            self.input_shift = self.input_shift * op.scale + op.shift
-            self.raw_input = node.name
-            self.stored[node.name] = self.graph.input.name
-            self.low[node.name] = -np.inf
+        if source in self.growing and self.counts[source] == 1 and (op.scale > 0).all():
+            entry = self.entries[self.growing[source]]
+            scale, shift = entry.scale * op.scale, entry.shift * op.scale + op.shift
+            self.enter(node, replace(entry, scale=scale, shift=shift))
             return
         stage = self.open_stage(source)
         if (

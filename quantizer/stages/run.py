@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from nupes.quantizer.codes.decisions import Choices, round_values
+from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.frontend.functions import IDENTITY
 from nupes.quantizer.stages.operators import column
 from nupes.quantizer.stages.stage import FusedNetwork, Stage
@@ -148,13 +149,13 @@ def run_quantized(
 
 
 @torch.no_grad()
-def measure_reach(network: FusedNetwork, inputs: Tensor, choices: Choices) -> Choices:
+def measure_reach(network: FusedNetwork, inputs: Batch, choices: Choices) -> Choices:
     """Return the choices with the largest pre-activations of the quantized network on inputs, or
     the search's where these are larger."""
     measured = choices.copy()
     hooks = Quantized(choices, measured.reach)
-    for chunk in network.scale_input(inputs).split(CHUNK):
-        evaluate(network.stages, {network.input.name: chunk}, hooks, keep=())
+    for chunk in inputs.split(CHUNK):
+        evaluate(network.stages, network.start(chunk), hooks, keep=())
     return measured
 
 

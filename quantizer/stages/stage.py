@@ -1,17 +1,19 @@
 """A stage, and a network of stages: each one layer of the integer network."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from nupes.model.host import as_maps
+from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.frontend.functions import IDENTITY, Function
-from nupes.quantizer.frontend.graph import Node, Shape
+from nupes.quantizer.frontend.graph import Shape
 from nupes.quantizer.stages.operators import Convolution, StageOperator
 
-__all__ = ["FusedNetwork", "Stage", "weighted"]
+__all__ = ["Entry", "FusedNetwork", "Held", "Stage", "weighted"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,25 +52,83 @@ class Stage:
 
 
 @dataclass(frozen=True, eq=False)
-class FusedNetwork:
-    """Stages in execution order. ``outputs`` are stages by name, which are not stored, each once,
-    and the shape of one result as the module gives it. The input is ``scale * x + shift`` per
-    channel."""
+class Entry:
+    """An input of the network, stored under its own name as ``scale * x + shift`` of what the host
+    gives; ``scale`` and ``shift`` are (c,) float64."""
 
-    input: Node
-    input_scale: np.ndarray
-    input_shift: np.ndarray
+    name: str
+    shape: Shape
+    scale: np.ndarray
+    shift: np.ndarray
+
+    def start(self, values: Tensor) -> Tensor:
+        """Return the tensor that is stored for the host's values (b, c, h, w)."""
+        scale, shift = (
+            torch.from_numpy(factors.astype(np.float32)).reshape(1, -1, 1, 1)
+            for factors in (self.scale, self.shift)
+        )
+        return values * scale + shift
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """A tensor that the network holds: ``values`` (h, w, c) float64, the same for every image."""
+
+    name: str
+    values: np.ndarray
+
+    @property
+    def shape(self) -> Shape:
+        """Height, width and channels."""
+        height, width, channels = self.values.shape
+        return height, width, channels
+
+    def start(self, count: int) -> Tensor:
+        """Return the tensor (count, c, h, w) of as many images."""
+        values = torch.from_numpy(self.values.transpose(2, 0, 1).astype(np.float32))
+        return values.expand(count, *values.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class FusedNetwork:
+    """Inputs, constants, and stages in execution order. ``outputs`` are stages by name, which are
+    not stored, each once, and the shape of one result as the module gives it."""
+
+    inputs: tuple[Entry, ...]
     stages: tuple[Stage, ...]
     outputs: tuple[tuple[str, tuple[int, ...]], ...]
+    constants: tuple[Held, ...] = ()
 
-    def scale_input(self, inputs: Tensor) -> Tensor:
-        """Return inputs (b, c, h, w) with the input's affine applied."""
-        shape = (1, -1, 1, 1)
-        scale, shift = (
-            torch.from_numpy(values.astype(np.float32)).reshape(shape)
-            for values in (self.input_scale, self.input_shift)
-        )
-        return inputs * scale + shift
+    def maps(self, batch: Batch) -> Batch:
+        """Return what the host gives, in any of its shapes (``model.host``), as (b, c, h, w)."""
+        pairs = zip(batch, self.inputs, strict=True)
+        return Batch(tuple(as_maps(values, entry.shape) for values, entry in pairs))
+
+    def start(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the tensors that are there before any stage, by name, for what the host gives (b,
+        c, h, w): the inputs and the constants."""
+        pairs = zip(self.inputs, batch, strict=True)
+        found = {entry.name: entry.start(values) for entry, values in pairs}
+        return found | {item.name: item.start(len(batch)) for item in self.constants}
+
+    def entry(self, name: str) -> Entry:
+        """Return an input by name."""
+        return next(entry for entry in self.inputs if entry.name == name)
+
+    def with_entry(self, entry: Entry) -> "FusedNetwork":
+        """Return the network with another input in place of the one of its name."""
+        inputs = tuple(entry if old.name == entry.name else old for old in self.inputs)
+        return replace(self, inputs=inputs)
+
+    @property
+    def entered(self) -> tuple[str, ...]:
+        """The names of the inputs."""
+        return tuple(entry.name for entry in self.inputs)
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The names of the tensors that are there before any stage."""
+        return (*self.entered, *(item.name for item in self.constants))
 
     @property
     def emitted(self) -> tuple[str, ...]:
@@ -77,9 +137,9 @@ class FusedNetwork:
 
     @property
     def shapes(self) -> dict[str, Shape]:
-        """Height, width and channels of every tensor, outputs included."""
-        shapes = {stage.name: stage.shape for stage in self.stages}
-        return {self.input.name: self.input.shape, **shapes}
+        """Height, width and channels of every tensor, inputs and outputs included."""
+        parts = (*self.inputs, *self.constants, *self.stages)
+        return {part.name: part.shape for part in parts}
 
     def readers(self) -> dict[str, list[Stage]]:
         """Return the stages that read each stored tensor, as operand or as residual."""

@@ -139,7 +139,7 @@ def test_broken_state_is_refused() -> None:
         changed(state=(replace(state, written="y"),))
     for initial in (state.initial[:2], state.initial.astype(int), state.initial + np.uint8(16)):
         with pytest.raises(
-            InputError, match=r"state 'memory': initial codes must be uint8 of shape \(4, 4, 2\) in"
+            InputError, match=r"state 'memory': its codes must be uint8 of shape \(4, 4, 2\) in"
         ):
             changed(state=(replace(state, initial=initial),))
     with pytest.raises(InputError, match="state 'left': tensor name 'left' must be unique"):

@@ -40,10 +40,10 @@ def randomize_norms(module: nn.Module, seed: int = 0) -> nn.Module:
     return module.eval()
 
 
-def module_output(module: nn.Module, x: np.ndarray) -> np.ndarray:
-    """Return the module's output for images."""
+def module_output(module: nn.Module, *x: np.ndarray) -> np.ndarray:
+    """Return the module's output for images, an array for each input."""
     with torch.no_grad():
-        return module.eval()(torch.from_numpy(x)).numpy()
+        return module.eval()(*map(torch.from_numpy, x)).numpy()
 
 
 def signal_to_noise(expected: np.ndarray, found: np.ndarray) -> float:

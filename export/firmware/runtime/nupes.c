@@ -220,6 +220,11 @@ static void compute(const nupes_layer *layer, const nupes_tensor *tensors, const
 
 void nupes_run(const nupes_network *network, const uint8_t *weights, uint8_t *memory, int16_t *y)
 {
+    for (int32_t i = 0; i < network->constant_count; i++) {
+        const nupes_tensor *held = &network->tensors[network->input_count + i];
+        for (int32_t at = 0; at < held->height * held->width * held->channels; at++)
+            memory[held->base + at] = held->codes[at];
+    }
     for (int32_t i = 0; i < network->layer_count; i++) {
         const nupes_layer *layer = &network->layers[i];
         for (int32_t at = 0; at < layer->height * layer->width * layer->channels; at++)

@@ -14,6 +14,7 @@ typedef struct {
     int32_t height, width, channels;
     uint32_t base;
     const int16_t *levels; /* value of each code, -256..255; 0: values of 16 bits, low byte first */
+    const uint8_t *codes;  /* of a constant; 0: others write it */
 } nupes_tensor;
 
 /* What a layer reads of a tensor: `channels` channels from `first` on. */
@@ -62,9 +63,9 @@ typedef struct {
 } nupes_layer;
 
 typedef struct {
-    const nupes_tensor *tensors; /* the inputs are the first ones */
+    const nupes_tensor *tensors; /* the inputs are the first ones, then constants */
     const nupes_layer *layers;   /* in execution order */
-    int32_t input_count, layer_count;
+    int32_t input_count, constant_count, layer_count;
 } nupes_network;
 
 /* Run a network on one image.

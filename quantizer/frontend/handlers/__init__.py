@@ -12,7 +12,6 @@ FAMILIES = (
     "linear",
     "norms",
     "padding",
-    "pixels",
     "pointwise",
     "pools",
     "shapes",

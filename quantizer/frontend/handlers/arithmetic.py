@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from torch import fx
 
-from nupes.quantizer.frontend.call import Call, value_shape
-from nupes.quantizer.frontend.graph import Add, Affine, Node
+from nupes.quantizer.frontend.call import Call, map_shape, value_shape
+from nupes.quantizer.frontend.graph import Add, Affine, Node, Product
 from nupes.quantizer.frontend.handlers.joins import multiply_tensors
 from nupes.quantizer.frontend.handlers.pointwise import common_root, join, translate_pointwise
 from nupes.quantizer.frontend.registry import handles
-from nupes.quantizer.frontend.views import without_repeats
+from nupes.quantizer.frontend.views import find_mosaic, without_repeats
 
 __all__ = ["negate", "translate_arithmetic"]
 
@@ -38,18 +38,25 @@ def translate_arithmetic(
     source = call.anywhere(data)
     if value_shape(call.node) != value_shape(data):
         call.refuse("its constant operand must not change the tensor's shape")
-    value = per_channel(call, constant, source, data)
-    ones, zeros = np.ones_like(value), np.zeros_like(value)
-    if kind == "mul":
-        return affine(call, source, value, zeros)
+    value = constant_map(call, constant, source, data)
     if kind == "div":
         if not value.all():
             call.refuse("division must be by a constant that is not zero")
-        return affine(call, source, 1 / value, zeros)
+        kind, value = "mul", 1 / value
     # The sum is first * input + second * other.
-    first, second = {"add": (1, alpha), "sub": (1, -alpha), "rsub": (-alpha, 1)}[kind]
+    first, second = {"add": (1, alpha), "sub": (1, -alpha), "rsub": (-alpha, 1)}.get(kind, (1, 1))
     scale, factor = (second, first) if reverse else (first, second)
-    return affine(call, source, scale * ones, factor * value)
+    pixels = value.reshape(-1, value.shape[2])
+    if (pixels == pixels[0]).all():
+        ones, zeros = np.ones_like(pixels[0]), np.zeros_like(pixels[0])
+        if kind == "mul":
+            return affine(call, source, pixels[0], zeros)
+        return affine(call, source, scale * ones, factor * pixels[0])
+    if kind == "mul":
+        held = call.hold(without_repeats(value))
+        return call.add(Product(), (held, source.name), source.shape, call.kind)
+    scaled = source.name if scale == 1 else multiple(call, source, scale)
+    return call.add(Add(), (scaled, call.hold(factor * value)), source.shape, call.kind)
 
 
 @handles("neg", "negative")
@@ -75,24 +82,47 @@ def affine(call: Call, source: Node, scale: np.ndarray, shift: np.ndarray) -> st
     return call.add(Affine(scale, shift), (source.name,), source.shape, call.kind)
 
 
-def per_channel(call: Call, value: Any, source: Node, data: fx.Node) -> np.ndarray:
-    """Return a constant operand, a scalar or one value per channel, as (c,)."""
-    array, channels = call.constant(value, "constant operand"), source.shape[2]
-    once = without_repeats(array)
+def constant_map(call: Call, value: Any, source: Node, data: fx.Node) -> np.ndarray:
+    """Return what a constant operand is for each number of the map (h, w, c) that the other one
+    is."""
+    array, (height, width, channels) = call.constant(value, "constant operand"), source.shape
+    once, sizes = without_repeats(array), value_shape(data)
     if once.size == 1:
-        return np.full(channels, once.item())
-    sizes = value_shape(data)
-    if array.ndim <= len(sizes) or (array.ndim == len(sizes) + 1 and once.shape[0] == 1):
-        spread = np.empty(math.prod(sizes))
-        spread[call.places(data).ravel()] = np.broadcast_to(once, (1, *sizes)).ravel()
-        lines = spread.reshape(channels, -1)
-        if (lines == lines[:, :1]).all():
-            return lines[:, 0].copy()
-    after = len(sizes) - 1 if call.is_first(data) else 0
-    call.refuse(
-        "its constant operand must be a scalar or one value per channel, of shape "
-        f"{(channels, *(1,) * after)}, not of shape {array.shape}"
-    )
+        return np.full(source.shape, once.item())
+    if array.ndim > len(sizes) and (array.ndim > len(sizes) + 1 or once.shape[0] > 1):
+        call.refuse(
+            "its constant operand must be the same for every image of the batch, not of shape "
+            f"{array.shape}"
+        )
+    found = np.empty(math.prod(sizes))
+    found[call.places(data).ravel()] = np.broadcast_to(once, (1, *sizes)).ravel()
+    return found.reshape(channels, height, width).transpose(1, 2, 0)
+
+
+def multiple(call: Call, source: Node, factor: float) -> str:
+    """Add a multiple of a map."""
+    scale = np.full(source.shape[2], float(factor))
+    return affine(call, source, scale, np.zeros_like(scale))
+
+
+def spread(call: Call, value: fx.Node) -> Node:
+    """Return the node of an operand, with rows, columns and channels of size 1 as often as the
+    call's value has them."""
+    sizes = value_shape(call.node)
+    if value_shape(value) == sizes or len(value_shape(value)) != len(sizes):
+        return call.anywhere(value)
+    operands = call.node.all_input_nodes
+    whole = [call.anywhere(other).shape for other in operands if value_shape(other) == sizes]
+    last = any(call.is_last(other) and not call.is_first(other) for other in operands)
+    height, width, channels = whole[0] if whole else map_shape(sizes, last)
+    places = np.broadcast_to(call.places(value), sizes)
+    places = np.moveaxis(places, -1, 0) if last else places
+    node = call.viewed(value)
+    op = find_mosaic(places.reshape(channels, height, width), node.shape)
+    if op is None:
+        call.refuse("its operand must repeat whole channels, rows and columns")
+    name = call.add(op, (node.name,), op.size, call.kind, "repeated")
+    return call.values.graph.nodes[name]
 
 
 def combine(
@@ -105,14 +135,13 @@ def combine(
         return join(call, root)
     if factors is None:
         return multiply_tensors(call, left, right) if kind == "mul" else translate_pointwise(call)
-    first, second = call.anywhere(left), call.anywhere(right)
-    if first.shape != second.shape or value_shape(left) != value_shape(right):
+    first, second = (spread(call, value) for value in (left, right))
+    if first.shape != second.shape:
         call.refuse(
-            f"both tensors of a sum must have one shape, not {value_shape(left)} and "
-            f"{value_shape(right)}"
+            "both tensors of a sum must have one shape, or sizes of 1 that serve all of the "
+            f"other's, not {value_shape(left)} and {value_shape(right)}"
         )
     terms = []
     for factor, term in zip(factors, (first, second), strict=True):
-        scale = np.full(term.shape[2], float(factor))
-        terms.append(term.name if factor == 1 else affine(call, term, scale, np.zeros_like(scale)))
+        terms.append(term.name if factor == 1 else multiple(call, term, factor))
     return call.add(Add(), (terms[0], terms[1]), first.shape, call.kind)

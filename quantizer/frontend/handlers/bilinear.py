@@ -33,10 +33,15 @@ def upsample_bilinear(call: Call, input: fx.Node, align_corners: Any) -> str:
         call.refuse(f"{call.kind} must be of a feature map")
     height, width, channels = source.shape
     rows, columns = value_shape(call.node)[-2:]
-    if align_corners or rows % height or columns % width:
+    if align_corners:
         call.refuse(
-            "bilinear upsampling must be by whole numbers with align_corners=False, not from "
-            f"{(height, width)} to {(rows, columns)} with {bool(align_corners)}"
+            "bilinear upsampling must have align_corners=False, not True, which has weights of its "
+            "own at every pixel; set it to False, which moves values by less than a pixel"
+        )
+    if rows % height or columns % width:
+        call.refuse(
+            f"bilinear upsampling must be by whole numbers, not from {(height, width)} to "
+            f"{(rows, columns)}"
         )
     factors = rows // height, columns // width
     lines = (np.arange(-1, count + 1).clip(0, count - 1) for count in (height, width))

@@ -4,7 +4,7 @@ from torch import fx
 
 from nupes.model.operators import Concat as IntegerConcat
 from nupes.quantizer.frontend.call import Call, full_shape, value_shape
-from nupes.quantizer.frontend.graph import Concat, Product
+from nupes.quantizer.frontend.graph import Concat, Node, Product
 from nupes.quantizer.frontend.registry import handles
 
 __all__ = ["concatenate", "multiply_tensors"]
@@ -13,19 +13,38 @@ __all__ = ["concatenate", "multiply_tensors"]
 @handles("cat", "concat", "concatenate")
 def concatenate(call: Call, tensors: list[fx.Node], dim: int) -> str:
     """Translate the concatenation of maps, or of vectors, along their channels."""
-    if not all(map(call.is_computed, tensors)):
-        call.refuse("every part of a concatenation must depend on the network's input")
-    sources = [call.anywhere(tensor) for tensor in tensors]
-    if len(sources) == 1:
+    if len(tensors) == 1:
         return call.view(tensors[0], call.places(tensors[0]))
-    dims = len(full_shape(tensors[0]))
-    axis = 1 if call.is_first(tensors[0]) else dims - 1
+    first = next(filter(call.is_computed, tensors))
+    sources = [
+        call.anywhere(part) if call.is_computed(part) else held_part(call, part, first)
+        for part in tensors
+    ]
+    dims = len(full_shape(first))
+    axis = 1 if call.is_first(first) else dims - 1
     if dim % dims != axis:
         call.refuse(f"a concatenation must be along the channels, dimension {axis}, not {dim}")
     if dims == 2 and any(source.shape[:2] != (1, 1) for source in sources):
         call.refuse("maps must be concatenated before they are flattened, not after")
     shape = IntegerConcat().shape(*(source.shape for source in sources))
     return call.add(Concat(), tuple(source.name for source in sources), shape, "cat")
+
+
+def held_part(call: Call, part: fx.Node, first: fx.Node) -> Node:
+    """Return the node of a constant part, which lies beside the pixels of a computed one."""
+    height, width, _ = call.anywhere(first).shape
+    array = call.constant(part, "constant operand")
+    if (array != array[:1]).any():
+        call.refuse(
+            "its constant operand must be the same for every image of the batch, not of shape "
+            f"{array.shape}"
+        )
+    array = array[0]
+    if call.is_first(first):
+        values = array.reshape(-1, height, width).transpose(1, 2, 0)
+    else:
+        values = array.reshape(height, width, -1)
+    return call.values.graph.nodes[call.hold(values)]
 
 
 def multiply_tensors(call: Call, left: fx.Node, right: fx.Node) -> str:

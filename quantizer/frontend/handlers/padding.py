@@ -1,5 +1,7 @@
-"""Padding of the map, with zeros or its own values, or of channels; negative padding crops."""
+"""Padding of the map, with a number or its own values, or of channels; negative padding crops."""
 
+import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -7,7 +9,7 @@ from torch import fx
 
 from nupes.model.operators import Padding, Select
 from nupes.quantizer.frontend.call import Call, full_shape
-from nupes.quantizer.frontend.graph import Pad
+from nupes.quantizer.frontend.graph import Add, Pad, Shape
 from nupes.quantizer.frontend.handlers.pairs import is_upright
 from nupes.quantizer.frontend.handlers.views import translate_view
 from nupes.quantizer.frontend.registry import handles
@@ -21,16 +23,24 @@ def pad(call: Call, input: fx.Node, pad: list[Any], value: Any, mode: str = "con
     or pads channels, and to a node that the operator behind it takes in."""
     if mode != "constant":
         return translate_view(call)
-    source = call.source(input)
+    last = call.is_last(input) and not call.is_first(input)
+    source = call.anywhere(input) if last else call.source(input)
     amounts = [int(amount) for amount in pad]
     if not any(amounts):
-        return source.name
-    if len(full_shape(input)) == 3:
+        return call.view(input, call.places(input))
+    if last:  # channels, (columns,) rows, batch
+        dims = len(full_shape(input))
+        front, back, *amounts = amounts + [0] * (2 * dims - len(amounts))
+        amounts = [0, 0] * (dims == 3) + amounts
+        amounts = [*amounts[:4], front, back, *amounts[4:]]
+    elif len(full_shape(input)) == 3:
         start, end, *others = amounts
         amounts = [0, 0, start, end] if is_upright(call, input) else [start, end, 0, 0]
         amounts += others
-    if (max(amounts) > 0 and (value or 0) != 0) or len(full_shape(input)) == 2:
-        call.refuse("padding must be of a feature map with the constant 0")
+    if len(full_shape(input)) == 2:
+        call.refuse("padding must be of a feature map, not of a vector")
+    if not math.isfinite(value or 0):
+        call.refuse(f"padding must be with a finite number, not {value}")
     left, right, top, bottom, front, back, *batch = amounts + [0] * (8 - len(amounts))
     if any(batch):
         call.refuse("the batch dimension cannot be padded")
@@ -48,7 +58,21 @@ def pad(call: Call, input: fx.Node, pad: list[Any], value: Any, mode: str = "con
     if any(more):
         shape = shape[0] + more[0] + more[1], shape[1] + more[2] + more[3], shape[2]
         name = call.add(Pad(more), (name,), shape, "pad")
-    return name
+    if not value or max(amounts) <= 0:
+        return name
+    border = call.hold(value * outside(shape, sides))
+    return call.add(Add(), (name, border), shape, "pad", "border")
+
+
+def outside(shape: Shape, sides: Iterable[tuple[int, int]]) -> np.ndarray:
+    """Return 1 for the values (h, w, c) of a map that padding has added, 0 for others."""
+    found = np.ones(shape)
+    ends = (
+        slice(max(before, 0), size - max(after, 0))
+        for size, (before, after) in zip(shape, sides, strict=True)
+    )
+    found[tuple(ends)] = 0.0
+    return found
 
 
 def split_signs(top: int, bottom: int, left: int, right: int) -> tuple[Padding, Padding]:

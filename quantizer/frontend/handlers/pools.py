@@ -9,8 +9,9 @@ from torch import fx
 
 from nupes.model.operators import AveragePool, MaxPool, Mosaic, Padding, Piece
 from nupes.quantizer.frontend.call import Call, full_shape, is_map
-from nupes.quantizer.frontend.graph import Convolution, Node, Pool
+from nupes.quantizer.frontend.graph import Affine, Convolution, Node, Pool
 from nupes.quantizer.frontend.handlers.pairs import Pair, plane, sizes_of
+from nupes.quantizer.frontend.handlers.pointwise import translate_pointwise
 from nupes.quantizer.frontend.handlers.spans import (
     Run,
     Span,
@@ -212,8 +213,33 @@ def mean(call: Call, input: fx.Node, dim: Any = None) -> str:
     return call.add(op, (name,), (height, width, 1), "mean")
 
 
-@handles("amax", ignores=("keepdim",))
-def largest(call: Call, input: fx.Node, dim: Any) -> str:
-    """Translate the maximum over height or width, or both."""
-    axes, source = reduced_axes(call, input, dim, "hw"), call.viewed(input)
-    return add_max_pool(call, source, MaxPool(reduced_window(source, axes), (1, 1)))
+@handles("amax", "amin", "max", "min", ignores=("keepdim",))
+def largest(call: Call, input: fx.Node, dim: Any = None, other: Any = None) -> str:
+    """Translate the largest or smallest value over height, width or channels; that of channels is
+    one over rows, where a mosaic puts them. With another operand it is a pointwise function."""
+    if other is not None:
+        return translate_pointwise(call)
+    axes = reduced_axes(call, input, [dim] if isinstance(dim, int) else dim, "hwc")
+    source, smallest = call.viewed(input), call.kind in ("amin", "min")
+    name = negative(call, source.name) if smallest else source.name
+    if axes != "c":
+        window = reduced_window(source, axes)
+        name = add_max_pool(call, call.values.graph.nodes[name], MaxPool(window, (1, 1)))
+    height, width, channels = call.values.graph.nodes[name].shape
+    if "c" in axes and channels > 1:
+        column = (height * channels, width, 1)
+        pieces = tuple(
+            Piece(0, (height, width, 1), (n, 0, 0), (channels, 1, 1), (0, 0, n), (1, 1, 1))
+            for n in range(channels)
+        )
+        name = call.add(Mosaic(column, pieces), (name,), column, call.kind, "channels")
+        op = MaxPool((channels, 1), (channels, 1))
+        name = add_max_pool(call, call.values.graph.nodes[name], op)
+    return negative(call, name) if smallest else name
+
+
+def negative(call: Call, name: str) -> str:
+    """Add a map with its sign changed."""
+    shape = call.values.graph.nodes[name].shape
+    ones = np.ones(shape[2])
+    return call.add(Affine(-ones, 0 * ones), (name,), shape, call.kind, "negative")

@@ -21,7 +21,7 @@ COPIES = {
     *("_unsafe_view", "channel_shuffle", "native_channel_shuffle", "flip", "index", "index_select"),
     *("repeat", "repeat_interleave", "roll", "tile", "unsafe_chunk", "unsafe_split"),
     *("unsafe_split_with_sizes", "upsample_nearest1d", "_upsample_nearest_exact1d"),
-    *("upsample_nearest2d", "_upsample_nearest_exact2d"),
+    *("upsample_nearest2d", "_upsample_nearest_exact2d", "pixel_shuffle", "pixel_unshuffle"),
 }
 """Operators that give values as they are, and that PyTorch does not call views."""
 

@@ -46,3 +46,13 @@ def test_a_reader_that_gains_nothing_reads_a_map() -> None:
     network = one_conv()
     layer = replace(network.layers[0], op=Select.every(1))
     assert place(replace(network, layers=(layer,)), CONFIG).patched is None
+
+
+@pytest.mark.parametrize("size", [1, 9])
+def test_a_packed_input_lies_behind_the_others(size: int) -> None:
+    network = one_conv()
+    more = coded("more", (size, size, 3), SOURCE.codebook)
+    network = assemble(SOURCE, network.layers, (16,), more=[more])
+    placement = place(network, CONFIG)
+    assert placement.patches is not None
+    assert placement.patches.base >= placement.layouts["more"].words > 0

@@ -58,7 +58,7 @@ def test_the_file_is_what_numerics_md_says(tmp_path: Path) -> None:
         types = {name: handle.get_tensor(name).dtype.name for name in handle.keys()}
     assert set(header) == {"format", "graph", "digest"}
     graph = json.loads(header["graph"])
-    assert set(graph) == {"inputs", "layers", "outputs", "state", "metadata"}
+    assert set(graph) == {"inputs", "layers", "outputs", "state", "constants", "metadata"}
     layer = graph["layers"][1]
     book = {
         "levels": [16], "bits": 4, "family": "uniform", "signed": False, "lmax": None,

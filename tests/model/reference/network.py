@@ -26,6 +26,7 @@ def advance(
 ) -> tuple[list[list[int]], dict[str, Map]]:
     """Return every output's flat ``y`` (channel, row, column), and the state after it."""
     stored: dict[str, Map] = {item.tensor.name: item.initial.tolist() for item in network.state}
+    stored |= {item.tensor.name: item.codes.tolist() for item in network.constants}
     stored |= state
     for item, part in zip(network.inputs, codes, strict=True):
         stored[item.tensor.name] = part.tolist()

@@ -9,7 +9,12 @@ import torch
 
 from nupes.model.errors import InputError
 from nupes.quantizer.data import calibration
-from nupes.quantizer.data.calibration import gather_batches, synthesize_inputs
+from nupes.quantizer.data.calibration import (
+    check_ranges,
+    check_shapes,
+    gather_batches,
+    synthesize_inputs,
+)
 from tests.quantizer.close import images
 
 
@@ -27,13 +32,13 @@ from tests.quantizer.close import images
     ids=["array", "double", "tensor", "list", "iterator", "labelled", "loader"],
 )
 def test_all_kinds_of_data(data: object) -> None:
-    found = gather_batches(data)
+    (found,) = gather_batches(data)
     assert found.dtype == torch.float32
     np.testing.assert_array_equal(found.numpy(), images(6, 2, 4, 4))
 
 
 def test_integers_are_numbers() -> None:
-    assert gather_batches(np.full((1, 1, 2, 2), 255, np.uint8)).max() == 255
+    assert gather_batches(np.full((1, 1, 2, 2), 255, np.uint8)).parts[0].max() == 255
 
 
 NAN = images(5, 1, 2, 2)
@@ -79,7 +84,7 @@ def numbered(count: int, batch: int) -> Iterator[np.ndarray]:
 
 def numbers_of(data: object) -> list[int]:
     """Return the numbers of the images that are kept of ``numbered`` ones."""
-    return gather_batches(data)[:, 0, 0, 0].long().tolist()
+    return gather_batches(data).parts[0][:, 0, 0, 0].long().tolist()
 
 
 @pytest.mark.parametrize("count", [1, 9, 10, 11, 20, 21, 57, 1000])
@@ -136,16 +141,16 @@ def test_a_buffer_may_be_used_again() -> None:
 
 
 def test_made_up_inputs_fill_the_range() -> None:
-    found = synthesize_inputs((3, 9, 7), (-2.0, 3.0), 16)
+    (found,) = synthesize_inputs(((3, 9, 7),), [(-2.0, 3.0)], 16)
     assert found.shape == (16, 3, 9, 7)
     assert (float(found.min()), float(found.max())) == (-2.0, 3.0)
-    assert torch.equal(found, synthesize_inputs((3, 9, 7), (-2.0, 3.0), 16))
+    assert torch.equal(found, synthesize_inputs(((3, 9, 7),), [(-2.0, 3.0)], 16).parts[0])
 
 
 def test_large_inputs_are_fewer() -> None:
-    assert len(synthesize_inputs((1, 1024, 1024), (0, 1), 256)) == 64
+    assert len(synthesize_inputs(((1, 1024, 1024),), [(0, 1)], 256)) == 64
     with pytest.raises(InputError, match="input_shape must have at most 67,108,864 values, not 1"):
-        synthesize_inputs((1, 100_000, 100_000), (0, 1))
+        synthesize_inputs(((1, 100_000, 100_000),), [(0, 1)])
 
 
 @pytest.mark.parametrize(
@@ -153,10 +158,74 @@ def test_large_inputs_are_fewer() -> None:
 )
 def test_bad_ranges(bounds: object) -> None:
     with pytest.raises(InputError, match=r"input_range must be \(low, high\)"):
-        synthesize_inputs((3, 4, 4), bounds)  # type: ignore[arg-type]
+        check_ranges(bounds, 1)
 
 
 @pytest.mark.parametrize("shape", [(), (3, 4, 5, 6), (0, 4, 4), (3, 4, 4.5)])
 def test_bad_shapes(shape: tuple) -> None:
     with pytest.raises(InputError, match=r"input_shape must be \(channels, height, width\)"):
-        synthesize_inputs(shape, (0, 1))
+        check_shapes(shape)
+
+
+MAPS, VECTORS = images(6, 2, 4, 4), images(6, 5, seed=1)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        (MAPS, VECTORS),
+        [torch.from_numpy(MAPS), VECTORS],
+        [(MAPS[:4], VECTORS[:4]), (MAPS[4:], VECTORS[4:])],
+        iter([[MAPS[:1], VECTORS[:1], np.zeros(1)], [MAPS[1:], VECTORS[1:], np.zeros(5)]]),
+        ((MAPS[:2], VECTORS[:2]), (MAPS[2:], VECTORS[2:])),
+    ],
+    ids=["tuple", "list", "batches", "labelled", "two batches"],
+)
+def test_several_inputs(data: object) -> None:
+    found = gather_batches(data, 2)
+    assert found.shapes == ((2, 4, 4), (5,))
+    for part, expected in zip(found, (MAPS, VECTORS), strict=True):
+        np.testing.assert_array_equal(part.numpy(), expected)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (MAPS, "an array for each of the module's 2 inputs, in a tuple, not 1"),
+        ((MAPS, VECTORS, VECTORS), "each of the module's 2 inputs, in a tuple, not 3"),
+        ([(MAPS,)], "each of the module's 2 inputs, in a tuple, not 1"),
+        (iter([MAPS]), "each of the module's 2 inputs, in a tuple, not 1"),
+        ([[]], "each of the module's 2 inputs, in a tuple, not 0"),
+        ((MAPS, VECTORS[:5]), r"as many images of each input, not \[6, 5\]"),
+        ([(MAPS, VECTORS), (MAPS, VECTORS[:, :4])], r"one shape, not \[\(4,\), \(5,\)\]"),
+        ((MAPS, [1.0]), "calibration batch must be an array, not list"),
+        (7, "a tuple of 2 arrays, one for each input, or an iterable of such tuples, not int"),
+        ((MAPS[:0], VECTORS[:0]), "calibration must hold at least one image, not none"),
+    ],
+)
+def test_bad_data_of_several_inputs(data: object, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        gather_batches(data, 2)
+
+
+def test_samples_of_several_inputs_are_thinned_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "MOST_KEPT", 10 * 3)
+    numbers = np.arange(64, dtype=np.float32)
+    batches = [(x[:, None].repeat(2, 1), x[:, None]) for x in numbers.reshape(16, 4)]
+    found = gather_batches(batches, 2)
+    assert 1 < len(found) <= 10
+    assert found.parts[0][:, 0].tolist() == found.parts[1][:, 0].tolist()
+
+
+def test_shapes_and_ranges_of_several_inputs() -> None:
+    assert check_shapes(((3, 4, 4), [5])) == ((3, 4, 4), (5,))
+    assert check_shapes([3, 4, 4]) == ((3, 4, 4),)
+    assert check_ranges(None, 2) == (None, None)
+    assert check_ranges((0, 1), 2) == ((0, 1), (0, 1))
+    assert check_ranges([(0, 1), None], 2) == ((0, 1), None)
+    message = r"input_range must be \(low, high\), or one for each of the module's 3 inputs, not 2"
+    with pytest.raises(InputError, match=message):
+        check_ranges(((0, 1), (0, 2)), 3)
+    found = synthesize_inputs(((3, 4, 4), (5,)), [(0, 1), (-4, 2)])
+    assert found.shapes == ((3, 4, 4), (5,))
+    assert [(float(x.min()), float(x.max())) for x in found] == [(0, 1), (-4, 2)]

@@ -25,33 +25,34 @@ def network(norms: bool) -> FusedNetwork:
 
 
 def test_statistics_come_nearer() -> None:
-    fused, start = network(norms=True), synthesize_inputs((2, 8, 8), BOUNDS)
+    fused, start = network(norms=True), synthesize_inputs(((2, 8, 8),), [BOUNDS])
     seen: list[tuple[int, int]] = []
-    found = distill(fused, start, BOUNDS, lambda _, done, total: seen.append((done, total)))
+    found = distill(fused, start, [BOUNDS], lambda _, done, total: seen.append((done, total)))
     for batch in range(0, len(found), BATCH):
         part = slice(batch, batch + BATCH)
         after = float(statistics_loss(fused, found[part]))
         assert after < 0.5 * float(statistics_loss(fused, start[part]))
-    assert found.min() == BOUNDS[0]
-    assert found.max() == BOUNDS[1]
+    (drawn,) = found
+    assert drawn.min() == BOUNDS[0]
+    assert drawn.max() == BOUNDS[1]
     assert seen[-1][0] == seen[-1][1] == len(seen)
-    assert torch.equal(found, distill(fused, start, BOUNDS))
+    assert torch.equal(drawn, distill(fused, start, [BOUNDS]).parts[0])
 
 
 def test_without_norms_inputs_stay() -> None:
-    start = synthesize_inputs((2, 8, 8), BOUNDS)
-    assert distill(network(norms=False), start, BOUNDS) is start
+    start = synthesize_inputs(((2, 8, 8),), [BOUNDS])
+    assert distill(network(norms=False), start, [BOUNDS]) is start
 
 
 def test_the_loss_is_zero_where_the_statistics_are_those_promised() -> None:
     fused = network(norms=True)
-    images = synthesize_inputs((2, 8, 8), BOUNDS)
+    images = synthesize_inputs(((2, 8, 8),), [BOUNDS])
     first = fused.stages[0]
     assert first.mean is not None
     assert first.std is not None
     with torch.no_grad():
         y = nn.functional.conv2d(
-            fused.scale_input(images), torch.from_numpy(first.op.weight).float(), padding=1
+            fused.start(images)["input"], torch.from_numpy(first.op.weight).float(), padding=1
         ) + torch.from_numpy(first.bias).float().reshape(1, -1, 1, 1)
         std, mean = torch.std_mean(y, (0, 2, 3), unbiased=False)
         first.mean[:], first.std[:] = mean.numpy(), std.numpy()

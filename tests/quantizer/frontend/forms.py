@@ -73,6 +73,11 @@ OPERANDS: dict[str, Form] = {
     "channels": lambda s, y: s.row.reshape(6, 1, 1),
     "batch of channels": lambda s, y: s.row.view(1, 6, 1, 1),
     "new": lambda s, y: torch.full((6, 1, 1), 0.3),
+    "pixels": lambda s, y: torch.linspace(0.5, 2, y[0, 0].numel()).reshape(y.shape[2:]),
+    "values": lambda s, y: torch.linspace(0.5, 2, y[0].numel()).reshape(1, *y.shape[1:]),
+    "lines of channels": lambda s, y: (
+        s.row.view(6, 1, 1) + torch.arange(1.0, y.shape[2] + 1)[:, None]
+    ),
 }
 
 OPERATIONS: dict[str, Callable[..., Tensor]] = {

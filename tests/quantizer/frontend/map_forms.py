@@ -28,6 +28,22 @@ MAPS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "mean of all": lambda s, y: y.mean((1, 2, 3), keepdim=True),
     "mean of a row of channels": lambda s, y: y.mean((1, 3), keepdim=True),
     "amax of rows": lambda s, y: y.amax(2, keepdim=True),
+    "amax of channels": lambda s, y: y.amax(1, keepdim=True),
+    "amax of all": lambda s, y: y.amax((1, 2, 3), keepdim=True),
+    "amin of pixels": lambda s, y: y.amin((2, 3)),
+    "amin of channels": lambda s, y: s.c(y) * y.amin(1, keepdim=True),
+    "max of columns": lambda s, y: y.max(3)[0],
+    "max of channels": lambda s, y: torch.max(y, dim=-3, keepdim=True).values,
+    "min of rows": lambda s, y: y.min(dim=2, keepdim=True)[0],
+    "max with a number": lambda s, y: torch.max(y, s.one),
+    "coordinates": lambda s, y: torch.cat(
+        [y, torch.linspace(0, 1, 8).view(1, 1, 8, 1).expand(2, 1, 8, 7), y.relu()], 1
+    ),
+    "sum with a vector": lambda s, y: y + y.mean((2, 3))[:, :, None, None].relu(),
+    "vector with a sum": lambda s, y: y.amax((2, 3), keepdim=True) - y,
+    "sum with a row": lambda s, y: y.relu() + y.mean(2, keepdim=True),
+    "sum of a row and a column": lambda s, y: y.mean(2, keepdim=True) + y.amax(3, keepdim=True),
+    "sum with a channel": lambda s, y: y + y.mean(1, keepdim=True).sigmoid(),
     "transposed": lambda s, y: F.conv_transpose2d(y, s.turned, stride=2),
     "transposed uneven": lambda s, y: F.conv_transpose2d(
         y, s.turned, s.row[:4], (3, 2), (2, 0), (1, 0)
@@ -52,10 +68,25 @@ MAPS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "flip channels": lambda s, y: y.flip(1),
     "roll": lambda s, y: s.c(y.roll((1, -2), (2, 3))),
     "shuffle": lambda s, y: F.pixel_shuffle(torch.cat([y, y], 1), 2),
+    "shuffle by hand": lambda s, y: (
+        torch.cat([y, y], 1).view(2, 3, 2, 2, 8, 7).permute(0, 1, 4, 2, 5, 3).reshape(2, 3, 16, 14)
+    ),
+    "shuffle in another order": lambda s, y: s.d(
+        torch.cat([y] * 4, 1).view(2, 2, 2, 6, 8, 7).permute(0, 3, 4, 1, 5, 2).reshape(2, 6, 16, 14)
+    ),
+    "unshuffle by hand": lambda s, y: (
+        y[..., :6].reshape(2, 6, 4, 2, 3, 2).permute(0, 1, 3, 5, 2, 4).reshape(2, 24, 4, 3)
+    ),
+    "unshuffle in another order": lambda s, y: (
+        y[..., :6].reshape(2, 6, 4, 2, 3, 2).permute(0, 5, 3, 1, 2, 4).reshape(2, 24, 4, 3)
+    ),
     "unshuffle": lambda s, y: F.pixel_unshuffle(F.pad(y, (0, 1, 0, 0), "replicate"), 4),
     "reflect": lambda s, y: s.c(F.pad(y, (1, 2, 3, 0), mode="reflect")),
     "replicate": lambda s, y: s.c(F.pad(y, (1, 2, 0, 3), mode="replicate")),
     "circular": lambda s, y: s.c(F.pad(y, (1, 2, 0, 3), mode="circular")),
+    "constant": lambda s, y: s.c(F.pad(y, (1, 2, 0, 1), value=0.5)),
+    "constant and crop": lambda s, y: F.pad(y, (1, -2, -1, 1, 1, 0), value=-2.0),
+    "constant of a function": lambda s, y: F.pad(y.relu(), (1, 1, 1, 1), "constant", 3).sigmoid(),
     "crop": lambda s, y: F.pad(y, (-1, 0, -2, -1)),
     "crop and pad": lambda s, y: s.c(F.pad(y, (-1, 2, 1, -3))),
     "crop channels": lambda s, y: s.c(F.pad(y, (0, 1, 0, 0, -2, 2))),

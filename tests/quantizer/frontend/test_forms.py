@@ -8,6 +8,7 @@ import torch
 from torch.export import ExportedProgram
 
 from nupes.model.network import Output
+from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.frontend.program import Program, split_outputs
 from nupes.quantizer.frontend.verify import verify_capture
 from nupes.quantizer.frontend.walk import capture_program
@@ -38,10 +39,10 @@ def check(family: str, index: int, dtype: torch.dtype, channels_last: bool) -> N
     exported, programs, outputs = export(family, dtype, channels_last)
     graph = capture_program(programs[index])
     network = fuse(graph)
-    x = torch.from_numpy(images(*SHAPE)).to(dtype).float()
+    x = Batch((torch.from_numpy(images(*SHAPE)).to(dtype).float(),))
     verify_capture(exported, graph, network, x)
     with torch.no_grad():
-        maps = run_float(network.stages, {network.input.name: network.scale_input(x)})
+        maps = run_float(network.stages, network.start(x))
     expected = outputs[index]
     output = Output("output", expected.shape[1:])
     found = output.arrange(maps[network.stages[-1].name].numpy().transpose(0, 2, 3, 1))

@@ -130,9 +130,10 @@ def test_functions_are_judged_behind_a_refusal() -> None:
     assert names(inspect_module(module, (3, 10, 9))) == [("norm", "group_norm"), ("", "sin")]
 
 
-def test_two_inputs_are_a_problem() -> None:
-    (problem,) = inspect_module(Pair(), (3, 10, 9)).problems
-    assert problem.reason == "module must have one input, not 2: ['x', 'y']"
+def test_several_inputs_are_inspected() -> None:
+    found = inspect_module(Pair(), (3, 10, 9), (3, 10, 9))
+    assert not found.problems
+    assert found.layers[-1].output_shape == (10, 9, 3)
 
 
 def test_advice_stands_beside_the_reason() -> None:

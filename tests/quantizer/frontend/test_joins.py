@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nupes.model.errors import UnsupportedError
+from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.frontend.graph import Concat, Product
 from nupes.quantizer.frontend.program import export_module
 from nupes.quantizer.frontend.verify import verify_capture
@@ -60,7 +61,7 @@ def test_joins_are_captured(
     graph = capture(export_module(module, SHAPE))
     assert [type(node.op) for node in graph.nodes.values()].count(kind) == 1
     x = torch.from_numpy(np.random.default_rng(0).normal(size=SHAPE).astype(np.float32))
-    verify_capture(module, graph, fuse(graph), x)
+    verify_capture(module, graph, fuse(graph), Batch((x,)))
 
 
 def test_a_concatenation_of_one_tensor_is_that_tensor() -> None:
@@ -77,8 +78,8 @@ def test_a_concatenation_of_one_tensor_is_that_tensor() -> None:
             "maps must be concatenated before they are flattened, not after",
         ),
         (
-            lambda a, b: torch.cat([a, torch.ones(SHAPE)], 1),
-            "every part of a concatenation must depend on the network's input",
+            lambda a, b: torch.cat([a, torch.arange(240.0).reshape(SHAPE)], 1),
+            "its constant operand must be the same for every image of the batch, not of shape",
         ),
         (
             lambda a, b: a[:, :, ::6] * b[:, :, :, ::5],

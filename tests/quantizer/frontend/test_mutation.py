@@ -81,7 +81,7 @@ def test_the_values_stay(name: str) -> None:
     values: dict[fx.Node, object] = dict(program.constants)
     x = torch.randn(2, 3, 10, 9)
     for node in program.graph.nodes:
-        if node is program.input:
+        if node in program.inputs:
             values[node] = x
         elif node.op == "call_function" and callable(node.target):
             args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)

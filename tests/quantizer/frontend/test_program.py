@@ -1,5 +1,6 @@
 """What capture refuses, by name, and what it leaves as it was."""
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -56,12 +57,12 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         r"both factors of a product must have one shape, or one of them sizes of 1",
     ),
     "shapes": (
-        Call(lambda s, x: s.a(x) + s.b(x), a=conv(), b=conv(1)),
-        r"aten.add.Tensor .*: both tensors of a sum must have one shape, not \(6, 8, 7\) and",
+        two(lambda s, x: s.a(x)[:, :, :7].mean(3) + s.a(x)[:, :, :7].mean(2)),
+        r"aten.add.Tensor .*: both tensors of a sum must have one shape, .* not \(6, 7\) and",
     ),
-    "constant map": (
-        Call(lambda s, x: s.a(x + torch.arange(9.0)), a=conv()),
-        r"one value per channel, of shape \(3, 1, 1\), not of shape \(9,\)",
+    "constant of each image": (
+        Call(lambda s, x: s.a(x + torch.arange(2.0).view(2, 1, 1, 1)), a=conv()),
+        r"must be the same for every image of the batch, not of shape \(2, 1, 1, 1\)",
     ),
     "product through a constant per channel": (
         Call(lambda s, x: x / torch.sigmoid(x * torch.arange(3.0).view(3, 1, 1))),
@@ -128,28 +129,36 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
             lambda s, x: F.interpolate(s.a(x), scale_factor=2, mode="bilinear", align_corners=True),
             a=conv(),
         ),
-        r"must be by whole numbers .* from \(8, 7\) to \(16, 14\) with True",
+        r"bilinear upsampling must have align_corners=False, not True",
+    ),
+    "upsampling by parts": (
+        Call(lambda s, x: F.interpolate(s.a(x), size=(12, 14), mode="bilinear"), a=conv()),
+        r"must be by whole numbers, not from \(8, 7\) to \(12, 14\)",
     ),
     "rolled vectors": (
-        Call(lambda s, x: s.a(x).flatten(1).roll(1, 1), a=conv()),
+        Call(lambda s, x: s.a(x).flatten(1).roll(1, 1), a=conv(padding=1)),
         r"aten.roll.default in the top module: it must select whole channels, rows and columns",
     ),
-    "constant pad": (
-        nn.Sequential(nn.ConstantPad2d(1, 1.0), conv()),
-        r"padding must be of a feature map with the constant 0",
+    "infinite pad": (
+        nn.Sequential(nn.ConstantPad2d(1, -math.inf), conv()),
+        r"padding must be with a finite number, not -inf",
+    ),
+    "padded vector": (
+        Call(lambda s, x: F.pad(s.a(x).flatten(1), (1, 0)), a=conv()),
+        r"padding must be of a feature map, not of a vector",
     ),
     "turned": (
         Call(lambda s, x: s.a(x[:, 1:].transpose(2, 3)[:, :1]), a=conv(6, 1)),
         r"aten.slice.Tensor in the top module: it must select whole channels, rows and columns",
     ),
     "turned output": (
-        Call(lambda s, x: s.a(x).mT, a=conv()),
+        Call(lambda s, x: torch.cat([s.a(x), x, x], 1).mT, a=conv(padding=1)),
         r"aten.\w+.\w+ in the top module: it must select whole channels, rows and columns",
     ),
     "shuffle by hand": (
         Call(
-            lambda s, x: s.a(x)[:, :4].view(2, 1, 2, 2, 8, 7).permute(0, 1, 4, 2, 5, 3).flatten(1),
-            a=conv(),
+            lambda s, x: s.a(x)[:, :4].view(2, 1, 2, 2, 10, 9).permute(0, 1, 4, 2, 5, 3).flatten(1),
+            a=conv(padding=1),
         ),
         r"aten.flatten.using_ints .*: it must select whole channels, rows and columns",
     ),
@@ -185,9 +194,13 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         Call(lambda s, x: s.a(x).mean((0, 1)), a=conv()),
         r"mean must be over dimensions of a map among \(1, 2, 3\), not \[0, 1\]",
     ),
-    "largest channel": (
-        Call(lambda s, x: s.a(x).amax(1, keepdim=True), a=conv()),
-        r"amax must be over dimensions of a map among \(2, 3\), not \[1\]",
+    "largest of all": (
+        Call(lambda s, x: s.a(x) / s.a(x).max(), a=conv()),
+        r"max must be over dimensions of a map among \(1, 2, 3\), not None",
+    ),
+    "place of the largest": (
+        Call(lambda s, x: s.a(x).max(1)[1].float(), a=conv()),
+        r"only the first result of an operator is supported",
     ),
     "computed weight": (
         Call(lambda s, x: F.conv2d(x, s.a(x)[:, :3, :3, :3].mean(0, keepdim=True)), a=conv()),
@@ -227,9 +240,55 @@ class Pair(nn.Module):
         return x + y
 
 
-def test_two_inputs_are_refused() -> None:
-    with pytest.raises(UnsupportedError, match=r"module must have one input, not 2: \['x', 'y'\]"):
+def test_every_input_has_a_shape() -> None:
+    message = r"module must be given a shape for each of its 2 inputs \(x, y\), not 1"
+    with pytest.raises(InputError, match=message):
         export_module(Pair(), (2, 3, 10, 9))
+    with pytest.raises(InputError, match=r"images of shape \(3, 10, 9\) and \(3, 4, 9\), not fail"):
+        export_module(Pair(), (2, 3, 10, 9), (2, 3, 4, 9))
+    graph = capture(export_module(Pair(), (2, 3, 10, 9), (2, 3, 10, 9)))
+    assert {node.name: node.shape for node in graph.inputs} == {
+        "input.x": (10, 9, 3),
+        "input.y": (10, 9, 3),
+    }
+
+
+class Unused(nn.Module):
+    """A module that does not look at one of its inputs."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the square of the first."""
+        return x * x
+
+
+class Scaled(nn.Module):
+    """A module that takes a number."""
+
+    def forward(self, x: Tensor, factor: float) -> Tensor:
+        """Return a multiple."""
+        return x * factor
+
+
+class Fixed(nn.Module):
+    """A module without an input."""
+
+    def forward(self) -> Tensor:
+        """Return a constant."""
+        return torch.zeros(2, 3)
+
+
+def test_inputs_of_which_no_network_can_be_made() -> None:
+    x, y = torch.zeros(2, 3, 10, 9), torch.zeros(1, 3, 10, 9)
+    with pytest.raises(UnsupportedError, match="module input 'y' must be used by what the module"):
+        capture(export_module(Unused(), x.shape, x.shape))
+    with pytest.raises(UnsupportedError, match=r"inputs must have one batch size, not \[2, 1\]"):
+        capture(torch.export.export(Pair(), (x, y)))
+    message = r"module input 'factor' must be a tensor \(batch, ...\), not "
+    with pytest.raises(UnsupportedError, match=message):
+        capture(torch.export.export(Scaled(), (x, torch.tensor(2.0))))
+    assert len(capture(torch.export.export(Scaled(), (x, 2.0))).inputs) == 1
+    with pytest.raises(UnsupportedError, match="module must have an input tensor, not none"):
+        capture(torch.export.export(Fixed(), ()))
 
 
 def test_wrong_channel_count() -> None:

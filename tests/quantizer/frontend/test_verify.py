@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 import nupes
 from nupes.model.errors import InputError, NupesError
+from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.frontend.functions import Function
 from nupes.quantizer.frontend.graph import Graph
 from nupes.quantizer.frontend.program import export_module
@@ -48,7 +49,7 @@ def network() -> nn.Module:
 def check(module: nn.Module, graph: Graph, inputs: np.ndarray | None = None) -> None:
     """Verify a module's graph with images."""
     x = images(*SHAPE) if inputs is None else inputs
-    verify_capture(module, graph, fuse(graph), torch.from_numpy(x))
+    verify_capture(module, graph, fuse(graph), Batch((torch.from_numpy(x),)))
 
 
 def change(graph: Graph, name: str, **fields: Any) -> None:
@@ -184,7 +185,7 @@ def test_programs_of_any_batch(batch: int | None) -> None:
     example = torch.zeros(batch or 2, *SHAPE[1:])
     program = torch.export.export(network(), (example,), dynamic_shapes=dims)
     graph = capture(program)
-    verify_capture(program, graph, fuse(graph), torch.from_numpy(images(*SHAPE)))
+    verify_capture(program, graph, fuse(graph), Batch((torch.from_numpy(images(*SHAPE)),)))
 
 
 def test_a_network_that_overflows_is_named() -> None:

@@ -13,6 +13,7 @@ from examples.pretrained.resnet20 import ResNet20
 from nupes.model.errors import InputError
 from nupes.quantizer import quantize
 from nupes.quantizer.codes.decisions import Choices
+from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.frontend.program import export_module
 from nupes.quantizer.frontend.walk import capture
 from nupes.quantizer.learning.soft import AdaRoundWeight, SoftWeight
@@ -68,17 +69,17 @@ def network_of(part: nn.Module, size: int) -> FusedNetwork:
 
 
 @pytest.fixture(scope="module")
-def searched() -> tuple[FusedNetwork, torch.Tensor, Choices]:
+def searched() -> tuple[FusedNetwork, Batch, Choices]:
     """Return a network, inputs, and the choices of rounding to nearest at 3 bits."""
     network = network_of(randomize_norms(module()), 8)
-    inputs = torch.from_numpy(images(200, 3, 8, 8))
+    inputs = Batch((torch.from_numpy(images(200, 3, 8, 8)),))
     plan = plan_bits(network, parse_scheme("W3A3"), None, 8, 8, {})
     return network, inputs, choose(network, inputs, plan, METHODS["rtn"])
 
 
-def output_loss(network: FusedNetwork, inputs: torch.Tensor, choices: Choices) -> float:
+def output_loss(network: FusedNetwork, inputs: Batch, choices: Choices) -> float:
     """Return the mean squared error of the output."""
-    maps = {network.input.name: network.scale_input(inputs)}
+    maps = network.start(inputs)
     last = network.stages[-1].name
     float_output = run_float(network.stages, maps)[last]
     return float(
@@ -179,7 +180,7 @@ def test_augmented_images_are_learned_from(searched) -> None:
 
     phase = Phase("network", "straight", codes=1e-2, steps=20)
     learned = learn(network, inputs, choices, phase, seed=0, augment=mirror)
-    mirrored = learn(network, inputs.flip(-1), choices, phase, seed=0)
+    mirrored = learn(network, Batch((inputs.parts[0].flip(-1),)), choices, phase, seed=0)
     assert len(seen) == 20
     # Images are mirrored in every step, and only there: they are judged as they are.
     for name, code in mirrored.weights.items():
@@ -219,7 +220,7 @@ class OneDevice(TorchDispatchMode):
 def test_learning_stays_on_its_device(searched, kind: type[SoftWeight], beta: float | None) -> None:
     # A device without values stands in for an accelerator: whatever is left on the CPU shows.
     network, inputs, choices = searched
-    maps = {network.input.name: inputs[:4].to("meta")}
+    maps = {"input": inputs.parts[0][:4].to("meta")}
     student = Student(network, network.stages, choices, exponents=True, kind=kind).to("meta")
     with OneDevice():
         found = student(maps, beta, 0.5, torch.Generator())

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.frontend.program import export_module
 from nupes.quantizer.frontend.walk import capture
 from nupes.quantizer.measure import sensitivity
@@ -15,7 +16,7 @@ from nupes.quantizer.stages.stage import FusedNetwork, weighted
 from tests.quantizer.close import images
 from tests.quantizer.test_operators import MODULES, make
 
-X = torch.from_numpy(images(64, 3, 10, 9))
+X = Batch((torch.from_numpy(images(64, 3, 10, 9)),))
 
 
 def fused(module: nn.Module) -> FusedNetwork:
@@ -35,7 +36,7 @@ def test_errors_cost_what_it_says(where: str, monkeypatch: pytest.MonkeyPatch) -
     found = measure_sensitivity(network, X)
     name, last = middle.name, network.stages[-1].name
     hooks = Observed()
-    inputs = {network.input.name: network.scale_input(X[found.images])}
+    inputs = network.start(X[found.images])
     exact = evaluate(network.stages, inputs, hooks)
     weights = getattr(found, where)[name]
     count = len(weights)
@@ -56,7 +57,7 @@ def test_errors_cost_what_it_says(where: str, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("name", MODULES)
 def test_every_value_has_one(name: str) -> None:
     network = fused(make(name))
-    exact = run_float(network.stages, {network.input.name: network.scale_input(X)})
+    exact = run_float(network.stages, network.start(X))
     found = measure_sensitivity(network, X)
     assert set(found.stored) == set(exact)
     assert set(found.before) == {stage.name for stage in network.stages}
@@ -98,7 +99,7 @@ def test_few_images_at_once_give_the_same(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("count", [1, 31, 33, 100, 1000])
 def test_every_part_of_a_sample_is_spread_over_the_inputs(count: int) -> None:
     network = fused(make("conv"))
-    found = measure_sensitivity(network, X[:1].expand(count, -1, -1, -1))
+    found = measure_sensitivity(network, X[torch.zeros(count, dtype=torch.long)])
     numbers = found.images.tolist()
     assert len(set(numbers)) == len(numbers) == min(count, sensitivity.IMAGES)
     assert sorted(numbers)[0] == 0
@@ -120,7 +121,7 @@ def test_importance_is_the_mean_squared_gradient_of_a_group(
     found = measure_importance(network, X)
     assert set(found) == {stage.name for stage in network.stages}
     middle, last = network.stages[1:]
-    before = run_float(network.stages[:2], {network.input.name: network.scale_input(X)})
+    before = run_float(network.stages[:2], network.start(X))
     y = before[middle.name][:1]
 
     def rest(values: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.frontend.program import export_module
 from nupes.quantizer.frontend.walk import capture
 from nupes.quantizer.measure.sensitivity import measure_sensitivity
@@ -24,30 +25,30 @@ from tests.networks import many
 from tests.quantizer.close import images
 from tests.quantizer.test_operators import MODULES, make
 
-X = images(6, 3, 10, 9)
+X = Batch((torch.from_numpy(images(6, 3, 10, 9)),))
 
 
 def fused(module: nn.Module) -> FusedNetwork:
     """Return a module's stages."""
-    return fuse(capture(export_module(module, (2, *X.shape[1:]))))
+    return fuse(capture(export_module(module, (2, *X.shapes[0]))))
 
 
 def output(network: FusedNetwork) -> np.ndarray:
     """Return what the network gives in float."""
-    maps = {network.input.name: network.scale_input(torch.from_numpy(X))}
+    maps = network.start(X)
     return run_float(network.stages, maps)[network.stages[-1].name].numpy()
 
 
 def four_bits(network: FusedNetwork) -> dict[str, int]:
     """Return 4 bits for every tensor."""
-    return dict.fromkeys((network.input.name, *(stage.name for stage in network.stages)), 4)
+    return dict.fromkeys(network.shapes, 4)
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_the_float_network_stays_the_same(name: str) -> None:
     network = fused(make(name))
     expected = output(network)
-    found = output(equalize(network, torch.from_numpy(X), four_bits(network)))
+    found = output(equalize(network, X, four_bits(network)))
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
@@ -70,10 +71,9 @@ def test_any_factors_leave_the_network_the_same(name: str, data: st.DataObject) 
 
 def cost(network: FusedNetwork, name: str) -> float:
     """Return what an error that grows with a tensor costs its readers."""
-    inputs = torch.from_numpy(X)
-    exact = run_float(network.stages, {network.input.name: network.scale_input(inputs)})
+    exact = run_float(network.stages, network.start(X))
     power = exact[name].square().mean((0, 2, 3)).numpy()
-    return float(power.sum() * measure_sensitivity(network, inputs).of_channels(name).sum())
+    return float(power.sum() * measure_sensitivity(network, X).of_channels(name).sum())
 
 
 def uneven() -> nn.Sequential:
@@ -90,7 +90,7 @@ def uneven() -> nn.Sequential:
 def test_readers_pay_less() -> None:
     network = fused(uneven())
     name = network.stages[0].name
-    better = equalize(network, torch.from_numpy(X), four_bits(network))
+    better = equalize(network, X, four_bits(network))
     assert cost(better, name) < 0.5 * cost(network, name)
 
 
@@ -99,7 +99,7 @@ def test_whole_factors_leave_nothing_to_do() -> None:
     name, classes = network.stages[0].name, channel_classes(network)
 
     def balanced(start: FusedNetwork) -> FusedNetwork:
-        tensors = measure_channels(start, torch.from_numpy(X), four_bits(start))
+        tensors = measure_channels(start, X, four_bits(start))
         return rescale(start, balance(tensors, classes, 1.0))
 
     better = balanced(network)
@@ -114,13 +114,13 @@ def test_factors_need_images_that_agree(inputs: str) -> None:
         # The first channel is large where factors are fitted, and small where they are judged.
         x[:, 0] *= torch.tensor([30.0, 30, 30, 0.03] * 2).reshape(-1, 1, 1)
         x[:, 1] *= torch.tensor([0.03, 0.03, 0.03, 30] * 2).reshape(-1, 1, 1)
-    same = equalize(network, x, four_bits(network))
+    same = equalize(network, Batch((x,)), four_bits(network))
     for before, after in zip(network.stages, same.stages, strict=True):
         np.testing.assert_array_equal(before.bias, after.bias)
 
 
 def test_tensors_of_eight_bits_stay() -> None:
     network = fused(uneven())
-    same = equalize(network, torch.from_numpy(X), dict.fromkeys(four_bits(network), 8))
+    same = equalize(network, X, dict.fromkeys(four_bits(network), 8))
     for before, after in zip(network.stages, same.stages, strict=True):
         np.testing.assert_array_equal(before.bias, after.bias)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from nupes.quantizer import quantize
 from nupes.quantizer.codes.decisions import round_values
+from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.frontend.program import export_module
 from nupes.quantizer.frontend.walk import capture
 from nupes.quantizer.options.bits import plan_bits
@@ -59,9 +60,9 @@ def coded(
     constant in a channel taken out."""
     network, x = fused(module.eval()), torch.from_numpy(images.astype(np.float32))
     plan = plan_bits(network, parse_scheme(scheme), 8, None, 8, {})
-    scaled, code = code_input(network, x, plan, METHODS[method], input_range)
+    scaled, code = code_input(network, "input", x, plan, METHODS[method], input_range)
     assert code is not None
-    values = scaled.scale_input(x)
+    values = scaled.inputs[0].start(x)
     error = ((round_values(values, code) - values) / code.scale).numpy()
     return scaled, code, error - error.mean((0, 2, 3), keepdims=True)
 
@@ -92,7 +93,7 @@ def test_steps_are_found_behind_any_affine(data: st.DataObject) -> None:
 def test_other_images_have_no_steps(images: np.ndarray) -> None:
     x = torch.from_numpy(images.astype(np.float32))
     assert pixel_steps(x) is None
-    assert equal_steps(fused(convolution()), x) is None
+    assert equal_steps(fused(convolution()), "input", x) is None
 
 
 def test_a_value_between_pixels_is_seen_in_any_image() -> None:
@@ -113,15 +114,14 @@ def test_equal_steps_leave_the_network_the_same(groups: int) -> None:
     module = Normalised(nn.Conv2d(3, 6, 3, padding=1, groups=groups), STD * [1, 3, 0.2])
     network = fused(module.eval())
     images = torch.from_numpy(PIXELS.astype(np.float32) / 255)
-    aligned = equal_steps(network, images)
+    aligned = equal_steps(network, "input", images)
     assert aligned is not None
     scaled, step = aligned
-    values = scaled.scale_input(images) / step
+    values = scaled.inputs[0].start(images) / step
     apart = values - values[:1, :, :1, :1]
     np.testing.assert_allclose(apart, apart.round(), atol=1e-3)
     outputs = [
-        run_float(n.stages, {n.input.name: n.scale_input(images)})[n.stages[-1].name]
-        for n in (network, scaled)
+        run_float(n.stages, n.start(Batch((images,))))[n.stages[-1].name] for n in (network, scaled)
     ]
     np.testing.assert_allclose(outputs[1], outputs[0], rtol=1e-4, atol=1e-4)
 
@@ -174,7 +174,7 @@ def test_a_channel_of_few_values_keeps_its_share() -> None:
     network, code, error = coded(convolution(), images)
     assert np.abs(error).max() < 1e-3
     # Its pixels are 255 steps apart, and it has as many values in between as the others.
-    np.testing.assert_allclose(network.input_scale, 1, rtol=1e-5)
+    np.testing.assert_allclose(network.inputs[0].scale, 1, rtol=1e-5)
     assert code.scale == pytest.approx(1 / 255)
 
 
@@ -190,7 +190,7 @@ def test_three_offsets_cost_little_where_levels_may_be_wide() -> None:
     for scheme, method in (("W4A8", "search"), ("W8A4", "search"), ("W8A8", "rtn")):
         other, code, _ = coded(module, images, scheme, method)
         assert int(np.ptp(code.codebook.levels)) == 255
-        assert not np.allclose(other.input_scale, network.input_scale)
+        assert not np.allclose(other.inputs[0].scale, network.inputs[0].scale)
 
 
 def test_a_given_range_is_covered() -> None:
@@ -209,7 +209,7 @@ def test_a_channel_without_values_takes_the_others_step() -> None:
     _, _, error = coded(convolution(), images)
     assert np.abs(error).max() < 1e-3
     blank = np.full((2, 3, 8, 8), 0.25)
-    assert equal_steps(fused(convolution()), torch.from_numpy(blank).float()) is None
+    assert equal_steps(fused(convolution()), "input", torch.from_numpy(blank).float()) is None
 
 
 class Added(nn.Module):
@@ -226,10 +226,10 @@ class Added(nn.Module):
 @pytest.mark.parametrize("reader", [Added(), nn.MaxPool2d(2), nn.AvgPool2d(2)])
 def test_other_readers_keep_their_channels(reader: nn.Module) -> None:
     images = torch.from_numpy(PIXELS / 255).float()
-    assert equal_steps(fused(Normalised(reader).eval()), images) is None
+    assert equal_steps(fused(Normalised(reader).eval()), "input", images) is None
     # Channels of one step need no factor.
     network = fused(Normalised(reader, np.full(3, 0.5)).eval())
-    aligned = equal_steps(network, images)
+    aligned = equal_steps(network, "input", images)
     assert aligned is not None
     assert aligned[0] is network
 
@@ -257,7 +257,7 @@ def test_large_images_are_judged_by_all_of_them() -> None:
     images[1:] = torch.randint(0, 256, (3, 3, 700, 700)) / 255
     network = fused(convolution())
     errors = [
-        input_error(images[order], network, fixed_range(0, 1.1, 8), centred=False)
+        input_error(images[order], network.inputs[0], fixed_range(0, 1.1, 8), centred=False)
         for order in ([0, 1, 2, 3], [1, 2, 3, 0])
     ]
     assert errors[0] > 0

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from nupes.quantizer.codes.decisions import Choices
+from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.frontend.program import export_module
 from nupes.quantizer.frontend.walk import capture
 from nupes.quantizer.measure.sensitivity import measure_importance
@@ -20,14 +21,14 @@ from nupes.quantizer.stages.run import Maps, run_float, run_quantized
 from nupes.quantizer.stages.stage import FusedNetwork
 from tests.quantizer.close import images
 
-X = torch.from_numpy(images(40, 3, 8, 8, low=0.0))
+X = Batch((torch.from_numpy(images(40, 3, 8, 8, low=0.0)),))
 
 
 def fused() -> FusedNetwork:
     """Return three layers without a function."""
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(3, 6, 3), nn.Conv2d(6, 6, 3, groups=2), nn.Conv2d(6, 4, 3))
-    return fuse(capture(export_module(module.eval(), (2, *X.shape[1:]))))
+    return fuse(capture(export_module(module.eval(), (2, *X.shapes[0]))))
 
 
 def errors(network: FusedNetwork, correct: bool) -> tuple[Maps, Maps]:
@@ -35,7 +36,7 @@ def errors(network: FusedNetwork, correct: bool) -> tuple[Maps, Maps]:
     recipe = replace(METHODS["search"], correct_bias=correct, equalize=False)
     plan = plan_bits(network, parse_scheme("W2A3"), None, None, None, {})
     choices = choose(network, X, plan, recipe)
-    inputs = {network.input.name: network.scale_input(X)}
+    inputs = network.start(X)
     exact = run_float(network.stages, inputs)
     found = run_quantized(network.stages, choices, inputs)
     names = [stage.name for stage in network.stages]

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.frontend.program import export_module
 from nupes.quantizer.frontend.walk import capture
 from nupes.quantizer.stages.fuser import fuse
@@ -16,7 +17,7 @@ from tests.quantizer.test_operators import MODULES, Call, conv, make
 
 def evaluate(network: FusedNetwork, x: np.ndarray) -> np.ndarray:
     """Return the float output of a fused network."""
-    maps = {network.input.name: network.scale_input(torch.from_numpy(x))}
+    maps = network.start(Batch((torch.from_numpy(x),)))
     output = run_float(network.stages, maps)[network.stages[-1].name]
     return output.reshape(len(x), *network.outputs[0][1]).numpy()
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.frontend.program import export_module
 from nupes.quantizer.frontend.walk import capture
 from nupes.quantizer.lowering.layers import lower
@@ -29,17 +30,17 @@ def part() -> nn.Module:
 
 def test_float_stages_are_the_module(part: nn.Module) -> None:
     network, x = fuse(capture(export_module(part, (2, 3, 8, 8)))), images(4, 3, 8, 8)
-    maps = {network.input.name: network.scale_input(torch.from_numpy(x))}
+    maps = network.start(Batch((torch.from_numpy(x),)))
     found = run_float(network.stages, maps)[network.stages[-1].name].flatten(1).numpy()
     np.testing.assert_allclose(found, module_output(part, x), atol=1e-4)
 
 
 def test_quantized_stages_are_near_the_integer_network(part: nn.Module) -> None:
     network, x = fuse(capture(export_module(part, (2, 3, 8, 8)))), images(150, 3, 8, 8)
-    inputs = torch.from_numpy(x)
+    inputs = Batch((torch.from_numpy(x),))
     plan = plan_bits(network, parse_scheme("W8A8"), None, 8, 8, {})
     choices = measure_reach(network, inputs, choose(network, inputs, plan, METHODS["rtn"]))
-    maps, last = {network.input.name: network.scale_input(inputs)}, network.stages[-1].name
+    maps, last = network.start(inputs), network.stages[-1].name
 
     run = partial(run_quantized, network.stages, choices)
     found = in_chunks(run, maps, [last])[last].flatten(1).numpy()
@@ -50,7 +51,7 @@ def test_quantized_stages_are_near_the_integer_network(part: nn.Module) -> None:
 def test_reach_is_the_largest_value_seen(part: nn.Module) -> None:
     network, inputs = fuse(capture(export_module(part, (2, 3, 8, 8)))), images(20, 3, 8, 8)
     plan = plan_bits(network, parse_scheme("W8A8"), None, 8, 8, {})
-    few, more = torch.from_numpy(inputs[:10]), torch.from_numpy(inputs) * 2
+    few, more = (Batch((torch.from_numpy(x),)) for x in (inputs[:10], inputs * 2))
     start = choose(network, few, plan, METHODS["rtn"])
     wider = measure_reach(network, more, start)
     for name, reach in start.reach.items():

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.frontend.functions import Function
 from nupes.quantizer.frontend.graph import (
     Concat,
@@ -29,7 +30,8 @@ from nupes.quantizer.stages.run import run_float, run_quantized
 from nupes.quantizer.stages.stage import FusedNetwork
 from tests.quantizer.close import images, signal_to_noise
 
-X = torch.from_numpy(images(60, 3, 6, 6))
+IMAGES = torch.from_numpy(images(60, 3, 6, 6))
+X = Batch((IMAGES,))
 
 RNG = np.random.default_rng(0)
 
@@ -85,7 +87,7 @@ def expected(x: Tensor) -> Tensor:
 
 def output(network: FusedNetwork) -> np.ndarray:
     """Return what the stages give in float."""
-    maps = {network.input.name: network.scale_input(X)}
+    maps = network.start(X)
     return run_float(network.stages, maps)[network.stages[-1].name].numpy()
 
 
@@ -93,7 +95,7 @@ def test_stages_equal_the_network() -> None:
     network = fuse(build())
     names = [stage.name for stage in network.stages]
     assert names == ["wide", "narrow", "both", "mean", "gate", "gated", "head"]
-    np.testing.assert_allclose(output(network), expected(X), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(output(network), expected(IMAGES), rtol=1e-4, atol=1e-4)
 
 
 def test_equalization_leaves_the_network_the_same() -> None:
@@ -111,8 +113,8 @@ def test_parts_share_one_code_that_serves_all(method: str) -> None:
     assert choices.tensors["narrow"] is choices.tensors["both"] is code
     # One part has both signs, the other one is large: the first that is stored knows of both.
     assert code.codebook.levels[0] < 0
-    found = run_quantized(network.stages, choices, {"input": X})["head"]
-    assert signal_to_noise(expected(X).numpy(), found.numpy()) > 30
+    found = run_quantized(network.stages, choices, {"input": IMAGES})["head"]
+    assert signal_to_noise(expected(IMAGES).numpy(), found.numpy()) > 30
 
 
 @pytest.mark.parametrize("unit", ["layer", "network"])
@@ -126,7 +128,8 @@ def test_learning_keeps_one_code(unit: str) -> None:
     assert learned.tensors["narrow"] is learned.tensors["both"] is learned.tensors["wide"]
     before, after = (
         signal_to_noise(
-            expected(X).numpy(), run_quantized(network.stages, c, {"input": X})["head"].numpy()
+            expected(IMAGES).numpy(),
+            run_quantized(network.stages, c, {"input": IMAGES})["head"].numpy(),
         )
         for c in (choices, learned)
     )
