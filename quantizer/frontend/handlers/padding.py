@@ -1,5 +1,7 @@
-"""Padding of the map, with zeros or its own values, or of channels; negative padding crops."""
+"""Padding of the map, with zeros, its own values or what a max-pool skips, or of channels; negative
+padding crops."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,15 +12,19 @@ from nupes.quantizer.frontend.call import Call, full_shape
 from nupes.quantizer.frontend.graph import Pad
 from nupes.quantizer.frontend.handlers.pairs import is_upright
 from nupes.quantizer.frontend.handlers.views import translate_view
-from nupes.quantizer.frontend.registry import handles
+from nupes.quantizer.frontend.registry import base_name, handles
 
 __all__ = ["pad"]
+
+MAXIMA = {"max_pool1d", "max_pool2d", "max_pool2d_with_indices"}
+"""Operators that skip padding with what is below all values."""
 
 
 @handles("pad", "constant_pad_nd")
 def pad(call: Call, input: fx.Node, pad: list[Any], value: Any, mode: str = "constant") -> str:
     """Translate padding to a view where it repeats values of the map, to a selection where it crops
-    or pads channels, and to a node that the operator behind it takes in."""
+    or pads channels, and to a node that the operator behind it takes in; with ``-inf`` that must be
+    a max-pool."""
     if mode != "constant":
         return translate_view(call)
     source = call.source(input)
@@ -29,8 +35,12 @@ def pad(call: Call, input: fx.Node, pad: list[Any], value: Any, mode: str = "con
         start, end, *others = amounts
         amounts = [0, 0, start, end] if is_upright(call, input) else [start, end, 0, 0]
         amounts += others
-    if (max(amounts) > 0 and (value or 0) != 0) or len(full_shape(input)) == 2:
-        call.refuse("padding must be of a feature map with the constant 0")
+    readers = {base_name(user) for user in call.node.users}
+    lowest = value == -math.inf and readers <= MAXIMA and max(amounts[4:], default=0) <= 0
+    if (max(amounts) > 0 and (value or 0) != 0 and not lowest) or len(full_shape(input)) == 2:
+        call.refuse(
+            "padding must be of a feature map with the constant 0, or -inf where max-pools read it"
+        )
     left, right, top, bottom, front, back, *batch = amounts + [0] * (8 - len(amounts))
     if any(batch):
         call.refuse("the batch dimension cannot be padded")
@@ -47,7 +57,7 @@ def pad(call: Call, input: fx.Node, pad: list[Any], value: Any, mode: str = "con
         name = call.add(op, (name,), shape, "pad")
     if any(more):
         shape = shape[0] + more[0] + more[1], shape[1] + more[2] + more[3], shape[2]
-        name = call.add(Pad(more), (name,), shape, "pad")
+        name = call.add(Pad(more, lowest), (name,), shape, "pad")
     return name
 
 

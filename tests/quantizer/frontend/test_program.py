@@ -136,7 +136,15 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     ),
     "constant pad": (
         nn.Sequential(nn.ConstantPad2d(1, 1.0), conv()),
-        r"padding must be of a feature map with the constant 0",
+        r"padding must be of a feature map with the constant 0, or -inf where max-pools read it",
+    ),
+    "lowest pad": (
+        Call(lambda s, x: F.pad(s.a(x), (0, 1), value=-torch.inf).relu(), a=conv()),
+        r"padding must be of a feature map with the constant 0, or -inf where max-pools read it",
+    ),
+    "lowest pad of channels": (
+        Call(lambda s, x: F.max_pool2d(F.pad(x, (0, 0, 0, 0, 0, 1), value=-torch.inf), 2)),
+        r"padding must be of a feature map with the constant 0, or -inf where max-pools read it",
     ),
     "turned": (
         Call(lambda s, x: s.a(x[:, 1:].transpose(2, 3)[:, :1]), a=conv(6, 1)),
