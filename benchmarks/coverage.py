@@ -12,7 +12,8 @@ largest activation memory. Networks to be simulated are drawn from the accepted 
 every output and cycle compared.
 
 Each runs in a process of its own, one at a time. Results are kept in a file as soon as they are
-there; what is in it is not measured again unless ``--networks`` says so.
+there; what is in it is not measured again unless ``--networks`` names it, such as
+``torchvision/resnet*,timm/regnetx_002``.
 """
 
 import json
@@ -91,7 +92,7 @@ def main(
     simulate: Annotated[int, typer.Option(help="How many accepted networks to simulate.")] = 0,
     table: Annotated[bool, typer.Option("--table", help="Print tables, measure nothing.")] = False,
     results: Annotated[Path, typer.Option(help="File of results.")] = Path("coverage.json"),
-    networks: Annotated[str, typer.Option(help="Pattern of networks to measure anew.")] = "",
+    networks: Annotated[str, typer.Option(help="Patterns of networks to measure anew.")] = "",
     seed: Annotated[int, typer.Option(help="Seed of weights, images and draws.")] = 0,
     seconds: Annotated[float, typer.Option(help="Limit of time for each network.")] = 3600,
     gib: Annotated[float, typer.Option(help="Limit of memory for each network.")] = 24,
@@ -103,8 +104,12 @@ def main(
         return
     print(f"seed {seed}; {versions()}", flush=True)
     measure = "check" if check else "simulate" if simulate else "accept"
-    names, known = survey.candidates(measure, simulate), survey.found[measure]
-    wanted = [name for name in names if fnmatch(name, networks) or not (networks or name in known)]
+    if networks:
+        patterns = networks.split(",")
+        wanted = [name for name in survey.names() if any(fnmatch(name, p) for p in patterns)]
+    else:
+        candidates, known = survey.candidates(measure, simulate), survey.found[measure]
+        wanted = [name for name in candidates if name not in known]
     preload("benchmarks.acceptance", "nupes.quantizer.pipeline", "nupes.sim")
     survey.measure(measure, wanted, seconds, gib)
 

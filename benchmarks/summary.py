@@ -35,9 +35,9 @@ def first_reason(*results: Result) -> str:
 
 def print_tables(found: dict[str, Any]) -> None:
     """Print how many networks of each kind run, why the others do not, and every network."""
-    checks, accepts = found["check"], found["accept"]
+    checks, accepts = known_checks(found), found["accept"]
     print(f"Seed {found['seed']}.")
-    for stamp, count in Counter(stamps([checks, accepts, found["simulate"]])).items():
+    for stamp, count in Counter(stamps([found["check"], accepts, found["simulate"]])).items():
         print(f"{count} results of {stamp}.")
     print_counts(found)
     reasons: dict[str, list[str]] = {}
@@ -55,6 +55,12 @@ def print_tables(found: dict[str, Any]) -> None:
         print_rows(("simulated", "image", "cycles", ""), (tail(*item) for item in simulated))
 
 
+def known_checks(found: dict[str, Any]) -> dict[str, Result]:
+    """Return what captures gave, and for accepted networks that they are captured."""
+    accepted = {name: {} for name, result in found["accept"].items() if runs(result)}
+    return dict(sorted((accepted | found["check"]).items()))
+
+
 def stamps(measures: Iterable[dict[str, Result]]) -> list[str]:
     """Return the date and the versions of every result."""
     return [f"{r['date']}: {r['versions']}" for results in measures for r in results.values()]
@@ -62,7 +68,7 @@ def stamps(measures: Iterable[dict[str, Result]]) -> list[str]:
 
 def print_counts(found: dict[str, Any]) -> None:
     """Print how many networks of each library and kind run."""
-    checks, accepts = found["check"], found["accept"]
+    checks, accepts = known_checks(found), found["accept"]
     rows = []
     for library in sorted({name.split("/")[0] for name in checks}):
         for kind, wanted in (("convolutional", True), ("with attention or norms", False)):
