@@ -17,9 +17,14 @@ ATTENTION = {
 where they are refused: a convolutional one has none of them."""
 
 
-def is_convolutional(check: Result) -> bool:
-    """Whether a captured network, or one that is not, has none of the operators of attention."""
-    return not any(operator in ATTENTION for operator, _ in check.get("problems", []))
+KINDS = ("convolutional", "with attention or norms", "not known")
+
+
+def kind_of(check: Result) -> str:
+    """Return the kind of a network; it is not known of one that was not looked at to its end."""
+    if "reason" in check:
+        return KINDS[2]
+    return KINDS[any(operator in ATTENTION for operator, _ in check.get("problems", []))]
 
 
 def first_reason(*results: Result) -> str:
@@ -71,18 +76,14 @@ def print_counts(found: dict[str, Any]) -> None:
     checks, accepts = known_checks(found), found["accept"]
     rows = []
     for library in sorted({name.split("/")[0] for name in checks}):
-        for kind, wanted in (("convolutional", True), ("with attention or norms", False)):
-            names = [
-                name
-                for name, check in checks.items()
-                if name.startswith(f"{library}/") and is_convolutional(check) == wanted
-            ]
-            captured = [name for name in names if runs(checks[name])]
-            accepted = [name for name in names if name in accepts and runs(accepts[name])]
-            measured = [name for name in names if name in accepts]
-            rows.append(
-                (library, kind, len(names), len(captured), f"{len(accepted)} of {len(measured)}")
-            )
+        for kind in KINDS:
+            ours = [name for name in checks if name.startswith(f"{library}/")]
+            names = [name for name in ours if kind_of(checks[name]) == kind]
+            captured = sum(runs(checks[name]) for name in names)
+            tried = [accepts[name] for name in names if name in accepts]
+            accepted = f"{sum(map(runs, tried))} of {len(tried)}"
+            if names:
+                rows.append((library, kind, len(names), captured, accepted))
     print_rows(("library", "kind", "networks", "captured", "accepted"), rows)
 
 
