@@ -46,6 +46,6 @@ def run_whole(
     program, simulator = nupes.compile(network, ARRAY), running(ARRAY)
     few = tuple(part[:2] for part in x)
     assert check_layers(simulator, program, check_outputs(simulator, program, few), few).exact
-    shapes = [item.tensor.shape for item in network.inputs]
-    check_ends(network, [as_maps(*pair) for pair in zip(few, shapes, strict=True)])
+    stored = [item.tensor.shape for item in network.inputs]
+    check_ends(network, [as_maps(*pair) for pair in zip(few, stored, strict=True)])
     return network

@@ -85,9 +85,11 @@ class Affine:
 
 @dataclass(frozen=True)
 class Pad:
-    """Spatial zero padding, to be folded in the operator that reads it."""
+    """Spatial padding with zeros, or with what is below all values, to be folded in the operator
+    that reads it."""
 
     padding: Padding
+    lowest: bool = False
 
 
 @dataclass(frozen=True)

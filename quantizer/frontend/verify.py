@@ -37,6 +37,9 @@ UNIT = 2.0**-24
 MARGIN = 32
 """Units of rounding, of the largest sum of magnitudes, by which a stage's sum may be off."""
 
+SMALLEST = 2.0**-126
+"""Magnitude below which float32, in which the program's values are kept, has fewer digits."""
+
 COMPARED = 1 << 17
 """Values of a stage that are compared, evenly spread: an error reaches more than one in so many."""
 
@@ -59,7 +62,8 @@ def verify_capture(
     assert program is not None
     size = full_shape(program.inputs[0])[0]
     images = Batch(tuple(choose_images(part, size, seed) for seed, part in enumerate(inputs)))
-    values = run_program(program, images, {*graph.calls.values(), *program.outputs})
+    calls = {call for name, call in graph.calls.items() if name in graph.nodes}
+    values = run_program(program, images, {*calls, *program.outputs})
     expected = [values[output].double() for output in program.outputs]
     compare_module(module, program, images, expected, largest(values.values()))
     check_stages(graph, network, images, values)
@@ -224,7 +228,8 @@ def evaluate(stage: Stage, y: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
     if not bool(torch.stack([sample, found]).float().isfinite().all()):
         raise InputError(f"layer {stage.name!r}: its float values must be finite, not overflow")
     above, below = ((function(sample + sign * error) - found).abs() for sign in (1, -1))
-    return found, torch.maximum(above, below).nan_to_num_(0.0) + MARGIN * UNIT * found.abs()
+    own = MARGIN * UNIT * found.abs() + SMALLEST
+    return found, torch.maximum(above, below).nan_to_num_(0.0) + own
 
 
 def some(values: Tensor) -> Tensor:

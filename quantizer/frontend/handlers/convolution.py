@@ -2,7 +2,10 @@
 
 from typing import Any
 
+import numpy as np
+import torch
 from torch import fx
+from torch.nn import functional as F
 
 from nupes.quantizer.frontend.call import Call, full_shape, is_map
 from nupes.quantizer.frontend.graph import Convolution
@@ -36,6 +39,9 @@ def translate_convolution(
     if kernel.ndim not in (3, 4) or len(full_shape(input)) != kernel.ndim:
         call.refuse("only one- or two-dimensional convolution of a batch is supported")
     source, order = call.viewed(input), None
+    if source.shape[:2] == (1, 1) and not call.is_first(input):
+        offsets = call.vector(bias, 0.0, len(kernel), "bias")
+        return along_vector(call, input, kernel, offsets, (stride, padding, dilation, groups))
     if groups == 1 and input in call.views:
         order = channel_order(call.places(input), source.shape)
     if order is None:
@@ -55,6 +61,19 @@ def translate_convolution(
     op = Convolution(kernel, offsets, plane(call, input, stride, 1), sides, dilation, groups)
     shape = (*sizes_of(call, input), len(kernel))
     return call.add(op, (source.name,), shape, "conv2d" if is_map(input) else "conv1d")
+
+
+def along_vector(
+    call: Call, input: fx.Node, kernel: np.ndarray, bias: np.ndarray, options: tuple
+) -> str:
+    """Add a convolution over a vector's values, as that of efficient channel attention: a linear
+    layer, whose weights PyTorch gives as the results for unit vectors."""
+    source, places = call.viewed(input), torch.from_numpy(call.places(input)).long()
+    units = torch.eye(source.shape[2], dtype=torch.float64)[:, places]
+    convolve: Any = F.conv1d if kernel.ndim == 3 else F.conv2d
+    weight = convolve(units, torch.from_numpy(kernel).double(), None, *options).flatten(1).T.numpy()
+    op = Convolution(weight[:, :, None, None], bias.repeat(len(weight) // len(bias)))
+    return call.add(op, (source.name,), (1, 1, len(weight)), call.kind)
 
 
 @handles("conv_transpose1d", "conv_transpose2d")
@@ -79,6 +98,7 @@ def transpose(
     size = plane(call, input, list(kernel.shape[2:]), 1)
     turned = kernel.reshape(groups, inputs // groups, per_group, *size)[..., ::-1, ::-1]
     turned = turned.swapaxes(1, 2).reshape(groups * per_group, inputs // groups, *size)
+    turned = np.ascontiguousarray(turned)  # PyTorch reads no array backwards
     spread, stretch = plane(call, input, dilation, 1), plane(call, input, stride, 1)
     before, more = plane(call, input, padding, 0), plane(call, input, output_padding, 0)
     ends = [spread[axis] * (size[axis] - 1) - before[axis] for axis in (0, 1)]

@@ -1,4 +1,5 @@
-"""Padding of the map, with a number or its own values, or of channels; negative padding crops."""
+"""Padding of the map, with a number, its own values or what a max-pool skips, or of channels;
+negative padding crops."""
 
 import math
 from collections.abc import Iterable
@@ -12,15 +13,19 @@ from nupes.quantizer.frontend.call import Call, full_shape
 from nupes.quantizer.frontend.graph import Add, Pad, Shape
 from nupes.quantizer.frontend.handlers.pairs import is_upright
 from nupes.quantizer.frontend.handlers.views import translate_view
-from nupes.quantizer.frontend.registry import handles
+from nupes.quantizer.frontend.registry import base_name, handles
 
 __all__ = ["pad"]
+
+MAXIMA = {"max_pool1d", "max_pool2d", "max_pool2d_with_indices"}
+"""Operators that skip padding with what is below all values."""
 
 
 @handles("pad", "constant_pad_nd")
 def pad(call: Call, input: fx.Node, pad: list[Any], value: Any, mode: str = "constant") -> str:
     """Translate padding to a view where it repeats values of the map, to a selection where it crops
-    or pads channels, and to a node that the operator behind it takes in."""
+    or pads channels, and to a node that the operator behind it takes in; with ``-inf`` that must be
+    a max-pool."""
     if mode != "constant":
         return translate_view(call)
     last = call.is_last(input) and not call.is_first(input)
@@ -39,8 +44,12 @@ def pad(call: Call, input: fx.Node, pad: list[Any], value: Any, mode: str = "con
         amounts += others
     if len(full_shape(input)) == 2:
         call.refuse("padding must be of a feature map, not of a vector")
-    if not math.isfinite(value or 0):
-        call.refuse(f"padding must be with a finite number, not {value}")
+    readers = {base_name(user) for user in call.node.users}
+    lowest = value == -math.inf and readers <= MAXIMA and max(amounts[4:], default=0) <= 0
+    if not math.isfinite(value or 0) and not lowest:
+        call.refuse(
+            f"padding must be with a finite number, or -inf where max-pools read it, not {value}"
+        )
     left, right, top, bottom, front, back, *batch = amounts + [0] * (8 - len(amounts))
     if any(batch):
         call.refuse("the batch dimension cannot be padded")
@@ -57,8 +66,8 @@ def pad(call: Call, input: fx.Node, pad: list[Any], value: Any, mode: str = "con
         name = call.add(op, (name,), shape, "pad")
     if any(more):
         shape = shape[0] + more[0] + more[1], shape[1] + more[2] + more[3], shape[2]
-        name = call.add(Pad(more), (name,), shape, "pad")
-    if not value or max(amounts) <= 0:
+        name = call.add(Pad(more, lowest), (name,), shape, "pad")
+    if not value or lowest or max(amounts) <= 0:
         return name
     border = call.hold(value * outside(shape, sides))
     return call.add(Add(), (name, border), shape, "pad", "border")

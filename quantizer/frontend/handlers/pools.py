@@ -9,7 +9,7 @@ from torch import fx
 
 from nupes.model.operators import AveragePool, MaxPool, Mosaic, Padding, Piece
 from nupes.quantizer.frontend.call import Call, full_shape, is_map
-from nupes.quantizer.frontend.graph import Affine, Convolution, Node, Pool
+from nupes.quantizer.frontend.graph import Affine, Convolution, Node, Pad, Pool
 from nupes.quantizer.frontend.handlers.pairs import Pair, plane, sizes_of
 from nupes.quantizer.frontend.handlers.pointwise import translate_pointwise
 from nupes.quantizer.frontend.handlers.spans import (
@@ -55,6 +55,10 @@ def max_pool(
     step, before = plane(call, input, stride or kernel_size, 1), plane(call, input, padding, 0)
     counts = sizes_of(call, input)
     sides = window_padding(counts, source.shape[:2], kernel, step, before, spread)
+    if isinstance(source.op, Pad) and source.op.lowest:
+        top, bottom, left, right = map(sum, zip(sides, source.op.padding, strict=True))
+        sides = top, bottom, left, right
+        source = call.values.graph.nodes[source.inputs[0]]
     return add_max_pool(call, source, MaxPool(kernel, step, sides, spread))
 
 

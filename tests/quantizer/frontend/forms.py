@@ -38,6 +38,7 @@ class Forms(nn.Module):
         self.register_buffer("one", torch.tensor(0.7))
         self.register_buffer("row", torch.rand(6) + 0.5)
         self.register_buffer("turned", torch.randn(6, 4, 3, 3) / 5)
+        self.register_buffer("band", torch.tensor([[[0.2, 0.7, -0.4]]]))
         self.register_buffer("kernel", torch.randn(4, 6, 3, 3) / 5)
         self.register_buffer("table", torch.randn(5, 6 * 8 * 7) / 9)
 

@@ -87,7 +87,17 @@ MAPS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "constant": lambda s, y: s.c(F.pad(y, (1, 2, 0, 1), value=0.5)),
     "constant and crop": lambda s, y: F.pad(y, (1, -2, -1, 1, 1, 0), value=-2.0),
     "constant of a function": lambda s, y: F.pad(y.relu(), (1, 1, 1, 1), "constant", 3).sigmoid(),
+    "lowest": lambda s, y: F.max_pool2d(F.pad(y, (0, 1, 1, 2), value=-torch.inf), 3, 2),
+    "lowest beside a max-pool's own": lambda s, y: F.max_pool2d(
+        F.pad(y - 9, (1, 0, -2, 1), value=-torch.inf), (2, 3), 2, (0, 1)
+    ),
+    "lowest read twice": lambda s, y: two_maxima(F.pad(y, (0, 1, 0, 1), value=-torch.inf)),
     "crop": lambda s, y: F.pad(y, (-1, 0, -2, -1)),
     "crop and pad": lambda s, y: s.c(F.pad(y, (-1, 2, 1, -3))),
     "crop channels": lambda s, y: s.c(F.pad(y, (0, 1, 0, 0, -2, 2))),
 }
+
+
+def two_maxima(padded: Tensor) -> Tensor:
+    """Return the sum of two max-pools."""
+    return F.max_pool2d(padded, 3, 1) + F.max_pool2d(padded, (2, 3), 1)[:, :, 1:]

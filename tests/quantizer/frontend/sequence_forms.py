@@ -1,5 +1,7 @@
 """Ways to write operators on sequences (b, c, t) and tokens (b, t, c), and permutations between."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,6 +28,12 @@ def gate(s: nn.Module, y: Tensor) -> Tensor:
     """Return a sequence times a number for each channel."""
     factor = s.tokens(y.mean(-1)).sigmoid()  # type: ignore[operator]
     return factor.unsqueeze(-1) * s.lines(F.pad(y, (1, 1)))  # type: ignore[operator]
+
+
+def channels(y: Tensor, kernel: Tensor, pad: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """Return a convolution over the means of channels, one after another (b, 1, c)."""
+    means = y.mean((2, 3)).unsqueeze(1)
+    return F.conv1d(means, kernel, padding=1) if pad is None else F.conv1d(pad(means), kernel)
 
 
 SEQUENCES: dict[str, Form] = {
@@ -113,4 +121,11 @@ SEQUENCES: dict[str, Form] = {
     "flipped tokens": lambda s, y: s.tokens(column(y).flip(1)),
     "repeated tokens": lambda s, y: s.tokens(column(y).repeat_interleave(2, 1)),
     "gate": lambda s, y: gate(s, line(y)),
+    "conv over channels": lambda s, y: y * channels(y, s.band).sigmoid().view(2, 6, 1, 1),
+    "conv over circled channels": lambda s, y: channels(
+        y, s.band, lambda v: F.pad(v, (1, 1), "circular")
+    ).flatten(1),
+    "conv over channels in two rows": lambda s, y: F.conv1d(
+        y.amax((2, 3)).view(2, 2, 3), s.band.expand(3, 2, 3), s.row[:3], padding="same"
+    ).view(2, 9),
 }

@@ -141,11 +141,19 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     ),
     "infinite pad": (
         nn.Sequential(nn.ConstantPad2d(1, -math.inf), conv()),
-        r"padding must be with a finite number, not -inf",
+        r"padding must be with a finite number, or -inf where max-pools read it, not -inf",
     ),
     "padded vector": (
         Call(lambda s, x: F.pad(s.a(x).flatten(1), (1, 0)), a=conv()),
         r"padding must be of a feature map, not of a vector",
+    ),
+    "lowest pad": (
+        Call(lambda s, x: F.pad(s.a(x), (0, 1), value=-torch.inf).relu(), a=conv()),
+        r"padding must be with a finite number, or -inf where max-pools read it, not -inf",
+    ),
+    "lowest pad of channels": (
+        Call(lambda s, x: F.max_pool2d(F.pad(x, (0, 0, 0, 0, 0, 1), value=-torch.inf), 2)),
+        r"padding must be with a finite number, or -inf where max-pools read it, not -inf",
     ),
     "turned": (
         Call(lambda s, x: s.a(x[:, 1:].transpose(2, 3)[:, :1]), a=conv(6, 1)),

@@ -170,10 +170,11 @@ def cancelling() -> nn.Module:
         (network().half(), images(*SHAPE)),
         (network().double(), images(*SHAPE)),
         (nn.Sequential(conv(), Call(lambda s, x: torch.floor(4 * x))), images(*SHAPE)),
+        (nn.Sequential(conv(), Call(lambda s, x: torch.sigmoid(x * 1e3))), images(*SHAPE)),
         (network(), np.zeros(SHAPE, np.float32)),
         (network(), np.full(SHAPE, 7, np.float32)),
     ],
-    ids="pixels offset deep cancelling bfloat16 half double steps zero flat".split(),
+    ids="pixels offset deep cancelling bfloat16 half double steps tiny zero flat".split(),
 )
 def test_rounding_is_no_error(module: nn.Module, inputs: np.ndarray) -> None:
     check(module, capture(export_module(module, SHAPE)), inputs)

@@ -1,0 +1,85 @@
+"""What is measured of a network for its coverage: captured, accepted, equal on the RTL."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+import nupes
+from benchmarks.alone import Result
+from benchmarks.zoo import build, draw_images, image_shape
+from nupes.arch.config import ArrayConfig
+from nupes.inputs import quiet_torch
+from nupes.quantizer.frontend.inspection import inspect_module
+from nupes.verify import check_outputs
+
+__all__ = ["MEASURES"]
+
+ARRAY = ArrayConfig(rows=16, cols=16, products=True, act_depth=1 << 20)
+
+SCHEME = "W4A4"
+
+CALIBRATION = 4
+"""Images from which the ranges of tensors come."""
+
+SMALL = (32, 64, 96, 128, 160, 192, 224, 256)
+"""Heights and widths of simulated images; the first one that a network takes."""
+
+
+def check_network(name: str, seed: int) -> Result:
+    """Return what of a network will run: layers, MACs, parameters, or its problems."""
+    module = build(name, seed)
+    with quiet_torch():
+        found = inspect_module(module, image_shape(name, module))
+    problems = ((problem.operator, problem.reason) for problem in found.problems)
+    return {
+        "layers": len(found.layers),
+        "macs": sum(layer.macs for layer in found.layers),
+        "parameters": sum(layer.parameters for layer in found.layers),
+        "problems": list(dict.fromkeys(problems)),
+    }
+
+
+def quantize_network(name: str, seed: int) -> Result:
+    """Return layers, MACs and cycles of a network that is quantized and compiled."""
+    module = build(name, seed)
+    program = compile_network(module, image_shape(name, module), seed)
+    return {
+        "layers": len(program.layers),
+        "macs": sum(layer.macs for layer in program.layers),
+        "cycles": program.cycles,
+    }
+
+
+def simulate_network(name: str, seed: int) -> Result:
+    """Return whether a network's outputs and cycles on the RTL are those predicted, for one image
+    of the smallest size that it takes."""
+    module = build(name, seed)
+    channels = image_shape(name, module)[0]
+    reason = ""
+    for size in SMALL:
+        shape = (channels, size, size)
+        try:
+            program = compile_network(module, shape, seed)
+        except nupes.NupesError as error:
+            reason = str(error)
+            continue
+        with nupes.Simulator(ARRAY) as hw:
+            found = check_outputs(hw, program, draw_images(shape, 1, seed + 1).numpy())
+        return {"size": size, "exact": found.exact, "cycles": program.cycles}
+    return {"reason": reason}
+
+
+def compile_network(module: nn.Module, shape: tuple[int, ...], seed: int) -> nupes.Program:
+    """Return the program of a module for images of a shape."""
+    images = draw_images(shape, CALIBRATION, seed).numpy()
+    with quiet_torch():
+        network = nupes.quantize(module, SCHEME, calibration=images, method="rtn")
+    return nupes.compile(network, ARRAY)
+
+
+MEASURES: dict[str, Callable[[str, int], Result]] = {
+    "check": check_network,
+    "accept": quantize_network,
+    "simulate": simulate_network,
+}
+"""What is measured, by the name under which it is kept."""

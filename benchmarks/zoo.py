@@ -1,0 +1,116 @@
+"""The networks of torchvision and timm, by rule and not by choice, with random weights.
+
+All of torchvision's classification and segmentation networks, and of every module of timm the
+network with the fewest parameters. Their weights are drawn from a seed; the statistics of batch
+norms are those of random images, because with the ones that they start with the values of deep
+networks grow or vanish.
+"""
+
+import warnings
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+__all__ = ["LIBRARIES", "build", "draw_images", "image_shape", "names_of", "smallest_networks"]
+
+LIBRARIES = ("torchvision", "timm")
+
+SIZE = 224
+"""Height and width of the images of torchvision's networks."""
+
+IMAGES = 4
+"""Images over which the statistics of batch norms are taken."""
+
+
+def declare_operators() -> None:
+    """Declare the two operators that torchvision's wheel for CUDA does not find beside a PyTorch
+    for CPUs, and that its import asks for; no network here uses them."""
+    schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+    for name in ("nms", "qnms"):
+        if not hasattr(torch.ops.torchvision, name):
+            torch.library.define(f"torchvision::{name}", schema)
+
+
+declare_operators()
+
+import timm  # noqa: E402  (it imports torchvision)
+from torchvision import models  # noqa: E402
+
+
+def names_of(smallest: Iterable[str]) -> list[str]:
+    """Return the networks as ``library/name``, of timm the smallest ones."""
+    found = models.list_models(module=models)
+    found += models.list_models(module=models.segmentation)
+    return [f"torchvision/{name}" for name in found] + [f"timm/{name}" for name in smallest]
+
+
+def smallest_networks() -> Iterator[tuple[str, str]]:
+    """Yield every module of timm and its network with the fewest parameters."""
+    for module in timm.list_modules():
+        names = timm.list_models(module=module)
+        counts = {name: count_parameters(name) for name in names}
+        if counts:
+            name = min(counts, key=lambda name: (counts[name], name))
+            yield module, name
+
+
+def count_parameters(name: str) -> int:
+    """Return the parameters of a network of timm, which is not filled with values if it can do
+    without."""
+    try:
+        with torch.device("meta"):
+            module = timm.create_model(name)
+    except (NotImplementedError, RuntimeError):
+        module = timm.create_model(name)
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def make(name: str) -> nn.Module:
+    """Return a network as its library makes it, without weights of a training."""
+    library, network = name.split("/")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torchvision's, about how they are initialised
+        if library == "timm":
+            return timm.create_model(network)
+        if network in models.list_models(module=models.segmentation):
+            return models.get_model(network, weights=None, weights_backbone=None)
+        return models.get_model(network, weights=None)
+
+
+def build(name: str, seed: int) -> nn.Module:
+    """Return a network in evaluation mode, its weights drawn from a seed."""
+    torch.manual_seed(seed)
+    module = make(name).eval()
+    settle_norms(module, draw_images(image_shape(name, module), IMAGES, seed))
+    return module
+
+
+def image_shape(name: str, module: nn.Module) -> tuple[int, ...]:
+    """Return the shape of a network's images, as timm has it, or 3 x 224 x 224."""
+    if name.startswith("timm/"):
+        return tuple(module.default_cfg["input_size"])  # type: ignore[index]
+    return (3, SIZE, SIZE)
+
+
+def draw_images(shape: tuple[int, ...], count: int, seed: int) -> Tensor:
+    """Return random images, normal as those are that networks of ImageNet are given."""
+    return torch.randn((count, *shape), generator=torch.Generator().manual_seed(seed))
+
+
+@torch.no_grad()
+def settle_norms(module: nn.Module, images: Tensor) -> None:
+    """Draw the scales and shifts of all batch norms, and let their statistics be those of
+    images."""
+    norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
+    for norm in norms:
+        norm.momentum = 1.0
+        norm.train()
+        if norm.affine:
+            norm.weight.uniform_(0.5, 1.5)
+            norm.bias.normal_(0.0, 0.1)
+    if norms:
+        module(images)
+    for norm in norms:
+        norm.eval()
