@@ -37,8 +37,9 @@ UNIT = 2.0**-24
 MARGIN = 32
 """Units of rounding, of the largest sum of magnitudes, by which a stage's sum may be off."""
 
-SMALLEST = 2.0**-126
-"""Magnitude below which float32, in which the program's values are kept, has fewer digits."""
+FINE_UNIT = 2.0**-53
+"""Unit of rounding of float64, in which functions are evaluated: what cancels inside of one, as in
+the tail of a GELU, is off by some of them."""
 
 COMPARED = 1 << 17
 """Values of a stage that are compared, evenly spread: an error reaches more than one in so many."""
@@ -228,7 +229,7 @@ def evaluate(stage: Stage, y: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
     if not bool(torch.stack([sample, found]).float().isfinite().all()):
         raise InputError(f"layer {stage.name!r}: its float values must be finite, not overflow")
     above, below = ((function(sample + sign * error) - found).abs() for sign in (1, -1))
-    own = MARGIN * UNIT * found.abs() + SMALLEST
+    own = MARGIN * (UNIT * found.abs() + FINE_UNIT * sample.abs())
     return found, torch.maximum(above, below).nan_to_num_(0.0) + own
 
 

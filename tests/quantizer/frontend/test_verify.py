@@ -159,6 +159,23 @@ def cancelling() -> nn.Module:
     return module
 
 
+def tail() -> nn.Module:
+    """Return a GELU of its input, as a convolution with a factor has rounded it."""
+    module = nn.Sequential(nn.Conv2d(3, 3, 1, bias=False), nn.GELU())
+    module[0].weight.data = 1.1 * torch.eye(3).reshape(3, 3, 1, 1)
+    return module
+
+
+def find_step() -> float:
+    """Return an input of ``tail`` at which a GELU jumps, because ``1 + erf(x)`` has few digits."""
+    x = torch.linspace(-8.2, -8.0, 1_000_001, dtype=torch.float64)
+    jumps = (F.gelu(x) / x).diff().abs().argmax()
+    return float(x[jumps]) / 1.1
+
+
+STEP = find_step()
+
+
 @pytest.mark.parametrize(
     ("module", "inputs"),
     [
@@ -171,10 +188,11 @@ def cancelling() -> nn.Module:
         (network().double(), images(*SHAPE)),
         (nn.Sequential(conv(), Call(lambda s, x: torch.floor(4 * x))), images(*SHAPE)),
         (nn.Sequential(conv(), Call(lambda s, x: torch.sigmoid(x * 1e3))), images(*SHAPE)),
+        (tail(), images(*SHAPE, low=STEP - 2e-6, high=STEP + 2e-6)),
         (network(), np.zeros(SHAPE, np.float32)),
         (network(), np.full(SHAPE, 7, np.float32)),
     ],
-    ids="pixels offset deep cancelling bfloat16 half double steps tiny zero flat".split(),
+    ids="pixels offset deep cancelling bfloat16 half double steps tiny tail zero flat".split(),
 )
 def test_rounding_is_no_error(module: nn.Module, inputs: np.ndarray) -> None:
     check(module, capture(export_module(module, SHAPE)), inputs)
