@@ -96,7 +96,7 @@ def test_all_problems_at_once_in_order() -> None:
         conv(),
         nn.ReLU(inplace=True),
         Gate(),
-        nn.ConstantPad2d(1, 1.0),
+        nn.ConstantPad2d(1, -torch.inf),
         nn.Softmax(1),
         conv(4, 6),
         nn.Softmax(1),
