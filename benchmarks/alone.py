@@ -53,8 +53,10 @@ def run_alone(
 
 def serve(there: Connection, function: Callable[..., Result], arguments: tuple, gib: float) -> None:
     """Send what a function gives to the other process."""
-    resource.setrlimit(resource.RLIMIT_DATA, (int(gib * GIB),) * 2)
+    limit = int(gib * GIB)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     start = time.monotonic()
+    found: Result
     try:
         found = function(*arguments)
     except NupesError as error:
