@@ -184,12 +184,13 @@ def partial_sum_bound(matrix: Matrix, tables: np.ndarray) -> int:
     """
     positive = np.zeros(matrix.channels, np.int64)
     negative = np.zeros(matrix.channels, np.int64)
-    for weight_table, digits in zip(matrix.tables, matrix.digits, strict=True):
-        weights = weight_table[digits].astype(np.int64)
+    # Tap by tap: groups have made the matrix dense, and sums are of 64 bits.
+    for plane, tap in np.ndindex(matrix.digits.shape[:2]):
+        weights = matrix.tables[plane][matrix.digits[plane, tap]].astype(np.int64)
         if matrix.present is not None:
             weights = weights * matrix.present
         for table in tables:
             high, low = max(int(table.max()), 0), min(int(table.min()), 0)
-            positive += np.maximum(weights * high, weights * low).sum(axis=(0, 1))
-            negative += np.minimum(weights * high, weights * low).sum(axis=(0, 1))
+            positive += np.maximum(weights * high, weights * low).sum(axis=0)
+            negative += np.minimum(weights * high, weights * low).sum(axis=0)
     return int(max(positive.max(), -negative.min()))

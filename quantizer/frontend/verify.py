@@ -162,7 +162,7 @@ def compare_module(
 
 def largest(values: Iterable[Tensor]) -> float:
     """Return the largest magnitude of tensors."""
-    return max(float(value.abs().max()) for value in values)
+    return max(max(-float(low), float(high)) for low, high in map(torch.aminmax, values))
 
 
 def check_stages(
@@ -224,7 +224,7 @@ def evaluate(stage: Stage, y: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
     """Return some of a stage's values in float64, from its pre-activation, and how far they may be
     off if the pre-activation has an error."""
     function = stage.function.apply
-    sample, error = some(y).double(), some(error.expand(y.shape))
+    sample, error = some(y).double(), error.flatten()[some_channels(y)]
     found = function(sample).double()
     if not bool(torch.stack([sample, found]).float().isfinite().all()):
         raise InputError(f"layer {stage.name!r}: its float values must be finite, not overflow")
@@ -237,6 +237,13 @@ def some(values: Tensor) -> Tensor:
     """Return at most ``COMPARED`` values, evenly spread."""
     # An odd step, because an even one could miss every other column.
     return values.flatten()[:: values.numel() // COMPARED | 1]
+
+
+def some_channels(values: Tensor) -> Tensor:
+    """Return the channel of each of ``some`` values of maps (b, c, h, w)."""
+    _, channels, height, width = values.shape
+    places = torch.arange(0, values.numel(), values.numel() // COMPARED | 1)
+    return places // (height * width) % channels
 
 
 def match(found: Tensor, allowed: Tensor, candidates: list[Tensor]) -> Tensor | None:
