@@ -57,8 +57,8 @@ class Context:
     def finish(self, layer: Layer, post: Post) -> Finish:
         """Return what follows a layer's accumulators."""
         target = residual = None
-        if post.encoder is not None:
-            target = self.target(layer, post.encoder)
+        if layer.encoder is not None:
+            target = self.target(layer, layer.encoder)
         if post.residual is not None:
             skip = self.aligned(layer, post.residual.port)
             residual = Second(skip.layout, skip.planes, post.residual.mult, post.residual.shift)

@@ -79,6 +79,16 @@ def test_wide_tensors() -> None:
     )
 
 
+def test_negative_multipliers() -> None:
+    network = tiny_network()
+    layer = network.layers[0]
+    assert layer.post is not None
+    tail = layer.post.requantize
+    post = replace(layer.post, requantize=replace(tail, mult=-tail.mult))
+    network = replace(network, layers=(replace(layer, post=post), *network.layers[1:]))
+    assert refusal(network) == "layer 'one': mult must not be negative on the array yet"
+
+
 def test_state() -> None:
     network = tiny_network()
     written = stored_layer(network).output
