@@ -6,6 +6,7 @@ from math import log2
 import numpy as np
 from hypothesis import strategies as st
 
+from nupes.arch.config import ArrayConfig
 from nupes.model.codebook import Codebook, make_codebook
 from nupes.model.layer import Encoder, Layer, Post, Requantize, Residual, ShiftEncoder
 from nupes.model.network import IntegerNetwork, Output
@@ -23,7 +24,15 @@ from nupes.model.tensor import Port, Shape, Tensor
 from tests.assemble import coded, given, wide
 from tests.codebooks import activation_codebooks, weight_codebooks
 
-__all__ = ["Books", "Sizes", "Transformer", "exponential", "one_block", "transformers"]
+__all__ = [
+    "Books",
+    "Sizes",
+    "Transformer",
+    "aligned",
+    "exponential",
+    "one_block",
+    "transformers",
+]
 
 
 @dataclass(frozen=True)
@@ -173,6 +182,10 @@ class Transformer:
         """Append attention of all heads, added to the stream."""
         sizes, matrix = self.sizes, self.books.matrix
         query = self.linear(f"{name} query", source, sizes.width, self.books.activation)
+        if sizes.heads == 1:
+            others = (self.linear(f"{name} {x}", source, sizes.head, matrix) for x in "kv")
+            parts = [self.head(f"{name} head", Port(query), *map(Port, others))]
+            return self.linear(f"{name} sum", parts[0], sizes.width, None, skip=stream)
         pair = self.linear(f"{name} pair", source, 2 * sizes.width, matrix)
         parts = []
         for head in range(sizes.heads):
@@ -183,10 +196,9 @@ class Transformer:
                 Port(pair, sizes.width + first, sizes.head),
             )
             parts.append(self.head(f"{name} head {head}", *ports))
-        if len(parts) > 1:
-            ports = [Port(part) for part in parts]
-            parts = [self.add(f"{name} heads", Concat(), ports, self.books.activation)]
-        return self.linear(f"{name} sum", parts[0], sizes.width, None, skip=stream)
+        ports = [Port(part) for part in parts]
+        heads = self.add(f"{name} heads", Concat(), ports, self.books.activation)
+        return self.linear(f"{name} sum", heads, sizes.width, None, skip=stream)
 
     def block(self, name: str, stream: str) -> str:
         """Append a block; return the stream behind it, which is normalized itself if norms come
@@ -222,13 +234,19 @@ def one_block() -> IntegerNetwork:
 SMALL = st.integers(1, 3)
 
 
+def aligned(config: ArrayConfig) -> st.SearchStrategy[int]:
+    """Draw the channels of a head that begins with a word of an array, whatever their number."""
+    return st.integers(1, 2).map(lambda words: words * config.lanes)
+
+
 @st.composite
-def sizes(draw: st.DrawFn) -> Sizes:
-    """Draw what an encoder is."""
+def sizes(draw: st.DrawFn, heads_of: st.SearchStrategy[int]) -> Sizes:
+    """Draw what an encoder is, the channels of its heads as given."""
     tokens = draw(st.tuples(st.integers(1, 9), st.just(1)) | st.tuples(SMALL, SMALL))
-    features, heads, head, hidden, blocks, classes = (
-        draw(st.integers(1, most)) for most in (6, 3, 6, 9, 2, 4)
+    features, heads, hidden, blocks, classes = (
+        draw(st.integers(1, most)) for most in (6, 3, 9, 2, 4)
     )
+    head = draw(heads_of if heads > 1 else st.integers(1, 9))
     flags = [draw(st.booleans()) for _ in range(4)]
     return Sizes(tokens, features, heads, head, hidden, blocks, classes, *flags)
 
@@ -243,8 +261,9 @@ def matrix_codebooks(draw: st.DrawFn) -> Codebook:
 
 
 @st.composite
-def transformers(draw: st.DrawFn) -> IntegerNetwork:
-    """Draw an encoder of random integers: tokens, heads, norms first or last, any codebooks."""
+def transformers(draw: st.DrawFn, heads_of: st.SearchStrategy[int] | None = None) -> IntegerNetwork:
+    """Draw an encoder of random integers: tokens, heads, norms first or last, any codebooks;
+    ``heads_of`` draws the channels of each of several heads."""
     books = Books(
         draw(activation_codebooks()),
         draw(matrix_codebooks()),
@@ -252,4 +271,5 @@ def transformers(draw: st.DrawFn) -> IntegerNetwork:
         make_codebook("power", draw(st.integers(2, 8)), False, 255, draw(st.floats(0.3, 1))),
     )
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    return Transformer(draw(sizes()), books, rng).build()
+    drawn = draw(sizes(st.integers(1, 6) if heads_of is None else heads_of))
+    return Transformer(drawn, books, rng).build()
