@@ -318,7 +318,11 @@ class Measure(Streamed):
     words = 0
     to_host = False
     chase = -1
-    last = False
+
+    @property
+    def last(self) -> bool:
+        """Whether results follow the tokens."""
+        return False
 
     @property
     def distance(self) -> int:

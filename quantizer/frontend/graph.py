@@ -21,6 +21,7 @@ __all__ = [
     "Graph",
     "Input",
     "Node",
+    "Normalize",
     "Op",
     "Pad",
     "Places",
@@ -98,6 +99,16 @@ class Product:
 
 
 @dataclass(frozen=True)
+class Normalize:
+    """Each pixel's ``channels`` over the root of their mean square and ``epsilon``, their mean
+    subtracted first if ``centered``."""
+
+    channels: int
+    centered: bool
+    epsilon: float
+
+
+@dataclass(frozen=True)
 class Pool:
     """A sum over a window, times ``gain``, which is positive."""
 
@@ -111,7 +122,19 @@ class Pool:
         return min(full, 0.0) if max(self.op.padding) > 0 else full
 
 
-Op = Input | Convolution | Affine | Pad | Add | Concat | Product | Pool | Operator | Function
+Op = (
+    Input
+    | Convolution
+    | Affine
+    | Pad
+    | Add
+    | Concat
+    | Product
+    | Normalize
+    | Pool
+    | Operator
+    | Function
+)
 """What a node does; an operator of the integer network stands for itself on real values."""
 
 

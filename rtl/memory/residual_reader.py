@@ -30,8 +30,8 @@ class ResidualReader(wiring.Component):
     A request taken in cycle t reads the planes 2i and 2i + 1, one through each port, in cycle
     ``t + issue_to_residual - pairs + i``, where ``pairs`` are those of the configuration's
     ``residual_planes``, so requests do not overtake one another; its digits, 0 for planes that it
-    does not have, are at ``joined`` in cycle ``t + issue_to_residual``. No word is read before cycle t,
-    when the tile's dependencies are met.
+    does not have, are at ``joined`` in cycle ``t + issue_to_residual``. No word is read before
+    cycle t, when the tile's dependencies are met.
     Throughput: a request of n planes holds the ports for max(1, ceil(n / 2)) cycles; the stream
     engine's ``pace`` keeps that distance. ``requests.ready`` is always high.
     """

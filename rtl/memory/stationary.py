@@ -19,8 +19,8 @@ class StationaryReader(wiring.Component):
 
     ``start`` in cycle d: words are read in d + 1, d + 2 and so on, one a cycle, ``step`` apart.
     Rows are at ``weights`` from d + 2 on, or if ``transposed`` from d + ``cols`` + 2 on, one a
-    cycle. ``last`` is high with the last one; a tile has at least one. ``busy`` says that ``memory`` is
-    used. The inputs keep their values from ``start`` until ``last``.
+    cycle. ``last`` is high with the last one; a tile has at least one. ``busy`` says that
+    ``memory`` is used. The inputs keep their values from ``start`` until ``last``.
     """
 
     start: Signal

@@ -1,5 +1,7 @@
 """Programs of transformers mean what the network means, on any array with attention."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -31,7 +33,7 @@ def test_programs_mean_what_the_network_means(config: ArrayConfig, data: st.Data
     np.testing.assert_array_equal(execute(program, codes[0]), network.run(codes)[0])
 
 
-def small(**sizes: int) -> IntegerNetwork:
+def small(**sizes: Any) -> IntegerNetwork:
     """Return an encoder of one block."""
     return Transformer(Sizes(blocks=1, **sizes), Books(), np.random.default_rng(0)).build()
 

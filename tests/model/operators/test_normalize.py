@@ -31,7 +31,7 @@ def test_normalization(
     got = op.accumulate(values)
     assert got.tolist() == [result_of(op, image) for image in values.tolist()]
     assert np.abs(got).max() <= op.bound(ENDS)
-    assert op.shape((*shape[1:3], n)) == shape[1:]
+    assert op.shape((shape[1], shape[2], n)) == shape[1:]
     levels = np.clip(values, -256, 255)
     assert op.accumulate(levels.astype(np.float32)).tolist() == op.accumulate(levels).tolist()
 
