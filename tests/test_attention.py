@@ -89,15 +89,18 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-@pytest.mark.parametrize("name", MODULES)
-@pytest.mark.parametrize("scheme", ERROR)
+CASES = [(name, scheme, "rtn") for name in MODULES for scheme in ERROR]
+CASES.append(("layer norms", "W4A4", "search"))
+
+
+@pytest.mark.parametrize(("name", "scheme", "method"), CASES)
 def test_encoders_are_exact_on_the_rtl(
-    running: Callable[..., nupes.Simulator], name: str, scheme: str
+    running: Callable[..., nupes.Simulator], name: str, scheme: str, method: str
 ) -> None:
     torch.manual_seed(0)
     module = MODULES[name]().eval()
     x = np.random.default_rng(0).normal(size=(64, 5, 6)).astype(np.float32)
-    network = nupes.quantize(module, scheme, x, method="rtn")
+    network = nupes.quantize(module, scheme, x, method=method)
     with torch.no_grad():
         expected = module(torch.from_numpy(x)).numpy()
     assert np.square(network(x) - expected).mean() < ERROR[scheme] * expected.var()
