@@ -80,12 +80,65 @@ def drawn(module: nn.Module) -> nn.Module:
     return module
 
 
+class Written(Attention):
+    """Attention without PyTorch's operator of it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, tokens, width = x.shape
+        parts = self.project(x).chunk(3, -1)
+        query, key, value = (p.view(batch, tokens, self.heads, -1).transpose(1, 2) for p in parts)
+        scores = query @ key.transpose(-2, -1) / (width // self.heads) ** 0.5
+        y = F.dropout(scores.softmax(-1), 0.1, self.training) @ value
+        return self.back(y.transpose(1, 2).reshape(batch, tokens, width))
+
+
+class Layers(nn.Module):
+    """PyTorch's own encoder layers."""
+
+    def __init__(self, first: bool) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(
+            8, 2, 16, batch_first=True, norm_first=first, activation="gelu"
+        )
+        self.embed, self.head = nn.Linear(6, 8), nn.Linear(8, 3)
+        self.layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layers(self.embed(x)).mean(1))
+
+
+class Pooled(nn.Module):
+    """Multi-head attention of its own, with weights that nobody reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Linear(6, 8), nn.Linear(8, 3)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        y, _ = self.attention(x, x, x)
+        return self.head((x + y).mean(1))
+
+
+def written() -> nn.Module:
+    """Return an encoder whose attention is written by hand."""
+    module = Encoder()
+    for block in module.blocks:
+        block.attention = Written(8, 2)  # type: ignore[assignment]
+    return module
+
+
 MODULES: dict[str, Callable[[], nn.Module]] = {
     "layer norms": Encoder,
     "gains": lambda: drawn(Encoder()),
     "one head": lambda: Encoder(heads=1),
     "root mean square norms": lambda: Encoder(norm=nn.RMSNorm),
     "norms last": lambda: Encoder(first=False),
+    "written by hand": written,
+    "encoder layers": lambda: Layers(first=True),
+    "encoder layers, norms last": lambda: Layers(first=False),
+    "multi-head attention": Pooled,
 }
 
 

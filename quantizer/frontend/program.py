@@ -13,7 +13,9 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
 from nupes.model.errors import InputError, UnsupportedError
+from nupes.quantizer.frontend.multihead import plain_attention
 from nupes.quantizer.frontend.mutation import replace_in_place
+from nupes.quantizer.frontend.softmax import join_attention
 
 __all__ = ["Program", "evaluation", "export_module", "prepare", "split_outputs"]
 
@@ -51,7 +53,7 @@ def export_module(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
     check_signature(module)
     parameter = next(module.parameters(), torch.zeros(()))
     example = torch.zeros(shape, dtype=parameter.dtype, device=parameter.device)
-    with evaluation(module), warnings.catch_warnings():
+    with evaluation(module), plain_attention(module), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return torch.export.export(module, (example,))
@@ -107,7 +109,7 @@ def first_line(error: Exception) -> str:
 
 def prepare(exported: ExportedProgram) -> Program:
     """Return an exported program without in-place operators and wrapped regions, such as those of
-    ``torch.no_grad``; refuse one with several inputs."""
+    ``torch.no_grad``, attention as one operator; refuse one with several inputs."""
     inputs = exported.graph_signature.user_inputs
     if len(inputs) != 1:
         raise UnsupportedError(f"module must have one input tensor, not {len(inputs)}")
@@ -117,6 +119,7 @@ def prepare(exported: ExportedProgram) -> Program:
             warnings.simplefilter("ignore")
             exported = exported.run_decompositions({})
         graph = exported.graph
+    graph = join_attention(graph)
     signature = exported.graph_signature
     # The specifications stand in the order of the placeholders, which a copy may have renamed.
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nupes.model.errors import UnsupportedError
-from nupes.quantizer.frontend.program import export_module
+from nupes.quantizer.frontend.program import export_module, prepare
+from nupes.quantizer.frontend.registry import base_name
 from nupes.quantizer.frontend.walk import capture
 
 
@@ -58,3 +59,67 @@ def test_what_cannot_be_captured(message: str) -> None:
     with pytest.raises(UnsupportedError) as error:
         capture(program)
     assert message in str(error.value)
+
+
+class Own(nn.Module):
+    """PyTorch's own multi-head attention, with a mask or without."""
+
+    def __init__(self, mask: Tensor | None = None, **options: bool) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(6, 2, batch_first=True, **options)
+        self.mask = mask
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.attention(x, x, x, attn_mask=self.mask)[0]
+
+
+def test_multi_head_attention_is_itself_again_after_the_export() -> None:
+    module = Own().eval()
+    x = torch.randn(2, 5, 6)
+    before = module(x)
+    kinds = {node.target for node in export_module(module, (2, 5, 6)).graph.nodes}
+    assert torch.ops.aten.scaled_dot_product_attention.default in kinds
+    assert "forward" not in vars(module.attention)
+    torch.testing.assert_close(module(x), before)
+
+
+@pytest.mark.parametrize(
+    "module", [Own(torch.zeros(5, 5)), Own(add_zero_attn=True), Own(add_bias_kv=True)]
+)
+def test_multi_head_attention_with_more_is_refused(module: nn.Module) -> None:
+    with pytest.raises(UnsupportedError):
+        capture(export_module(module.eval(), (2, 5, 6)))
+
+
+def by_hand(x: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return attention of two heads written by hand, its scores changed in some way."""
+    query = split(x, 2)
+    return (change(query @ query.transpose(-2, -1)) @ query).transpose(1, 2).flatten(2)
+
+
+def test_attention_that_is_written_by_hand_becomes_one_operator() -> None:
+    def change(scores: Tensor) -> Tensor:
+        return F.dropout((2 * scores / 3).softmax(3), 0.5, training=False)
+
+    exported = export_module(Made(lambda x: by_hand(x, change)).eval(), (2, 5, 6))
+    before = [node.target for node in exported.graph.nodes]
+    program = prepare(exported)
+    assert [node.target for node in exported.graph.nodes] == before
+    (node,) = (n for n in program.live() if base_name(n) == "scaled_dot_product_attention")
+    assert node.kwargs["scale"] == pytest.approx(2 / 3)
+    assert not any(base_name(n) == "softmax" for n in program.live())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda scores: scores.softmax(2),
+        lambda scores: scores,
+        lambda scores: (scores + 1).softmax(3),
+        lambda scores: F.dropout(scores.softmax(3), 0.5, training=True),
+    ],
+)
+def test_other_products_are_none(change: Callable[[Tensor], Tensor]) -> None:
+    program = prepare(export_module(Made(lambda x: by_hand(x, change)).eval(), (2, 5, 6)))
+    found = [n for n in program.live() if n.op == "call_function"]
+    assert not any(base_name(n) == "scaled_dot_product_attention" for n in found)
