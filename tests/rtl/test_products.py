@@ -92,6 +92,7 @@ def multiply(
         out_width=w,
         pace=plane_cycles(second.count),
         residual_step=1,
+        residual_row_step=1,
         residual_plane_step=residual_step,
         residual_planes=second.count,
     )
