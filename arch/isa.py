@@ -193,7 +193,9 @@ DESCRIPTOR: tuple[Field, ...] = (
     Field("step_kx", ADDRESS_BITS, "address step to the next kernel column (inside a tile)"),
     Field("step_ky", ADDRESS_BITS, "address step to the next kernel row (inside a tile)"),
     Field(
-        "step_plane", ADDRESS_BITS, "address step to the next plane (POOL, most significant first)"
+        "step_plane",
+        ADDRESS_BITS,
+        "address step to the next plane (POOL, most significant first; MEASURE: of a pair)",
     ),
     Field("width", 13, "input width; words outside are structural zeros"),
     Field("height", 13, "input height"),
@@ -231,6 +233,7 @@ DESCRIPTOR: tuple[Field, ...] = (
     Field("replace", 1, "the residual's term takes the accumulator's place and is not added"),
     Field("statistic", 2, "MEASURE: what it leaves"),
     Field("linear", 1, "MEASURE: levels are joined digits plus the offset, else a table's"),
+    Field("odd", 1, "MEASURE: the upper plane of a number's first two does not exist"),
     Field("level_offset", 16, "MEASURE: lowest level", signed=True),
     Field("edge", 7, "MEASURE: lanes of a token's last word that count"),
     Field("channels", 15, "MEASURE: n of a normalization"),

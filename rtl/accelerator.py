@@ -203,7 +203,9 @@ class Accelerator(wiring.Component):
         m.d.comb += [
             statistics.control.eq(engine.measure),
             statistics.constants.eq(engine.constants),
-            statistics.word.eq(memory.stream.data),
+            statistics.upper.eq(memory.stream.data),
+            statistics.lower.eq(memory.second.data),
+            memory.second.address.eq(engine.second_address),
             tokens.valid.eq(statistics.valid),
             tokens.token.eq(statistics.token),
             tokens.written.eq(statistics.factor),

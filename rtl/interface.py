@@ -188,11 +188,11 @@ class TokenSums(data.StructLayout):
 
 
 class MeasureControl(data.StructLayout):
-    """How the statistics unit treats a word, given in cycle ``t`` (the word itself is in ``t +
-    1``).
+    """How the statistics unit treats two planes of a word, given in cycle ``t`` (they are there in
+    ``t + 1``).
 
-    ``valid``: a word of a MEASURE was issued; ``top``: first plane of a number, ``whole``: last
-    one; ``first``: of the first numbers of its token; ``edge``: of the last ones; ``last``: last
+    ``valid``: a word of a MEASURE was issued; ``top``: first planes of a number, ``whole``: last
+    ones; ``first``: of the first numbers of its token; ``edge``: of the last ones; ``last``: last
     word of the token, ``end``: of the instruction; ``token``: which one, in its block.
     """
 
@@ -209,6 +209,7 @@ class MeasureConstants(data.StructLayout):
             {
                 "statistic": Statistic,
                 "linear": 1,
+                "odd": 1,
                 "level_offset": Shape(16, True),
                 "edge": 7,
                 "channels": 15,

@@ -170,6 +170,7 @@ class Emitter:
         fields = TokenFields(
             statistic=work.statistic,
             linear=work.table is None,
+            odd=work.odd,
             level_offset=work.offset,
             edge=work.edge,
             channels=work.channels,

@@ -68,6 +68,7 @@ class TokenFields:
     replace: bool = False
     statistic: int = 0
     linear: bool = False
+    odd: bool = False
     level_offset: int = 0
     edge: int = 0
     channels: int = 0

@@ -174,8 +174,9 @@ class Finish:
 class Statistics:
     """What is gathered of every token of a stored tensor, and becomes its factor.
 
-    ``stream`` walks all numbers of a token, the planes of each from the most significant on, of
-    which the last word has ``edge``. Levels are the digits side by side plus ``offset``, or those
+    ``stream`` walks all numbers of a token, two planes of each at a time, from the most significant
+    pair on, whose upper one does not exist where there is an ``odd`` number of them; of the last
+    word ``edge`` lanes count. Levels are the digits side by side plus ``offset``, or those
     of ``table``.
     """
 
@@ -183,6 +184,7 @@ class Statistics:
     stream: MapStream
     layout: TensorLayout
     edge: int
+    odd: bool
     offset: int
     table: np.ndarray | None
     channels: int = 0

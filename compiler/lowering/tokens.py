@@ -42,15 +42,18 @@ def statistics(
         stride_y=1,
         out_width=layout.width,
         kernel_h=layout.groups,
-        kernel_w=planes.count,
-        step_kx=-layout.plane_step,
+        kernel_w=(planes.count + 1) // 2,
+        step_kx=-2 * layout.plane_step,
         step_ky=layout.pixels,
+        step_plane=-layout.plane_step,
     )
+    odd = planes.count % 2
     return Statistics(
         statistic,
-        MapStream(walk, layout, planes.count - 1, 0),
+        MapStream(walk, layout, planes.count - 1 + odd, 0),
         layout,
         source.channels - (layout.groups - 1) * config.lanes,
+        bool(odd),
         planes.offset,
         planes.tables[0] if planes.count == 1 else None,
         **constants,

@@ -50,6 +50,7 @@ class StreamEngine(wiring.Component):
     retire: Signal
     result_taken: Signal
     address: Signal
+    second_address: Signal
     feed: data.View
     control: data.View
     pool: data.View
@@ -64,6 +65,7 @@ class StreamEngine(wiring.Component):
     def __init__(self, config: ArrayConfig) -> None:
         self.config = config
         attention = {
+            "second_address": Out(config.act_address_bits),
             "measure": Out(MeasureControl(config)),
             "constants": Out(MeasureConstants(config)),
         }
@@ -241,6 +243,7 @@ class StreamEngine(wiring.Component):
             self.measure.end.eq(position.end),
             self.measure.token.eq(position.pixel),
             self.constants.slot.eq(tile.activation_slot),
+            self.second_address.eq(position.address + descriptor.step_plane),
         ]
-        for name in ("statistic", "linear", "level_offset", "edge", "channels", "epsilon"):
+        for name in ("statistic", "linear", "odd", "level_offset", "edge", "channels", "epsilon"):
             m.d.comb += self.constants[name].eq(descriptor[name])

@@ -30,16 +30,18 @@ class Statistics(wiring.Component):
     """Take one word per cycle; give every token's factor ``issue_to_factor`` cycles after its last
     word.
 
-    ``control`` arrives in cycle t, ``word`` in t + 1, both in order; last words are at least
-    ``token_interval`` cycles apart, and ``constants`` keep their values until the factor of the
-    last one is there. A number's planes come most significant first. In the cycle of ``valid``
+    ``control`` arrives in cycle t, ``upper`` and ``lower`` in t + 1: two planes of a word, the most
+    significant pair first; of the first pair of an ``odd`` number of planes only the lower one
+    exists. Last words are at least ``token_interval`` cycles apart, and ``constants`` keep their
+    values until the factor of the last one is there. In the cycle of ``valid``
     ``factor`` is that of token ``token``; ``end`` says that it is the last of its MEASURE.
     """
 
     load: wiring.PureInterface
     control: data.View
     constants: data.View
-    word: data.View
+    upper: data.View
+    lower: data.View
     valid: Signal
     end: Signal
     token: Signal
@@ -53,7 +55,8 @@ class Statistics(wiring.Component):
                 "load": In(LoadBus(config)),
                 "control": In(MeasureControl(config)),
                 "constants": In(MeasureConstants(config)),
-                "word": In(data.ArrayLayout(config.code_bits, config.lanes)),
+                "upper": In(data.ArrayLayout(config.code_bits, config.lanes)),
+                "lower": In(data.ArrayLayout(config.code_bits, config.lanes)),
                 "valid": Out(1),
                 "end": Out(1),
                 "token": Out(clog2(config.acc_depth)),
@@ -82,12 +85,13 @@ class Statistics(wiring.Component):
             counted = Signal(signed(16), name=f"counted_{lane}", reset_less=True)
             absent = decoded.edge & (lane >= constants.edge)
             m.d.comb += [
-                decoder.code.eq(self.word[lane]),
+                decoder.code.eq(self.lower[lane]),
                 decoder.slot.eq(constants.slot),
                 level.eq(Mux(constants.linear, joined + constants.level_offset, decoder.level)),
             ]
             with m.If(read.valid):
-                m.d.sync += joined.eq(Cat(self.word[lane], Mux(read.top, 0, joined)))
+                upper = Mux(read.top & constants.odd, 0, self.upper[lane])
+                m.d.sync += joined.eq(Cat(self.lower[lane], upper, Mux(read.top, 0, joined)))
             floor = Mux(constants.statistic == 0, LOWEST, 0)
             m.d.sync += counted.eq(Mux(absent, floor, level))
             levels.append(counted)

@@ -60,8 +60,8 @@ def test_sums_beyond_the_accumulator_are_refused_by_name() -> None:
     with pytest.raises(CapacityError) as error:
         compile(small(head=16), ArrayConfig(4, 4, attention=True, acc_bits=16))
     assert str(error.value) == (
-        "layer 'block 0 head 0 scores layer': accumulator could reach 16016, beyond acc_bits 16; "
-        "it needs 16 bits, or fewer terms"
+        "layer 'block 0 head 0 mean layer': accumulator could reach 181050, beyond acc_bits 16; "
+        "it needs 19 bits, or fewer terms"
     )
 
 

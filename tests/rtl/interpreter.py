@@ -301,11 +301,15 @@ class Machine:
         each = max(1, layer["kernel_w"])
         lines = max(1, layer["kernel_h"])
         for number, word in enumerate(words):
-            codes = self.codes(word.address, config.lanes)
-            shifted = [0] * config.lanes if number % each == 0 else joined
-            joined = [
-                old << config.code_bits | code for old, code in zip(shifted, codes, strict=True)
-            ]
+            top = number % each == 0
+            upper = self.codes(word.address, config.lanes)
+            codes = self.codes(word.address + layer["step_plane"], config.lanes)
+            if top and layer["odd"]:
+                upper = [0] * config.lanes
+            for digits in (upper, codes):
+                joined = [0] * config.lanes if top and digits is upper else joined
+                pairs = zip(joined, digits, strict=True)
+                joined = [old << config.code_bits | code for old, code in pairs]
             if number % each < each - 1:
                 continue
             whole = number // each % lines < lines - 1

@@ -39,7 +39,8 @@ def run(
     groups = -(-codes.shape[1] // lanes)
     linear = planes.count > 1
     constants = {
-        "statistic": int(statistic), "linear": int(linear), "level_offset": planes.offset,
+        "statistic": int(statistic), "linear": int(linear), "odd": planes.count % 2,
+        "level_offset": planes.offset,
         "edge": codes.shape[1] - (groups - 1) * lanes, "channels": codes.shape[1],
         "epsilon": 0 if statistic == Statistic.TOTAL else EPSILON, "slot": 1,
     }  # fmt: skip
@@ -48,26 +49,28 @@ def run(
     cycles += load(Destination.ACTIVATION_TABLE, table)
     idle = dict.fromkeys(("valid", "top", "whole", "first", "edge", "last", "end", "token"), 0)
     garbage = [chance.getrandbits(config.code_bits) for _ in range(lanes)]
-    word, ends, earliest = garbage, [], 0
+    word, ends, earliest = (garbage, garbage), [], 0
     for token, row in enumerate(codes):
         padded = np.concatenate([row, np.full(groups * lanes - len(row), len(planes.digits) - 1)])
         for group in range(groups):
             digits = planes.digits[padded[group * lanes : (group + 1) * lanes]]
-            for plane in reversed(range(planes.count)):
-                last = group == groups - 1 and plane == 0
+            for pair in reversed(range((planes.count + 1) // 2)):
+                last = group == groups - 1 and pair == 0
                 while chance.random() < wait or (last and len(cycles) < earliest):
-                    cycles.append({"control": idle, "word": word})
-                    word = garbage
+                    cycles.append({"control": idle, "upper": word[0], "lower": word[1]})
+                    word = garbage, garbage
                 control = idle | {
-                    "valid": 1, "top": plane == planes.count - 1, "whole": plane == 0,
+                    "valid": 1, "top": pair == (planes.count - 1) // 2, "whole": pair == 0,
                     "first": group == 0, "edge": group == groups - 1, "last": last,
                     "end": last and token == len(codes) - 1, "token": token,
                 }  # fmt: skip
-                cycles.append({"control": control, "word": word})
-                word = digits[:, plane].tolist()
+                cycles.append({"control": control, "upper": word[0], "lower": word[1]})
+                exists = 2 * pair + 1 < planes.count
+                upper = digits[:, 2 * pair + 1].tolist() if exists else garbage
+                word = upper, digits[:, 2 * pair].tolist()
         ends.append(len(cycles) - 1)
         earliest = ends[-1] + config.token_interval
-    cycles.append({"control": idle, "word": word})
+    cycles.append({"control": idle, "upper": word[0], "lower": word[1]})
     names = ("valid", "end", "token", "factor")
     seen = simulate(Statistics(config), cycles, names, idle=config.issue_to_factor + 2)
     at = [cycle for cycle, valid in enumerate(seen["valid"]) if valid]
