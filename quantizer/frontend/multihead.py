@@ -54,9 +54,9 @@ def forward(
     if self.in_proj_weight is not None:
         weights = self.in_proj_weight.chunk(3)
     biases: Any = (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
-    parts = [
+    query, key, value = (
         F.linear(x, weight, bias).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
         for x, weight, bias in zip((query, key, value), weights, biases, strict=True)
-    ]
-    y = F.scaled_dot_product_attention(*parts)
+    )
+    y = F.scaled_dot_product_attention(query, key, value)
     return self.out_proj(y.transpose(1, 2).flatten(2)), None

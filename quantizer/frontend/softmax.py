@@ -5,7 +5,7 @@ scale=scale)``: its scores are those of several heads, which no tensor of a netw
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
 from torch import fx
@@ -40,9 +40,9 @@ def join_attention(graph: fx.Graph) -> fx.Graph:
         with copy.inserting_before(node):
             turned = copy.call_function(torch.ops.aten.transpose.int, (key, -2, -1))
             turned.meta = {**key.meta, "val": key.meta["val"].transpose(-2, -1)}
-            operands = (query, turned, value)
+            parts = (query, turned, value)
             joined = copy.call_function(
-                torch.ops.aten.scaled_dot_product_attention.default, operands, {"scale": scale}
+                torch.ops.aten.scaled_dot_product_attention.default, parts, {"scale": scale}
             )
         joined.meta = dict(node.meta)
         node.replace_all_uses_with(joined)
@@ -63,43 +63,48 @@ def match(node: fx.Node) -> Match | None:
     """Return what attention's last product is made of, ``None`` for any other node."""
     if not is_product(node):
         return None
-    weights, value = node.args
+    weights, value = operands(node)
     while is_call(weights, PLAIN):
         if arguments(weights).get("train"):
             return None
-        weights = weights.args[0]
+        weights = operands(weights)[0]
     if not is_call(weights, {"softmax", "_softmax"}):
         return None
     last = weights.meta["val"].ndim - 1
     if arguments(weights)["dim"] not in (-1, last):
         return None
-    scores, scale = without_factors(weights.args[0])
+    scores, scale = without_factors(operands(weights)[0])
     if not is_product(scores):
         return None
-    (query, first), (key, second) = map(without_factors, scores.args)
+    (query, first), (key, second) = map(without_factors, operands(scores))
     return Match(query, key, value, scale * first * second)
 
 
-def is_call(value: object, names: set[str]) -> bool:
+def operands(node: fx.Node) -> Any:
+    """Return what a call is given, in order: nodes and numbers."""
+    return node.args
+
+
+def is_call(value: Any, names: set[str]) -> TypeGuard[fx.Node]:
     """Whether a value is that of one of some operators."""
     return isinstance(value, fx.Node) and value.op == "call_function" and base_name(value) in names
 
 
-def is_product(value: object) -> bool:
+def is_product(value: Any) -> TypeGuard[fx.Node]:
     """Whether a value is a product of two tensors, of several dimensions."""
     if not is_call(value, PRODUCTS):
         return False
-    operands = value.args  # pyright: ignore[reportAttributeAccessIssue] - a node
-    return all(isinstance(item, fx.Node) and item.meta["val"].ndim > 2 for item in operands)
+    given = operands(value)
+    return all(isinstance(item, fx.Node) and item.meta["val"].ndim > 2 for item in given)
 
 
 def without_factors(value: fx.Node) -> tuple[fx.Node, float]:
     """Return what a value is a multiple of, and the factor."""
     factor = 1.0
-    while is_call(value, {"mul", "div"}) and isinstance(value.args[1], int | float):
-        number = float(value.args[1])
+    while is_call(value, {"mul", "div"}) and isinstance(operands(value)[1], int | float):
+        number = float(operands(value)[1])
         if base_name(value) == "div" and not number:
             break
         factor = factor / number if base_name(value) == "div" else factor * number
-        value = value.args[0]  # type: ignore[assignment]
+        value = operands(value)[0]
     return value, factor
