@@ -7,6 +7,7 @@ No Amaranth here: the compiler shares this file with the hardware.
 from dataclasses import dataclass, fields
 
 from nupes.arch.cells import CELLS, CellKind
+from nupes.arch.pipeline import Pipeline, clog2
 from nupes.model.errors import InputError
 
 __all__ = ["ArrayConfig"]
@@ -23,13 +24,12 @@ MOST_TABLE_BITS = 10
 """A cell's products as a table: beyond 1,024 entries a multiplier is smaller."""
 
 
-def clog2(value: int) -> int:
-    """Return the number of bits that count ``value`` things: ``ceil(log2(value))``, at least 0."""
-    return max(value - 1, 0).bit_length()
+WIDE_BITS = 16
+"""Bits of a number of a wide tensor."""
 
 
 @dataclass(frozen=True)
-class ArrayConfig:
+class ArrayConfig(Pipeline):
     """A weight-stationary systolic array of ``rows`` x ``cols`` processing elements and its
     memories.
 
@@ -57,6 +57,9 @@ class ArrayConfig:
     """Magnitudes of the activation levels of product cells, besides 0, rising."""
     products: bool = False
     """Elementwise products of two stored tensors: a multiplier in every lane."""
+    attention: bool = False
+    """What attention needs: 16-bit tensors in memory, weights from memory, a factor for each token,
+    negative multipliers; with mac="decode"."""
     weight_level_bits: int = 8
     """Bits of a decoded weight level (signed)."""
     activation_level_bits: int = 9
@@ -116,6 +119,16 @@ class ArrayConfig:
             raise InputError(
                 f"ArrayConfig.fetch_depth must be a multiple of burst and hold two of them "
                 f"({2 * self.burst}), not {self.fetch_depth}"
+            )
+        if self.attention and self.mac != "decode":
+            raise InputError(
+                f"ArrayConfig.mac must be decode with attention=True, not {self.mac!r}"
+            )
+        if self.attention and self.rows < self.residual_pairs:
+            raise InputError(
+                f"ArrayConfig.rows must be at least {self.residual_pairs} with attention=True and "
+                f"code_bits={self.code_bits}, not {self.rows}: the planes of a 16-bit number are "
+                "read meanwhile"
             )
         if self.tensor_bits < self.code_bits:
             raise InputError(
@@ -257,6 +270,31 @@ class ArrayConfig:
         return self.planes * self.code_bits
 
     @property
+    def wide_planes(self) -> int:
+        """Planes of a 16-bit tensor."""
+        return -(-WIDE_BITS // self.code_bits)
+
+    @property
+    def residual_planes(self) -> int:
+        """Most planes of a tensor at the residual port."""
+        return max(self.planes, self.wide_planes) if self.attention else self.planes
+
+    @property
+    def residual_pairs(self) -> int:
+        """Cycles that reading that many planes takes, two at a time."""
+        return -(-self.residual_planes // 2)
+
+    @property
+    def residual_bits(self) -> int:
+        """Bits of all the digits of a number at the residual port side by side."""
+        return self.residual_planes * self.code_bits
+
+    @property
+    def residual_level_bits(self) -> int:
+        """Bits of a level at the residual port (signed)."""
+        return WIDE_BITS if self.attention else self.activation_level_bits
+
+    @property
     def table_slots(self) -> int:
         """Decode tables resident per operand: the planes of two layers, rounded up to a power of
         two; at least the passes of one layer."""
@@ -288,48 +326,3 @@ class ArrayConfig:
     def act_address_bits(self) -> int:
         """Bits of an activation memory address."""
         return clog2(self.act_depth)
-
-    @property
-    def encoder_stages(self) -> int:
-        """Comparisons of the threshold search: one more than the widest code."""
-        return self.tensor_bits + 1
-
-    @property
-    def issue_to_psum(self) -> int:
-        """Cycles from the issue of a word to lane 0's partial sum: memory read, decode, one per
-        row."""
-        return 2 + self.rows
-
-    @property
-    def product_stages(self) -> int:
-        """Cycles from a lane's partial sum to the accumulator: 1 for the multiplier of products."""
-        return int(self.products)
-
-    @property
-    def issue_to_residual(self) -> int:
-        """Cycles from the issue of a word to its pixel's residual digits at lane 0: in time for
-        the residual term, or for the product with the partial sum."""
-        return self.issue_to_psum + (-1 if self.products else 1)
-
-    @property
-    def lane_latency(self) -> int:
-        """Cycles from a lane's partial sum to its code: multiply (in arrays with products),
-        accumulate, requantize (4), search, map."""
-        return self.product_stages + 5 + self.encoder_stages
-
-    @property
-    def issue_to_write(self) -> int:
-        """Cycles from the issue of a word to the write of its (first) result word."""
-        return self.issue_to_psum + self.lane_latency + self.cols
-
-    @property
-    def issue_to_pool(self) -> int:
-        """Cycles from the issue of a max-pool pixel's last word to its maximum: memory read, join,
-        compare."""
-        return 3
-
-    @property
-    def result_depth(self) -> int:
-        """Words of the result queue towards the host: covers the pipeline, so a ready host never
-        stalls it."""
-        return 1 << clog2(self.issue_to_write + 4)

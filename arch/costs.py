@@ -5,20 +5,32 @@ from nupes.arch.isa import BANKS, ENCODER_SLOTS, SCALE_ENTRY, SHIFT_ENTRY, Y_BIT
 
 __all__ = ["memory_bits"]
 
+FACTOR_BITS = 32 + 16 + 5
+"""Offset, mantissa and shift of a token's factor."""
+
 
 def memory_bits(array: ArrayConfig) -> int:
     """Return the bits of all memories of an array but its queues of addresses: activations,
-    accumulators, decode tables, product tables, lane parameters, encoders, fetch buffer and result
-    queue.
+    accumulators, decode tables, product tables, lane parameters, encoders, factors of tokens, fetch
+    buffer and result queue.
     """
     return (
         BANKS * -(-array.act_depth // BANKS) * array.word_bits
         + array.cols * lane_bits(array)
         + decoder_bits(array)
         + array.rows * array.cols * product_table_bits(array)
+        + attention_bits(array)
         + array.fetch_depth * array.port_bits
         + array.result_depth * Y_BITS * array.cols
     )
+
+
+def attention_bits(array: ArrayConfig) -> int:
+    """Return the bits of the token memory and of the statistics unit's decode tables."""
+    if not array.attention:
+        return 0
+    table = (array.table_slots << array.code_bits) * array.activation_level_bits
+    return array.acc_depth * FACTOR_BITS + array.lanes * table
 
 
 def lane_bits(array: ArrayConfig) -> int:

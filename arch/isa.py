@@ -19,6 +19,7 @@ from nupes.arch.config import (
 from nupes.model.errors import InputError
 
 __all__ = [
+    "ATTENTION_WORDS",
     "BANKS",
     "CHECKSUM_BITS",
     "DESCRIPTOR",
@@ -31,8 +32,10 @@ __all__ = [
     "Destination",
     "Field",
     "Opcode",
+    "Statistic",
     "Status",
     "checksum",
+    "descriptor_words",
     "entry_bits",
     "pack",
     "pack_instruction",
@@ -50,6 +53,9 @@ written in a cycle; therefore the steps between planes are odd."""
 CHECKSUM_BITS = 16
 CHECKSUM_SEED = 0xACE1
 DESCRIPTOR_WORDS = 5
+"""Words of a descriptor; arrays with attention have ``ATTENTION_WORDS``."""
+
+ATTENTION_WORDS = 7
 
 DESCRIPTOR_SLOT_BITS = 2
 ENCODER_SLOT_BITS = 1
@@ -74,6 +80,24 @@ class Opcode(IntEnum):
     MULTIPLY = 5
     """A TILE whose partial sums are multiplied by the levels of the residual before they are
     accumulated; only in arrays with products."""
+    MATMUL = 6
+    """A TILE whose weights are read from the activation memory; only in arrays with attention."""
+    MEASURE = 7
+    """Stream one block of tokens through the statistics unit, which leaves a factor for each; only
+    in arrays with attention."""
+
+
+class Statistic(IntEnum):
+    """What a MEASURE leaves of a token: an offset, and the mantissa and shift of a factor."""
+
+    LARGEST = 0
+    """The largest level as offset, factor 1."""
+    TOTAL = 1
+    """No offset, the reciprocal of the sum of levels."""
+    SQUARES = 2
+    """No offset, the reciprocal root of ``n * S2 + epsilon``."""
+    DEVIATION = 3
+    """The sum of levels S1 as offset, the reciprocal root of ``n * S2 - S1**2 + epsilon``."""
 
 
 class Destination(IntEnum):
@@ -156,6 +180,10 @@ INSTRUCTION: tuple[Field, ...] = (
     Field("out_address", ADDRESS_BITS, "address of the first output word"),
     Field("residual_address", ADDRESS_BITS, "address of the first residual word"),
     Field("shift", 4, "left shift of the tile's partial sums"),
+    Field("weight_address", ADDRESS_BITS, "MATMUL: address of the first word of weights"),
+    Field("weight_lag", 5, "MATMUL: `lag` of the weights"),
+    Field("weight_slice", 4, "MATMUL: which codes of a word are weights"),
+    Field("transposed", 1, "MATMUL: a word of weights is a column, not a row"),
 )
 """Fields of an instruction, least significant first; the checksum fills the top 16 bits."""
 
@@ -165,7 +193,9 @@ DESCRIPTOR: tuple[Field, ...] = (
     Field("step_kx", ADDRESS_BITS, "address step to the next kernel column (inside a tile)"),
     Field("step_ky", ADDRESS_BITS, "address step to the next kernel row (inside a tile)"),
     Field(
-        "step_plane", ADDRESS_BITS, "address step to the next plane (POOL, most significant first)"
+        "step_plane",
+        ADDRESS_BITS,
+        "address step to the next plane (POOL, most significant first; MEASURE: of a pair)",
     ),
     Field("width", 13, "input width; words outside are structural zeros"),
     Field("height", 13, "input height"),
@@ -197,8 +227,21 @@ DESCRIPTOR: tuple[Field, ...] = (
     Field("encoder_depth", 4, "comparisons of the search; 0: emit y to the host instead of a code"),
     Field("out_row_step", ADDRESS_BITS, "address step from a row's last output pixel to the next"),
     Field("residual_row_step", ADDRESS_BITS, "the same of the residual"),
+    Field("out_wide", 1, "store y + 32768 as digits; `encoder_depth` is 0"),
+    Field("residual_wide", 1, "the residual is 16 bits, y + 32768 as digits"),
+    Field("token", 1, "the token stage has the last MEASURE's factors, else it changes nothing"),
+    Field("replace", 1, "the residual's term takes the accumulator's place and is not added"),
+    Field("statistic", 2, "MEASURE: what it leaves"),
+    Field("linear", 1, "MEASURE: levels are joined digits plus the offset, else a table's"),
+    Field("odd", 1, "MEASURE: the upper plane of a number's first two does not exist"),
+    Field("level_offset", 16, "MEASURE: lowest level", signed=True),
+    Field("edge", 7, "MEASURE: lanes of a token's last word that count"),
+    Field("channels", 15, "MEASURE: n of a normalization"),
+    Field("weight_step", ADDRESS_BITS, "MATMUL: address step to the next word of weights"),
+    Field("epsilon", 58, "MEASURE: epsilon of a normalization, or added to a sum"),
 )
-"""Fields of a layer descriptor, least significant first, in DESCRIPTOR_WORDS words of 64 bits."""
+"""Fields of a layer descriptor, least significant first, in words of 64 bits; those from `out_wide`
+on exist in arrays with attention alone."""
 
 SCALE_ENTRY: tuple[Field, ...] = (
     Field("mult", 16, "multiplier of the accumulator"),
@@ -211,7 +254,7 @@ SHIFT_ENTRY: tuple[Field, ...] = (
     Field("residual_shift", 5, "right shift of the skip tensor's product"),
     Field("residual_slot", 4, "decode table of the skip tensor"),
     Field("linear", 1, "the skip tensor's levels are its joined digits plus the offset"),
-    Field("unused", 1, "0"),
+    Field("negative", 1, "mult is negative (arrays with attention)"),
     Field("residual_mult", 16, "multiplier of the skip tensor's levels; 0: none"),
     Field("residual_offset", 9, "lowest level of the skip tensor", signed=True),
 )
@@ -232,9 +275,14 @@ def entry_bits(destination: Destination, config: ArrayConfig) -> int:
         case Destination.THRESHOLD | Destination.MAP:
             return config.encoder_stages
         case Destination.DESCRIPTOR:
-            return clog2(DESCRIPTOR_WORDS)
+            return clog2(descriptor_words(config))
         case Destination.ACTIVATION | Destination.PRODUCT:
             return 0
+
+
+def descriptor_words(config: ArrayConfig) -> int:
+    """Return the words of a descriptor."""
+    return ATTENTION_WORDS if config.attention else DESCRIPTOR_WORDS
 
 
 def plane_cycles(planes: int) -> int:

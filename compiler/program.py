@@ -10,6 +10,7 @@ import numpy as np
 from nupes.arch.config import INSTRUCTION_BITS, ArrayConfig
 from nupes.compiler.emit.instructions import Instruction, Load, Tile
 from nupes.compiler.emit.schedules import Schedule, schedule
+from nupes.compiler.lowering.passes import Payload
 from nupes.compiler.place.packing import InputLayout
 from nupes.compiler.report.losses import LayerReport, report
 from nupes.compiler.timing.timeline import Timeline, predict
@@ -129,7 +130,8 @@ def payload_words(item: Instruction) -> np.ndarray | None:
     none, or is a hole."""
     if isinstance(item, Load):
         return None if item.payload is None else item.payload()
-    return item.payload.words() if isinstance(item, Tile) and item.words else None
+    payload = item.payload if isinstance(item, Tile) else None
+    return payload.words() if isinstance(payload, Payload) and item.words else None
 
 
 def instruction_words(item: Instruction, config: ArrayConfig) -> np.ndarray:

@@ -22,11 +22,14 @@ __all__ = [
     "requantize",
     "residual_term",
     "saturate",
+    "shift_thresholds",
 ]
 
 ACC_BITS = 32
 BIAS_BITS = 48
 MULT_MAX = 65535
+"""Largest magnitude of a multiplier."""
+
 SHIFT_RANGE = (1, 31)
 Y_RANGE = (-32768, 32767)
 
@@ -55,7 +58,7 @@ def requantize(
 ) -> np.ndarray:
     """Return ``y = sat16(((acc * mult + bias) >> shift) + residual)`` as int16.
 
-    ``acc`` is signed 32-bit of shape (..., n); ``mult`` (0..65535), ``bias`` (signed 48-bit,
+    ``acc`` is signed 32-bit of shape (..., n); ``mult`` (-65535..65535), ``bias`` (signed 48-bit,
     carrying the rounding half) and ``shift`` (1..31) are per channel, shape (n,). The shift is
     arithmetic; the only saturation is the last step.
     """
@@ -78,6 +81,19 @@ def encode_table(thresholds: np.ndarray, codes: np.ndarray) -> np.ndarray:
     32768``."""
     y = np.arange(Y_RANGE[0], Y_RANGE[1] + 1)
     return encode(y, thresholds, codes)
+
+
+def shift_thresholds(levels: np.ndarray, shift: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return thresholds, int16, and codes, uint8, that give an int16 ``y`` the code of ``(y +
+    2**(shift-1)) >> shift``, clamped to ``levels``, which are consecutive integers.
+
+    Level ``l`` is reached from ``l * 2**shift - 2**(shift-1)`` on; one that no ``y`` reaches, or
+    every one exceeds, has no threshold.
+    """
+    starts = (levels[1:].astype(np.int64) << shift) - (1 << (shift - 1))
+    lowest = int((starts <= Y_RANGE[0]).sum())
+    some = starts[(starts > Y_RANGE[0]) & (starts <= Y_RANGE[1])]
+    return some.astype(np.int16), np.arange(lowest, lowest + len(some) + 1, dtype=np.uint8)
 
 
 def exact_float(bound: int) -> type[np.float32] | type[np.float64]:

@@ -3,15 +3,23 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
-from nupes.model.arithmetic import Y_RANGE, encode_table, requantize, residual_term
+from nupes.model.arithmetic import (
+    Y_RANGE,
+    encode_table,
+    requantize,
+    residual_term,
+    shift_thresholds,
+)
+from nupes.model.codebook import Codebook
 from nupes.model.operators import Operator
 from nupes.model.stored import CodeVector, Int16Vector, Int32Vector, Int64Vector
 from nupes.model.tensor import Port, Tensor, Wide
 
-__all__ = ["Encoder", "Layer", "Operands", "Post", "Requantize", "Residual"]
+__all__ = ["Encoder", "Layer", "Operands", "Post", "Requantize", "Residual", "ShiftEncoder"]
 
 Operands = Sequence[tuple[Tensor, np.ndarray]]
 """The tensor of each port that a layer reads, and what it reads of it: a map (b, h, w, c)."""
@@ -19,7 +27,7 @@ Operands = Sequence[tuple[Tensor, np.ndarray]]
 
 @dataclass(frozen=True, eq=False)
 class Requantize:
-    """Per output channel: ``mult`` (n,) int32 in 0..65535, ``bias`` (n,) int64 signed 48-bit,
+    """Per output channel: ``mult`` (n,) int32 in -65535..65535, ``bias`` (n,) int64 signed 48-bit,
     ``shift`` (n,) int32 1..31."""
 
     mult: Int32Vector
@@ -47,6 +55,8 @@ class Encoder:
     """Non-decreasing ``thresholds`` (t,) int16 and ``codes`` (t + 1,) uint8: code = ``codes[#{k : y
     >= thresholds[k]}]``."""
 
+    kind: ClassVar[str] = "table"
+
     thresholds: Int16Vector
     codes: CodeVector
 
@@ -60,6 +70,20 @@ class Encoder:
         return self.table.take(y.view(np.uint16))
 
 
+@dataclass(frozen=True)
+class ShiftEncoder:
+    """The nearest of levels that are consecutive integers: ``(y + 2**(shift-1)) >> shift``, clamped
+    to them. It has no table: ``shift``, 1..15, is all of it."""
+
+    kind: ClassVar[str] = "shift"
+
+    shift: int
+
+    def table(self, codebook: Codebook) -> Encoder:
+        """Return the encoder of thresholds that gives the same codes."""
+        return Encoder(*shift_thresholds(codebook.levels, self.shift))
+
+
 @dataclass(frozen=True, eq=False)
 class Post:
     """What follows an accumulator: requantization, a stored tensor added, an encoder.
@@ -69,7 +93,7 @@ class Post:
 
     requantize: Requantize
     residual: Residual | None = None
-    encoder: Encoder | None = None
+    encoder: Encoder | ShiftEncoder | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,10 +124,11 @@ class Layer:
         """The stored tensor that is added, if there is one."""
         return None if self.post is None else self.post.residual
 
-    @property
+    @cached_property
     def encoder(self) -> Encoder | None:
-        """The encoder, if codes are stored that are not copied."""
-        return None if self.post is None else self.post.encoder
+        """The encoder, as one of thresholds, if codes are stored that are not copied."""
+        found = None if self.post is None else self.post.encoder
+        return found.table(self.output.codebook) if isinstance(found, ShiftEncoder) else found
 
     def run(self, operands: Operands, bound: int) -> np.ndarray:
         """Return what the layer stores, codes uint8 or ``y`` int16 (b, h, w, n).
@@ -113,14 +138,21 @@ class Layer:
         if self.post is None:
             return self.op.copy(*(stored for _, stored in operands))
         y = self.results(operands, bound)
-        return y if self.post.encoder is None else self.post.encoder(y)
+        return y if self.encoder is None else self.encoder(y)
 
     def results(self, operands: Operands, bound: int) -> np.ndarray:
         """Return ``y`` int16 (b, h, w, n) before the encoder, of a layer that copies no codes."""
         assert self.post is not None
         count = len(self.inputs)
-        levels = (t.codebook.levels.astype(np.float32).take(s) for t, s in operands[:count])
+        levels = (numbers_of(*operand) for operand in operands[:count])
         acc = self.op.accumulate(*levels, bound=bound)
         tail, residual = self.post.requantize, self.post.residual
         term = 0 if residual is None else residual.term(*operands[count])
         return requantize(acc, tail.mult, tail.bias, tail.shift, term)
+
+
+def numbers_of(tensor: Tensor, stored: np.ndarray) -> np.ndarray:
+    """Return the integers that an operator reads: levels as float32, or ``y`` int16."""
+    if isinstance(tensor.format, Wide):
+        return stored
+    return tensor.codebook.levels.astype(np.float32).take(stored)

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nupes.model.arithmetic import Y_RANGE
 from nupes.model.codebook import Codebook
+from nupes.model.tensor import Format, Wide
 
-__all__ = ["Planes", "split_planes"]
+__all__ = ["Planes", "planes_of", "split_planes", "wide_planes"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,3 +68,23 @@ def split_planes(codebook: Codebook, code_bits: int) -> Planes:
     # linear: the digits of a structural zero may be such that no code has them.
     tables[-1] = np.minimum(tables[-1], tables[-1, digits[:, -1].max()])
     return Planes(code_bits, tables.astype(np.int16), digits.astype(np.uint8), lowest)
+
+
+def wide_planes(code_bits: int) -> Planes:
+    """Return the planes of a wide tensor: digits of ``y + 32768``, indexed by that number.
+
+    Their tables, int32, say what a digit counts; no decode table holds them.
+    """
+    lowest, highest = Y_RANGE
+    span = np.arange(highest - lowest + 1)
+    weights = 1 << (code_bits * np.arange(-(-int(span[-1]).bit_length() // code_bits)))
+    digits = (span[:, None] // weights) % (1 << code_bits)
+    tables = np.arange(1 << code_bits, dtype=np.int32)[None, :] * weights[:, None].astype(np.int32)
+    return Planes(code_bits, tables, digits.astype(np.uint8), lowest)
+
+
+def planes_of(form: Format, code_bits: int) -> Planes:
+    """Return the planes in which a tensor of some format lies in memory."""
+    if isinstance(form, Wide):
+        return wide_planes(code_bits)
+    return split_planes(form.codebook, code_bits)

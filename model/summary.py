@@ -59,7 +59,7 @@ def network_html(network: "IntegerNetwork") -> str:
                 ", ".join(port.tensor for port in layer.inputs),
                 "x".join(map(str, layer.output.shape)),
                 bits,
-                ", ".join(str(tensors[port.tensor].codebook.bits) for port in layer.inputs),
+                ", ".join(str(tensors[port.tensor].format.bits) for port in layer.inputs),
                 macs[layer.name],
             )
         )

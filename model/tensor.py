@@ -9,13 +9,17 @@ from typing import ClassVar
 
 import numpy as np
 
+from nupes.model.arithmetic import Y_RANGE
 from nupes.model.codebook import Codebook
 from nupes.model.errors import InputError
 
-__all__ = ["Coded", "Format", "Port", "Shape", "Tensor", "Wide"]
+__all__ = ["Coded", "Ends", "Format", "Port", "Shape", "Tensor", "Wide"]
 
 Shape = tuple[int, int, int]
 """Height, width and channels of a map."""
+
+Ends = tuple[int, int]
+"""The lowest and the highest integer that a number of a tensor can stand for."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,16 @@ class Coded:
 
     kind: ClassVar[str] = "coded"
 
+    @property
+    def bits(self) -> int:
+        """Bits of a number."""
+        return self.codebook.bits
+
+    @property
+    def ends(self) -> Ends:
+        """The lowest and the highest level."""
+        return int(self.codebook.levels[0]), int(self.codebook.levels[-1])
+
 
 @dataclass(frozen=True)
 class Wide:
@@ -35,6 +49,8 @@ class Wide:
     scale: float
 
     kind: ClassVar[str] = "wide"
+    bits: ClassVar[int] = 16
+    ends: ClassVar[Ends] = Y_RANGE
 
 
 Format = Coded | Wide

@@ -8,7 +8,7 @@ import numpy as np
 
 from nupes.model.arithmetic import ACC_BITS, BIAS_BITS, MULT_MAX, SHIFT_RANGE, Y_RANGE
 from nupes.model.errors import CapacityError, InputError
-from nupes.model.layer import Encoder, Layer, Post, Residual
+from nupes.model.layer import Encoder, Layer, Post, Residual, ShiftEncoder
 from nupes.model.operators.operator import is_integer
 from nupes.model.tensor import Coded, Port, Shape, Tensor, Wide
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from nupes.model.network import Input, IntegerNetwork
 
 __all__ = ["validate"]
+
+ENCODER_SHIFT = (1, 15)
+"""The shifts of encoders without a table."""
 
 MOST_CODES = 2**31 - 1
 """The largest size of a tensor, for one image."""
@@ -109,7 +112,7 @@ def validate_layer(layer: Layer, tensors: Mapping[str, Tensor], where: str) -> i
         raise InputError(f"{where}: {op.kind} must not read {count} tensors")
     sources = [tensors[port.tensor] for port in layer.inputs]
     for source in sources:
-        if isinstance(source.format, Wide):
+        if isinstance(source.format, Wide) and not op.reads_wide:
             raise InputError(f"{where}: {op.kind} must read coded tensors, {source.name!r} is wide")
     try:
         op.check()
@@ -126,7 +129,10 @@ def validate_layer(layer: Layer, tensors: Mapping[str, Tensor], where: str) -> i
     if layer.post is None:
         raise InputError(f"{where} must have a requantization")
     validate_post(layer.post, layer.output, shape, where)
-    bound = op.bound(*(source.codebook for source in sources))
+    try:
+        bound = op.bound(*(source.format.ends for source in sources))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
     if bound >= 2 ** (ACC_BITS - 1):
         raise CapacityError(
             f"{where}: accumulator could reach {bound}, beyond {ACC_BITS} bits; "
@@ -187,7 +193,7 @@ def validate_post(post: Post, output: Tensor, shape: Shape, where: str) -> None:
     """Check the integer ranges of a layer's requantization and encoder."""
     limit = 2 ** (BIAS_BITS - 1)
     for label, values, low, high in (
-        ("mult", post.requantize.mult, 0, MULT_MAX),
+        ("mult", post.requantize.mult, -MULT_MAX, MULT_MAX),
         ("shift", post.requantize.shift, *SHIFT_RANGE),
         ("bias", post.requantize.bias, -limit, limit - 1),
     ):
@@ -200,8 +206,24 @@ def validate_post(post: Post, output: Tensor, shape: Shape, where: str) -> None:
             )
     if (post.encoder is None) != isinstance(output.format, Wide):
         raise InputError(f"{where}: its output must be wide exactly if it has no encoder")
-    if post.encoder is not None:
+    if isinstance(post.encoder, ShiftEncoder):
+        validate_shift(post.encoder, output, where)
+    elif post.encoder is not None:
         validate_encoder(post.encoder, output, where)
+
+
+def validate_shift(encoder: ShiftEncoder, output: Tensor, where: str) -> None:
+    """Check the shift of an encoder, and that it has the levels for it."""
+    low, high = ENCODER_SHIFT
+    if not is_integer(encoder.shift) or not low <= encoder.shift <= high:
+        raise InputError(
+            f"{where}: encoder shift must be an integer in {low}..{high}, not {encoder.shift}"
+        )
+    if np.any(np.diff(output.codebook.levels) != 1):
+        raise InputError(
+            f"{where}: levels of a shift encoder must be consecutive integers, not "
+            f"{output.codebook.levels.tolist()}"
+        )
 
 
 def validate_encoder(encoder: Encoder, output: Tensor, where: str) -> None:

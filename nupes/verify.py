@@ -112,11 +112,11 @@ def check_layers(
     layers = []
     for index, (layer, values) in enumerate(stored):
         before = check.layers[index]
-        if layer.wide:
+        if layer.output.name in network.emitted:
             compared, exact = check.images, check.exact_images
         else:
             probe = compile(observe(network, index), program.array, program.latency)
-            expected = layer.output.codebook.levels[values].transpose(0, 3, 1, 2)
+            expected = layer.output.levels(values).transpose(0, 3, 1, 2)
             *_, y = outputs_of(hw.run(probe, images))
             compared = len(codes[0])
             exact = int((y == expected).reshape(compared, -1).all(axis=1).sum())
@@ -136,9 +136,15 @@ def check_layers(
 
 def observe(network: IntegerNetwork, index: int) -> IntegerNetwork:
     """Return the network that ends after layer ``index`` with an identity, so that its last output
-    is the levels which that layer stores."""
+    is the levels which that layer stores; or without one, if it stores its results."""
     tensor = network.layers[index].output
     height, width, channels = tensor.shape
+    layers = network.layers[: index + 1]
+    given = {layer.output.name for layer in layers}
+    outputs = tuple(output for output in network.outputs if output.tensor in given)
+    if network.layers[index].wide:
+        more = Output(tensor.name, (channels, height, width))
+        return IntegerNetwork(network.inputs, layers, (*outputs, more))
     identity = Requantize(
         mult=np.full(channels, 2, np.int32),
         bias=np.zeros(channels, np.int64),
@@ -149,9 +155,6 @@ def observe(network: IntegerNetwork, index: int) -> IntegerNetwork:
         name += "_"
     levels = Tensor(name, tensor.shape, Wide(tensor.scale))
     last = Layer(name, Select.every(channels), (Port(tensor.name),), levels, Post(identity))
-    layers = network.layers[: index + 1]
-    given = {layer.output.name for layer in layers}
-    outputs = tuple(output for output in network.outputs if output.tensor in given)
     return IntegerNetwork(
         network.inputs,
         (*layers, last),

@@ -190,6 +190,7 @@ def describe_choices(choices: Choices, arrays: dict[str, np.ndarray], part: str)
     return {
         "tensors": tensors,
         "weights": weights,
+        "wide": choices.wide,
         "bias": list(choices.bias),
         "reach": {name: float(value) for name, value in choices.reach.items()},
         "learned": choices.learned,
@@ -212,6 +213,7 @@ def build_choices(data: dict[str, Any], arrays: dict[str, np.ndarray], part: str
             )
             for name, book in data["weights"].items()
         },
+        wide=data["wide"],
         bias={name: arrays[f"{part}/bias/{name}"] for name in data["bias"]},
         reach=data["reach"],
         learned=data["learned"],

@@ -1,21 +1,26 @@
 """The accelerator: control, activation memory and datapath, wired."""
 
-from amaranth.hdl import Module, ResetInserter, Signal
+from amaranth.hdl import Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import Status
+from nupes.rtl.control.descriptors import DescriptorFile
 from nupes.rtl.control.fetcher import BurstRequest, Fetcher
 from nupes.rtl.control.run_control import RunControl
 from nupes.rtl.control.sequencer import Sequencer
 from nupes.rtl.control.stream import StreamEngine
 from nupes.rtl.datapath.datapath import Datapath
+from nupes.rtl.datapath.delays import delay
 from nupes.rtl.datapath.max_pool import PoolUnit
+from nupes.rtl.datapath.statistics import Statistics
 from nupes.rtl.emit import Library
 from nupes.rtl.interface import RESULT_BITS
 from nupes.rtl.memory.activation import ActivationMemory
 from nupes.rtl.memory.residual_reader import ResidualReader
+from nupes.rtl.memory.stationary import StationaryReader
+from nupes.rtl.memory.tokens import TokenMemory
 from nupes.rtl.memory.writeback import Writeback
 
 __all__ = ["Accelerator"]
@@ -68,6 +73,7 @@ class Accelerator(wiring.Component):
         datapath = Datapath(config, self.library)
         pool = PoolUnit(config)
         per_run = ResetInserter(~control.run)
+        retire: Value = writeback.retire
         m.submodules.run_control = control
         m.submodules.fetcher = fetcher
         m.submodules.sequencer = per_run(sequencer)
@@ -77,6 +83,11 @@ class Accelerator(wiring.Component):
         m.submodules.writeback = per_run(writeback)
         m.submodules.datapath = datapath
         m.submodules.pool_unit = pool
+
+        if config.attention:
+            retire = self._attend(
+                m, per_run, sequencer, engine, memory, reader, writeback, datapath
+            )
 
         # The run.
         m.d.comb += [
@@ -97,7 +108,6 @@ class Accelerator(wiring.Component):
         connect(m, flipped(self.response), fetcher.response)
         connect(m, fetcher.words, sequencer.words)
         connect(m, sequencer.tile, engine.tile)
-        connect(m, sequencer.weights, datapath.weights)
         connect(m, sequencer.load, engine.load, memory.load, datapath.load)
         m.d.comb += [
             engine.loaded.eq(sequencer.loaded),
@@ -115,8 +125,10 @@ class Accelerator(wiring.Component):
             datapath.residual.eq(reader.joined),
         ]
         connect(m, engine.residuals, reader.requests)
-        for port, memory_port in zip(reader.memory, memory.residual, strict=True):
-            connect(m, port, memory_port)
+        if not config.attention:
+            connect(m, sequencer.weights, datapath.weights)
+            for port, memory_port in zip(reader.memory, memory.residual, strict=True):
+                connect(m, port, memory_port)
 
         # The results: write-back, activation memory, host.
         connect(m, engine.outputs, writeback.outputs)
@@ -129,10 +141,76 @@ class Accelerator(wiring.Component):
             writeback.pool_valid.eq(pool.valid),
             writeback.pool_end.eq(pool.end),
             writeback.pool_joined.eq(pool.joined),
-            sequencer.retire.eq(writeback.retire),
-            engine.retire.eq(writeback.retire),
+            sequencer.retire.eq(retire),
+            engine.retire.eq(retire),
             engine.result_taken.eq(writeback.result_taken),
             sequencer.write_busy.eq(memory.write_busy),
             sequencer.results_empty.eq(writeback.results_empty),
         ]
         return m
+
+    def _attend(
+        self,
+        m: Module,
+        per_run: ResetInserter,
+        sequencer: Sequencer,
+        engine: StreamEngine,
+        memory: ActivationMemory,
+        reader: ResidualReader,
+        writeback: Writeback,
+        datapath: Datapath,
+    ) -> Value:
+        """Add what arrays with attention have besides; return when a tile retires."""
+        config = self.config
+        stationary, tokens = StationaryReader(config), TokenMemory(config)
+        statistics = Statistics(config, self.library)
+        m.submodules.stationary_reader = per_run(stationary)
+        m.submodules.token_memory = tokens
+        m.submodules.statistics = per_run(statistics)
+
+        # Weights come from the program or, over the residual port, from the memory.
+        instruction = sequencer.instruction
+        m.submodules.weight_steps = steps = per_run(DescriptorFile(config))
+        connect(m, sequencer.load, steps.load, statistics.load)
+        m.d.comb += [
+            steps.slot.eq(instruction.descriptor),
+            stationary.start.eq(sequencer.stationary),
+            stationary.address.eq(instruction.weight_address),
+            stationary.step.eq(steps.descriptor.weight_step),
+            stationary.rows.eq(instruction.rows),
+            stationary.slice.eq(instruction.weight_slice),
+            stationary.slot.eq(instruction.weight_slot),
+            stationary.transposed.eq(instruction.transposed),
+            sequencer.stationary_last.eq(stationary.last),
+        ]
+        for name in ("valid", "row", "codes", "mask", "slot"):
+            stored, given = getattr(stationary.weights, name), getattr(sequencer.weights, name)
+            value = Mux(stationary.weights.valid, Value.cast(stored), Value.cast(given))
+            m.d.comb += Value.cast(getattr(datapath.weights, name)).eq(value)
+        first, second = reader.memory
+        port = memory.residual[0]
+        connect(m, second, memory.residual[1])
+        m.d.comb += [
+            port.address.eq(Mux(stationary.busy, stationary.memory.address, first.address)),
+            first.data.eq(port.data),
+            stationary.memory.data.eq(port.data),
+        ]
+
+        # Factors of tokens: lane 0 needs one with its sum.
+        arrival = config.issue_to_psum + config.product_stages
+        used = delay(m, engine.control.token, arrival, "token_used")
+        address = delay(m, engine.control.acc_address, arrival, "token_address", reset_less=True)
+        m.d.comb += [
+            statistics.control.eq(engine.measure),
+            statistics.constants.eq(engine.constants),
+            statistics.upper.eq(memory.stream.data),
+            statistics.lower.eq(memory.second.data),
+            memory.second.address.eq(engine.second_address),
+            tokens.valid.eq(statistics.valid),
+            tokens.token.eq(statistics.token),
+            tokens.written.eq(statistics.factor),
+            tokens.used.eq(used),
+            tokens.address.eq(address),
+            datapath.factor.eq(tokens.factor),
+        ]
+        return writeback.retire | statistics.end

@@ -12,19 +12,30 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from nupes.arch.config import ArrayConfig, clog2
-from nupes.arch.isa import ADDRESS_BITS, ENCODER_SLOT_BITS, SCALE_ENTRY, SHIFT_ENTRY, Field
+from nupes.arch.isa import (
+    ADDRESS_BITS,
+    ENCODER_SLOT_BITS,
+    SCALE_ENTRY,
+    SHIFT_ENTRY,
+    Field,
+    Statistic,
+)
 
 __all__ = [
     "RESULT_BITS",
     "DatapathPort",
     "FeedControl",
     "LoadBus",
+    "MeasureConstants",
+    "MeasureControl",
     "PlaneRun",
     "PoolControl",
     "PoolPort",
     "ResultControl",
     "ScaleEntry",
     "ShiftEntry",
+    "TokenFactor",
+    "TokenSums",
     "WeightBus",
     "WordControl",
     "struct_of",
@@ -106,9 +117,10 @@ class PlaneRun(data.StructLayout):
     the word belong to the tile.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, config: ArrayConfig) -> None:
+        planes = 3 + config.attention
         super().__init__(
-            {"address": ADDRESS_BITS, "plane_step": ADDRESS_BITS, "planes": 3, "slice": 4}
+            {"address": ADDRESS_BITS, "plane_step": ADDRESS_BITS, "planes": planes, "slice": 4}
         )
 
 
@@ -118,7 +130,9 @@ class WordControl(data.StructLayout):
     ``valid``: a word was issued; ``first``: start from 0; ``last``: the sum goes on to the
     write-back; ``end``: last word of its tile; ``acc_address``: the pixel's accumulator;
     ``shift``: left shift of the partial sum; ``multiply`` (in arrays with products): multiply it
-    by the level of the residual; ``param_slot``: SCALE and SHIFT parameters;
+    by the level of the residual; ``token``, ``replace``, ``residual_wide`` (in arrays with
+    attention): the token's factor is used, the residual's term stands for the sum, the residual is
+    wide, the result is; ``param_slot``: SCALE and SHIFT parameters;
     ``encoder_slot``, ``encoder_depth``: search tree and its comparisons, depth 0 emits ``y``.
     """
 
@@ -132,6 +146,10 @@ class WordControl(data.StructLayout):
                 "acc_address": clog2(config.acc_depth),
                 "shift": config.shift_bits,
                 "multiply": int(config.products),
+                "token": int(config.attention),
+                "replace": int(config.attention),
+                "residual_wide": int(config.attention),
+                "out_wide": int(config.attention),
                 "param_slot": clog2(config.param_slots),
                 "encoder_slot": ENCODER_SLOT_BITS,
                 "encoder_depth": 4,
@@ -144,12 +162,61 @@ class ResultControl(data.StructLayout):
 
     Given for every word, not only for those that are ``last``. ``valid``: a word was issued
     ``issue_to_write - 1`` cycles ago; ``last``: its results are to be written; ``end``: last word
-    of its tile; ``host``: the results are ``y`` for the host (``encoder_depth`` was 0), else joined
-    digits.
+    of its tile; ``host``: the results are ``y`` for the host (``encoder_depth`` was 0), ``wide``
+    (in arrays with attention): they are ``y`` for the memory; else joined digits.
     """
 
+    def __init__(self, config: ArrayConfig) -> None:
+        super().__init__(
+            {"valid": 1, "last": 1, "end": 1, "host": 1, "wide": int(config.attention)}
+        )
+
+
+class TokenFactor(data.StructLayout):
+    """What the token stage does with a token: ``((value - offset) * mantissa + half) >> shift``."""
+
     def __init__(self) -> None:
-        super().__init__({"valid": 1, "last": 1, "end": 1, "host": 1})
+        super().__init__({"offset": Shape(32, True), "mantissa": 16, "shift": 5})
+
+
+class TokenSums(data.StructLayout):
+    """Statistics of a token: the ``largest`` level, their ``total``, and that of their
+    ``squares``."""
+
+    def __init__(self) -> None:
+        super().__init__({"largest": Shape(16, True), "total": Shape(32, True), "squares": 45})
+
+
+class MeasureControl(data.StructLayout):
+    """How the statistics unit treats two planes of a word, given in cycle ``t`` (they are there in
+    ``t + 1``).
+
+    ``valid``: a word of a MEASURE was issued; ``top``: first planes of a number, ``whole``: last
+    ones; ``first``: of the first numbers of its token; ``edge``: of the last ones; ``last``: last
+    word of the token, ``end``: of the instruction; ``token``: which one, in its block.
+    """
+
+    def __init__(self, config: ArrayConfig) -> None:
+        flags = dict.fromkeys(("valid", "top", "whole", "first", "edge", "last", "end"), 1)
+        super().__init__({**flags, "token": clog2(config.acc_depth)})
+
+
+class MeasureConstants(data.StructLayout):
+    """What is constant over a MEASURE: fields of its descriptor, and the decode table's slot."""
+
+    def __init__(self, config: ArrayConfig) -> None:
+        super().__init__(
+            {
+                "statistic": Statistic,
+                "linear": 1,
+                "odd": 1,
+                "level_offset": Shape(16, True),
+                "edge": 7,
+                "channels": 15,
+                "epsilon": 58,
+                "slot": clog2(config.table_slots),
+            }
+        )
 
 
 class DatapathPort(wiring.Signature):
@@ -159,7 +226,8 @@ class DatapathPort(wiring.Signature):
     (cycle ``t``), ``word`` (``t + 1``: the activation memory's output), ``residual``
     (``t + issue_to_residual``: joined digits of the residual for each lane, any value if there is
     none), and back ``result_control`` and ``results`` (``t + issue_to_write - 1``: one value of
-    ``RESULT_BITS`` per lane, signed ``y`` or joined digits).
+    ``RESULT_BITS`` per lane, signed ``y`` or joined digits). In arrays with attention ``factor`` is
+    that of the token whose word was issued ``issue_to_psum + product_stages + 1`` cycles ago.
     """
 
     def __init__(self, config: ArrayConfig) -> None:
@@ -170,8 +238,9 @@ class DatapathPort(wiring.Signature):
                 "feed": Out(FeedControl(config)),
                 "control": Out(WordControl(config)),
                 "word": Out(data.ArrayLayout(config.code_bits, config.lanes)),
-                "residual": Out(data.ArrayLayout(config.joined_bits, config.cols)),
-                "result_control": In(ResultControl()),
+                "residual": Out(data.ArrayLayout(config.residual_bits, config.cols)),
+                "factor": Out(TokenFactor() if config.attention else 0),
+                "result_control": In(ResultControl(config)),
                 "results": In(data.ArrayLayout(RESULT_BITS, config.cols)),
             }
         )

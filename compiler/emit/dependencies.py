@@ -26,8 +26,11 @@ class Writers:
 
     def lag(self, reads: Iterable[Run], tiles: int) -> int:
         """Return the lag of tile number ``tiles``, which reads some words."""
-        newest = max((int(self.tile[a:b].max(initial=-1)) for a, b in reads), default=-1)
-        return lag_after(newest, tiles)
+        return lag_after(self.newest(reads), tiles)
+
+    def newest(self, reads: Iterable[Run]) -> int:
+        """Return the tile that last wrote any of some words, -1 for none."""
+        return max((int(self.tile[a:b].max(initial=-1)) for a, b in reads), default=-1)
 
     def note(self, writes: Iterable[Run], tile: int) -> None:
         """Note what a tile writes."""

@@ -8,15 +8,18 @@ import numpy as np
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import Destination
 from nupes.compiler.emit.arrival import Arrival, blocks, input_loads
-from nupes.compiler.emit.dependencies import Writers
+from nupes.compiler.emit.dependencies import Writers, lag_after
 from nupes.compiler.emit.instructions import (
     Descriptor,
     Instruction,
     Load,
+    Measure,
     Pool,
     Results,
+    Streaming,
     Tile,
     TileSlots,
+    TokenFields,
 )
 from nupes.compiler.emit.residency import Entries, Residency
 from nupes.compiler.lowering.passes import (
@@ -26,14 +29,14 @@ from nupes.compiler.lowering.passes import (
     MapStream,
     Pass,
     PatchStream,
-    Payload,
     PoolWork,
     Second,
+    Statistics,
+    Stored,
     Work,
 )
 from nupes.compiler.lowering.walks import Start, Walk, line_walk
 from nupes.compiler.place.layout import Region, Run, TensorLayout
-from nupes.model.errors import UnsupportedError
 
 __all__ = ["Emitter", "ResultTile"]
 
@@ -67,6 +70,7 @@ class Emitter:
         self.writers = Writers(self.config.act_depth)
         self.arrival = Arrival()
         self.unmarked = True
+        self.residual_user = -1  # the last tile that reads at the residual port
 
     def plain_input(self, layout: TensorLayout) -> None:
         """Load an input that lies in memory like any tensor."""
@@ -88,11 +92,9 @@ class Emitter:
 
     def array(self, name: str, work: ArrayWork) -> None:
         """Emit blocks of pixels, column tiles, passes."""
-        if work.finish.factor is not None:
-            raise UnsupportedError(
-                f"layer {name!r}: a factor per token cannot run on the array yet"
-            )
         for first, count in blocks(work.region.pixels, self.config.acc_depth):
+            if work.statistics is not None:
+                self.measure(work.statistics, first, count)
             for column in work.columns:
                 for index in range(len(column.passes)):
                     self.tile(name, work, column, index, first, count)
@@ -106,13 +108,15 @@ class Emitter:
         item, left = column.passes[index], len(column.passes) - 1 - index
         stream, tables, target = item.stream, item.tables, finish.target
         group, part = divmod(column.index * self.config.cols, self.config.lanes)
-        slots = TileSlots(
-            descriptor=0,
-            weight=self.residency.table(Destination.WEIGHT_TABLE, tables.weight),
-            activation=self.residency.table(Destination.ACTIVATION_TABLE, tables.activation),
-        )
-        if tables.products is not None:
-            self.residency.products(tables.products)
+        slots = TileSlots(descriptor=0)
+        if tables is not None:
+            slots = TileSlots(
+                descriptor=0,
+                weight=self.residency.table(Destination.WEIGHT_TABLE, tables.weight),
+                activation=self.residency.table(Destination.ACTIVATION_TABLE, tables.activation),
+            )
+            if tables.products is not None:
+                self.residency.products(tables.products)
         walk, start, waits = begin(stream, first, count)
         reads = list(waits)
         second = finish.residual if item.times is None else item.times
@@ -120,27 +124,31 @@ class Emitter:
         if target is not None:
             encoder, depth = self.residency.encoder(name, target, left)
             results = replace(results, encoder_slot=encoder, encoder_depth=depth)
-        descriptor = Descriptor(walk, results)
+        descriptor = Descriptor(walk, results, token_fields(item, finish, second))
         slots = replace(slots, descriptor=self.residency.descriptor(descriptor))
         tile = Tile(
             start=start,
             descriptor=descriptor,
             slots=slots,
             count=count,
-            payload=payload_of(name, item),
+            payload=item.stationary,
             first=index == 0,
             finish=left == 0,
             multiplies=item.times is not None,
             slice=item.slice,
             out_slice=part // self.config.cols,
-            shift=tables.shift,
+            shift=0 if tables is None else tables.shift,
             chase=start.address if isinstance(stream, PatchStream) else -1,
         )
         writes: list[Run] = []
+        if isinstance(item.stationary, Stored):
+            user = max(self.writers.newest([item.stationary.reads]), self.residual_user)
+            tile = replace(tile, weight_lag=lag_after(user, self.tiles))
         if tile.reads_residual:
             param = self.residency.parameters(name, finish.requantize, column.index, second)
             tile = replace(tile, slots=replace(slots, param=param))
             if second is not None:
+                self.residual_user = self.tiles
                 layout = second.layout
                 address = layout.address(0, group) + region.offset(first, layout.width)
                 tile = replace(tile, residual_address=address)
@@ -157,6 +165,32 @@ class Emitter:
         self.emit(tile, reads, writes)
         if isinstance(stream, PatchStream):
             self.instructions += self.arrival.follow(start.address, count)
+
+    def measure(self, work: Statistics, first: int, count: int) -> None:
+        """Emit the MEASURE of a block of tokens."""
+        stream, slot = work.stream, 0
+        if work.table is not None:
+            slot = self.residency.table(Destination.ACTIVATION_TABLE, work.table)
+        fields = TokenFields(
+            statistic=work.statistic,
+            linear=work.table is None,
+            odd=work.odd,
+            level_offset=work.offset,
+            edge=work.edge,
+            channels=work.channels,
+            epsilon=work.epsilon,
+        )
+        descriptor = Descriptor(stream.walk, Results(), fields)
+        slots = TileSlots(descriptor=self.residency.descriptor(descriptor), activation=slot)
+        start = stream.walk.start(stream.layout, stream.plane, stream.group, 0, 0, first)
+        item = Measure(
+            start=start,
+            descriptor=descriptor,
+            slots=slots,
+            count=count,
+            interval=self.config.token_interval,
+        )
+        self.emit(item, work.reads(first, count), ())
 
     def pool(self, work: PoolWork) -> None:
         """Emit a max-pool: POOLs of each channel group."""
@@ -176,7 +210,7 @@ class Emitter:
                 )
                 self.emit(pool, work.reads, target.pixel_runs(group, first, count))
 
-    def emit(self, tile: Tile | Pool, reads: Iterable[Run], writes: Iterable[Run]) -> None:
+    def emit(self, tile: Streaming, reads: Iterable[Run], writes: Iterable[Run]) -> None:
         """Append a TILE or POOL after the LOADs that it needs."""
         for entries, user, ahead in self.residency.take(self.tiles):
             self.instructions.append(self.load(entries, user, self.tiles + ahead))
@@ -233,13 +267,15 @@ def results_of(finish: Finish, second: Second | None, region: Region) -> Results
     )
 
 
-def payload_of(name: str, item: Pass) -> Payload:
-    """Return a pass's weights, which must come from the program."""
-    if not isinstance(item.stationary, Payload):
-        raise UnsupportedError(
-            f"layer {name!r}: weights from a stored tensor cannot run on the array yet"
-        )
-    return item.stationary
+def token_fields(item: Pass, finish: Finish, second: Second | None) -> TokenFields:
+    """Return what arrays with attention must know of a pass, and of what follows."""
+    return TokenFields(
+        out_wide=finish.target is not None and finish.target.encoder is None,
+        residual_wide=second is not None and second.wide,
+        token=finish.token,
+        replace=finish.replace,
+        weight_step=int(isinstance(item.stationary, Stored)),
+    )
 
 
 def begin(

@@ -11,7 +11,7 @@ from dataclasses import replace
 from nupes.arch.config import ArrayConfig
 from nupes.compiler.emit.arrival import TILES_BEHIND
 from nupes.compiler.emit.dependencies import lag_after
-from nupes.compiler.emit.instructions import Instruction, Load, Pool, Tile
+from nupes.compiler.emit.instructions import Instruction, Load, Streaming, Tile
 
 __all__ = ["prefetch"]
 
@@ -76,10 +76,10 @@ def divide(
 
 def group(
     program: Sequence[Instruction],
-) -> tuple[list[list[Instruction]], list[list[Load]], list[Tile | Pool]]:
+) -> tuple[list[list[Instruction]], list[list[Load]], list[Streaming]]:
     """Return, for each tile and the end, the instructions that stay and the LOADs due; and the
     tiles."""
-    tiles = [item for item in program if isinstance(item, Tile | Pool)]
+    tiles = [item for item in program if isinstance(item, Streaming)]
     fixed: list[list[Instruction]] = [[] for _ in range(len(tiles) + 1)]
     loads: list[list[Load]] = [[] for _ in range(len(tiles) + 1)]
     index = 0
@@ -88,10 +88,11 @@ def group(
             loads[item.due].append(item)
             continue
         fixed[index].append(item)
-        index += isinstance(item, Tile | Pool)
+        index += isinstance(item, Streaming)
     return fixed, loads, tiles
 
 
 def preparation(item: Instruction, config: ArrayConfig) -> int:
     """Return the cycles for which an instruction keeps the sequencer, memory keeping up."""
-    return config.instruction_words + 1 + item.words
+    fetch = item.fetch_cycles(config.cols) if isinstance(item, Tile) else 0
+    return config.instruction_words + 1 + item.words + fetch

@@ -18,10 +18,22 @@ from nupes.arch.isa import (
     pack_instruction,
     plane_cycles,
 )
-from nupes.compiler.lowering.passes import Payload
+from nupes.compiler.lowering.passes import Payload, Stored
 from nupes.compiler.lowering.walks import Start, Walk
 
-__all__ = ["Descriptor", "End", "Instruction", "Load", "Pool", "Results", "Tile", "TileSlots"]
+__all__ = [
+    "Descriptor",
+    "End",
+    "Instruction",
+    "Load",
+    "Measure",
+    "Pool",
+    "Results",
+    "Streaming",
+    "Tile",
+    "TileSlots",
+    "TokenFields",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +59,41 @@ class Results:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenFields:
+    """What only arrays with attention have: fields of a descriptor."""
+
+    out_wide: bool = False
+    residual_wide: bool = False
+    token: bool = False
+    replace: bool = False
+    statistic: int = 0
+    linear: bool = False
+    odd: bool = False
+    level_offset: int = 0
+    edge: int = 0
+    channels: int = 0
+    weight_step: int = 0
+    epsilon: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Descriptor:
     """What the tiles of a layer have in common."""
 
     walk: Walk
     results: Results
+    tokens: TokenFields = TokenFields()
 
     def pack(self) -> int:
         """Return the descriptor as an integer."""
-        fields = asdict(self.walk) | asdict(self.results) | {"pace": self.results.pace}
-        return pack(DESCRIPTOR, fields)
+        results = self.results
+        # The planes of wide tensors are the array's; their fields are not read.
+        if self.tokens.out_wide:
+            results = replace(results, out_planes=0)
+        if self.tokens.residual_wide:
+            results = replace(results, residual_planes=0)
+        fields = asdict(self.walk) | asdict(results) | asdict(self.tokens)
+        return pack(DESCRIPTOR, fields | {"pace": self.results.pace})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,9 +194,14 @@ class Streamed:
         return self.descriptor.results.residual_planes if self.reads_residual else 0
 
     @property
+    def distance(self) -> int:
+        """Cycles from a pixel's last word to the next one's, if nothing holds it up."""
+        return self.per_pixel + self.pace - 1
+
+    @property
     def stream_cycles(self) -> int:
         """Cycles from the first to the final word of the stream, if nothing holds it up."""
-        return self.count * self.per_pixel + (self.count - 1) * (self.pace - 1)
+        return self.per_pixel + (self.count - 1) * self.distance
 
     def fields(self) -> dict[str, int]:
         """Return the fields that tiles of both units have."""
@@ -182,7 +224,7 @@ class Tile(Streamed):
     the first address of a stream that follows the input's transfer.
     """
 
-    payload: Payload
+    payload: Payload | Stored
     first: bool
     finish: bool
     multiplies: bool = False
@@ -191,11 +233,18 @@ class Tile(Streamed):
     shift: int = 0
     residual_address: int = 0
     chase: int = -1
+    weight_lag: int = LAG_FREE
 
     @property
     def words(self) -> int:
         """Payload words."""
         return self.payload.size
+
+    def fetch_cycles(self, cols: int) -> int:
+        """Cycles from DECODE until weights from memory are there, 0 for those of the payload."""
+        if isinstance(self.payload, Payload):
+            return 0
+        return self.payload.rows + 1 + cols * self.payload.transposed
 
     @property
     def last(self) -> bool:
@@ -210,14 +259,25 @@ class Tile(Streamed):
     @property
     def to_host(self) -> bool:
         """Whether the results leave the array."""
-        return self.finish and self.descriptor.results.encoder_depth == 0
+        coded = self.descriptor.results.encoder_depth != 0
+        return self.finish and not coded and not self.descriptor.tokens.out_wide
 
     def pack(self) -> int:
         """Return the 256 bits."""
+        opcode, weights = Opcode.MULTIPLY if self.multiplies else Opcode.TILE, {}
+        if isinstance(self.payload, Stored):
+            opcode = Opcode.MATMUL
+            weights = {
+                "weight_address": self.payload.address,
+                "weight_lag": self.weight_lag,
+                "weight_slice": self.payload.slice,
+                "transposed": self.payload.transposed,
+            }
         return pack_instruction(
             {
                 **self.fields(),
-                "opcode": Opcode.MULTIPLY if self.multiplies else Opcode.TILE,
+                **weights,
+                "opcode": opcode,
                 "first": self.first,
                 "last": self.finish,
                 "chase": self.chase >= 0,
@@ -249,6 +309,38 @@ class Pool(Streamed):
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure(Streamed):
+    """Stream a block of tokens through the statistics unit, which takes one in ``interval`` cycles
+    at most."""
+
+    interval: int
+
+    words = 0
+    to_host = False
+    chase = -1
+
+    @property
+    def last(self) -> bool:
+        """Whether results follow the tokens."""
+        return False
+
+    @property
+    def distance(self) -> int:
+        """Cycles from a token's last word to the next one's."""
+        return max(self.per_pixel, self.interval)
+
+    def pack(self) -> int:
+        """Return the 256 bits."""
+        slot = self.slots.activation
+        return pack_instruction(
+            {**self.fields(), "opcode": Opcode.MEASURE, "activation_slot": slot}
+        )
+
+
+Streaming = Tile | Pool | Measure
+
+
 @dataclass(frozen=True, slots=True)
 class End:
     """Wait until everything has retired, and end the run."""
@@ -260,4 +352,4 @@ class End:
         return pack_instruction({"opcode": Opcode.END})
 
 
-Instruction = Load | Tile | Pool | End
+Instruction = Load | Streaming | End

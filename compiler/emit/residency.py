@@ -13,9 +13,9 @@ import numpy as np
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import (
     DESCRIPTOR_SLOTS,
-    DESCRIPTOR_WORDS,
     ENCODER_SLOTS,
     Destination,
+    descriptor_words,
     entry_bits,
 )
 from nupes.compiler.emit.instructions import Descriptor
@@ -126,11 +126,13 @@ class Residency:
         return self.ask(Destination.SCALE, (name, column, table), entries)
 
     def encoder(self, name: str, target: Target, ahead: int = 0) -> tuple[int, int]:
-        """Return the slot and the depth of the search tree and map of a layer.
+        """Return the slot and the depth of the search tree and map of a layer, 0 of a wide one.
 
         The first results come ``ahead`` tiles after the next one.
         """
         encoder, stages = target.encoder, self.config.encoder_stages
+        if encoder is None:
+            return 0, 0
         depth = max(1, len(encoder.thresholds).bit_length())
         if depth > stages:
             raise CapacityError(
@@ -150,7 +152,7 @@ class Residency:
 
         def entries(address: int) -> list[Entries]:
             packed = descriptor.pack()
-            words = [packed >> (64 * i) & (2**64 - 1) for i in range(DESCRIPTOR_WORDS)]
+            words = [packed >> (64 * i) & (2**64 - 1) for i in range(descriptor_words(self.config))]
             return [(Destination.DESCRIPTOR, address, words)]
 
         return self.ask(Destination.DESCRIPTOR, descriptor, entries)
@@ -189,7 +191,9 @@ def lane_parameters(
     common = shift_r << 5 | table << 10 | linear << 14 | mult_r << 16 | (offset & 0x1FF) << 32
     channels = slice(column * cols, (column + 1) * cols)
     scale = [
-        int(mult) | (int(bias) & (2**48 - 1)) << 16
+        abs(int(mult)) | (int(bias) & (2**48 - 1)) << 16
         for mult, bias in zip(requantize.mult[channels], requantize.bias[channels], strict=True)
     ]
-    return scale, [int(shift) | common for shift in requantize.shift[channels]]
+    negative = requantize.mult[channels] < 0
+    pairs = zip(requantize.shift[channels], negative, strict=True)
+    return scale, [int(shift) | common | int(sign) << 15 for shift, sign in pairs]

@@ -8,11 +8,15 @@ from nupes.compiler.lowering import (
     average_pool,
     concat,
     conv,
+    matmul,
     max_pool,
     mosaic,
+    normalize,
     product,
     select,
+    subtract_max,
     transposed_conv,
+    weighted_mean,
 )
 from nupes.compiler.lowering.context import Context
 from nupes.compiler.lowering.limits import check_network
@@ -26,11 +30,15 @@ from nupes.model.operators import (
     AveragePool,
     Concat,
     Conv,
+    Matmul,
     MaxPool,
     Mosaic,
+    Normalize,
     Product,
     Select,
+    SubtractMax,
     TransposedConv,
+    WeightedMean,
 )
 
 __all__ = ["LOWERINGS", "Lowering", "arrange", "lower"]
@@ -54,6 +62,10 @@ LOWERINGS: dict[str, Lowering] = {
     Mosaic.kind: Lowering(mosaic.lower),
     Concat.kind: Lowering(concat.lower, concat.parts),
     Product.kind: Lowering(product.lower),
+    Matmul.kind: Lowering(matmul.lower),
+    SubtractMax.kind: Lowering(subtract_max.lower),
+    WeightedMean.kind: Lowering(weighted_mean.lower),
+    Normalize.kind: Lowering(normalize.lower),
 }
 """The lowerings by the kind of the operator."""
 
@@ -71,7 +83,7 @@ def lowering_of(layer: Layer) -> Lowering:
 
 def arrange(network: IntegerNetwork, config: ArrayConfig) -> Placement:
     """Return where a network's tensors lie in memory; raise ``NupesError`` by name."""
-    check_network(network)
+    check_network(network, config)
     parts = [part for layer in network.layers for part in lowering_of(layer).parts(layer, network)]
     return place(network, config, choose_ranges(network, parts, config))
 

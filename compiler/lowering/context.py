@@ -1,6 +1,6 @@
 """What a lowering may ask: where tensors lie, and how their codes are stored."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from nupes.model.errors import UnsupportedError
 from nupes.model.layer import Encoder, Layer, Post, Requantize
 from nupes.model.network import IntegerNetwork
 from nupes.model.planes import Planes
-from nupes.model.tensor import Port, Tensor
+from nupes.model.tensor import Port, Tensor, Wide
 
 __all__ = ["Context", "Source"]
 
@@ -26,6 +26,15 @@ class Source:
     planes: Planes
     lead: int
     channels: int
+
+    @property
+    def wide(self) -> bool:
+        """Whether 16-bit results are read."""
+        return isinstance(self.tensor.format, Wide)
+
+    def second(self, mult: int, shift: int) -> Second:
+        """Return the tensor at the residual port."""
+        return Second(self.layout, self.planes, mult, shift, self.wide)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,12 +66,23 @@ class Context:
     def finish(self, layer: Layer, post: Post) -> Finish:
         """Return what follows a layer's accumulators."""
         target = residual = None
-        if post.encoder is not None:
-            target = self.target(layer, post.encoder)
+        if layer.output.name in self.placement.layouts:
+            target = self.target(layer, layer.encoder)
         if post.residual is not None:
             skip = self.aligned(layer, post.residual.port)
-            residual = Second(skip.layout, skip.planes, post.residual.mult, post.residual.shift)
+            residual = skip.second(post.residual.mult, post.residual.shift)
         return Finish(post.requantize, target, residual)
+
+    def finish_token(self, layer: Layer, post: Post, source: Source, mult: int) -> Finish:
+        """Return what follows the token stage where the numbers of ``source``, times ``mult``, take
+        the place of sums."""
+        if post.residual is not None:
+            raise UnsupportedError(
+                f"layer {layer.name!r}: a {layer.op.kind} and a skip tensor must be two layers: "
+                "both are read through one port"
+            )
+        term = source.second(2 * mult, 1)
+        return replace(self.finish(layer, post), residual=term, token=True, replace=True)
 
     def finish_copies(self, layer: Layer) -> Finish:
         """Return what follows the accumulators of an operator that copies codes: each holds one
@@ -73,7 +93,7 @@ class Context:
         requantize = Requantize(2 * one, 0 * one.astype(np.int64), one)
         return Finish(requantize, self.target(layer, encoder))
 
-    def target(self, layer: Layer, encoder: Encoder) -> Target:
-        """Return where a layer's codes are stored."""
+    def target(self, layer: Layer, encoder: Encoder | None) -> Target:
+        """Return where a layer's codes are stored, or its 16-bit results."""
         name, place = layer.output.name, self.placement
         return Target(place.layouts[name], place.planes[name], encoder)

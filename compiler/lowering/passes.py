@@ -4,11 +4,13 @@ A lowering turns a layer into ``Work``; the emitter turns work into instructions
 more than an array can do yet: what it cannot do, the emitter refuses by the layer's name.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
+from nupes.arch.isa import Statistic
 from nupes.compiler.lowering.walks import Walk
 from nupes.compiler.place.layout import PatchLayout, Region, Run, TensorLayout
 from nupes.model.layer import Encoder, Requantize
@@ -24,10 +26,10 @@ __all__ = [
     "Payload",
     "PoolWork",
     "Second",
+    "Statistics",
     "Stored",
     "Tables",
     "Target",
-    "TokenFactor",
     "Work",
 ]
 
@@ -70,17 +72,34 @@ class Payload:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Weights from a stored tensor: its pixels as rows, or its channels (``transposed``)."""
+    """Weights from a stored tensor: ``rows`` rows, each from a word of a plane and channel group,
+    from pixel ``first`` on, or from a code of the words of ``count`` pixels (``transposed``).
 
-    tensor: str
+    ``slice`` says which codes of a word they are.
+    """
+
+    layout: TensorLayout
+    plane: int
+    group: int
+    first: int
+    rows: int
+    slice: int
     transposed: bool
+    count: int
 
+    size: ClassVar[int] = 0
+    masked: ClassVar[bool] = False
 
-@dataclass(frozen=True, slots=True)
-class TokenFactor:
-    """A stored tensor with one factor for each pixel, applied before the requantization."""
+    @property
+    def address(self) -> int:
+        """Address of the first word."""
+        return self.layout.address(self.plane, self.group) + self.first
 
-    tensor: str
+    @property
+    def reads(self) -> Run:
+        """What must be in memory."""
+        last = min(self.first + self.count, self.layout.pixels)
+        return self.address, self.address + last - self.first
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -92,6 +111,7 @@ class Second:
     planes: Planes
     mult: int = 0
     shift: int = 1
+    wide: bool = False
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -110,13 +130,13 @@ class Pass:
     """One stationary operand, and the words that stream past it into a column's accumulators.
 
     ``slice`` says which ``rows`` codes of a word enter. Sums are multiplied by the level of
-    ``times`` before they are accumulated.
+    ``times`` before they are accumulated. One without rows needs no ``tables``.
     """
 
     stream: MapStream | PatchStream
     slice: int
     stationary: Payload | Stored
-    tables: Tables
+    tables: Tables | None
     times: Second | None = None
 
 
@@ -130,31 +150,61 @@ class Column:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Target:
-    """A stored tensor, and the encoder that makes its codes."""
+    """A stored tensor, and the encoder that makes its codes (None: it is wide)."""
 
     layout: TensorLayout
     planes: Planes
-    encoder: Encoder
+    encoder: Encoder | None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Finish:
     """What follows the last pass: requantization, a tensor that is added, and the target (None: the
-    host)."""
+    host). With ``token`` the token stage has the factors of the work's tokens; with ``replace`` the
+    tensor's term takes the place of the sum."""
 
     requantize: Requantize
     target: Target | None
     residual: Second | None = None
-    factor: TokenFactor | None = None
+    token: bool = False
+    replace: bool = False
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Statistics:
+    """What is gathered of every token of a stored tensor, and becomes its factor.
+
+    ``stream`` walks all numbers of a token, two planes of each at a time, from the most significant
+    pair on, whose upper one does not exist where there is an ``odd`` number of them; of the last
+    word ``edge`` lanes count. Levels are the digits side by side plus ``offset``, or those
+    of ``table``.
+    """
+
+    statistic: Statistic
+    stream: MapStream
+    layout: TensorLayout
+    edge: int
+    odd: bool
+    offset: int
+    table: np.ndarray | None
+    channels: int = 0
+    epsilon: int = 0
+
+    def reads(self, first: int, count: int) -> Iterator[Run]:
+        """Yield what some tokens wait for."""
+        for group in range(self.layout.groups):
+            yield from self.layout.pixel_runs(group, first, count)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ArrayWork:
-    """For every block of the pixels of a ``region`` of the result each column in turn."""
+    """For every block of the pixels of a ``region`` of the result the tokens' factors, if there are
+    ``statistics``, then each column in turn."""
 
     region: Region
     columns: tuple[Column, ...]
     finish: Finish
+    statistics: Statistics | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -27,11 +27,11 @@ def parts(layer: Layer, network: IntegerNetwork) -> Iterator[Part]:
     op, post, port = cast(Select, layer.op), cast(Post, layer.post), layer.inputs[0]
     book = network.tensors[port.tensor].codebook
     alike = not layer.wide and layer.output.codebook == book
-    if op.first is None or not alike or post.residual is not None or post.encoder is None:
+    if op.first is None or not alike or post.residual is not None or layer.encoder is None:
         return
     tail, levels = post.requantize, book.levels.astype(np.int32)[:, None]
     y = requantize(levels.repeat(len(tail.mult), axis=1), tail.mult, tail.bias, tail.shift)
-    if (post.encoder(y) == np.arange(len(book))[:, None]).all():
+    if (layer.encoder(y) == np.arange(len(book))[:, None]).all():
         yield Part(layer.output.name, port.tensor, port.first + op.first)
 
 

@@ -10,7 +10,7 @@ from nupes.model.layer import Layer
 from nupes.model.operators import Window
 from nupes.model.tensor import Shape
 
-__all__ = ["Start", "Walk", "grid_walk", "line_walk", "phase_walk", "window_walk"]
+__all__ = ["MOST_KERNEL", "Start", "Walk", "grid_walk", "line_walk", "phase_walk", "window_walk"]
 
 MOST_COORDINATE = (1 << 13) - 1
 MOST_STRIDE = (1 << 6) - 1

@@ -15,8 +15,8 @@ from nupes.model.errors import CapacityError
 from nupes.model.layer import Layer
 from nupes.model.network import IntegerNetwork
 from nupes.model.operators import Conv
-from nupes.model.planes import Planes, split_planes
-from nupes.model.tensor import Port, Tensor
+from nupes.model.planes import Planes, planes_of
+from nupes.model.tensor import Port, Tensor, Wide
 
 __all__ = ["Placement", "check_levels", "place"]
 
@@ -54,10 +54,10 @@ def place(network: IntegerNetwork, config: ArrayConfig, ranges: Ranges | None = 
     ``act_depth`` in any way.
     """
     for name, tensor in network.stored.items():
-        check_levels(f"tensor {name!r}", tensor.codebook, "activation_level_bits", config)
+        if not isinstance(tensor.format, Wide):
+            check_levels(f"tensor {name!r}", tensor.codebook, "activation_level_bits", config)
     planes = {
-        name: split_planes(tensor.codebook, config.code_bits)
-        for name, tensor in network.stored.items()
+        name: planes_of(tensor.format, config.code_bits) for name, tensor in network.stored.items()
     }
     readers = (patch_reader(network, item.tensor, planes, config) for item in network.inputs)
     packings = [*(reader for reader in readers if reader is not None), None]
@@ -163,7 +163,7 @@ def requests_of(
         for port in layer.reads:
             root = root_of(port.tensor, way.ranges)[0]
             dies[root] = max(dies[root], index)
-        if not layer.wide:
+        if layer.output.name in network.stored:
             root = root_of(layer.output.name, way.ranges)[0]
             born.setdefault(root, index)
             dies[root] = index

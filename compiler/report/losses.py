@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from nupes.arch.config import ArrayConfig
-from nupes.compiler.emit.instructions import Pool, Tile
+from nupes.compiler.emit.instructions import Streaming
 from nupes.compiler.emit.schedules import Schedule
 from nupes.compiler.timing.timeline import Timeline
 from nupes.model.network import IntegerNetwork
@@ -33,7 +33,7 @@ class Losses:
 class LayerReport:
     """One layer on the array, in cycles unless said otherwise.
 
-    ``macs`` counts real multiply-accumulates, ``tiles`` TILE and POOL instructions, ``words`` port
+    ``macs`` counts real multiply-accumulates, ``tiles`` instructions that stream, ``words`` port
     words of its part of the program. ``mac_bound`` is MACs over cells; ``tile_bound`` the streamed
     words, at least ``rows`` per weight tile; ``memory_bound`` the words at one a cycle.
     """
@@ -91,7 +91,7 @@ def report(
     return tuple(reports)
 
 
-def layer_tiles(plan: Schedule, config: ArrayConfig) -> Iterator[tuple[int, list[Tile | Pool]]]:
+def layer_tiles(plan: Schedule, config: ArrayConfig) -> Iterator[tuple[int, list[Streaming]]]:
     """Yield each layer's port words and its tiles; LOADs count for the tile that follows them, and
     the END for the last tile."""
     program = iter(plan.instructions)
@@ -103,13 +103,13 @@ def layer_tiles(plan: Schedule, config: ArrayConfig) -> Iterator[tuple[int, list
             if item is None:
                 break
             words += config.instruction_words + item.words
-            if isinstance(item, Tile | Pool):
+            if isinstance(item, Streaming):
                 tiles.append(item)
         yield words, tiles
 
 
 def lose(
-    tiles: list[Tile | Pool],
+    tiles: list[Streaming],
     first: int,
     timeline: Timeline,
     start: int,

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from nupes.compiler.emit.instructions import End, Load, Pool
+from nupes.compiler.emit.instructions import End, Load, Measure, Pool
 from nupes.compiler.program import Program
 
 __all__ = ["ENGINES", "Span", "chrome_trace", "spans"]
 
-ENGINES = ("layer", "load", "stream", "pool", "drain")
+ENGINES = ("layer", "load", "stream", "pool", "measure", "drain")
 """The rows of the trace: whole layers; payload words that the sequencer consumes; words issued into
-the array, and into the max-pool unit; results written or queued for the host."""
+the array, into the max-pool and the statistics unit; results written or queued for the host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,8 @@ def spans(program: Program) -> Iterator[Span]:
         engine, delay = "stream", array.issue_to_write
         if isinstance(item, Pool):
             engine, delay = "pool", array.issue_to_pool + 1
+        elif isinstance(item, Measure):
+            engine = "measure"
         yield Span(engine, f"tile {tile}", layer, first, final, details)
         if item.writes:
             result = first + item.per_pixel - 1 + delay

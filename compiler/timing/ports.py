@@ -4,7 +4,7 @@ from bisect import bisect_left
 
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import BANKS, plane_cycles
-from nupes.compiler.emit.instructions import Pool, Tile
+from nupes.compiler.emit.instructions import Streaming
 from nupes.model.errors import SimulationError
 
 __all__ = ["ResidualPort", "WritePorts"]
@@ -16,7 +16,7 @@ class WritePorts:
     def __init__(self) -> None:
         self.busy: list[list[int]] = [[] for _ in range(BANKS)]
 
-    def write(self, tile: Tile | Pool, pixel: int, cycle: int) -> None:
+    def write(self, tile: Streaming, pixel: int, cycle: int) -> None:
         """Occupy the ports for the planes of a pixel's result, from ``cycle`` on."""
         pairs, single = divmod(tile.writes, BANKS)
         for busy in self.busy:
@@ -46,11 +46,11 @@ class ResidualPort:
     def __init__(self, config: ArrayConfig) -> None:
         self.config = config
 
-    def read(self, tile: Tile | Pool) -> None:
+    def read(self, tile: Streaming) -> None:
         """Occupy the port for every word of a tile that reads at it."""
         planes, pace = tile.residual_reads, tile.pace
-        if planes > self.config.planes or plane_cycles(planes) > pace:
-            most = min(BANKS * pace, self.config.planes)
+        if planes > self.config.residual_planes or plane_cycles(planes) > pace:
+            most = min(BANKS * pace, self.config.residual_planes)
             raise SimulationError(
                 f"schedule must read at most {most} residual planes at pace {pace}, not {planes}"
             )

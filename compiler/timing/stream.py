@@ -4,7 +4,7 @@ import numpy as np
 
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import LAG_FREE, plane_cycles
-from nupes.compiler.emit.instructions import Pool, Tile
+from nupes.compiler.emit.instructions import Measure, Pool, Streaming
 from nupes.compiler.timing.ports import ResidualPort, WritePorts
 from nupes.compiler.timing.progress import Progress
 from nupes.model.errors import SimulationError
@@ -21,7 +21,7 @@ class StreamEngine:
         self.residual = ResidualPort(config)
         self.progress = progress
         # Dispatched tiles, with the cycle from which the engine sees them.
-        self.queue: list[tuple[Tile | Pool, int]] = []
+        self.queue: list[tuple[Streaming, int]] = []
         self.first: list[int] = []
         self.final: list[int] = []
         self.retired: list[int] = []
@@ -29,7 +29,7 @@ class StreamEngine:
         self.written = np.full(config.act_depth, -1, np.int64)  # when each input word was written
         self.chased: list[int] = []  # issues of the tile that chases the input, so far
 
-    def dispatch(self, tile: Tile | Pool, cycle: int) -> None:
+    def dispatch(self, tile: Streaming, cycle: int) -> None:
         """Add a tile that the engine sees from ``cycle`` on."""
         self.residual.read(tile)
         self.queue.append((tile, cycle))
@@ -64,17 +64,22 @@ class StreamEngine:
             elif not self.follow(tile):
                 return
 
-    def accept(self, tile: Tile | Pool, index: int, seen: int) -> int:
+    def accept(self, tile: Streaming, index: int, seen: int) -> int:
         """Return the cycle in which the engine accepts a tile: seen, its turn, its lag met."""
         cycle = max(seen, self.final[-1] if index else 0)
-        lag = 0 if isinstance(tile, Pool) else tile.lag
+        alone = isinstance(tile, Pool | Measure) or isinstance(self.before(index), Measure)
+        lag = 0 if alone else tile.lag
         if lag != LAG_FREE and index > lag:
             cycle = max(cycle, self.retired[index - lag - 1] + 1)
         return cycle
 
-    def issue(self, tile: Tile | Pool) -> None:
+    def before(self, index: int) -> Streaming | None:
+        """Return the tile before another one."""
+        return self.queue[index - 1][0] if index else None
+
+    def issue(self, tile: Streaming) -> None:
         """Issue a whole tile at its pace."""
-        distance = tile.per_pixel + tile.pace - 1
+        distance = tile.distance
         self.first.append(self.next_issue)
         last = self.next_issue + tile.per_pixel - 1
         if tile.writes and not tile.to_host:
@@ -84,7 +89,7 @@ class StreamEngine:
         self.finish(tile, last + distance * (tile.count - 1))
         self.progress.note(self.first[-1], self.final[-1])
 
-    def follow(self, tile: Tile | Pool) -> bool:
+    def follow(self, tile: Streaming) -> bool:
         """Issue the words of a tile that chases the input, as far as it is known to be written.
 
         Return whether that is all of them.
@@ -106,13 +111,16 @@ class StreamEngine:
         self.chased = []
         return True
 
-    def delay(self, tile: Tile | Pool) -> int:
-        """Return the cycles from the issue of a pixel's last word to its first write."""
+    def delay(self, tile: Streaming) -> int:
+        """Return the cycles from the issue of a pixel's last word to its first write, a token's to
+        its factor."""
+        if isinstance(tile, Measure):
+            return self.config.issue_to_factor
         if isinstance(tile, Pool):
             return self.config.issue_to_pool + 1
         return self.config.issue_to_write
 
-    def finish(self, tile: Tile | Pool, final: int) -> None:
+    def finish(self, tile: Streaming, final: int) -> None:
         """Note the final word of a tile."""
         delay = self.delay(tile)
         self.final.append(final)

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import LAG_FREE
-from nupes.compiler.emit.instructions import End, Instruction, Load
+from nupes.compiler.emit.instructions import End, Instruction, Load, Tile
 from nupes.compiler.timing.fetch import FetchPort
 from nupes.compiler.timing.load_bus import carry
 from nupes.compiler.timing.ports import WritePorts
@@ -68,9 +68,13 @@ def predict(program: Sequence[Instruction], config: ArrayConfig, latency: int = 
             break
         if dispatched:
             decode = max(decode, stream.started(dispatched - 1) + 1)
+        if isinstance(item, Tile) and item.weight_lag != LAG_FREE and dispatched > item.weight_lag:
+            decode = max(decode, stream.retirement(dispatched - item.weight_lag - 1) + 1)
         decoded = decode
         if item.words:
             decode = fetch.consume(item.words, decode + 1)
+        elif isinstance(item, Tile):
+            decode += item.fetch_cycles(config.cols)
         payload.append((decoded, decode))
         stream.dispatch(item, decode + 1)
         waits.append(fetch.waited)

@@ -64,7 +64,7 @@ def add_layer(graph: Graph, layer: Layer, stored: dict[str, Operand]) -> str:
     if layer.residual is not None:
         skip = sources.pop()
     result = add(graph, layer.op, sources, name)
-    return result if layer.post is None else add_post(graph, layer.post, result, skip, name)
+    return result if layer.post is None else add_post(graph, layer, result, skip, name)
 
 
 def add_output(graph: Graph, item: Output, source: Operand, count: int) -> list[End]:

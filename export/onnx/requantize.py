@@ -12,7 +12,7 @@ import numpy as np
 
 from nupes.export.graph import Graph, Operand
 from nupes.model.arithmetic import Y_RANGE, encode_table, residual_term
-from nupes.model.layer import Post, Residual
+from nupes.model.layer import Layer, Residual
 from nupes.model.tensor import Wide
 
 __all__ = ["add_post"]
@@ -21,10 +21,13 @@ OFFSET = 1 << 48
 """Makes every scaled accumulator positive; a multiple of ``2**shift`` for every shift."""
 
 
-def add_post(graph: Graph, post: Post, acc: str, skip: Operand | None, name: str) -> str:
-    """Append what follows an accumulator (b, n, h, w); return the codes, uint8, or ``y``, int64."""
+def add_post(graph: Graph, layer: Layer, acc: str, skip: Operand | None, name: str) -> str:
+    """Append what follows a layer's accumulator (b, n, h, w); return the codes, uint8, or ``y``,
+    int64."""
+    post = layer.post
+    assert post is not None
     # The table is indexed from 0, hence the base; a wide result has none.
-    base = Y_RANGE[0] if post.encoder else 0
+    base = Y_RANGE[0] if layer.encoder else 0
     tail, column = post.requantize, (-1, 1, 1)
     mult, bias, shift = (values.reshape(column) for values in (tail.mult, tail.bias, tail.shift))
     value = shift_right(graph, acc, mult, bias, shift, base, name)
@@ -33,9 +36,9 @@ def add_post(graph: Graph, post: Post, acc: str, skip: Operand | None, name: str
         term = residual(graph, post.residual, skip, name)
         value = graph.add("Add", [value, term], f"{name}/added")
     value = saturate(graph, value, base, name)
-    if post.encoder is None:
+    if layer.encoder is None:
         return value
-    table = encode_table(post.encoder.thresholds, post.encoder.codes)
+    table = encode_table(layer.encoder.thresholds, layer.encoder.codes)
     encoder = graph.constant(table, np.uint8, f"{name}/encoder")
     return graph.add("Gather", [encoder, value], f"{name}/codes")
 

@@ -37,9 +37,17 @@ def convert(graph: Any, arrays: Arrays) -> tuple[dict[str, Any], dict[str, np.nd
     """Return graph and arrays of the format that is written now; raise ``ArtifactError`` for a
     graph that is none of ``nupes-1``."""
     try:
+        check_signs(arrays)
         return convert_graph(graph, arrays), {rename(n): array for n, array in arrays.items()}
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise ArtifactError(f"graph must be one of format {FORMAT!r}: {error}") from error
+
+
+def check_signs(arrays: Arrays) -> None:
+    """Refuse negative multipliers, which that format had none of."""
+    for name, array in arrays.items():
+        if name.endswith(".mult") and array.min(initial=0) < 0:
+            raise ValueError(f"array {name} must have no negative numbers")
 
 
 def rename(name: str) -> str:
@@ -165,7 +173,8 @@ def convert_post(residual: Any, key: str, arrays: Arrays) -> dict[str, Any] | No
     encoder = None
     if f"{key}.encoder.codes" in arrays:
         names = ("thresholds", "codes")
-        encoder = {name: sizes(arrays, f"{key}.encoder.{name}") for name in names}
+        parts = {name: sizes(arrays, f"{key}.encoder.{name}") for name in names}
+        encoder = {"kind": "table", **parts}
     if residual is not None:
         tensor, mult, shift = values(residual, "tensor", "mult", "shift")
         residual = {"port": port(tensor), "mult": mult, "shift": shift}

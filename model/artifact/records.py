@@ -163,9 +163,9 @@ def schema_of(hint: Any) -> Schema:
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         rest = [arg for arg in args if arg is not NoneType]
-        if len(rest) < len(args):
-            return Nullable(schema_of(rest[0]))
-        return Tagged(tuple((arg.kind, Record(arg)) for arg in rest))
+        several = len(rest) > 1
+        inner = Tagged(tuple((a.kind, Record(a)) for a in rest)) if several else schema_of(rest[0])
+        return Nullable(inner) if len(rest) < len(args) else inner
     if origin is Literal:
         return Choice(args)
     if origin is tuple and len({*args} - {Ellipsis}) == 1:

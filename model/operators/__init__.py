@@ -3,12 +3,16 @@
 from nupes.model.operators.average_pool import AveragePool
 from nupes.model.operators.concat import Concat
 from nupes.model.operators.conv import Conv
+from nupes.model.operators.matmul import Matmul
 from nupes.model.operators.max_pool import MaxPool
 from nupes.model.operators.mosaic import Mosaic, Piece
+from nupes.model.operators.normalize import Normalize
 from nupes.model.operators.operator import Operator
 from nupes.model.operators.product import Product
 from nupes.model.operators.select import Select
+from nupes.model.operators.subtract_max import SubtractMax
 from nupes.model.operators.transposed_conv import TransposedConv
+from nupes.model.operators.weighted_mean import WeightedMean
 from nupes.model.operators.window import Padding, Window
 
 __all__ = [
@@ -16,14 +20,18 @@ __all__ = [
     "AveragePool",
     "Concat",
     "Conv",
+    "Matmul",
     "MaxPool",
     "Mosaic",
+    "Normalize",
     "Operator",
     "Padding",
     "Piece",
     "Product",
     "Select",
+    "SubtractMax",
     "TransposedConv",
+    "WeightedMean",
     "Window",
 ]
 
@@ -33,11 +41,15 @@ OPERATORS: dict[str, type[Operator]] = {
         AveragePool,
         Concat,
         Conv,
+        Matmul,
         MaxPool,
         Mosaic,
+        Normalize,
         Product,
         Select,
+        SubtractMax,
         TransposedConv,
+        WeightedMean,
     )
 }
 """Every operator by its kind."""

@@ -5,7 +5,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from nupes.model.codebook import Codebook
 from nupes.model.operators.window import (
     Padding,
     Window,
@@ -15,7 +14,7 @@ from nupes.model.operators.window import (
     window_sizes,
     window_words,
 )
-from nupes.model.tensor import Shape
+from nupes.model.tensor import Ends, Shape
 
 __all__ = ["AveragePool"]
 
@@ -48,10 +47,10 @@ class AveragePool(Window):
         first, *others = (padded[:, ys, xs] for ys, xs in tap_slices(self, oh, ow))
         return sum((tap.astype(np.int32) for tap in others), first.astype(np.int32))
 
-    def bound(self, *codebooks: Codebook) -> int:
+    def bound(self, *ends: Ends) -> int:
         """Return the largest magnitude times the taps."""
-        (book,) = codebooks
-        return int(np.abs(book.levels).max()) * self.kernel[0] * self.kernel[1]
+        ((low, high),) = ends
+        return max(abs(low), abs(high)) * self.kernel[0] * self.kernel[1]
 
     def words(self, *inputs: Shape) -> str:
         """Return window and stride in words."""

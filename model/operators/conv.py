@@ -21,7 +21,7 @@ from nupes.model.operators.window import (
     window_words,
 )
 from nupes.model.stored import Float64Vector, PackedCodes
-from nupes.model.tensor import Shape
+from nupes.model.tensor import Ends, Shape
 
 __all__ = ["Conv"]
 
@@ -149,11 +149,11 @@ class Conv(Window):
             out += level * weights[:, ky, kx]
         return out.astype(np.int32 if bound < 2**31 else np.int64)
 
-    def bound(self, *codebooks: Codebook) -> int:
+    def bound(self, *ends: Ends) -> int:
         """Return the larger of the sums of all positive and of all negative products: no partial
         sum lies beyond them."""
-        (book,) = codebooks
-        low, high = min(int(book.levels[0]), 0), max(int(book.levels[-1]), 0)
+        ((lowest, highest),) = ends
+        low, high = min(lowest, 0), max(highest, 0)
         weights = self.levels.astype(np.int64)
         positive = np.maximum(weights * high, weights * low).sum(axis=(1, 2, 3))
         negative = np.minimum(weights * high, weights * low).sum(axis=(1, 2, 3))

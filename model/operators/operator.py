@@ -11,9 +11,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from nupes.model.codebook import Codebook
 from nupes.model.errors import InputError
-from nupes.model.tensor import Shape
+from nupes.model.tensor import Ends, Shape
 
 __all__ = ["LARGEST", "Operator", "check_numbers", "is_integer"]
 
@@ -26,11 +25,13 @@ class Operator(ABC):
 
     Maps are (b, h, w, c). An operator that ``copies`` has the codes of its inputs as its result,
     which then share one codebook and scale; any other one has an accumulator, which the layer
-    requantizes. ``kind`` names it in artifacts.
+    requantizes. Most read codes alone; one that ``reads_wide`` reads wide tensors as well. ``kind``
+    names it in artifacts.
     """
 
     kind: ClassVar[str]
     copies: ClassVar[bool] = False
+    reads_wide: ClassVar[bool] = False
     least_inputs: ClassVar[int] = 1
     most_inputs: ClassVar[int | None] = 1
 
@@ -49,9 +50,10 @@ class Operator(ABC):
         """
         raise NotImplementedError(f"{self.kind} copies codes")
 
-    def bound(self, *codebooks: Codebook) -> int:
+    def bound(self, *ends: Ends) -> int:
         """Return the largest magnitude that any partial sum of the accumulator can reach, in any
-        order of summation, for inputs of these codebooks."""
+        order of summation, for inputs whose levels lie between these ends; raise ``InputError`` for
+        levels that the operator cannot have."""
         raise NotImplementedError(f"{self.kind} copies codes")
 
     def copy(self, *codes: np.ndarray) -> np.ndarray:

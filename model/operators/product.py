@@ -5,10 +5,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from nupes.model.codebook import Codebook
 from nupes.model.errors import InputError
 from nupes.model.operators.operator import Operator
-from nupes.model.tensor import Shape
+from nupes.model.tensor import Ends, Shape
 
 __all__ = ["Product"]
 
@@ -41,7 +40,7 @@ class Product(Operator):
         factor, whole = levels
         return factor.astype(np.int32) * whole.astype(np.int32)
 
-    def bound(self, *codebooks: Codebook) -> int:
+    def bound(self, *ends: Ends) -> int:
         """Return the product of the largest magnitudes."""
-        largest = [int(np.abs(book.levels.astype(np.int64)).max()) for book in codebooks]
+        largest = [max(abs(low), abs(high)) for low, high in ends]
         return largest[0] * largest[1]

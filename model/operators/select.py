@@ -6,7 +6,6 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from nupes.model.codebook import Codebook
 from nupes.model.errors import InputError
 from nupes.model.operators.operator import LARGEST, is_integer
 from nupes.model.operators.window import (
@@ -18,7 +17,7 @@ from nupes.model.operators.window import (
     window_sizes,
     window_words,
 )
-from nupes.model.tensor import Shape
+from nupes.model.tensor import Ends, Shape
 
 __all__ = ["Select"]
 
@@ -97,10 +96,10 @@ class Select(Window):
         out[..., np.array(self.channels) < 0] = 0
         return out
 
-    def bound(self, *codebooks: Codebook) -> int:
+    def bound(self, *ends: Ends) -> int:
         """Return the largest magnitude of a level."""
-        (book,) = codebooks
-        return int(np.abs(book.levels).max())
+        ((low, high),) = ends
+        return max(abs(low), abs(high))
 
     def words(self, *inputs: Shape) -> str:
         """Return what is copied in words, and the stride."""

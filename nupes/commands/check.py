@@ -51,13 +51,20 @@ def fit(found: "Inspection", scheme: str, config: ArrayConfig) -> tuple[Program 
         return None, str(error)
 
 
+def cycles_of(program: Program | None) -> dict[str, int]:
+    """Return the cycles of every layer by its name; one that only reads a range is none."""
+    return {} if program is None else {layer.name: layer.cycles for layer in program.layers}
+
+
 def describe(
     found: "Inspection", config: ArrayConfig, program: Program | None, reason: str
 ) -> dict:
     """Return the findings as JSON data."""
     layers: list[dict[str, Any]] = [asdict(layer) for layer in found.layers]
-    for layer, cost in zip(layers, () if program is None else program.layers, strict=False):
-        layer["cycles"] = cost.cycles
+    costs = cycles_of(program)
+    for layer in layers:
+        if program is not None:
+            layer["cycles"] = costs.get(layer["name"], 0)
     return {
         "runs": program is not None,
         "array": str(config),
@@ -84,7 +91,8 @@ def layer_table(found: "Inspection", program: Program | None) -> Table:
         table.add_column(title, footer=footer, justify="right")
     if program is not None:
         table.add_column("cycles", footer=f"{program.cycles:,}", justify="right")
-    for index, layer in enumerate(found.layers):
+    costs = cycles_of(program)
+    for layer in found.layers:
         row = [
             layer.name,
             layer.operator,
@@ -93,7 +101,7 @@ def layer_table(found: "Inspection", program: Program | None) -> Table:
             f"{layer.macs:,}" if layer.macs else "-",
             f"{layer.parameters:,}" if layer.parameters else "-",
         ]
-        table.add_row(*row, *([f"{program.layers[index].cycles:,}"] if program else []))
+        table.add_row(*row, *([f"{costs.get(layer.name, 0):,}"] if program else []))
     return table
 
 

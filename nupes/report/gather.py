@@ -198,7 +198,7 @@ def gather_layers(
                 layer.output.shape,
                 macs[layer.name],
                 parameters,
-                max(tensors[port.tensor].codebook.bits for port in layer.inputs),
+                max(tensors[port.tensor].format.bits for port in layer.inputs),
                 weights,
                 output,
                 number(entry, "sqnr"),

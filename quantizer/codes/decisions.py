@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nupes.model.arithmetic import Y_RANGE
 from nupes.model.codebook import Codebook
 from nupes.quantizer.codes.rounding import cell_levels, find_cells, look_up
 
@@ -48,21 +49,35 @@ class WeightCode:
 class Choices:
     """All choices by the names of stages and of the tensors that they store.
 
-    ``bias`` (n,) is added to what an operator gives; ``reach`` is the largest pre-activation that
-    was seen; ``learned`` says that not all of them are the search's.
+    ``wide`` are the real values of one unit of tensors without codes; ``bias`` (n,) is added to
+    what an operator gives; ``reach`` is the largest pre-activation that was seen; ``learned`` says
+    that not all of them are the search's.
     """
 
     tensors: dict[str, TensorCode] = field(default_factory=dict)
     weights: dict[str, WeightCode] = field(default_factory=dict)
+    wide: dict[str, float] = field(default_factory=dict)
     bias: dict[str, np.ndarray] = field(default_factory=dict)
     reach: dict[str, float] = field(default_factory=dict)
     learned: bool = False
+
+    def scale(self, name: str) -> float:
+        """Return the real value of one unit of what is stored."""
+        return self.wide[name] if name in self.wide else self.tensors[name].scale
+
+    def rounded(self, name: str, values: Tensor) -> Tensor:
+        """Return values as the tensor of that name stores them."""
+        if name not in self.wide:
+            return round_values(values, self.tensors[name])
+        scale = self.wide[name]
+        return (values / scale).round().clamp(*Y_RANGE) * scale
 
     def copy(self) -> "Choices":
         """Return a copy that can be changed; codes and arrays are shared."""
         return Choices(
             dict(self.tensors),
             dict(self.weights),
+            dict(self.wide),
             dict(self.bias),
             dict(self.reach),
             self.learned,

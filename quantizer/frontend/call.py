@@ -144,6 +144,25 @@ class Call:
         assert not isinstance(places, list)  # a list's only readers take one of it
         return own_places(value_shape(value)) if places is None else places
 
+    def heads(self, value: Any) -> tuple[Node, list[np.ndarray]]:
+        """Return the node of an operand (heads, t, d), or (t, d), and which channels of the node
+        each head is; refuse one whose tokens are not the node's pixels."""
+        node = self.viewed(value)
+        places = self.places(value)
+        height, width, _ = node.shape
+        found, pixels = [], height * width
+        for head in places.reshape(-1, *places.shape[-2:]) if places.ndim in (2, 3) else ():
+            channels = head[0] // pixels
+            grid = channels * pixels + np.arange(pixels)[:, None]
+            found.append(channels if np.array_equal(head, grid) else None)
+        heads = [channels for channels in found if channels is not None]
+        if not heads or len(heads) < len(found):
+            self.refuse(
+                "queries, keys and values must be (batch, heads, tokens, channels), each head some "
+                f"channels of a sequence of tokens, not a tensor {full_shape(value)} of others"
+            )
+        return node, heads
+
     def view(self, source: fx.Node, places: Places) -> str:
         """Let the call's value be a view of an operand's node; return the node's name."""
         node = self.viewed(source)

@@ -22,6 +22,7 @@ __all__ = [
     "Graph",
     "Input",
     "Node",
+    "Normalize",
     "Op",
     "Pad",
     "Places",
@@ -108,6 +109,16 @@ class Product:
 
 
 @dataclass(frozen=True)
+class Normalize:
+    """Each pixel's ``channels`` over the root of their mean square and ``epsilon``, their mean
+    subtracted first if ``centered``."""
+
+    channels: int
+    centered: bool
+    epsilon: float
+
+
+@dataclass(frozen=True)
 class Pool:
     """A sum over a window, times ``gain``, which is positive."""
 
@@ -130,6 +141,7 @@ Op = (
     | Add
     | Concat
     | Product
+    | Normalize
     | Pool
     | Operator
     | Function

@@ -5,17 +5,18 @@ from dataclasses import dataclass
 __all__ = ["Problem", "find_advice"]
 
 NORM = "train with BatchNorm2d, which folds into the layer before it"
-CONSTANT_WEIGHTS = "only products with constant weights are supported: Linear or Conv2d"
+CONSTANT_WEIGHTS = (
+    "products must have constant weights, as in Linear or Conv2d; attention is "
+    "F.scaled_dot_product_attention"
+)
 UPSAMPLING = "use nearest or bilinear upsampling by a whole number"
 
 ADVICE = {
-    "layer_norm": NORM,
     "group_norm": NORM,
     "instance_norm": NORM,
     "cat": "join branches with an addition",
     "concat": "join branches with an addition",
     "conv3d": "only one- and two-dimensional convolutions are supported",
-    "scaled_dot_product_attention": "transformers are not supported",
     "bmm": CONSTANT_WEIGHTS,
     "matmul": CONSTANT_WEIGHTS,
     "mul": "remove the gate, or train without it: two computed tensors can only be added",

@@ -13,7 +13,9 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import ExportGraphSignature, InputKind, OutputKind
 
 from nupes.model.errors import InputError, UnsupportedError
+from nupes.quantizer.frontend.multihead import plain_attention
 from nupes.quantizer.frontend.mutation import replace_in_place
+from nupes.quantizer.frontend.softmax import join_attention
 
 __all__ = [
     "Program",
@@ -74,7 +76,7 @@ def export_module(module: nn.Module, *shapes: tuple[int, ...]) -> ExportedProgra
     examples = tuple(
         torch.zeros(shape, dtype=parameter.dtype, device=parameter.device) for shape in shapes
     )
-    with evaluation(module), warnings.catch_warnings():
+    with evaluation(module), plain_attention(module), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return torch.export.export(module, examples)
@@ -128,13 +130,15 @@ def first_line(error: Exception) -> str:
 
 def prepare(exported: ExportedProgram) -> Program:
     """Return an exported program without in-place operators and wrapped regions, such as those of
-    ``torch.no_grad``; refuse inputs that are no tensors, or of several batch sizes."""
+    ``torch.no_grad``, attention as one operator; refuse inputs that are no tensors, or of several
+    batch sizes."""
     graph = replace_in_place(exported.graph)
     if graph is None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             exported = exported.run_decompositions({})
         graph = exported.graph
+    graph = join_attention(graph)
     signature = exported.graph_signature
     # The specifications stand in the order of the placeholders, which a copy may have renamed.
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]

@@ -36,7 +36,8 @@ class Student(nn.Module):
         self.stages = stages
         self.positions = {name: str(index) for index, name in enumerate(network.shapes)}
         self.joins = join_tensors(network)
-        self.copies = {stage.name for stage in network.stages if stage.copies_codes}
+        copies = {stage.name for stage in network.stages if stage.copies_codes}
+        self.unrounded = copies | set(choices.wide)
         # Any, because a module dictionary forgets of which kind its modules are.
         self.weights: Any = nn.ModuleDict()
         self.tensors: Any = nn.ModuleDict()
@@ -48,7 +49,7 @@ class Student(nn.Module):
                 bias = nn.Parameter(column(choices.bias[stage.name]).flatten())
                 self.bias[self.positions[stage.name]] = bias
             for name in stage.reads:
-                if name not in self.copies and self.key(name) not in self.tensors:
+                if name not in self.unrounded and self.key(name) not in self.tensors:
                     self.tensors[self.key(name)] = SoftActivation(choices.tensors[name], exponents)
 
     def key(self, name: str) -> str:
@@ -99,8 +100,9 @@ class Soft(Hooks):
         self.drop, self.generator = drop, generator
 
     def read(self, name: str, values: Tensor) -> Tensor:
-        """Return values rounded to learned levels; copies are rounded already."""
-        if name in self.student.copies:
+        """Return values rounded to learned levels; copies are rounded already, and what has 16 bits
+        hardly is."""
+        if name in self.student.unrounded:
             return values
         rounded = self.student.tensors[self.student.key(name)](values)
         if self.drop > 0:

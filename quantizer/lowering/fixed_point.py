@@ -20,12 +20,13 @@ LEAST, LARGEST = 1e-60, 1e60
 
 
 def to_fixed_point(factor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return ``mult`` and ``shift`` (int64) with ``mult * 2**-shift`` near each factor >= 0.
+    """Return ``mult`` and ``shift`` (int64) with ``mult * 2**-shift`` near the magnitude of each
+    factor.
 
     ``shift = clip(15 - floor(log2 M), 1, 31)`` and ``mult = floor(M * 2**shift + 0.5)``; a rounding
     to 65536 becomes 32768 and one shift less. A factor of 0 gives ``mult = 0``.
     """
-    factor = np.asarray(factor, np.float64)
+    factor = np.abs(np.asarray(factor, np.float64))
     exponent = np.frexp(np.where(factor > 0, factor, 1.0))[1] - 1
     shift = np.clip(15 - exponent, *SHIFT_RANGE).astype(np.int64)
     mult = np.floor(np.minimum(np.ldexp(factor, shift), BEYOND) + 0.5).astype(np.int64)
@@ -73,5 +74,7 @@ def lower_requantize(factor: np.ndarray, bias: np.ndarray) -> Requantize:
     mult, shift = to_fixed_point(factor)
     rounded = np.rint(np.ldexp(bias, shift)).astype(np.int64)
     return Requantize(
-        mult.astype(np.int32), rounded + (np.int64(1) << (shift - 1)), shift.astype(np.int32)
+        (np.sign(factor) * mult).astype(np.int32),
+        rounded + (np.int64(1) << (shift - 1)),
+        shift.astype(np.int32),
     )

@@ -30,6 +30,8 @@ def lower(network: FusedNetwork, choices: Choices, metadata: dict[str, Any]) -> 
         name: Tensor(name, network.shapes[name], Coded(code.codebook, code.scale))
         for name, code in choices.tensors.items()
     }
+    for name, scale in choices.wide.items():
+        tensors[name] = Tensor(name, network.shapes[name], Wide(scale))
     ranges = find_ranges(network)
     every = (lower_stage(stage, choices, tensors, ranges) for stage in network.stages)
     layers = without_copies(every, ranges)
@@ -65,7 +67,8 @@ def lower_stage(
 ) -> Layer:
     """Return one layer; ``tensors`` are those that are stored, ``ranges`` parts of them."""
     weights = choices.weights.get(stage.name)
-    op, inputs = stage.op.lower(weights), ports_of(stage, ranges)
+    scales = [choices.scale(name) for name in stage.sources]
+    op, inputs = stage.op.at_scales(*scales).lower(weights), ports_of(stage, ranges)
     if not stage.op.accumulates:
         return Layer(stage.name, op, inputs, tensors[stage.name])
     factor = factor_of(stage, choices)
@@ -92,14 +95,19 @@ def lower_stage(
 
 def factor_of(stage: Stage, choices: Choices) -> np.ndarray:
     """Return the real value (n,) of one accumulator unit of each channel."""
-    scales = [choices.tensors[name].scale for name in stage.sources]
+    scales = [choices.scale(name) for name in stage.sources]
     return stage.gain * stage.op.unit(choices.weights.get(stage.name), scales)
 
 
 def y_scale_of(stage: Stage, choices: Choices) -> float:
-    """Return the real value of one unit of a stage's ``y``."""
+    """Return the real value of one unit of a stage's ``y``: given where that is what is stored, or
+    is the accumulator."""
+    if stage.name in choices.wide:
+        return choices.wide[stage.name]
+    if stage.op.exact:
+        return float(factor_of(stage, choices)[0])
     reach = clipping_range(stage, choices.tensors.get(stage.name), choices.reach[stage.name])
-    skip = choices.tensors[stage.residual].scale if stage.residual else None
+    skip = choices.scale(stage.residual) if stage.residual else None
     bias = choices.bias[stage.name]
     start, where = reach / Y_RANGE[1], f"layer {stage.name!r}"
     return raise_scale(start, factor_of(stage, choices), bias, skip, where)

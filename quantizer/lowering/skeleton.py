@@ -19,6 +19,7 @@ from nupes.quantizer.options.bits import plan_bits
 from nupes.quantizer.options.scheme import parse_scheme
 from nupes.quantizer.stages.joins import join_tensors
 from nupes.quantizer.stages.stage import FusedNetwork, Stage, weighted
+from nupes.quantizer.stages.wide import wide_roots
 
 __all__ = ["bare_network", "bare_operator"]
 
@@ -44,6 +45,8 @@ def bare_network(
         for name, shape in network.shapes.items()
         if name in books
     }
+    for name in wide_roots(network):
+        tensors[name] = Tensor(name, network.shapes[name], Wide(1.0))
     layers, ranges = [], find_ranges(network)
     for index, stage in enumerate(network.stages, start=1):
         output = tensors.get(stage.name, Tensor(stage.name, stage.shape, Wide(1.0)))

@@ -15,7 +15,7 @@ from nupes.model.network import IntegerNetwork
 from nupes.model.tensor import Port
 from nupes.quantizer.codes.decisions import Choices, TensorCode
 from nupes.quantizer.data.batch import Batch
-from nupes.quantizer.lowering.layers import y_scale_of
+from nupes.quantizer.lowering.layers import factor_of, y_scale_of
 from nupes.quantizer.lowering.ports import find_ranges
 from nupes.quantizer.stages.operators import column
 from nupes.quantizer.stages.run import Maps, operate
@@ -34,6 +34,9 @@ RESIDUAL = 0.5
 
 MULTIPLIER = 2.0**-16
 """Relative error of a multiplier."""
+
+TOKEN = 2.0**-15
+"""The same of the factor of a token; the token stage moves its result by half a unit, too."""
 
 NEAR = 1e-9
 """Relative error of the host's thresholds."""
@@ -64,6 +67,9 @@ def check_integers(
         port = ranges.get(stage.name, Port(stage.name))
         result = port.select(stored[port.tensor])
         refuse(stage.name, count_wrong(stage, choices, real, result))
+        if stage.name in choices.wide:
+            values = result.transpose(0, 3, 1, 2) * choices.wide[stage.name]
+            real[stage.name] = torch.from_numpy(values)
         if stage.name in choices.tensors:
             real[stage.name] = values_of(choices.tensors[stage.name], result)
 
@@ -114,6 +120,8 @@ def count_wrong(stage: Stage, choices: Choices, real: Maps, result: np.ndarray) 
     y = ((product + bias + added) / scale).numpy().transpose(0, 2, 3, 1)
     terms = ((product.abs() + added.abs()) / scale).numpy().transpose(0, 2, 3, 1)
     slack = ROUNDINGS + (RESIDUAL if stage.residual else 0.0) + MULTIPLIER * terms
+    if stage.op.tokens:
+        slack = slack + TOKEN * terms + np.abs(factor_of(stage, choices)) / (2 * scale)
     first, last = (np.clip(end, *Y_RANGE) for end in (np.ceil(y - slack), np.floor(y + slack)))
     if code is None:
         return int(((result < first) | (result > last)).sum())

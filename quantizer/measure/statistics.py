@@ -39,6 +39,8 @@ def describe(network: FusedNetwork, inputs: Batch, choices: Choices) -> list[dic
             weight, code = operators[stage.name].weight, choices.weights[stage.name]
             entry["weights"] = describe_weights(weight, code)
         values = real[stage.name]
+        if stage.name in choices.wide:
+            values = choices.rounded(stage.name, values)
         if stage.name in choices.tensors:
             values = round_values(values, choices.tensors[stage.name])
             if not stage.copies_codes:

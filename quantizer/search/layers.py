@@ -72,8 +72,9 @@ def choose(
         exact = evaluate([stage], pick(layers.exact, stage.reads), layers.float_run)[stage.name]
         real = evaluate([stage], pick(rounded, stage.reads), layers)[stage.name]
         if stage.name not in network.emitted:
-            code = tensors.code(stage.name, exact, real, stage.low < 0)
-            layers.exact[stage.name], rounded[stage.name] = exact, round_values(real, code)
+            tensors.decide(stage.name, exact, real, stage.low < 0)
+            layers.exact[stage.name] = exact
+            rounded[stage.name] = choices.rounded(stage.name, real)
         if keep is not None:
             keep(index + 1, choices)
         done = stages[: index + 1]

@@ -10,14 +10,20 @@ from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.measure.sensitivity import Sensitivity, measure_sensitivity
 from nupes.quantizer.options.bits import BitPlan
 from nupes.quantizer.options.recipe import Recipe
+from nupes.quantizer.search.matrices import choose_matrix, matrix_roots
 from nupes.quantizer.search.moments import LEAST
 from nupes.quantizer.search.repair import FloatRun
 from nupes.quantizer.search.tensors import Cost, choose_activations
 from nupes.quantizer.stages.joins import join_tensors
 from nupes.quantizer.stages.run import Maps, evaluate, operate
 from nupes.quantizer.stages.stage import FusedNetwork, Stage
+from nupes.quantizer.stages.wide import wide_headrooms, wide_roots
 
 __all__ = ["TensorSearch"]
+
+
+ROOM = 1.3
+"""How far beyond its largest value a tensor without codes reaches."""
 
 
 class TensorSearch:
@@ -37,6 +43,9 @@ class TensorSearch:
     ) -> None:
         self.network, self.plan, self.recipe, self.choices = network, plan, recipe, choices
         self.joins = join_tensors(network)
+        self.wide = wide_roots(network)
+        self.headrooms = wide_headrooms(network, self.wide)
+        self.matrices = matrix_roots(network)
         self.readers = network.readers()
         self.bounds = {stage.name: stage.low for stage in network.stages}
         self.bounds |= {name: float(x.min()) for name, x in network.start(inputs).items()}
@@ -54,7 +63,19 @@ class TensorSearch:
         """Return the tensors that a choice may need before they are stored."""
         shared = {name for names in self.joins.origins.values() if len(names) > 1 for name in names}
         several = [stage for stage in self.network.stages if len(set(stage.sources)) > 1]
-        return shared | {name for stage in several for name in stage.sources}
+        return shared | {name for stage in several for name in stage.sources} | set(self.wide)
+
+    def decide(self, name: str, exact: Tensor, real: Tensor, signed: bool) -> None:
+        """Choose the code of a tensor, or the scale of one without codes: its largest value, and
+        those of others that share the scale, with some room to spare."""
+        root, wide = self.wide.get(name), self.choices.wide
+        if root is None:
+            self.code(name, exact, real, signed)
+        elif name not in wide:
+            shared = [other for other, first in self.wide.items() if first == root]
+            reach = max(float(self.ahead[other].abs().max()) for other in shared)
+            scale = ROOM * max(reach, float(real.abs().max())) / self.headrooms[root]
+            wide.update(dict.fromkeys(shared, scale if scale > 0 else 1.0))
 
     def code(self, name: str, exact: Tensor, real: Tensor, signed: bool) -> TensorCode:
         """Return the code of a tensor from its float values and the ones to be rounded: the one it
@@ -71,6 +92,8 @@ class TensorSearch:
         others = self.joins.others(name)
         signed = signed or any(self.bounds[other] < 0 for other in others)
         values = joined([exact[self.images], *(self.ahead[other] for other in others)])
+        if self.joins.root[name] in self.matrices:
+            return choose_matrix(values, bits, recipe)
         if sensitivity is None:
             return choose_activations(values, bits, signed, recipe, exponent=self.exponent)
         cost = None

@@ -146,7 +146,7 @@ class Fuser:
             stage is None
             or stage.function is not IDENTITY
             or stage.residual is not None
-            or not (isinstance(stage.op, Convolution) or (op.scale >= 0).all())
+            or not (isinstance(stage.op, Convolution) or stage.op.any_gain or (op.scale >= 0).all())
         ):
             channels = self.graph.nodes[source].shape[2]
             start = Beginning(Convolution.of_channels(op.scale, channels), bias=op.shift)

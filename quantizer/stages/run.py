@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 import torch
 from torch import Tensor
 
-from nupes.quantizer.codes.decisions import Choices, round_values
+from nupes.quantizer.codes.decisions import Choices
 from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.frontend.functions import IDENTITY
 from nupes.quantizer.stages.operators import column
@@ -106,7 +106,7 @@ class Quantized(Hooks):
 
     def read(self, name: str, values: Tensor) -> Tensor:
         """Return values rounded to the tensor's levels."""
-        return round_values(values, self.choices.tensors[name])
+        return self.choices.rounded(name, values)
 
     def weight(self, stage: Stage, maps: Sequence[Tensor]) -> Tensor | None:
         """Return the weights that the codes stand for."""

@@ -8,8 +8,8 @@ from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import (
     DESCRIPTOR_SLOT_BITS,
     DESCRIPTOR_SLOTS,
-    DESCRIPTOR_WORDS,
     Destination,
+    descriptor_words,
     entry_bits,
 )
 from nupes.rtl.interface import LoadBus
@@ -32,6 +32,7 @@ class DescriptorFile(wiring.Component):
 
     def __init__(self, config: ArrayConfig) -> None:
         self.word_bits = entry_bits(Destination.DESCRIPTOR, config)
+        self.words = descriptor_words(config)
         super().__init__(
             {
                 "load": In(LoadBus(config)),
@@ -43,14 +44,14 @@ class DescriptorFile(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         slots = Array(
-            Signal(WORD_BITS * DESCRIPTOR_WORDS, name=f"slot_{slot}", reset_less=True)
+            Signal(WORD_BITS * self.words, name=f"slot_{slot}", reset_less=True)
             for slot in range(DESCRIPTOR_SLOTS)
         )
         load, word_bits = self.load, self.word_bits
         selected = slots[load.address[word_bits:]]
         with m.If(load.valid & (load.destination == Destination.DESCRIPTOR)):
             with m.Switch(load.address[:word_bits]):
-                for word in range(DESCRIPTOR_WORDS):
+                for word in range(self.words):
                     with m.Case(word):
                         m.d.sync += selected.word_select(word, WORD_BITS).eq(load.data)
         m.d.comb += self.descriptor.eq(slots[self.slot])

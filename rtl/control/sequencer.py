@@ -3,7 +3,7 @@
 from functools import reduce
 from operator import xor
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -34,14 +34,18 @@ class Sequencer(wiring.Component):
     last payload word (after DECODE if there is none). ``load`` and ``weights`` are driven in the
     cycle in which their word is consumed. Throughput: one word per cycle.
 
-    DECODE waits: LOAD until at most ``lag`` dispatched tiles have not retired; TILE and POOL until
-    ``begun`` was high in an earlier cycle for the TILE or POOL before; END until all dispatched
-    tiles have retired and ``results_empty``. A payload word of LOAD ACTIVATION also waits while the
-    bank of its address is ``write_busy``.
+    DECODE waits: LOAD until at most ``lag`` dispatched tiles have not retired, MATMUL until at most
+    ``weight_lag``; MATMUL, TILE, POOL and MEASURE until ``begun`` was high in an earlier cycle for
+    the one of them before; END until all dispatched tiles have retired and ``results_empty``. A
+    payload word of LOAD ACTIVATION also waits while the bank of its address is ``write_busy``.
 
     ``finish`` is OK in END's last cycle of DECODE, BAD_INSTRUCTION in the first cycle of DECODE of
     an instruction whose checksum is wrong or that asks for something that does not exist, else
     RUNNING. The component is reset between runs.
+
+    Arrays with attention have ``stationary``, high in a MATMUL's last cycle of DECODE: it is
+    dispatched in the cycle in which ``stationary_last`` is high, and the next instruction is taken
+    from then on. ``instruction`` is the present one.
     """
 
     words: stream.Interface
@@ -55,9 +59,17 @@ class Sequencer(wiring.Component):
     results_empty: Signal
     consume: Signal
     finish: Signal
+    stationary: Signal
+    stationary_last: Signal
+    instruction: data.View
 
     def __init__(self, config: ArrayConfig) -> None:
         self.config = config
+        attention = {
+            "stationary": Out(1),
+            "stationary_last": In(1),
+            "instruction": Out(INSTRUCTION_LAYOUT),
+        }
         super().__init__(
             {
                 "words": In(stream.Signature(config.port_bits)),
@@ -72,6 +84,7 @@ class Sequencer(wiring.Component):
                 "results_empty": In(1),
                 "consume": Out(1),
                 "finish": Out(Status),
+                **(attention if config.attention else {}),
             }
         )
 
@@ -95,6 +108,16 @@ class Sequencer(wiring.Component):
             to_activation.eq(is_load & (instruction.destination == Destination.ACTIVATION)),
             self.consume.eq(self.words.valid & self.words.ready),
         ]
+        stored, fetched = Const(0), Const(1)
+        unladen = instruction.opcode == Opcode.POOL
+        if config.attention:
+            stored, fetched, lag = Signal(), Signal(), instruction.weight_lag
+            m.d.comb += [
+                self.instruction.eq(instruction),
+                stored.eq(instruction.opcode == Opcode.MATMUL),
+                fetched.eq(~stored | (lag == LAG_FREE) | (unfinished <= lag)),
+            ]
+            unladen |= instruction.opcode == Opcode.MEASURE
         m.d.sync += unfinished.eq(unfinished + dispatch - self.retire)
         with m.If(self.begun):
             m.d.sync += waiting.eq(0)
@@ -120,13 +143,22 @@ class Sequencer(wiring.Component):
                         m.next = "PAYLOAD"
                         with m.If(instruction.count == 0):
                             m.next = "COLLECT"
-                with m.Elif(~waiting):
+                with m.Elif(~waiting & fetched):
                     m.d.sync += waiting.eq(1)
                     m.d.sync += remaining.eq(
                         Mux(instruction.masked, instruction.rows << 1, instruction.rows)
                     )
                     m.next = "PAYLOAD"
-                    with m.If((instruction.opcode == Opcode.POOL) | (instruction.rows == 0)):
+                    with m.If(unladen | (instruction.rows == 0)):
+                        m.d.comb += dispatch.eq(1)
+                        m.next = "COLLECT"
+                    if config.attention:
+                        m.d.comb += self.stationary.eq(stored)
+                        with m.If(stored):
+                            m.next = "STATIONARY"
+            if config.attention:
+                with m.State("STATIONARY"):
+                    with m.If(self.stationary_last):
                         m.d.comb += dispatch.eq(1)
                         m.next = "COLLECT"
             with m.State("PAYLOAD"):
@@ -157,6 +189,9 @@ class Sequencer(wiring.Component):
         streams = (opcode == Opcode.TILE) | (opcode == Opcode.POOL)
         if self.config.products:
             streams |= opcode == Opcode.MULTIPLY
+        if self.config.attention:
+            streams |= (opcode == Opcode.MATMUL) & (instruction.rows != 0)
+            streams |= opcode == Opcode.MEASURE
         return (reduce(xor, parts) == CHECKSUM_SEED) & (
             (opcode == Opcode.END)
             | ((opcode == Opcode.LOAD) & (instruction.destination <= max(Destination)))

@@ -1,6 +1,6 @@
 """The stream engine: issues the words of tiles to the array and to the max-pool unit."""
 
-from amaranth.hdl import Const, Module, Signal
+from amaranth.hdl import Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -8,7 +8,15 @@ from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import ADDRESS_BITS, LAG_FREE, Opcode
 from nupes.rtl.control.descriptors import DescriptorFile
 from nupes.rtl.control.walk import Walk
-from nupes.rtl.interface import FeedControl, LoadBus, PlaneRun, PoolControl, WordControl
+from nupes.rtl.interface import (
+    FeedControl,
+    LoadBus,
+    MeasureConstants,
+    MeasureControl,
+    PlaneRun,
+    PoolControl,
+    WordControl,
+)
 from nupes.rtl.isa_layouts import INSTRUCTION_LAYOUT
 
 __all__ = ["StreamEngine"]
@@ -18,18 +26,22 @@ class StreamEngine(wiring.Component):
     """Take one tile after the other; issue one word per cycle.
 
     A tile is accepted when there is none or in the cycle of the present one's final word, as soon
-    as ``started - retired <= lag`` (POOL also: ``started == retired``), where ``started`` counts
-    the tiles accepted before; its first word can be issued one cycle later. A word is issued unless
+    as ``started - retired <= lag`` (POOL, MEASURE, and what follows a MEASURE, also: ``started ==
+    retired``), where ``started`` counts the tiles accepted before; its first word can be issued one
+    cycle later. A word is issued unless
 
     - ``chase`` is set, the word is not a structural zero and its address is not below ``loaded``,
     - a ``last`` word, or any word of a MULTIPLY, was issued less than its layer's ``pace`` cycles
       ago (of an earlier tile too),
     - it is the ``last`` word of a result for the host and ``result_depth`` results have been issued
-      and not taken (a result taken in cycle n counts from n + 1).
+      and not taken (a result taken in cycle n counts from n + 1),
+    - it is the last word of a token of a MEASURE, and another one was issued less than
+      ``token_interval`` cycles ago.
 
-    ``last`` means the last word of a pixel in a tile with ``last`` set, or in any POOL. All outputs
-    belong to the cycle of the issue. Entries of ``outputs`` (every ``last`` word) and ``residuals``
-    (every ``last`` word but a POOL's, and every word of a MULTIPLY) are always taken.
+    ``last`` means the last word of a pixel in a tile with ``last`` set, or in any POOL; a MEASURE
+    has none. All outputs belong to the cycle of the issue. Entries of ``outputs`` (every ``last``
+    word) and ``residuals`` (every ``last`` word but a POOL's, and every word of a MULTIPLY) are
+    always taken.
     """
 
     tile: stream.Interface
@@ -38,9 +50,12 @@ class StreamEngine(wiring.Component):
     retire: Signal
     result_taken: Signal
     address: Signal
+    second_address: Signal
     feed: data.View
     control: data.View
     pool: data.View
+    measure: data.View
+    constants: data.View
     outputs: stream.Interface
     residuals: stream.Interface
     issue: Signal
@@ -49,6 +64,11 @@ class StreamEngine(wiring.Component):
 
     def __init__(self, config: ArrayConfig) -> None:
         self.config = config
+        attention = {
+            "second_address": Out(config.act_address_bits),
+            "measure": Out(MeasureControl(config)),
+            "constants": Out(MeasureConstants(config)),
+        }
         super().__init__(
             {
                 "tile": In(stream.Signature(INSTRUCTION_LAYOUT)),
@@ -60,12 +80,13 @@ class StreamEngine(wiring.Component):
                 "feed": Out(FeedControl(config)),
                 "control": Out(WordControl(config)),
                 "pool": Out(PoolControl()),
-                "outputs": Out(stream.Signature(PlaneRun(), always_ready=True)),
-                "residuals": Out(stream.Signature(PlaneRun(), always_ready=True)),
+                "outputs": Out(stream.Signature(PlaneRun(config), always_ready=True)),
+                "residuals": Out(stream.Signature(PlaneRun(config), always_ready=True)),
                 # A word, a tile's first word, a layer's first word is issued.
                 "issue": Out(1),
                 "begun": Out(1),
                 "mark": Out(1),
+                **(attention if config.attention else {}),
             }
         )
 
@@ -87,10 +108,14 @@ class StreamEngine(wiring.Component):
         last = Signal()
         to_host = Signal()
         accept = Signal()
+        is_measure = Const(0)
+        if config.attention:
+            is_measure = Signal()
+            m.d.comb += is_measure.eq(tile.opcode == Opcode.MEASURE)
         m.d.comb += [
             is_pool.eq(tile.opcode == Opcode.POOL),
-            last.eq(position.last & (tile.last | is_pool)),
-            to_host.eq((descriptor.encoder_depth == 0) & ~is_pool),
+            last.eq(position.last & (tile.last | is_pool) & ~is_measure),
+            to_host.eq((descriptor.encoder_depth == 0) & ~is_pool & ~descriptor.out_wide),
             descriptors.slot.eq(tile.descriptor),
             walk.descriptor.eq(descriptor),
             walk.tile.eq(self.tile.payload),
@@ -100,12 +125,14 @@ class StreamEngine(wiring.Component):
 
         unfinished = Signal(range(4 * config.issue_to_write))  # started - retired
         lag = self.tile.payload.lag
-        first_pool = self.tile.payload.opcode == Opcode.POOL
+        alone = self.tile.payload.opcode == Opcode.POOL
+        if config.attention:
+            alone |= (self.tile.payload.opcode == Opcode.MEASURE) | is_measure
         m.d.comb += [
             self.tile.ready.eq(
                 (~active | (self.issue & position.end))
                 & ((lag == LAG_FREE) | (unfinished <= lag))
-                & (~first_pool | (unfinished == 0))
+                & (~alone | (unfinished == 0))
             ),
             accept.eq(self.tile.valid & self.tile.ready),
         ]
@@ -118,11 +145,21 @@ class StreamEngine(wiring.Component):
             paced = last | multiply
         hold = Signal.like(descriptor.pace)  # cycles until the next word
         owed = Signal(range(config.result_depth + 1))  # results issued and not taken
+        measured = Const(0)
+        if config.attention:
+            recent = Signal(range(config.token_interval))  # cycles until a token may end
+            measured = position.last & is_measure
+            with m.If(recent != 0):
+                m.d.sync += recent.eq(recent - 1)
+            with m.If(self.issue & measured):
+                m.d.sync += recent.eq(config.token_interval - 1)
+            measured &= recent != 0
         m.d.comb += self.issue.eq(
             active
             & (hold == 0)
             & ~(tile.chase & position.inside & (position.address >= self.loaded))
             & ~(last & to_host & (owed == config.result_depth))
+            & ~measured
         )
         m.d.sync += owed.eq(owed + (self.issue & last & to_host) - self.result_taken)
         with m.If(hold != 0):
@@ -136,16 +173,17 @@ class StreamEngine(wiring.Component):
         with m.If(accept):
             m.d.sync += [tile.eq(self.tile.payload), active.eq(1), fresh.eq(1)]
 
+        to_array = ~(is_pool | is_measure)
         m.d.comb += [
             self.address.eq(position.address),
             self.begun.eq(self.issue & fresh),
             self.mark.eq(self.begun & tile.mark),
-            self.feed.swap.eq(self.begun & ~is_pool),
+            self.feed.swap.eq(self.begun & to_array),
             self.feed.pad.eq(~position.inside),
             self.feed.rows.eq(tile.rows),
             self.feed.slot.eq(tile.activation_slot),
             self.feed.slice.eq(tile.slice),
-            self.control.valid.eq(self.issue & ~is_pool),
+            self.control.valid.eq(self.issue & to_array),
             self.control.first.eq(position.first & tile.first),
             self.control.last.eq(last),
             self.control.end.eq(position.end),
@@ -164,12 +202,48 @@ class StreamEngine(wiring.Component):
             self.outputs.valid.eq(self.issue & last),
             self.outputs.payload.address.eq(position.out_address),
             self.outputs.payload.plane_step.eq(descriptor.out_plane_step),
-            self.outputs.payload.planes.eq(descriptor.out_planes),
+            self.outputs.payload.planes.eq(self.planes(descriptor.out_planes, descriptor.out_wide)),
             self.outputs.payload.slice.eq(tile.out_slice),
-            self.residuals.valid.eq(self.issue & paced & ~is_pool),
+            self.residuals.valid.eq(self.issue & paced & to_array),
             self.residuals.payload.address.eq(position.residual_address),
             self.residuals.payload.plane_step.eq(descriptor.residual_plane_step),
-            self.residuals.payload.planes.eq(descriptor.residual_planes),
+            self.residuals.payload.planes.eq(
+                self.planes(descriptor.residual_planes, descriptor.residual_wide)
+            ),
             self.residuals.payload.slice.eq(tile.out_slice),
         ]
+        if config.attention:
+            self._attend(m, tile, position, descriptor, is_measure)
         return m
+
+    def planes(self, count: Value, wide: Value) -> Value:
+        """Return the planes of a tensor; a wide one's do not fit the field."""
+        return Mux(wide, self.config.wide_planes, count) if self.config.attention else count
+
+    def _attend(
+        self,
+        m: Module,
+        tile: data.View,
+        position: data.View,
+        descriptor: data.View,
+        is_measure: Value,
+    ) -> None:
+        """Drive what arrays with attention have besides."""
+        m.d.comb += [
+            self.control.token.eq(descriptor.token),
+            self.control.replace.eq(descriptor.replace),
+            self.control.residual_wide.eq(descriptor.residual_wide),
+            self.control.out_wide.eq(descriptor.out_wide),
+            self.measure.valid.eq(self.issue & is_measure),
+            self.measure.top.eq(position.line_first),
+            self.measure.whole.eq(position.line_last),
+            self.measure.first.eq(position.first_line),
+            self.measure.edge.eq(position.last_line),
+            self.measure.last.eq(position.last),
+            self.measure.end.eq(position.end),
+            self.measure.token.eq(position.pixel),
+            self.constants.slot.eq(tile.activation_slot),
+            self.second_address.eq(position.address + descriptor.step_plane),
+        ]
+        for name in ("statistic", "linear", "odd", "level_offset", "edge", "channels", "epsilon"):
+            m.d.comb += self.constants[name].eq(descriptor[name])

@@ -16,9 +16,11 @@ class WalkPosition(data.StructLayout):
     """One word of the walk.
 
     ``address`` of the word; ``inside``: it lies in the input, else it is a structural zero;
-    ``first``, ``last``: first and last word of its pixel; ``top``: first plane of its tap; ``end``:
-    last word of the tile; ``pixel``: index in the block; ``out_address``, ``residual_address``:
-    first words of the pixel's output and residual.
+    ``first``, ``last``: first and last word of its pixel; ``top``: first plane of its tap;
+    ``line_first``, ``line_last``: in the first, the last kernel column; ``first_line``,
+    ``last_line``: in the first, the last kernel row; ``end``: last word of the tile; ``pixel``:
+    index in the block; ``out_address``, ``residual_address``: first words of the pixel's output
+    and residual.
     """
 
     def __init__(self) -> None:
@@ -29,6 +31,10 @@ class WalkPosition(data.StructLayout):
                 "first": 1,
                 "last": 1,
                 "top": 1,
+                "line_first": 1,
+                "line_last": 1,
+                "first_line": 1,
+                "last_line": 1,
                 "end": 1,
                 "pixel": 16,
                 "out_address": ADDRESS_BITS,
@@ -85,6 +91,10 @@ class Walk(wiring.Component):
                 Mux(~last_plane, 0, Mux(~last_kx, 1, Mux(~last_ky, 2, Mux(~last_column, 3, 4))))
             ),
             position.top.eq(plane == 0),
+            position.line_first.eq(kx == 0),
+            position.line_last.eq(last_kx),
+            position.first_line.eq(ky == 0),
+            position.last_line.eq(last_ky),
             position.first.eq((plane == 0) & (kx == 0) & (ky == 0)),
             position.last.eq(last_plane & last_kx & last_ky),
             position.end.eq(position.last & (left == 1)),

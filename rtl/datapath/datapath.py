@@ -29,6 +29,7 @@ class Datapath(wiring.Component):
         self.control: data.View
         self.word: data.View
         self.residual: data.View
+        self.factor: data.View
         self.result_control: data.View
         self.results: data.View
         self.config = config
@@ -40,7 +41,7 @@ class Datapath(wiring.Component):
         m.submodules.row_feeder = row_feeder = RowFeeder(config, self.library)
         m.submodules.weight_feeder = weight_feeder = WeightFeeder(config, self.library)
         m.submodules.array = array = Array(config, self.library)
-        m.submodules.residual_skew = residual_skew = Skew(config.joined_bits, config.cols)
+        m.submodules.residual_skew = residual_skew = Skew(config.residual_bits, config.cols)
         m.submodules.deskew = deskew = Deskew(RESULT_BITS, config.cols)
         connect(m, flipped(self.load), row_feeder.load)
         connect(m, flipped(self.load), weight_feeder.load)
@@ -57,9 +58,10 @@ class Datapath(wiring.Component):
             self.results.eq(deskew.o),
         ]
 
-        # Lane 0 takes its control in x - 1, one cycle ahead of the partial sum; or in x - 2.
-        lead = 1 + config.product_stages
-        control = delay(m, self.control, config.issue_to_psum - lead, "control")
+        # Lane 0 takes its control some cycles ahead of the partial sum, in x.
+        arrival = config.issue_to_psum - config.control_lead
+        control = delay(m, self.control, arrival, "control")
+        factor = self.factor
         for col in range(config.cols):
             lane = place(m, self.library, f"lane_{col}", Lane, config)
             connect(m, flipped(self.load), lane.load)
@@ -70,14 +72,19 @@ class Datapath(wiring.Component):
                 lane.residual.eq(residual_skew.o[col]),
                 deskew.i[col].eq(lane.result),
             ]
+            if config.attention:
+                m.d.comb += lane.factor.eq(factor)
+                factor = lane.factor_out
             control = lane.control_out
 
-        result_control = Signal(ResultControl())
+        result_control = Signal(ResultControl(config))
+        wide = self.control.out_wide if config.attention else Const(0)
         m.d.comb += [
             result_control.valid.eq(self.control.valid),
             result_control.last.eq(self.control.last),
             result_control.end.eq(self.control.end),
-            result_control.host.eq(self.control.encoder_depth == 0),
+            result_control.host.eq((self.control.encoder_depth == 0) & ~wide),
+            result_control.wide.eq(wide),
             self.result_control.eq(
                 delay(m, result_control, config.issue_to_write - 1, "result_control")
             ),

@@ -18,11 +18,12 @@ class ElementProduct(wiring.Component):
 
     def __init__(self, config: ArrayConfig) -> None:
         self.factor_bits = min(config.factor_bits, config.psum_bits)
+        self.level_bits = config.activation_level_bits
         product_bits = self.factor_bits + config.activation_level_bits
         super().__init__(
             {
                 "psum": In(signed(config.psum_bits)),
-                "level": In(signed(config.activation_level_bits)),
+                "level": In(signed(config.residual_level_bits)),
                 "multiply": In(1),
                 "addend": Out(signed(max(config.psum_bits, product_bits))),
             }
@@ -35,7 +36,8 @@ class ElementProduct(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         addend = Signal.like(self.addend, reset_less=True)
+        level = self.level[: self.level_bits].as_signed()  # of codes
         factor = self.psum[: self.factor_bits].as_signed()
-        m.d.sync += addend.eq(Mux(self.multiply, factor * self.level, self.psum))
+        m.d.sync += addend.eq(Mux(self.multiply, factor * level, self.psum))
         m.d.comb += self.addend.eq(addend)
         return m

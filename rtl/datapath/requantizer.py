@@ -15,32 +15,37 @@ class Requantizer(wiring.Component):
     """Compute ``sat16(((total * mult + bias) >> shift) + term)``: latency 4 cycles, one per cycle.
 
     ``model.arithmetic.requantize`` on every input. ``total``, ``scale`` and ``shift`` arrive in one
-    cycle, ``term`` three cycles later.
+    cycle, ``term`` three cycles later. In arrays with attention ``negative`` turns the mult's sign.
     """
 
     def __init__(self, config: ArrayConfig) -> None:
         super().__init__(
             {
-                "total": In(signed(config.acc_bits)),
+                "total": In(signed(32 if config.attention else config.acc_bits)),
                 "scale": In(ScaleEntry()),
                 "shift": In(5),
-                "term": In(signed(config.activation_level_bits + 16)),
+                "negative": In(int(config.attention)),
+                "term": In(signed(config.residual_level_bits + 16)),
                 "y": Out(signed(16)),
             }
         )
         self.total: Signal
         self.scale: data.View
+        self.negative: Signal
         self.shift: Signal
         self.term: Signal
         self.y: Signal
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        mult = self.scale.mult
+        if len(self.negative):
+            mult = Mux(self.negative, -mult, mult)
         product = Signal(signed(len(self.total) + 16), reset_less=True)
         bias = Signal(signed(48), reset_less=True)
         shift_1 = Signal(5, reset_less=True)
         m.d.sync += [
-            product.eq(self.total * self.scale.mult),
+            product.eq(self.total * mult),
             bias.eq(self.scale.bias),
             shift_1.eq(self.shift),
         ]

@@ -6,10 +6,13 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from nupes.arch.config import ArrayConfig, clog2
 from nupes.arch.isa import Destination
+from nupes.model.arithmetic import Y_RANGE
 from nupes.rtl.datapath.decoder import Decoder
 from nupes.rtl.interface import LoadBus, ShiftEntry
 
 __all__ = ["ResidualTerm"]
+
+LOWEST = Y_RANGE[0]
 
 
 class ResidualTerm(wiring.Component):
@@ -17,34 +20,38 @@ class ResidualTerm(wiring.Component):
 
     ``model.arithmetic.residual_term`` of the level that the joined digits stand for: one digit is
     looked up in the lane's own tables, several (``linear``) are the level's distance from
-    ``offset``. ``level`` is there after 1 cycle. A mult of 0 makes the term 0 with any digits and
-    any shift.
+    ``offset``; those of a ``wide`` tensor (in arrays with attention) are ``y + 32768``. ``level``
+    is there after 1 cycle. A mult of 0 makes the term 0 with any digits and any shift.
     """
 
     def __init__(self, config: ArrayConfig) -> None:
         super().__init__(
             {
                 "load": In(LoadBus(config)),
-                "joined": In(config.joined_bits),
+                "joined": In(config.residual_bits),
+                "wide": In(int(config.attention)),
                 "parameters": In(ShiftEntry()),
-                "level": Out(signed(config.activation_level_bits)),
-                "term": Out(signed(config.activation_level_bits + 16)),
+                "level": Out(signed(config.residual_level_bits)),
+                "term": Out(signed(config.residual_level_bits + 16)),
             }
         )
         self.load: wiring.PureInterface
         self.joined: Signal
+        self.wide: Signal
         self.parameters: data.View
         self.level: Signal
         self.term: Signal
         self.config = config
-        self.level_bits = config.activation_level_bits
+        self.level_bits = config.residual_level_bits
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.decoder = decoder = Decoder(
-            self.config, Destination.RESIDUAL_TABLE, self.level_bits
+            self.config, Destination.RESIDUAL_TABLE, self.config.activation_level_bits
         )
         connect(m, flipped(self.load), decoder.load)
+
+        wide = self.wide if self.config.attention else Const(0)
 
         # Look up. A sum of digits and offset is a level, so it fits the level's width.
         linear = Signal(reset_less=True)
@@ -56,8 +63,8 @@ class ResidualTerm(wiring.Component):
             decoder.slot.eq(self.parameters.residual_slot[: clog2(self.config.table_slots)]),
         ]
         m.d.sync += [
-            linear.eq(self.parameters.linear),
-            straight.eq(self.joined + self.parameters.residual_offset),
+            linear.eq(self.parameters.linear | wide),
+            straight.eq(self.joined + Mux(wide, LOWEST, self.parameters.residual_offset)),
             mult.eq(self.parameters.residual_mult),
             shift_1.eq(self.parameters.residual_shift),
         ]

@@ -87,7 +87,8 @@ class ActivationMemory(wiring.Component):
     """Serve the stream, the residual reader, the write-back and LOAD, each in every cycle.
 
     The residual reader and the write-back have a pair of ports, which never address the same bank
-    in a cycle: of two planes of a word, one address is even and the other odd. LOAD must leave a
+    in a cycle: of two planes of a word, one address is even and the other odd. So has the stream in
+    arrays with attention, where ``second`` reads what ``stream`` leaves free. LOAD must leave a
     bank alone while the write-back writes there, which ``write_busy`` says. Consecutive addresses
     alternate between the banks, so two sequences of them collide once and never again.
 
@@ -95,6 +96,7 @@ class ActivationMemory(wiring.Component):
     """
 
     stream: wiring.PureInterface
+    second: wiring.PureInterface
     residual: Sequence[Any]
     write: Sequence[Any]
     write_busy: Signal
@@ -106,6 +108,7 @@ class ActivationMemory(wiring.Component):
         super().__init__(
             {
                 "stream": In(ReadPort(config)),
+                **({"second": In(ReadPort(config))} if config.attention else {}),
                 "residual": In(ReadPort(config)).array(BANKS),
                 "write": In(WritePort(config)).array(BANKS),
                 # One bit per bank.
@@ -118,7 +121,8 @@ class ActivationMemory(wiring.Component):
         m = Module()
         config = self.config
         banks = [place(m, self.library, name, Bank, config) for name in ("even", "odd")]
-        self._read(m, [bank.reads[0] for bank in banks], [self.stream], "stream")
+        streams = [self.stream, self.second] if self.config.attention else [self.stream]
+        self._read(m, [bank.reads[0] for bank in banks], streams, "stream")
         self._read(m, [bank.reads[1] for bank in banks], self.residual, "residual")
 
         load = self.load

@@ -9,7 +9,7 @@ from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 from nupes.arch.config import ArrayConfig
-from nupes.arch.isa import BANKS, plane_cycles
+from nupes.arch.isa import BANKS
 from nupes.rtl.interface import PlaneRun
 from nupes.rtl.memory.activation import ReadPort
 
@@ -29,9 +29,9 @@ class ResidualReader(wiring.Component):
 
     A request taken in cycle t reads the planes 2i and 2i + 1, one through each port, in cycle
     ``t + issue_to_residual - pairs + i``, where ``pairs`` are those of the configuration's
-    ``planes``, so requests do not overtake one another; its digits, 0 for planes that it does not
-    have, are at ``joined`` in cycle ``t + issue_to_residual``. No word is read before cycle t,
-    when the tile's dependencies are met.
+    ``residual_planes``, so requests do not overtake one another; its digits, 0 for planes that it
+    does not have, are at ``joined`` in cycle ``t + issue_to_residual``. No word is read before
+    cycle t, when the tile's dependencies are met.
     Throughput: a request of n planes holds the ports for max(1, ceil(n / 2)) cycles; the stream
     engine's ``pace`` keeps that distance. ``requests.ready`` is always high.
     """
@@ -44,23 +44,23 @@ class ResidualReader(wiring.Component):
         self.config = config
         super().__init__(
             {
-                "requests": In(stream.Signature(PlaneRun(), always_ready=True)),
+                "requests": In(stream.Signature(PlaneRun(config), always_ready=True)),
                 "memory": Out(ReadPort(config)).array(BANKS),
-                "joined": Out(data.ArrayLayout(config.joined_bits, config.cols)),
+                "joined": Out(data.ArrayLayout(config.residual_bits, config.cols)),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config, memory = self.config, self.memory
-        pairs = plane_cycles(config.planes)
+        pairs = config.residual_pairs
         begin = Signal()
         request = self._delay_requests(m, begin, config.issue_to_residual - pairs)
 
         # The present request: its first pair of planes comes from the queue, the rest from here.
-        rest = Signal(PlaneRun())
+        rest = Signal(PlaneRun(config))
         rest_pair = Signal(range(pairs + 1))
-        run = Signal(PlaneRun())
+        run = Signal(PlaneRun(config))
         pair = Signal.like(rest_pair)
         m.d.comb += [
             run.eq(Mux(begin, request.as_value(), rest.as_value())),
@@ -83,7 +83,7 @@ class ResidualReader(wiring.Component):
         bits = config.cols * config.code_bits
         digits = Cat(port.data.as_value().word_select(tag.slice, bits) for port in memory)
         for index in reversed(range(pairs)):
-            for port in range(min(BANKS, config.planes - BANKS * index)):
+            for port in range(min(BANKS, config.residual_planes - BANKS * index)):
                 joins = tag.valid[port] & (tag.pair == index)
                 position = (BANKS * index + port) * config.code_bits
                 for lane in range(config.cols):
@@ -100,12 +100,12 @@ class ResidualReader(wiring.Component):
 
     def _delay_requests(self, m: Module, begin: Signal, cycles: int) -> data.View:
         """Return the request that was made ``cycles`` ago, if ``begin`` is high."""
-        requests = self.requests
+        requests, config = self.requests, self.config
         if cycles == 0:
             m.d.comb += begin.eq(requests.valid)
             return requests.payload
         waiting = Signal(cycles)
-        m.submodules.queue = queue = SyncFIFO(width=PlaneRun().size, depth=cycles + 1)
+        m.submodules.queue = queue = SyncFIFO(width=PlaneRun(config).size, depth=cycles + 1)
         m.d.sync += waiting.eq(waiting << 1 | requests.valid)
         m.d.comb += [
             queue.w_en.eq(requests.valid),
@@ -113,4 +113,4 @@ class ResidualReader(wiring.Component):
             begin.eq(waiting[-1]),
             queue.r_en.eq(begin),
         ]
-        return data.View(PlaneRun(), queue.r_data)
+        return data.View(PlaneRun(config), queue.r_data)

@@ -22,10 +22,10 @@ class Writeback(wiring.Component):
     ``control`` and ``results`` (one value per lane: joined digits, or ``y`` if ``control.host``)
     and ``pool_*`` (joined digits of a whole word) arrive in some cycle w - 1. In cycle w + i, the
     planes 2i and 2i + 1 are written, one through each port: the tile's slice for results of the
-    array, the whole word for the pool unit. Or, in cycle w, ``y`` enters the result queue, which
-    must have room (the stream engine counts it); a word is at ``result`` one cycle later at the
-    earliest. ``retire`` is high in the cycle of the last of these writes of an ``end`` word; in
-    cycle w if the word is not ``last``.
+    array, the whole word for the pool unit; of ``y + 32768`` if ``control.wide``. Or, in cycle w,
+    ``y`` enters the result queue, which must have room (the stream engine counts it); a word is at
+    ``result`` one cycle later at the earliest. ``retire`` is high in the cycle of the last of these
+    writes of an ``end`` word; in cycle w if the word is not ``last``.
 
     Throughput: a result of n planes takes max(1, ceil(n / 2)) cycles; results keep that distance.
     ``outputs.ready`` is always high.
@@ -48,8 +48,8 @@ class Writeback(wiring.Component):
         self.config = config
         super().__init__(
             {
-                "outputs": In(stream.Signature(PlaneRun(), always_ready=True)),
-                "control": In(ResultControl()),
+                "outputs": In(stream.Signature(PlaneRun(config), always_ready=True)),
+                "control": In(ResultControl(config)),
                 "results": In(data.ArrayLayout(RESULT_BITS, config.cols)),
                 "pool_valid": In(1),
                 "pool_end": In(1),
@@ -68,12 +68,19 @@ class Writeback(wiring.Component):
         m = Module()
         config, control = self.config, self.control
         slices = config.lanes // config.cols
-        m.submodules.places = places = SyncFIFO(width=PlaneRun().size, depth=config.issue_to_write)
+        m.submodules.places = places = SyncFIFO(
+            width=PlaneRun(config).size, depth=config.issue_to_write
+        )
         m.submodules.queue = queue = SyncFIFO(
             width=RESULT_BITS * config.cols, depth=config.result_depth
         )
 
-        place = data.View(PlaneRun(), places.r_data)
+        results = self.results.as_value()
+        if config.attention:  # y + 32768
+            top = (control.wide << (RESULT_BITS - 1))[:RESULT_BITS]
+            results = results ^ top.replicate(config.cols)
+
+        place = data.View(PlaneRun(config), places.r_data)
         array_valid = Signal()
         m.d.comb += [
             places.w_en.eq(self.outputs.valid),
@@ -84,7 +91,7 @@ class Writeback(wiring.Component):
 
         # What is being written: the present planes are in the low digits of every value.
         values = Signal(data.ArrayLayout(RESULT_BITS, config.lanes))
-        run = Signal(PlaneRun())
+        run = Signal(PlaneRun(config))
         mask = Signal(slices)
         storing = Signal()
         sending = Signal()
@@ -109,7 +116,7 @@ class Writeback(wiring.Component):
             ]
         with m.If(array_valid):
             m.d.sync += [
-                values.eq(self.results.as_value().replicate(slices)),
+                values.eq(results.replicate(slices)),
                 mask.eq(1 << place.slice),
                 ending.eq(control.end),
             ]

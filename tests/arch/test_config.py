@@ -29,3 +29,23 @@ def test_a_product_takes_one_cycle_and_an_earlier_residual() -> None:
 def test_a_residual_is_not_read_before_its_issue(code_bits: int) -> None:
     array = ArrayConfig(2, 2, code_bits=code_bits, products=True)
     assert array.issue_to_residual >= plane_cycles(array.planes)
+
+
+@pytest.mark.parametrize("products", [False, True])
+def test_attention_takes_three_cycles_and_an_earlier_residual(products: bool) -> None:
+    plain = ArrayConfig(4, 4, products=products)
+    attention = ArrayConfig(4, 4, products=products, attention=True)
+    earlier = 0 if products else -3
+    for name, more in (
+        ("lane_latency", 3), ("issue_to_write", 3), ("issue_to_residual", earlier),
+        ("issue_to_psum", 0),
+    ):  # fmt: skip
+        assert getattr(attention, name) - getattr(plain, name) == more
+
+
+@pytest.mark.parametrize("code_bits", range(2, 9))
+@pytest.mark.parametrize("products", [False, True])
+def test_a_wide_residual_is_not_read_before_its_issue(code_bits: int, products: bool) -> None:
+    array = ArrayConfig(4, 4, code_bits=code_bits, products=products, attention=True)
+    assert array.residual_planes == -(-16 // code_bits)
+    assert array.issue_to_residual >= array.residual_pairs == plane_cycles(array.residual_planes)

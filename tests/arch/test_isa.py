@@ -2,6 +2,7 @@
 
 from nupes.arch.config import INSTRUCTION_BITS
 from nupes.arch.isa import (
+    ATTENTION_WORDS,
     CHECKSUM_BITS,
     DESCRIPTOR,
     DESCRIPTOR_WORDS,
@@ -18,7 +19,10 @@ PORT_BITS = 64
 
 def test_layouts_fit() -> None:
     assert width_of(INSTRUCTION) <= INSTRUCTION_BITS - CHECKSUM_BITS
-    assert width_of(DESCRIPTOR) <= PORT_BITS * DESCRIPTOR_WORDS
+    assert width_of(DESCRIPTOR) <= PORT_BITS * ATTENTION_WORDS
+    names = [item.name for item in DESCRIPTOR]
+    everywhere = DESCRIPTOR[: names.index("out_wide")]
+    assert width_of(everywhere) <= PORT_BITS * DESCRIPTOR_WORDS
     assert width_of(SCALE_ENTRY) <= PORT_BITS
     assert width_of(SHIFT_ENTRY) <= PORT_BITS
 

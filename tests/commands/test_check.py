@@ -26,6 +26,22 @@ def attention():
         nn.Conv2d(1, 4, 3), nn.Unflatten(1, (2, 2)), nn.LayerNorm(6), nn.Linear(6, 3)
     )
 
+def halves():
+    class Halves(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Conv2d(1, 8, 3), nn.Conv2d(4, 3, 1)
+
+        def forward(self, x):
+            one, other = self.first(x).relu().chunk(2, 1)
+            return self.last(one) + self.last(other)
+    return Halves()
+
+def encoder():
+    layer = nn.TransformerEncoderLayer(8, 2, 8, batch_first=True, norm_first=True)
+    layers = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+    return nn.Sequential(nn.Linear(6, 8), layers, nn.Linear(8, 3))
+
 def bad():
     return nn.Sequential(
         nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.Conv2d(4, 4, 1), nn.Flatten(), nn.Softmax(1)
@@ -87,6 +103,24 @@ def test_what_stands_behind_a_refusal_may_not_run_either(
     words = ["check", "model.py:attention", "--input-shape", "1,8,8"]
     assert main(words) == 1
     assert "will not run: at least 1 operator must be replaced" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "array"),
+    [("halves", "1,8,8", "4x4"), ("encoder", "5,6", "4x4,attention=1")],
+)
+def test_layers_that_read_ranges_alone(
+    capsys: pytest.CaptureFixture[str], model: str, shape: str, array: str
+) -> None:
+    """They are no layers of the program; the others have their own cycles."""
+    words = ["check", f"model.py:{model}", "--input-shape", shape, "--array", array]
+    assert main(words) == 0
+    assert main([*words, "--json"]) == 0
+    out = capsys.readouterr().out
+    found = json.loads(out[out.index("{") :])
+    cycles = [layer["cycles"] for layer in found["layers"]]
+    assert sum(cycles) == found["cycles"]
+    assert 0 in cycles
 
 
 def test_a_wrong_shape_is_told(capsys: pytest.CaptureFixture[str]) -> None:

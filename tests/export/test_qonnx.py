@@ -62,8 +62,8 @@ def representable(network: IntegerNetwork) -> IntegerNetwork:
         op, post = layer.op, layer.post
         if isinstance(op, Conv):
             op = replace(op, codebook=even(op.codebook, weight=True))
-        if post is not None and post.encoder is not None:
-            encoder = Encoder(post.encoder.thresholds, np.sort(post.encoder.codes))
+        if post is not None and layer.encoder is not None:
+            encoder = Encoder(layer.encoder.thresholds, np.sort(layer.encoder.codes))
             post = replace(post, encoder=encoder)
         output = layer.output if layer.wide else tensor(layer.output)
         layers.append(replace(layer, op=op, post=post, output=output))

@@ -131,8 +131,7 @@ def test_product(shape: tuple[int, int, int], served: tuple[bool, ...], seed: in
     floats = (part.astype(np.float32) for part in (factor, whole))
     assert Product().accumulate(*floats).tolist() == want
     assert Product().shape(size, shape) == shape
-    book = table_codebook([-256, 255], 1)
-    assert Product().bound(book, book) == 65536
+    assert Product().bound((-256, 255), (-256, 255)) == 65536
 
 
 def test_inputs_that_do_not_fit_are_refused() -> None:

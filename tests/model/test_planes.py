@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nupes.model.codebook import ACTIVATION_LEVELS, WEIGHT_LEVELS, Codebook, table_codebook
-from nupes.model.planes import split_planes
+from nupes.model.planes import planes_of, split_planes
+from nupes.model.tensor import Coded, Wide
 from tests.codebooks import activation_codebooks, weight_codebooks
 
 CODE_BITS = st.integers(2, 8)
@@ -88,3 +89,22 @@ def test_8_bits_on_a_4_bit_array_take_two_planes() -> None:
     assert planes.count == 2
     assert planes.digits[200].tolist() == [8, 12]
     assert [int(planes.tables[0, 8]), int(planes.tables[1, 12])] == [8, 64]
+
+
+@pytest.mark.parametrize(
+    ("code_bits", "count"), list(zip(range(2, 9), (8, 6, 4, 4, 3, 3, 2), strict=True))
+)
+def test_wide_tensors_are_digits_of_their_results(code_bits: int, count: int) -> None:
+    planes = planes_of(Wide(1.0), code_bits)
+    assert (planes.count, planes.offset) == (count, -32768)
+    y = np.arange(-32768, 32768)
+    np.testing.assert_array_equal(planes.joined + planes.offset, y)
+    levels = sum(planes.tables[i][planes.digits[:, i]].astype(int) for i in range(count))
+    np.testing.assert_array_equal(levels + planes.offset, y)
+
+
+def test_coded_tensors_are_digits_of_their_levels() -> None:
+    book = table_codebook([-3, -2, -1, 1, 2], 3)
+    found, want = planes_of(Coded(book, 0.5), 2), split_planes(book, 2)
+    np.testing.assert_array_equal(found.tables, want.tables)
+    np.testing.assert_array_equal(found.digits, want.digits)

@@ -14,11 +14,14 @@ from nupes.arch.isa import (
     INSTRUCTION,
     Destination,
     Opcode,
+    Statistic,
     Status,
     checksum,
+    descriptor_words,
     unpack,
 )
 from nupes.model.arithmetic import requantize, residual_term
+from tests.model.reference.token_stage import root, scaled, share, statistics
 from tests.rtl.testbench import signed
 
 __all__ = ["Machine", "Word", "walk"]
@@ -86,6 +89,7 @@ class Machine:
     config: ArrayConfig
     memory: dict[tuple[Destination, int], int] = field(default_factory=dict)
     sums: dict[tuple[int, int], int] = field(default_factory=dict)
+    factors: dict[int, tuple[int, int, int]] = field(default_factory=dict)
     results: list[list[int]] = field(default_factory=list)
     status: Status = Status.RUNNING
 
@@ -100,15 +104,19 @@ class Machine:
             body_bits = INSTRUCTION_BITS - CHECKSUM_BITS
             body = raw & ((1 << body_bits) - 1)
             tile = unpack(INSTRUCTION, body)
-            known = [item for item in Opcode if item != Opcode.MULTIPLY or config.products]
+            known = {Opcode.LOAD, Opcode.TILE, Opcode.POOL, Opcode.END}
+            known |= {Opcode.MULTIPLY} if config.products else set()
+            known |= {Opcode.MATMUL, Opcode.MEASURE} if config.attention else set()
             if raw >> body_bits != checksum(body) or tile["opcode"] not in known:
                 self.status = Status.BAD_INSTRUCTION
             elif tile["opcode"] == Opcode.LOAD:
                 for index in range(tile["count"]):
                     place = Destination(tile["destination"]), tile["address"] + index
                     self.memory[place] = next(stream)
-            elif tile["opcode"] in (Opcode.TILE, Opcode.MULTIPLY):
+            elif tile["opcode"] in (Opcode.TILE, Opcode.MULTIPLY, Opcode.MATMUL):
                 self.tile(tile, stream)
+            elif tile["opcode"] == Opcode.MEASURE:
+                self.measure(tile)
             elif tile["opcode"] == Opcode.POOL:
                 self.pool(tile)
             else:
@@ -116,7 +124,8 @@ class Machine:
 
     def descriptor(self, slot: int) -> dict[str, int]:
         """Return a layer's descriptor."""
-        words = [self.memory[Destination.DESCRIPTOR, slot << 3 | i] for i in range(5)]
+        count = descriptor_words(self.config)
+        words = [self.memory[Destination.DESCRIPTOR, slot << 3 | i] for i in range(count)]
         return unpack(DESCRIPTOR, sum(word << (64 * i) for i, word in enumerate(words)))
 
     def codes(self, address: int, count: int, part: int = 0) -> list[int]:
@@ -169,16 +178,20 @@ class Machine:
         return [sum(digits[i][lane] << (bits * i) for i in range(planes)) for lane in range(count)]
 
     def tile(self, tile: dict[str, int], stream: Iterator[int]) -> None:
-        """Execute a TILE or MULTIPLY."""
+        """Execute a TILE, MULTIPLY or MATMUL."""
         config, layer = self.config, self.descriptor(tile["descriptor"])
         weights = []
-        for _ in range(tile["rows"]):
+        matrix = self.matrix(tile, layer) if tile["opcode"] == Opcode.MATMUL else []
+        for index in range(tile["rows"]):
             mask = next(stream) if tile["masked"] else -1
-            row = next(stream)
-            codes = [
-                row >> (config.code_bits * c) & (2**config.code_bits - 1)
-                for c in range(config.cols)
-            ]
+            if matrix:
+                codes = matrix[index]
+            else:
+                row = next(stream)
+                codes = [
+                    row >> (config.code_bits * c) & (2**config.code_bits - 1)
+                    for c in range(config.cols)
+                ]
             place, slot = Destination.WEIGHT_TABLE, tile["weight_slot"]
             weights.append(
                 [
@@ -209,15 +222,20 @@ class Machine:
         config = self.config
         first = tile["param_slot"] << clog2(config.cols)
         values = [
-            self.lane(first | col, self.sums[word.pixel, col], level)
+            self.lane(first | col, self.sums[word.pixel, col], level, layer, word.pixel)
             for col, level in enumerate(self.residual_levels(tile, layer, word))
         ]
         part = tile["out_slice"] if config.cols < config.rows else 0
-        if layer["encoder_depth"] == 0:
+        planes = config.wide_planes if layer["out_wide"] else layer["out_planes"]
+        if layer["out_wide"]:
+            codes = [y + 32768 for y in values]
+        elif layer["encoder_depth"] == 0:
             self.results.append(values)
             return
-        codes = [self.encode(y, layer["encoder_slot"], layer["encoder_depth"]) for y in values]
-        for plane in range(layer["out_planes"]):
+        else:
+            slot, depth = layer["encoder_slot"], layer["encoder_depth"]
+            codes = [self.encode(y, slot, depth) for y in values]
+        for plane in range(planes):
             digits = [code >> (config.code_bits * plane) for code in codes]
             self.store(word.out_address + plane * layer["out_plane_step"], digits, part)
 
@@ -226,6 +244,10 @@ class Machine:
         config, bits, levels = self.config, self.config.activation_level_bits, []
         part = tile["out_slice"] if config.cols < config.rows else 0
         step, planes = layer["residual_plane_step"], layer["residual_planes"]
+        if layer["residual_wide"]:
+            count, address = config.wide_planes, word.residual_address
+            joined = self.joined(address, step, count, config.cols, part)
+            return [(digits & 0xFFFF) - 32768 for digits in joined]
         for col, digits in enumerate(
             self.joined(word.residual_address, step, planes, config.cols, part)
         ):
@@ -237,13 +259,19 @@ class Machine:
                 levels.append(self.level(Destination.RESIDUAL_TABLE, slot, code, bits))
         return levels
 
-    def lane(self, place: int, total: int, level: int) -> int:
+    def lane(self, place: int, total: int, level: int, layer: dict[str, int], pixel: int) -> int:
         """Requantize one sum."""
         scale = self.memory[Destination.SCALE, place]
         shift = self.memory[Destination.SHIFT, place]
         mult = shift >> 16 & 0xFFFF
         term = int(residual_term(np.array(level), mult, shift >> 5 & 31)) if mult else 0
-        parts = (scale & 0xFFFF, signed(scale >> 16, 48), shift & 31)
+        if layer["replace"]:
+            total, term = term, 0
+        if layer["token"]:
+            offset, mantissa, down = self.factors[pixel]
+            total = scaled(total - offset, mantissa, down)
+        mult = -(scale & 0xFFFF) if shift >> 15 & 1 else scale & 0xFFFF
+        parts = (mult, signed(scale >> 16, 48), shift & 31)
         mult, bias, down = (np.array(part) for part in parts)
         return int(requantize(np.array(total), mult, bias, down, term))
 
@@ -253,6 +281,60 @@ class Machine:
         for _ in range(depth):
             node = node << 1 | (y >= signed(self.memory[Destination.THRESHOLD, base | node], 16))
         return self.memory[Destination.MAP, base | (node - (1 << depth))]
+
+    def matrix(self, tile: dict[str, int], layer: dict[str, int]) -> list[list[int]]:
+        """Return the codes of the weights of a MATMUL, row by row."""
+        rows, cols, part = self.config.rows, self.config.cols, tile["weight_slice"]
+        turned = tile["transposed"]
+        count, size = (cols, rows) if turned else (tile["rows"], cols)
+        addresses = [tile["weight_address"] + i * layer["weight_step"] for i in range(count)]
+        words = [self.codes(address, size, part if size < self.config.lanes else 0)
+                 for address in addresses]  # fmt: skip
+        return [list(row) for row in zip(*words, strict=True)] if turned else words
+
+    def measure(self, tile: dict[str, int]) -> None:
+        """Execute a MEASURE."""
+        config, layer = self.config, self.descriptor(tile["descriptor"])
+        levels: list[int] = []
+        joined = [0] * config.lanes
+        words = list(walk(tile, layer))
+        each = max(1, layer["kernel_w"])
+        lines = max(1, layer["kernel_h"])
+        for number, word in enumerate(words):
+            top = number % each == 0
+            upper = self.codes(word.address, config.lanes)
+            codes = self.codes(word.address + layer["step_plane"], config.lanes)
+            if top and layer["odd"]:
+                upper = [0] * config.lanes
+            for digits in (upper, codes):
+                joined = [0] * config.lanes if top and digits is upper else joined
+                pairs = zip(joined, digits, strict=True)
+                joined = [old << config.code_bits | code for old, code in pairs]
+            if number % each < each - 1:
+                continue
+            whole = number // each % lines < lines - 1
+            count = config.lanes if whole else layer["edge"]
+            for value, code in list(zip(joined, codes, strict=True))[:count]:
+                if layer["linear"]:
+                    levels.append(value + layer["level_offset"])
+                else:
+                    place, slot = Destination.ACTIVATION_TABLE, tile["activation_slot"]
+                    bits = config.activation_level_bits
+                    levels.append(self.level(place, slot, code, bits))
+            if word.last:
+                self.factors[word.pixel] = self.factor(layer, levels)
+                levels = []
+
+    def factor(self, layer: dict[str, int], levels: list[int]) -> tuple[int, int, int]:
+        """Return the offset, mantissa and shift of a token of some levels."""
+        if layer["statistic"] == Statistic.LARGEST:
+            return max(levels), 1 << 15, 15
+        if layer["statistic"] == Statistic.TOTAL:
+            return 0, *share(sum(levels) + layer["epsilon"])
+        centered, n = layer["statistic"] == Statistic.DEVIATION, layer["channels"]
+        first, d = statistics(levels, centered, layer["epsilon"])
+        assert n == len(levels)
+        return first, *root(d)
 
     def pool(self, tile: dict[str, int]) -> None:
         """Execute a POOL."""

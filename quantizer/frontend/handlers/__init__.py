@@ -6,9 +6,11 @@ __all__ = ["FAMILIES"]
 
 FAMILIES = (
     "arithmetic",
+    "attention",
     "bilinear",
     "convolution",
     "joins",
+    "layer_norms",
     "linear",
     "norms",
     "padding",

@@ -8,10 +8,14 @@ from nupes.quantizer.stages.operators.average_pool import AveragePool
 from nupes.quantizer.stages.operators.base import Beginning, StageOperator, column, pad_map
 from nupes.quantizer.stages.operators.concat import Concat
 from nupes.quantizer.stages.operators.convolution import Convolution
+from nupes.quantizer.stages.operators.matmul import Matmul
 from nupes.quantizer.stages.operators.max_pool import MaxPool
 from nupes.quantizer.stages.operators.mosaic import Mosaic
+from nupes.quantizer.stages.operators.normalize import Normalize
 from nupes.quantizer.stages.operators.product import Product
 from nupes.quantizer.stages.operators.select import Select
+from nupes.quantizer.stages.operators.subtract_max import SubtractMax
+from nupes.quantizer.stages.operators.weighted_mean import WeightedMean
 
 __all__ = [
     "OPERATORS",
@@ -19,11 +23,15 @@ __all__ = [
     "Beginning",
     "Concat",
     "Convolution",
+    "Matmul",
     "MaxPool",
     "Mosaic",
+    "Normalize",
     "Product",
     "Select",
     "StageOperator",
+    "SubtractMax",
+    "WeightedMean",
     "begin",
     "column",
     "pad_map",
@@ -37,6 +45,10 @@ OPERATORS: dict[type, type[StageOperator]] = {
     integer.Mosaic: Mosaic,
     integer.Select: Select,
     integer.MaxPool: MaxPool,
+    integer.Matmul: Matmul,
+    integer.SubtractMax: SubtractMax,
+    integer.WeightedMean: WeightedMean,
+    graph.Normalize: Normalize,
 }
 """The stage operator of each operator of the graph that begins a stage."""
 

@@ -39,6 +39,21 @@ class StageOperator:
     """Whether a stored tensor may be added to what it gives: hardware reads one beside the first
     source."""
 
+    reads_wide: ClassVar[bool] = False
+    """Whether its source may be wide, 16-bit results as they are."""
+
+    matrix: ClassVar[int | None] = None
+    """The source that stands where weights do, by number, if there is one."""
+
+    exact: ClassVar[bool] = False
+    """Whether ``y`` is the accumulator itself, in its unit."""
+
+    tokens: ClassVar[bool] = False
+    """Whether what it gives has been through the token stage, which rounds."""
+
+    any_gain: ClassVar[bool] = False
+    """Whether a gain that follows may be negative."""
+
     def takes_part(self, index: int) -> bool:
         """Whether a source, by number, may be some channels of a tensor, wherever they begin:
         hardware reads others from the beginning of a word on."""
@@ -76,6 +91,10 @@ class StageOperator:
     def rescale(self, out: np.ndarray, *sources: np.ndarray) -> Self:
         """Return the operator that gives the result divided by ``out`` (n,) from sources divided by
         factors (c,) that respect ``ties``."""
+        return self
+
+    def at_scales(self, *scales: float) -> Self:
+        """Return the operator for sources of which one unit has these real values."""
         return self
 
     def lower(self, code: WeightCode | None) -> Operator:

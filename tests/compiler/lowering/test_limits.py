@@ -6,11 +6,7 @@ import numpy as np
 import pytest
 
 from nupes.arch.config import ArrayConfig
-from nupes.compiler.emit.emitter import Emitter
-from nupes.compiler.lowering import LOWERINGS, lower
-from nupes.compiler.lowering.context import Context
-from nupes.compiler.lowering.passes import ArrayWork, Column, Stored, TokenFactor
-from nupes.compiler.place.placement import place
+from nupes.compiler.lowering import LOWERINGS
 from nupes.compiler.program import compile
 from nupes.model.errors import UnsupportedError
 from nupes.model.layer import Layer
@@ -75,8 +71,22 @@ def test_wide_tensors() -> None:
     compile(both, CONFIG)
     unread = replace(both, outputs=network.outputs)
     assert refusal(unread) == (
-        "layer 'more' must store codes or be an output: the array stores no wide tensors yet"
+        "layer 'more' must store codes or be an output: 16-bit tensors need an array with "
+        "attention=True"
     )
+
+
+def test_negative_multipliers() -> None:
+    network = tiny_network()
+    layer = network.layers[0]
+    assert layer.post is not None
+    tail = layer.post.requantize
+    post = replace(layer.post, requantize=replace(tail, mult=-tail.mult))
+    network = replace(network, layers=(replace(layer, post=post), *network.layers[1:]))
+    assert refusal(network) == (
+        "layer 'one': mult must not be negative without attention=True of the array"
+    )
+    compile(network, ArrayConfig(4, 4, attention=True))
 
 
 def test_state() -> None:
@@ -87,29 +97,6 @@ def test_state() -> None:
     assert refusal(replace(network, state=(state,))) == (
         "state 'kept' cannot run on the array yet: a run keeps no tensors"
     )
-
-
-def work_of(network: IntegerNetwork) -> ArrayWork:
-    """Return the work of the first layer."""
-    context = Context(network, CONFIG, place(network, CONFIG))
-    (work,) = lower(network.layers[0], context)
-    assert isinstance(work, ArrayWork)
-    return work
-
-
-def test_weights_from_memory_and_factors_per_token() -> None:
-    work = work_of(tiny_network())
-    column = work.columns[0]
-    passes = tuple(replace(item, stationary=Stored("k", True)) for item in column.passes)
-    with pytest.raises(UnsupportedError) as error:
-        Emitter(CONFIG).layer("scores", [replace(work, columns=(Column(0, passes),))])
-    assert str(error.value) == (
-        "layer 'scores': weights from a stored tensor cannot run on the array yet"
-    )
-    finish = replace(work.finish, factor=TokenFactor("roots"))
-    with pytest.raises(UnsupportedError) as error:
-        Emitter(CONFIG).layer("norm", [replace(work, finish=finish)])
-    assert str(error.value) == "layer 'norm': a factor per token cannot run on the array yet"
 
 
 def test_a_max_pool_of_channels_within_a_word() -> None:

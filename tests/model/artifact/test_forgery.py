@@ -23,16 +23,17 @@ from tests.model.artifact.files import contents, forged, places
 from tests.model.joined import codes_for, joined_network
 from tests.model.reference import network as reference
 from tests.model.tiny import tiny_network
+from tests.transformers import one_block
 
 CARRIERS = {
-    "channels", "dilation", "first", "groups", "kernel", "mult", "offset", "padding", "shape",
-    "shift", "stride", "tensor", "written",
+    "centered", "channels", "dilation", "epsilon", "first", "groups", "kernel", "mult", "offset",
+    "padding", "shape", "shift", "stride", "tensor", "transposed", "written",
 }  # fmt: skip
 """Keys of the graph that alone say what to compute; all others are notes, or stand twice."""
 
-NETWORKS = {"tiny": tiny_network, "joined": joined_network}
+NETWORKS = {"tiny": tiny_network, "joined": joined_network, "attention": one_block}
 CHANGES = 500
-"""Of each of the two networks."""
+"""Of each of the networks."""
 
 VALUES: list[Any] = [
     True, False, None, 0, 1, -1, 2, 3, 7, 1.0, 1.5, -0.0, 1e308, "", "1", "x", [], {}, [1], [[]],

@@ -122,3 +122,10 @@ def test_messages(tmp_path: Path) -> None:
     del arrays["layers.0.bias"]
     found = refused(path, forged(graph, arrays, "nupes-1"))
     assert found == f"{begin}array layers.0.bias must be in the file"
+
+
+def test_negative_multipliers_are_refused(tmp_path: Path) -> None:
+    graph, arrays = old("digits")
+    arrays["layers.0.mult"] = -arrays["layers.0.mult"]
+    found = refused(tmp_path / "net.safetensors", forged(graph, arrays, "nupes-1"))
+    assert found.endswith("array layers.0.mult must have no negative numbers")

@@ -250,7 +250,7 @@ MULT = "layers.0.post.requantize.mult"
         (MULT, np.zeros((2, 1), np.int32),
          f"graph: array {MULT} must be int32 of shape [2], not int32 of shape [2, 1]"),
         (MULT, np.full(2, 70000, np.int32),
-         "layer 'one': mult must lie in 0..65535, not 70000..70000"),
+         "layer 'one': mult must lie in -65535..65535, not 70000..70000"),
         ("layers.0.op.codes", np.zeros(1, np.uint8),
          "layers.0.op: 36 codes of 3 bits must take 14 bytes, not 1"),
         ("layers.0.op.codes", np.zeros((2, 7), np.uint8),

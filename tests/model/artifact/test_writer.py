@@ -84,7 +84,7 @@ def test_the_file_is_what_numerics_md_says(tmp_path: Path) -> None:
             "residual": {
                 "port": {"tensor": "a", "first": 0, "channels": None}, "mult": 1, "shift": 1,
             },
-            "encoder": {"thresholds": [15], "codes": [16]},
+            "encoder": {"kind": "table", "thresholds": [15], "codes": [16]},
         },
     }  # fmt: skip
     assert graph["outputs"] == [{"tensor": "y", "shape": [3]}]

@@ -11,11 +11,15 @@ from tests.model.reference import (
     average_pool,
     concat,
     conv,
+    matmul,
     max_pool,
     mosaic,
+    normalize,
     product,
     select,
+    subtract_max,
     transposed_conv,
+    weighted_mean,
 )
 from tests.model.reference.windows import Map
 
@@ -25,11 +29,15 @@ OPERATORS: dict[str, Callable[..., Map]] = {
     "average_pool": average_pool.sums,
     "concat": concat.codes,
     "conv": conv.sums,
+    "matmul": matmul.products,
     "max_pool": max_pool.codes,
     "mosaic": mosaic.codes,
+    "normalize": normalize.normalized,
     "product": product.products,
     "select": select.levels,
+    "subtract_max": subtract_max.distances,
     "transposed_conv": transposed_conv.sums,
+    "weighted_mean": weighted_mean.means,
 }
 """What each kind of operator computes."""
 

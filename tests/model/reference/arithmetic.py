@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-__all__ = ["encode", "requantize", "residual_term"]
+__all__ = ["encode", "requantize", "residual_term", "shifted"]
 
 
 def saturate(value: int, bits: int) -> int:
@@ -23,3 +23,9 @@ def residual_term(level: int, mult: int, shift: int) -> int:
 def encode(y: int, thresholds: Sequence[int], codes: Sequence[int]) -> int:
     """Count the thresholds that ``y`` reaches; map the count."""
     return codes[sum(y >= threshold for threshold in thresholds)]
+
+
+def shifted(y: int, shift: int, levels: Sequence[int]) -> int:
+    """Return the code of the nearest level that a shift gives, a tie upward."""
+    level = (y + 2 ** (shift - 1)) // 2**shift
+    return levels.index(max(levels[0], min(levels[-1], level)))

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from itertools import product
-from typing import Any
+from typing import Any, cast
 
-from nupes.model.layer import Layer, Post
+from nupes.model.layer import Layer, Post, ShiftEncoder
 from nupes.model.network import IntegerNetwork
 from nupes.model.tensor import Port, Tensor, Wide
 from tests.model.reference import result_of
-from tests.model.reference.arithmetic import encode, requantize, residual_term
+from tests.model.reference.arithmetic import encode, requantize, residual_term, shifted
 from tests.model.reference.windows import Map
 
 __all__ = ["advance", "run"]
@@ -68,7 +68,7 @@ def run_layer(layer: Layer, stored: dict[str, Map], tensors: dict[str, Tensor]) 
     return [
         [
             [
-                finish(layer.post, acc, n, None if skip is None else skip[y][x][n])
+                finish(layer, acc, n, None if skip is None else skip[y][x][n])
                 for n, acc in enumerate(pixel)
             ]
             for x, pixel in enumerate(row)
@@ -77,12 +77,15 @@ def run_layer(layer: Layer, stored: dict[str, Map], tensors: dict[str, Tensor]) 
     ]
 
 
-def finish(post: Post, acc: int, n: int, skip: int | None) -> int:
+def finish(layer: Layer, acc: int, n: int, skip: int | None) -> int:
     """Return the code, or ``y``, of one accumulator of channel ``n``."""
+    post = cast(Post, layer.post)
     tail, term = post.requantize, 0
     if skip is not None and post.residual is not None:
         term = residual_term(skip, post.residual.mult, post.residual.shift)
     y = requantize(acc, int(tail.mult[n]), int(tail.bias[n]), int(tail.shift[n]), term)
     if post.encoder is None:
         return y
+    if isinstance(post.encoder, ShiftEncoder):
+        return shifted(y, post.encoder.shift, layer.output.codebook.levels.tolist())
     return encode(y, post.encoder.thresholds.tolist(), post.encoder.codes.tolist())

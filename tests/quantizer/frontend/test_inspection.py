@@ -114,14 +114,14 @@ def test_tokens_are_judged_behind_a_refusal() -> None:
     class Tokens(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.patch, self.norm, self.head = conv(8), nn.LayerNorm(8), nn.Linear(8, 3)
+            self.patch, self.head = conv(8), nn.Linear(8, 3)
 
         def forward(self, x: Tensor) -> Tensor:
             tokens = self.patch(x).flatten(2).transpose(1, 2)
-            return self.head(self.norm(tokens).mean(1))
+            return self.head(torch.softmax(tokens, 2).mean(1))
 
     found = inspect_module(Tokens(), (3, 10, 9))
-    assert {item.operator for item in found.problems} == {"layer_norm"}
+    assert {item.operator for item in found.problems} == {"softmax"}
     assert found.judged
 
 

@@ -23,6 +23,8 @@ from nupes.arch.isa import (
 from nupes.rtl.control.sequencer import Sequencer
 from tests.rtl.bench import execute
 
+ATTENTION = ArrayConfig(rows=2, cols=2, attention=True)
+
 CONFIGS = [
     ArrayConfig(rows=2, cols=2, act_depth=16),
     ArrayConfig(rows=2, cols=2, act_depth=16, products=True),
@@ -239,11 +241,16 @@ def test_every_flipped_bit_is_found(config: ArrayConfig) -> None:
     assert set(decode(config, flipped)) == {Status.BAD_INSTRUCTION}
 
 
-@pytest.mark.parametrize("config", CONFIGS[:2], ids=["plain", "products"])
+@pytest.mark.parametrize(
+    "config", [*CONFIGS[:2], ATTENTION], ids=["plain", "products", "attention"]
+)
 def test_what_does_not_exist_is_refused(config: ArrayConfig) -> None:
     tile = {"opcode": Opcode.TILE, "rows": 2, "count": 1}
     bad, good = [{"opcode": opcode} for opcode in (0, 5, 6, 7)], []
     (good if config.products else bad).append(tile | {"opcode": Opcode.MULTIPLY})
+    for opcode in (Opcode.MATMUL, Opcode.MEASURE):
+        (good if config.attention else bad).append(tile | {"opcode": opcode})
+    bad.append({"opcode": Opcode.MATMUL, "rows": 0, "count": 1})
     bad += [
         {"opcode": Opcode.LOAD, "destination": place} for place in range(max(Destination) + 1, 16)
     ]
@@ -278,3 +285,44 @@ def test_masks_reach_their_rows() -> None:
 
     execute(sequencer, bench)
     assert seen == [(0, 0b01, 0x5A, 3), (1, 0b10, 0xC3, 3)]
+
+
+@pytest.mark.parametrize("lag", [0, 1, LAG_FREE])
+@pytest.mark.parametrize("takes", [1, 7])
+def test_a_matmul_waits_for_its_weights(lag: int, takes: int) -> None:
+    """Behind a tile that retires in some cycle; a third instruction follows at once."""
+    config, sequencer, retires, begins = ATTENTION, Sequencer(ATTENTION), 25, 12
+    fields = [
+        {"opcode": Opcode.POOL, "count": 1},
+        {"opcode": Opcode.MATMUL, "rows": 2, "count": 3, "weight_lag": lag, "weight_slot": 1},
+        {"opcode": Opcode.POOL, "count": 2},
+    ]
+    words = [word for item in fields for word in split(config, pack_instruction(item))]
+    starts, tiles, consumed = [], [], []
+
+    async def bench(context: Any, reset: Signal) -> None:
+        done = -1
+        for cycle in range(60):
+            context.set(sequencer.words.valid, int(len(consumed) < len(words)))
+            context.set(sequencer.words.payload, words[min(len(consumed), len(words) - 1)])
+            context.set(sequencer.tile.ready, 1)
+            context.set(sequencer.begun, int(cycle in (begins, 45)))
+            context.set(sequencer.retire, int(cycle == retires))
+            context.set(sequencer.stationary_last, int(cycle == done))
+            if context.get(sequencer.stationary):
+                starts.append(cycle)
+                done = cycle + takes
+                assert context.get(sequencer.instruction.weight_slot) == 1
+            if context.get(sequencer.tile.valid):
+                tiles.append((cycle, context.get(sequencer.tile.payload.count)))
+            if context.get(sequencer.consume):
+                consumed.append(cycle)
+            await context.tick()
+
+    execute(sequencer, bench)
+    begin = (retires if lag == 0 else begins) + 1
+    size = config.instruction_words
+    assert starts == [begin]
+    assert tiles[:2] == [(size + 1, 1), (begin + takes + 1, 3)]
+    assert consumed[2 * size] == begin + takes + 1
+    assert tiles[2] == (46 + 1, 2)

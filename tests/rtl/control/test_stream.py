@@ -24,6 +24,9 @@ from nupes.rtl.control.stream import StreamEngine
 from tests.rtl.bench import execute
 from tests.rtl.interpreter import Word, walk
 
+EVERYWHERE = DESCRIPTOR[: [item.name for item in DESCRIPTOR].index("out_wide")]
+"""The fields that every array has."""
+
 PLAIN = ArrayConfig(rows=2, cols=2, act_depth=64, acc_depth=16, tensor_bits=4)
 CONFIG = replace(PLAIN, products=True)
 
@@ -42,7 +45,7 @@ def random_layer(chance: random.Random) -> dict[str, int]:
     """Return a descriptor whose walk is short; steps are any."""
     small = dict.fromkeys(("kernel_w", "kernel_h", "planes", "stride_x", "stride_y"), 3)
     small |= dict.fromkeys(("dilation_x", "dilation_y", "out_width", "width", "height"), 6)
-    layer = fields_of(DESCRIPTOR, chance, **small, encoder_depth=chance.choice([0, 5]))
+    layer = fields_of(EVERYWHERE, chance, **small, encoder_depth=chance.choice([0, 5]))
     return layer | {"out_width": max(1, layer["out_width"])}
 
 
@@ -241,7 +244,7 @@ def test_issues(seed: int, gap: int, take: int) -> None:
 @pytest.mark.parametrize("config", [PLAIN, CONFIG], ids=["plain", "products"])
 def test_back_to_back_tiles_leave_no_gap(config: ArrayConfig) -> None:
     layer = {"out_width": 4, "width": 4, "height": 4, "encoder_depth": 5, "pace": 1}
-    layer = pack_defaults(DESCRIPTOR) | layer
+    layer = pack_defaults(EVERYWHERE) | layer
     tile = pack_defaults(INSTRUCTION) | {"opcode": Opcode.TILE, "count": 7, "lag": LAG_FREE}
     world = World([0] * 5, [0] * 100, 30, [])
     seen = observe([tile] * 4, [layer], world, 40, config)
@@ -250,7 +253,7 @@ def test_back_to_back_tiles_leave_no_gap(config: ArrayConfig) -> None:
 
 def test_every_word_of_a_multiply_reads_its_residual_at_its_pace() -> None:
     """Whether results follow or not; the tile behind it waits as well."""
-    layer = pack_defaults(DESCRIPTOR) | {"out_width": 4, "encoder_depth": 5, "pace": 3}
+    layer = pack_defaults(EVERYWHERE) | {"out_width": 4, "encoder_depth": 5, "pace": 3}
     layer |= {"residual_planes": 5, "residual_step": 1}
     tile = pack_defaults(INSTRUCTION) | {"count": 4, "lag": LAG_FREE, "last": 0}
     opcodes = (Opcode.MULTIPLY, Opcode.TILE)
@@ -264,7 +267,7 @@ def test_every_word_of_a_multiply_reads_its_residual_at_its_pace() -> None:
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 1), (1, 4)])
 def test_a_walk_with_steps_of_0_repeats_a_small_map(height: int, width: int) -> None:
     """A map of one pixel, column or row, broadcast over 3 x 4 pixels, from any pixel on."""
-    layer = pack_defaults(DESCRIPTOR) | {"width": width, "height": height, "out_width": 4}
+    layer = pack_defaults(EVERYWHERE) | {"width": width, "height": height, "out_width": 4}
     layer |= {"step_x": int(width > 1), "stride_x": int(width > 1), "encoder_depth": 5}
     layer |= {"step_y": width * (height > 1), "stride_y": int(height > 1)}
     for first in range(12):

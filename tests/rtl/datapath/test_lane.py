@@ -6,6 +6,7 @@ import pytest
 from nupes.arch.config import ArrayConfig, clog2
 from nupes.arch.isa import Destination
 from nupes.model.arithmetic import requantize
+from nupes.model.token_stage import scale_tokens
 from nupes.rtl.datapath.lane import Lane
 from nupes.rtl.interface import ScaleEntry, ShiftEntry, WordControl
 from tests.rtl.testbench import load, signed, simulate
@@ -62,6 +63,41 @@ def test_a_product_is_accumulated_before_it_is_scaled() -> None:
     seen = simulate(Lane(config), [*writes, *cycles], ("result",), idle=latency)["result"]
     y = signed(seen[len(writes) + len(passes) - 1 + latency], 16)
     assert y == requantize(np.array([total]), np.array(1), np.array(4), np.array(3))[0]
+
+
+@pytest.mark.parametrize("products", [False, True])
+def test_a_token_has_a_factor_of_its_own(products: bool) -> None:
+    """Sums, and 16-bit numbers in place of sums, by factor and signed mult; a skip term is added
+    behind them."""
+    config = ArrayConfig(4, 4, acc_depth=16, attention=True, products=products)
+    scale = ScaleEntry().const({"mult": 3, "bias": 8}).as_bits()
+    entry = {"shift": 4, "negative": 1, "residual_mult": 10, "residual_shift": 1}
+    writes = load(Destination.SCALE, {0: scale})
+    writes += load(Destination.SHIFT, {0: ShiftEntry().const(entry).as_bits()})
+    zero = dict.fromkeys(WordControl(config).members, 0)
+    rng = np.random.default_rng(0)
+    count, lead = 12, config.control_lead
+    total = lead + 1 + config.product_stages
+    cycles: list[dict] = [{} for _ in range(count + total + 1)]
+    want = []
+    for n in range(count):
+        psum, number = int(rng.integers(-2000, 2000)), int(rng.integers(-3000, 3000))
+        factor = {"offset": int(rng.integers(-900, 900)), "mantissa": int(rng.integers(1, 65536)),
+                  "shift": int(rng.integers(14, 20))}  # fmt: skip
+        flags = {"valid": 1, "first": 1, "last": 1, "replace": n % 2, "residual_wide": 1}
+        cycles[n]["control"] = zero | flags
+        cycles[n + 1]["residual"] = number + 32768
+        cycles[n + lead]["psum"] = psum
+        cycles[n + total]["factor"] = factor
+        term = number * 5
+        value = (term if n % 2 else psum) - factor["offset"]
+        scaled = scale_tokens(*(np.array(x) for x in (value, factor["mantissa"], factor["shift"])))
+        parts = (np.array(part) for part in (scaled, -3, 8, 4))
+        want.append(int(requantize(*parts, 0 if n % 2 else term)))
+    latency = lead + config.lane_latency
+    seen = simulate(Lane(config), [*writes, *cycles], ("result",), idle=latency)["result"]
+    start = len(writes) + latency
+    assert [signed(value, 16) for value in seen[start : start + count]] == want
 
 
 def test_control_leaves_one_cycle_later() -> None:

@@ -94,7 +94,7 @@ def residual_jobs(draw: st.DrawFn) -> tuple[ArrayConfig, dict[int, int], list[di
                     "residual_shift": draw(st.integers(1, 31)),
                     "residual_slot": slot,
                     "linear": linear,
-                    "unused": 0,
+                    "negative": 0,
                     "residual_mult": draw(unsigned_integers(16)),
                     "residual_offset": low,
                 },
@@ -125,7 +125,7 @@ def test_residual_term(case: tuple[ArrayConfig, dict[int, int], list[dict]]) -> 
 
 def test_a_mult_of_0_is_no_residual() -> None:
     """Whatever the digits and the shift, 0 included."""
-    zero = dict.fromkeys(("shift", "residual_slot", "linear", "unused", "residual_mult"), 0)
+    zero = dict.fromkeys(("shift", "residual_slot", "linear", "negative", "residual_mult"), 0)
     cycles = [
         {"joined": 77, "parameters": zero | {"residual_shift": shift, "residual_offset": -3}}
         for shift in range(32)

@@ -14,11 +14,15 @@ from nupes.quantizer.stages.operators import (
     AveragePool,
     Concat,
     Convolution,
+    Matmul,
     MaxPool,
     Mosaic,
+    Normalize,
     Product,
     Select,
     StageOperator,
+    SubtractMax,
+    WeightedMean,
 )
 
 
@@ -66,6 +70,12 @@ CASES = {
     "mosaic": Case(Mosaic((2, 3, 4), pieces_of_two()), (2, 3), ((6, 7),) * 2),
     "product": Case(Product(), (3, 3), ((6, 7), (6, 7))),
     "gate": Case(Product(), (3, 3), ((1, 1), (6, 7))),
+    "scores": Case(Matmul(3, True), (3, 3), ((6, 7), (2, 4))),
+    "matrix": Case(Matmul(8, False), (8, 3), ((6, 7), (2, 4))),
+    "distances": Case(SubtractMax(), (3,)),
+    "means": Case(WeightedMean(8), (8, 3), ((6, 7), (2, 4))),
+    "layer norm": Case(Normalize(3, True, 1e-5), (3,)),
+    "rms norm": Case(Normalize(3, False, 1e-5), (3,)),
     "mask": Case(Product(), (1, 3), ((6, 7), (6, 7))),
     "crop": Case(Select((2, 0, 2, 1), (1, 2), (-1, 0, 1, -2)), (3,)),
     "select fewer": Case(Select((1, 2)), (4,)),

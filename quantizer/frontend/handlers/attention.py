@@ -1,0 +1,79 @@
+"""Attention: scores, softmax's numerators and weighted means for each head."""
+
+from typing import Any
+
+import numpy as np
+from torch import exp, fx
+
+from nupes.model.operators import Matmul, Select, SubtractMax, WeightedMean
+from nupes.quantizer.frontend.call import Call, value_shape
+from nupes.quantizer.frontend.functions import Function
+from nupes.quantizer.frontend.graph import Affine, Concat, Node
+from nupes.quantizer.frontend.registry import handles
+
+__all__ = ["attend"]
+
+EXPONENTIAL = Function("exp", exp, 0.0, 1.0)
+"""Of distances from the largest score, which are at most 0."""
+
+
+@handles("scaled_dot_product_attention", ignores=("enable_gqa",))
+def attend(
+    call: Call,
+    query: fx.Node,
+    key: fx.Node,
+    value: fx.Node,
+    scale: float | None = None,
+    dropout_p: float = 0.0,
+) -> str:
+    """Translate attention of queries, keys and values (b, heads, t, d) or (b, t, d)."""
+    if dropout_p:
+        call.refuse("dropout must be off; export the module after eval()")
+    heads = [call.heads(part) for part in (query, key, value)]
+    if len({len(part) for _, part in heads}) > 1:
+        call.refuse("queries, keys and values must have one number of heads")
+    factor = value_shape(query)[-1] ** -0.5 if scale is None else float(scale)
+    means = []
+    for number, channels in enumerate(zip(*(part for _, part in heads), strict=True)):
+        nodes = [
+            take(call, node, some, f"{what}_{number}")
+            for (node, _), some, what in zip(heads, channels, ("q", "k", "v"), strict=True)
+        ]
+        means.append(head(call, nodes, factor, number))
+    graph = call.values.graph
+    tokens, sizes = graph.nodes[means[0]].shape[:2], value_shape(call.node)
+    name, width = means[0], len(means) * sizes[-1]
+    if len(means) > 1:
+        name = call.add(Concat(), tuple(means), (*tokens, width), "attention")
+    places = np.arange(width * tokens[0] * tokens[1], dtype=np.int32)
+    places = places.reshape(len(means), sizes[-1], -1).swapaxes(1, 2).reshape(sizes)
+    call.views[call.node] = places
+    return name
+
+
+def take(call: Call, node: Node, channels: np.ndarray, part: str) -> str:
+    """Add the selection of a head's channels, unless it is all of them."""
+    if np.array_equal(channels, np.arange(node.shape[2])):
+        return node.name
+    shape = (*node.shape[:2], len(channels))
+    return call.add(Select.of(channels), (node.name,), shape, "attention", part)
+
+
+def head(call: Call, nodes: list[str], factor: float, number: int) -> str:
+    """Add one head; return the name of its means."""
+    graph: Any = call.values.graph
+    query, key, value = (graph.nodes[name] for name in nodes)
+    height, width, terms = query.shape
+    keys = key.shape[0] * key.shape[1]
+    shape = (height, width, keys)
+
+    def add(op: Any, inputs: tuple[str, ...], sizes: tuple[int, int, int], part: str) -> str:
+        return call.add(op, inputs, sizes, "attention", f"{part}_{number}")
+
+    scores = add(Matmul(terms, True), (query.name, key.name), shape, "scores")
+    scaled = Affine(np.full(keys, factor), np.zeros(keys))
+    scores = add(scaled, (scores,), shape, "scaled")
+    distances = add(SubtractMax(), (scores,), shape, "distances")
+    weights = add(EXPONENTIAL, (distances,), shape, "weights")
+    sizes = (height, width, value.shape[2])
+    return add(WeightedMean(keys), (weights, value.name), sizes, "mean")

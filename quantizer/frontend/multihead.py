@@ -1,0 +1,62 @@
+"""``nn.MultiheadAttention`` on its way into a program: in terms that can be captured.
+
+PyTorch's own forward mixes images and heads in one dimension. While a module is exported, another
+one stands in for it that computes the same of batches of tokens.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import MethodType
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["plain_attention"]
+
+
+@contextmanager
+def plain_attention(module: nn.Module) -> Iterator[None]:
+    """Let all multi-head attention of a module, batches first, be scaled dot-product attention."""
+    found = [
+        part
+        for part in module.modules()
+        if isinstance(part, nn.MultiheadAttention) and part.batch_first and can_stand(part)
+    ]
+    for part in found:
+        part.forward = MethodType(forward, part)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for part in found:
+            del part.forward
+
+
+def can_stand(part: nn.MultiheadAttention) -> bool:
+    """Whether a module has no more than projections and heads."""
+    return part.bias_k is None and part.bias_v is None and not part.add_zero_attn
+
+
+def forward(
+    self: nn.MultiheadAttention,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *args: Any,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """Return attention of batches (b, t, c), and no weights; masks are left to PyTorch."""
+    masks = (*args, options.get("key_padding_mask"), options.get("attn_mask"))
+    if any(isinstance(mask, Tensor) for mask in masks) or options.get("is_causal"):
+        own: Any = nn.MultiheadAttention.forward
+        return own(self, query, key, value, *args, **options)
+    weights = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
+    if self.in_proj_weight is not None:
+        weights = self.in_proj_weight.chunk(3)
+    biases: Any = (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
+    query, key, value = (
+        F.linear(x, weight, bias).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        for x, weight, bias in zip((query, key, value), weights, biases, strict=True)
+    )
+    y = F.scaled_dot_product_attention(query, key, value)
+    return self.out_proj(y.transpose(1, 2).flatten(2)), None

@@ -1,0 +1,110 @@
+"""Attention that is written by hand, as the one operator that it is.
+
+``softmax(q @ k.transpose(-2, -1) * scale, -1) @ v`` becomes ``scaled_dot_product_attention(q, k, v,
+scale=scale)``: its scores are those of several heads, which no tensor of a network holds at once.
+"""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple, TypeGuard
+
+import torch
+from torch import fx
+
+from nupes.quantizer.frontend.registry import arguments, base_name
+
+__all__ = ["join_attention"]
+
+PRODUCTS = {"matmul", "bmm"}
+
+PLAIN = {"dropout", "clone", "contiguous", "detach"}
+"""Operators that give their operand as it is, dropout in evaluation."""
+
+
+class Match(NamedTuple):
+    """The operands of attention, keys transposed, and the factor of its scores."""
+
+    query: fx.Node
+    key: fx.Node
+    value: fx.Node
+    scale: float
+
+
+def join_attention(graph: fx.Graph) -> fx.Graph:
+    """Return a graph with attention as one operator: itself, or a changed copy."""
+    if find(graph.nodes) is None:
+        return graph
+    copy = fx.Graph()
+    copy.output(copy.graph_copy(graph, {}))
+    while (found := find(copy.nodes)) is not None:
+        node, (query, key, value, scale) = found
+        with copy.inserting_before(node):
+            turned = copy.call_function(torch.ops.aten.transpose.int, (key, -2, -1))
+            turned.meta = {**key.meta, "val": key.meta["val"].transpose(-2, -1)}
+            parts = (query, turned, value)
+            joined = copy.call_function(
+                torch.ops.aten.scaled_dot_product_attention.default, parts, {"scale": scale}
+            )
+        joined.meta = dict(node.meta)
+        node.replace_all_uses_with(joined)
+        copy.erase_node(node)
+    return copy
+
+
+def find(nodes: Iterable[fx.Node]) -> tuple[fx.Node, Match] | None:
+    """Return the first product that is attention's last one, with what it is made of."""
+    for node in nodes:
+        found = match(node)
+        if found is not None:
+            return node, found
+    return None
+
+
+def match(node: fx.Node) -> Match | None:
+    """Return what attention's last product is made of, ``None`` for any other node."""
+    if not is_product(node):
+        return None
+    weights, value = operands(node)
+    while is_call(weights, PLAIN):
+        if arguments(weights).get("train"):
+            return None
+        weights = operands(weights)[0]
+    if not is_call(weights, {"softmax", "_softmax"}):
+        return None
+    last = weights.meta["val"].ndim - 1
+    if arguments(weights)["dim"] not in (-1, last):
+        return None
+    scores, scale = without_factors(operands(weights)[0])
+    if not is_product(scores):
+        return None
+    (query, first), (key, second) = map(without_factors, operands(scores))
+    return Match(query, key, value, scale * first * second)
+
+
+def operands(node: fx.Node) -> Any:
+    """Return what a call is given, in order: nodes and numbers."""
+    return node.args
+
+
+def is_call(value: Any, names: set[str]) -> TypeGuard[fx.Node]:
+    """Whether a value is that of one of some operators."""
+    return isinstance(value, fx.Node) and value.op == "call_function" and base_name(value) in names
+
+
+def is_product(value: Any) -> TypeGuard[fx.Node]:
+    """Whether a value is a product of two tensors, of several dimensions."""
+    if not is_call(value, PRODUCTS):
+        return False
+    given = operands(value)
+    return all(isinstance(item, fx.Node) and item.meta["val"].ndim > 2 for item in given)
+
+
+def without_factors(value: fx.Node) -> tuple[fx.Node, float]:
+    """Return what a value is a multiple of, and the factor."""
+    factor = 1.0
+    while is_call(value, {"mul", "div"}) and isinstance(operands(value)[1], int | float):
+        number = float(operands(value)[1])
+        if base_name(value) == "div" and not number:
+            break
+        factor = factor / number if base_name(value) == "div" else factor * number
+        value = operands(value)[0]
+    return value, factor

@@ -1,0 +1,68 @@
+"""Normalization of each pixel's channels."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+import numpy as np
+from torch import Tensor
+
+from nupes.model import operators as integer
+from nupes.model.token_stage import FRACTION_BITS
+from nupes.quantizer.codes.decisions import WeightCode
+from nupes.quantizer.frontend import graph
+from nupes.quantizer.stages.operators.base import Beginning, StageOperator, Tie
+
+__all__ = ["Normalize"]
+
+
+@dataclass(frozen=True)
+class Normalize(StageOperator):
+    """Each pixel's channels over their root mean square, their mean subtracted first if
+    ``centered``; ``scale`` is the real value of one unit of the source."""
+
+    channels: int
+    centered: bool
+    epsilon: float
+    scale: float = 1.0
+
+    takes_residual: ClassVar[bool] = False
+    reads_wide: ClassVar[bool] = True
+    tokens: ClassVar[bool] = True
+    any_gain: ClassVar[bool] = True
+
+    @classmethod
+    def begin(cls, op: graph.Normalize) -> Beginning:
+        """Return the normalization."""
+        return Beginning(cls(op.channels, op.centered, op.epsilon))
+
+    def apply(self, *maps: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Return the normalized channels."""
+        (x,) = maps
+        if self.centered:
+            x = x - x.mean(1, keepdim=True)
+        return x / (x.square().mean(1, keepdim=True) + self.epsilon).sqrt()
+
+    def largest(self, *reaches: float) -> float:
+        """Return the root of the channels' number, the most that one of them can be, or more for
+        sources whose roundings weigh more."""
+        return max(self.channels**0.5, reaches[0] / self.epsilon**0.5 if reaches[0] < 1 else 0.0)
+
+    def ties(self, out: np.ndarray, *sources: np.ndarray) -> Iterable[Tie]:
+        """Return that all is left as it is."""
+        return [(numbers, np.zeros_like(numbers)) for numbers in (out, *sources)]
+
+    def at_scales(self, *scales: float) -> Self:
+        """Return the normalization of a source of this scale."""
+        return replace(self, scale=scales[0])
+
+    def lower(self, code: WeightCode | None) -> integer.Normalize:
+        """Return the normalization of integers: ``epsilon`` in units of them, at least 1."""
+        squared = self.channels**2
+        most = (squared << 30) - 1
+        epsilon = int(np.rint(min(squared * self.epsilon / self.scale**2, float(most))))
+        return integer.Normalize(self.channels, self.centered, min(max(1, epsilon), most))
+
+    def unit(self, code: WeightCode | None, scales: Sequence[float]) -> float:
+        """Return the last bit behind the binary point."""
+        return 2.0**-FRACTION_BITS

@@ -1,0 +1,125 @@
+"""Norms and attention that cannot be captured are refused by name."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nupes.model.errors import UnsupportedError
+from nupes.quantizer.frontend.program import export_module, prepare
+from nupes.quantizer.frontend.registry import base_name
+from nupes.quantizer.frontend.walk import capture
+
+
+class Made(nn.Module):
+    """A function of what a linear layer makes of tokens."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.linear, self.function = nn.Linear(6, 8), function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self.linear(x))
+
+
+def split(x: Tensor, heads: int) -> Tensor:
+    """Return the heads of tokens."""
+    return x.unflatten(2, (heads, -1)).transpose(1, 2)
+
+
+def attend(x: Tensor, keys: int = 2, **options: object) -> Tensor:
+    """Return attention of two heads."""
+    key = split(x, keys)[..., :4].contiguous()
+    y = F.scaled_dot_product_attention(split(x, 2), key, key, **options)  # type: ignore[arg-type]
+    return y.transpose(1, 2).flatten(2)
+
+
+REFUSED = {
+    "a norm must be over all 8 channels, in the last dimension, not over the last dimensions "
+    "[5, 8]": lambda x: F.layer_norm(x, (5, 8)),
+    "a norm must be over all 8 channels, in the last dimension, not over the last dimensions "
+    "[5]": lambda x: F.layer_norm(x.transpose(1, 2), (5,)).transpose(1, 2),
+    "eps of a norm must be positive, not 0.0": lambda x: F.layer_norm(x, (8,), eps=0.0),
+    "dropout must be off; export the module after eval()": lambda x: attend(x, dropout_p=0.5),
+    "its argument 'is_causal' must be False, not True": lambda x: attend(x, is_causal=True),
+    "its argument 'attn_mask' must be None, not": lambda x: attend(x, attn_mask=torch.zeros(5, 5)),
+    "queries, keys and values must be (batch, heads, tokens, channels), each head some channels of "
+    "a sequence of tokens, not a tensor (2, 5, 2, 4) of others": lambda x: (
+        F.scaled_dot_product_attention(*[x.unflatten(2, (2, -1))] * 3).flatten(2)
+    ),
+    "queries, keys and values must have one number of heads": lambda x: attend(x, keys=1),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_what_cannot_be_captured(message: str) -> None:
+    program = export_module(Made(REFUSED[message]).eval(), (2, 5, 6))
+    with pytest.raises(UnsupportedError) as error:
+        capture(program)
+    assert message in str(error.value)
+
+
+class Own(nn.Module):
+    """PyTorch's own multi-head attention, with a mask or without."""
+
+    def __init__(self, mask: Tensor | None = None, **options: bool) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(6, 2, batch_first=True, **options)
+        self.mask = mask
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.attention(x, x, x, attn_mask=self.mask)[0]
+
+
+def test_multi_head_attention_is_itself_again_after_the_export() -> None:
+    module = Own().eval()
+    x = torch.randn(2, 5, 6)
+    before = module(x)
+    kinds = {node.target for node in export_module(module, (2, 5, 6)).graph.nodes}
+    assert torch.ops.aten.scaled_dot_product_attention.default in kinds
+    assert "forward" not in vars(module.attention)
+    torch.testing.assert_close(module(x), before)
+
+
+@pytest.mark.parametrize(
+    "module", [Own(torch.zeros(5, 5)), Own(add_zero_attn=True), Own(add_bias_kv=True)]
+)
+def test_multi_head_attention_with_more_is_refused(module: nn.Module) -> None:
+    with pytest.raises(UnsupportedError):
+        capture(export_module(module.eval(), (2, 5, 6)))
+
+
+def by_hand(x: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return attention of two heads written by hand, its scores changed in some way."""
+    query = split(x, 2)
+    return (change(query @ query.transpose(-2, -1)) @ query).transpose(1, 2).flatten(2)
+
+
+def test_attention_that_is_written_by_hand_becomes_one_operator() -> None:
+    def change(scores: Tensor) -> Tensor:
+        return F.dropout((2 * scores / 3).softmax(3), 0.5, training=False)
+
+    exported = export_module(Made(lambda x: by_hand(x, change)).eval(), (2, 5, 6))
+    before = [node.target for node in exported.graph.nodes]
+    program = prepare(exported)
+    assert [node.target for node in exported.graph.nodes] == before
+    (node,) = (n for n in program.live() if base_name(n) == "scaled_dot_product_attention")
+    assert node.kwargs["scale"] == pytest.approx(2 / 3)
+    assert not any(base_name(n) == "softmax" for n in program.live())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda scores: scores.softmax(2),
+        lambda scores: scores,
+        lambda scores: (scores + 1).softmax(3),
+        lambda scores: F.dropout(scores.softmax(3), 0.5, training=True),
+    ],
+)
+def test_other_products_are_none(change: Callable[[Tensor], Tensor]) -> None:
+    program = prepare(export_module(Made(lambda x: by_hand(x, change)).eval(), (2, 5, 6)))
+    found = [n for n in program.live() if n.op == "call_function"]
+    assert not any(base_name(n) == "scaled_dot_product_attention" for n in found)

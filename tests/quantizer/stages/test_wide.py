@@ -1,0 +1,45 @@
+"""Which tensors are wide: the residual stream, and scores; nothing where no operator asks."""
+
+import pytest
+import torch
+from torch import nn
+
+from nupes.quantizer.pipeline import capture_network
+from nupes.quantizer.stages.stage import FusedNetwork
+from nupes.quantizer.stages.wide import wide_headrooms, wide_roots
+from tests.quantizer.test_operators import conv
+from tests.test_attention import Encoder
+
+
+def fused(module: nn.Module, *shape: int) -> FusedNetwork:
+    """Return the stages of a module."""
+    torch.manual_seed(0)
+    return capture_network(module.eval(), torch.randn(2, *shape))
+
+
+def test_a_stream_and_scores_are_wide() -> None:
+    network = fused(Encoder(), 5, 6)
+    roots = wide_roots(network)
+    added = {stage.residual for stage in network.stages if stage.residual is not None}
+    assert added < set(roots)
+    stream = {name for name, root in roots.items() if root == "embed"}
+    assert stream == {name for name in roots if "scores" not in name and "scaled" not in name}
+    scores = set(roots) - stream
+    assert len(scores) == 4
+    assert all(roots[name] == name for name in scores)  # each has a scale of its own
+    headrooms = wide_headrooms(network, roots)
+    assert headrooms == {"embed": 32767, **dict.fromkeys(scores, 16383)}
+
+
+def test_what_another_operator_reads_is_coded() -> None:
+    network = fused(Encoder(first=False), 5, 6)
+    roots = wide_roots(network)
+    readers = network.readers()
+    for name in roots:
+        assert all(stage.op.reads_wide for stage in readers[name] if name in stage.sources)
+    assert "embed" not in roots
+
+
+@pytest.mark.parametrize("module", [nn.Sequential(conv(), nn.ReLU(), conv(4, 6))])
+def test_networks_without_such_operators_have_none(module: nn.Module) -> None:
+    assert wide_roots(fused(module, 3, 8, 7)) == {}
