@@ -29,6 +29,7 @@ __all__ = [
     "Sizes",
     "Transformer",
     "aligned",
+    "coded_tokens",
     "exponential",
     "one_block",
     "transformers",
@@ -229,6 +230,24 @@ def one_block() -> IntegerNetwork:
     """Return an encoder of one block and one head, with all that a file can hold of one."""
     sizes = Sizes((3, 1), 2, 1, 2, 2, 1, 2, shifts=True, signed=True)
     return Transformer(sizes, Books(), np.random.default_rng(0)).build()
+
+
+@st.composite
+def coded_tokens(draw: st.DrawFn) -> IntegerNetwork:
+    """Draw a network whose norms and distances are of codes, not of 16-bit results."""
+    books = Books(draw(activation_codebooks()))
+    channels = draw(st.integers(1, 20))
+    sizes = Sizes(draw(st.tuples(st.integers(1, 6), st.integers(1, 3))), channels)
+    made = Transformer(sizes, books, np.random.default_rng(draw(st.integers(0, 2**32 - 1))))
+    source = "input"
+    for index in range(draw(st.integers(1, 3))):
+        last = draw(st.booleans())
+        op = Normalize(channels, last, 5) if draw(st.booleans()) else SubtractMax()
+        source = made.add(f"layer {index}", op, [Port(source)], books.activation)
+    made.linear("classes", source, 2, None)
+    height, width = sizes.tokens
+    outputs = (Output("classes", (2, height, width)),)
+    return IntegerNetwork((given(made.source),), tuple(made.layers), outputs)
 
 
 SMALL = st.integers(1, 3)
