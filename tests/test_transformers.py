@@ -18,6 +18,7 @@ from tests.transformers import (
     Sizes,
     Transformer,
     aligned,
+    biased_scores,
     coded_tokens,
     transformers,
 )
@@ -69,6 +70,12 @@ def test_random_encoders(hardware: Simulator, data: st.DataObject, latency: int)
 @given(coded_tokens())
 def test_norms_of_codes(hardware: Simulator, network: IntegerNetwork) -> None:
     check(hardware, network)
+
+
+@many(15)
+@given(st.data(), st.sampled_from([1, 20, 100]))
+def test_biases_of_scores(hardware: Simulator, data: st.DataObject, latency: int) -> None:
+    check(hardware, data.draw(biased_scores(aligned(hardware.config))), latency)
 
 
 @many(15)
