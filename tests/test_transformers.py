@@ -13,7 +13,15 @@ from nupes.compiler.program import compile
 from nupes.model.network import IntegerNetwork
 from nupes.sim.simulator import Simulator, Stalls
 from tests.networks import images_of, many, networks
-from tests.transformers import Books, Sizes, Transformer, aligned, transformers
+from tests.transformers import (
+    Books,
+    Sizes,
+    Transformer,
+    aligned,
+    biased_scores,
+    coded_tokens,
+    transformers,
+)
 
 FAST = [ArrayConfig(4, 4, acc_depth=16, attention=True)]
 SLOW = [
@@ -56,6 +64,18 @@ def test_two_blocks(hardware: Simulator) -> None:
 @given(st.data(), st.sampled_from([1, 5, 20, 100]))
 def test_random_encoders(hardware: Simulator, data: st.DataObject, latency: int) -> None:
     check(hardware, data.draw(transformers(aligned(hardware.config))), latency)
+
+
+@many(15)
+@given(coded_tokens())
+def test_norms_of_codes(hardware: Simulator, network: IntegerNetwork) -> None:
+    check(hardware, network)
+
+
+@many(15)
+@given(st.data(), st.sampled_from([1, 20, 100]))
+def test_biases_of_scores(hardware: Simulator, data: st.DataObject, latency: int) -> None:
+    check(hardware, data.draw(biased_scores(aligned(hardware.config))), latency)
 
 
 @many(15)

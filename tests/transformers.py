@@ -29,6 +29,8 @@ __all__ = [
     "Sizes",
     "Transformer",
     "aligned",
+    "biased_scores",
+    "coded_tokens",
     "exponential",
     "one_block",
     "transformers",
@@ -229,6 +231,45 @@ def one_block() -> IntegerNetwork:
     """Return an encoder of one block and one head, with all that a file can hold of one."""
     sizes = Sizes((3, 1), 2, 1, 2, 2, 1, 2, shifts=True, signed=True)
     return Transformer(sizes, Books(), np.random.default_rng(0)).build()
+
+
+@st.composite
+def biased_scores(draw: st.DrawFn, heads_of: st.SearchStrategy[int]) -> IntegerNetwork:
+    """Draw a network of products of stored tensors, one behind the other, each added to the one
+    before: additive biases of scores, and rows of a matrix that are no tokens of a mean."""
+    books = Books(draw(activation_codebooks()), draw(matrix_codebooks()))
+    size, tokens = draw(heads_of), (draw(st.integers(1, 9)), 1)
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    made = Transformer(Sizes(tokens, 3), books, rng)
+    query = made.linear("query", "input", size, books.activation)
+    keys = [made.linear(f"key {i}", "input", size, books.matrix) for i in range(3)]
+    scores: str | None = None
+    for index, key in enumerate(keys):
+        ports = [Port(query), Port(key)]
+        scores = made.add(f"scores {index}", Matmul(size, True), ports, None, scores, largest=9000)
+    weights = made.add("weights", SubtractMax(), [Port(scores or "")], books.activation)
+    ports = [Port(weights), Port(keys[0])]
+    made.add("sums", Matmul(tokens[0], False), ports, None)
+    outputs = (Output("sums", (size, *tokens)),)
+    return IntegerNetwork((given(made.source),), tuple(made.layers), outputs)
+
+
+@st.composite
+def coded_tokens(draw: st.DrawFn) -> IntegerNetwork:
+    """Draw a network whose norms and distances are of codes, not of 16-bit results."""
+    books = Books(draw(activation_codebooks()))
+    channels = draw(st.integers(1, 20))
+    sizes = Sizes(draw(st.tuples(st.integers(1, 6), st.integers(1, 3))), channels)
+    made = Transformer(sizes, books, np.random.default_rng(draw(st.integers(0, 2**32 - 1))))
+    source = "input"
+    for index in range(draw(st.integers(1, 3))):
+        last = draw(st.booleans())
+        op = Normalize(channels, last, 5) if draw(st.booleans()) else SubtractMax()
+        source = made.add(f"layer {index}", op, [Port(source)], books.activation)
+    made.linear("classes", source, 2, None)
+    height, width = sizes.tokens
+    outputs = (Output("classes", (2, height, width)),)
+    return IntegerNetwork((given(made.source),), tuple(made.layers), outputs)
 
 
 SMALL = st.integers(1, 3)

@@ -13,7 +13,15 @@ from nupes.model.errors import CapacityError, InputError, UnsupportedError
 from nupes.model.network import IntegerNetwork
 from tests.compiler.test_program import execute
 from tests.networks import images_of
-from tests.transformers import Books, Sizes, Transformer, aligned, transformers
+from tests.transformers import (
+    Books,
+    Sizes,
+    Transformer,
+    aligned,
+    biased_scores,
+    coded_tokens,
+    transformers,
+)
 
 SHAPES = st.sampled_from([(4, 4), (4, 2), (4, 8), (8, 4), (16, 16)])
 ARRAYS = st.builds(
@@ -28,6 +36,23 @@ ARRAYS = st.builds(
 @given(ARRAYS, st.data())
 def test_programs_mean_what_the_network_means(config: ArrayConfig, data: st.DataObject) -> None:
     network = data.draw(transformers(aligned(config)))
+    codes = network.encode(images_of(network, 1))
+    program = compile(network, config)
+    np.testing.assert_array_equal(execute(program, codes[0]), network.run(codes)[0])
+
+
+@settings(max_examples=25)
+@given(ARRAYS, coded_tokens())
+def test_norms_of_codes(config: ArrayConfig, network: IntegerNetwork) -> None:
+    codes = network.encode(images_of(network, 1))
+    program = compile(network, config)
+    np.testing.assert_array_equal(execute(program, codes[0]), network.run(codes)[0])
+
+
+@settings(max_examples=25)
+@given(ARRAYS, st.data())
+def test_biases_of_scores(config: ArrayConfig, data: st.DataObject) -> None:
+    network = data.draw(biased_scores(aligned(config)))
     codes = network.encode(images_of(network, 1))
     program = compile(network, config)
     np.testing.assert_array_equal(execute(program, codes[0]), network.run(codes)[0])

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.options.recipe import make_recipe
 from nupes.quantizer.pipeline import capture_network
 from nupes.quantizer.search.matrices import choose_matrix, matrix_roots
@@ -37,7 +38,7 @@ def test_values_of_0_have_a_code() -> None:
 
 def test_keys_and_values_are_found_where_they_are_stored() -> None:
     """All in one tensor here, with the queries."""
-    network = capture_network(Encoder().eval(), torch.randn(2, 5, 6))
+    network = capture_network(Encoder().eval(), Batch((torch.randn(2, 5, 6),)))
     root = join_tensors(network).root
     found = matrix_roots(network)
     assert found == {root[f"blocks.{i}.attention.project"] for i in range(2)}

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.pipeline import capture_network
 from nupes.quantizer.stages.stage import FusedNetwork
 from nupes.quantizer.stages.wide import wide_headrooms, wide_roots
@@ -14,7 +15,7 @@ from tests.test_attention import Encoder
 def fused(module: nn.Module, *shape: int) -> FusedNetwork:
     """Return the stages of a module."""
     torch.manual_seed(0)
-    return capture_network(module.eval(), torch.randn(2, *shape))
+    return capture_network(module.eval(), Batch((torch.randn(2, *shape),)))
 
 
 def test_a_stream_and_scores_are_wide() -> None:
