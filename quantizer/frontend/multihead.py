@@ -33,8 +33,9 @@ def plain_attention(module: nn.Module) -> Iterator[None]:
 
 
 def can_stand(part: nn.MultiheadAttention) -> bool:
-    """Whether a module has no more than projections and heads."""
-    return part.bias_k is None and part.bias_v is None and not part.add_zero_attn
+    """Whether a module has no more than projections and heads, and PyTorch's own forward."""
+    own = type(part).forward is nn.MultiheadAttention.forward
+    return own and part.bias_k is None and part.bias_v is None and not part.add_zero_attn
 
 
 def forward(
