@@ -42,6 +42,7 @@ TENSOR = {"codebook": CODEBOOK, "scale": float, "exponent": float | None, "error
 CHOICES = {
     "tensors": {str: TENSOR},
     "weights": {str: CODEBOOK},
+    "wide": {str: float},
     "bias": [str],
     "reach": {str: float},
     "learned": bool,
@@ -190,7 +191,7 @@ def describe_choices(choices: Choices, arrays: dict[str, np.ndarray], part: str)
     return {
         "tensors": tensors,
         "weights": weights,
-        "wide": choices.wide,
+        "wide": {name: float(scale) for name, scale in choices.wide.items()},
         "bias": list(choices.bias),
         "reach": {name: float(value) for name, value in choices.reach.items()},
         "learned": choices.learned,

@@ -169,8 +169,9 @@ def some_state() -> State:
     choices = Choices(
         {name: TensorCode(book, 0.5, 0.5, 0.25)},
         {name: WeightCode(book, codes, np.array([0.5, 0.25]))},
-        {name: rng.normal(size=2)},
-        {name: 3.0},
+        wide={name: 2.5},
+        bias={name: rng.normal(size=2)},
+        reach={name: 3.0},
     )
     return State(1, 2, choices, choices)
 
@@ -209,6 +210,7 @@ def test_every_damaged_bit_is_refused(tmp_path: Path) -> None:
         ('"scale": 0.5', '"scale": NaN'),
         ('"exponent": 0.5', '"exponent": "0.5"'),
         ('"lmax": 127', '"lmax": [127]'),
+        (": 2.5", ": NaN"),
         ('"bits": 3', '"bits": 2'),
         ('"bias": ["a', '"bias": ["b'),
         ('"found": {', '"found": null, "other": {'),
