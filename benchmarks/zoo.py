@@ -8,6 +8,8 @@ networks grow or vanish.
 
 import warnings
 from collections.abc import Iterable, Iterator
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,14 +35,23 @@ def declare_operators() -> None:
             torch.library.define(f"torchvision::{name}", schema)
 
 
-declare_operators()
-
-import timm  # noqa: E402  (it imports torchvision)
-from torchvision import models  # noqa: E402
+@cache
+def libraries() -> tuple[Any, Any]:
+    """Return timm, and the models of torchvision."""
+    declare_operators()
+    try:
+        import timm  # it imports torchvision
+        from torchvision import models
+    except ModuleNotFoundError as error:
+        raise SystemExit(
+            f"{error.name} is missing: pip install 'nupes[coverage]' brings it"
+        ) from None
+    return timm, models
 
 
 def names_of(smallest: Iterable[str]) -> list[str]:
     """Return the networks as ``library/name``, of timm the smallest ones."""
+    _, models = libraries()
     found = models.list_models(module=models)
     found += models.list_models(module=models.segmentation)
     return [f"torchvision/{name}" for name in found] + [f"timm/{name}" for name in smallest]
@@ -48,6 +59,7 @@ def names_of(smallest: Iterable[str]) -> list[str]:
 
 def smallest_networks() -> Iterator[tuple[str, str]]:
     """Yield every module of timm and its network with the fewest parameters."""
+    timm, _ = libraries()
     for module in timm.list_modules():
         names = timm.list_models(module=module)
         counts = {name: count_parameters(name) for name in names}
@@ -59,6 +71,7 @@ def smallest_networks() -> Iterator[tuple[str, str]]:
 def count_parameters(name: str) -> int:
     """Return the parameters of a network of timm, which is not filled with values if it can do
     without."""
+    timm, _ = libraries()
     try:
         with torch.device("meta"):
             module = timm.create_model(name)
@@ -69,6 +82,7 @@ def count_parameters(name: str) -> int:
 
 def make(name: str) -> nn.Module:
     """Return a network as its library makes it, without weights of a training."""
+    timm, models = libraries()
     library, network = name.split("/")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torchvision's, about how they are initialised
