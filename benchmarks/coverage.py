@@ -31,7 +31,7 @@ import nupes
 from benchmarks.acceptance import MEASURES
 from benchmarks.alone import preload, run_alone, runs
 from benchmarks.summary import first_reason, print_tables
-from benchmarks.zoo import names_of, smallest_networks
+from benchmarks.zoo import libraries, names_of, smallest_networks
 from nupes.model.files import write_atomically
 
 VERSIONS = ("nupes", "torch", "torchvision", "timm")
@@ -84,6 +84,7 @@ class Survey:
 
 def versions() -> str:
     """Return the versions on which results depend."""
+    libraries()
     return ", ".join(f"{name} {version(name)}" for name in VERSIONS)
 
 

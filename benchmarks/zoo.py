@@ -15,7 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["LIBRARIES", "build", "draw_images", "image_shape", "names_of", "smallest_networks"]
+__all__ = [
+    "LIBRARIES",
+    "build",
+    "draw_images",
+    "image_shape",
+    "libraries",
+    "names_of",
+    "smallest_networks",
+]
 
 LIBRARIES = ("torchvision", "timm")
 
