@@ -12,6 +12,7 @@ __all__ = [
     "FRACTION_BITS",
     "MANTISSA_MAX",
     "MOST_CHANNELS",
+    "ROOT_BITS",
     "bit_length",
     "moments",
     "reciprocal",

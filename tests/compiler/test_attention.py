@@ -32,30 +32,31 @@ ARRAYS = st.builds(
 )  # fmt: skip
 
 
+def check(network: IntegerNetwork, config: ArrayConfig) -> None:
+    """Compare what the program of one image means with what the network gives."""
+    codes = network.encode(images_of(network, 1))
+    program = compile(network, config)
+    np.testing.assert_array_equal(execute(program, codes[0]), network.run(codes)[0])
+
+
 @settings(max_examples=20)
 @given(ARRAYS, st.data())
 def test_programs_mean_what_the_network_means(config: ArrayConfig, data: st.DataObject) -> None:
     network = data.draw(transformers(aligned(config)))
-    codes = network.encode(images_of(network, 1))
-    program = compile(network, config)
-    np.testing.assert_array_equal(execute(program, codes[0]), network.run(codes)[0])
+    check(network, config)
 
 
 @settings(max_examples=25)
 @given(ARRAYS, coded_tokens())
 def test_norms_of_codes(config: ArrayConfig, network: IntegerNetwork) -> None:
-    codes = network.encode(images_of(network, 1))
-    program = compile(network, config)
-    np.testing.assert_array_equal(execute(program, codes[0]), network.run(codes)[0])
+    check(network, config)
 
 
 @settings(max_examples=25)
 @given(ARRAYS, st.data())
 def test_biases_of_scores(config: ArrayConfig, data: st.DataObject) -> None:
     network = data.draw(biased_scores(aligned(config)))
-    codes = network.encode(images_of(network, 1))
-    program = compile(network, config)
-    np.testing.assert_array_equal(execute(program, codes[0]), network.run(codes)[0])
+    check(network, config)
 
 
 def small(**sizes: Any) -> IntegerNetwork:
