@@ -105,8 +105,12 @@ SEQUENCES: dict[str, Form] = {
     "means of pixels": lambda s, y: s.tokens(y.permute(0, 2, 3, 1).mean(1)),
     "means of channels of tokens": lambda s, y: pixels(y) * pixels(y).mean(2, keepdim=True),
     "sum with a token": lambda s, y: s.tokens(pixels(y) + pixels(y).mean(1, keepdim=True)),
-    "positions": lambda s, y: s.tokens(pixels(y) + torch.linspace(-1, 1, 336).view(1, 56, 6)),
-    "sequence with a constant": lambda s, y: s.line(line(y) * torch.linspace(1, 2, 7)),
+    "positions": lambda s, y: s.tokens(
+        pixels(y) + torch.linspace(-1, 1, 336, dtype=y.dtype).view(1, 56, 6)
+    ),
+    "sequence with a constant": lambda s, y: s.line(
+        line(y) * torch.linspace(1, 2, 7, dtype=y.dtype)
+    ),
     "padded tokens": lambda s, y: s.tokens(F.pad(column(y), (0, 0, 1, 2))),
     "padded channels of tokens": lambda s, y: F.pad(column(y), (2, 1)).relu(),
     "padded pixels": lambda s, y: s.tokens(F.pad(y.permute(0, 2, 3, 1), (0, 0, 1, 0, 0, 2))),
