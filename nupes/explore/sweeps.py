@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
 from multiprocessing import get_context
+from threading import current_thread, main_thread
 from typing import Any
 
 from nupes.arch.config import ArrayConfig
@@ -122,12 +123,11 @@ def sweep(
     points: dict[int, Point] = {}
     with ExitStack() as stack:
         if workers > 1:
-            pool = stack.enter_context(
-                ProcessPoolExecutor(
-                    workers, get_context("forkserver"), begin_worker, (network, latency)
-                )
+            pool = ProcessPoolExecutor(
+                workers, get_context("forkserver"), begin_worker, (network, latency)
             )
-            with deferred_interrupts():
+            stack.callback(pool.shutdown, cancel_futures=True)
+            with deferred_signals():
                 results = pool.map(work, [arrays[index] for index in order])
         else:
             results = (evaluate(network, arrays[index], latency) for index in order)
@@ -139,14 +139,26 @@ def sweep(
 
 
 @contextmanager
-def deferred_interrupts() -> Iterator[None]:
-    """Hold interrupts back until the end, and for good in a process that begins here: a terminal
-    sends its Ctrl-C to every process, and the caller ends the others."""
+def deferred_signals() -> Iterator[None]:
+    """Hold interrupts and kills back until the end, so that no process is left half begun. One that
+    begins here is never interrupted: a terminal sends its Ctrl-C to every process, and the caller
+    ends the others."""
+    late: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    if current_thread() is not main_thread() or None in handlers.values():
+        handlers = {}  # no handler of Python runs in this thread, or it could not be set again
+    # A mask is not enough: other threads take the signal, and its handler then runs in this one.
+    for number in handlers:
+        signal.signal(number, lambda number, _: late.append(number))
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in late:
+            signal.raise_signal(number)
 
 
 def pareto(points: Iterable[Point]) -> list[Point]:

@@ -77,14 +77,15 @@ LONG = {
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("after", [0.05, 0.3, 2])
 @pytest.mark.parametrize("begins", LONG)
 @pytest.mark.parametrize(
     ("send", "number"), [(os.killpg, signal.SIGINT), (os.kill, signal.SIGTERM)]
 )
 def test_ctrl_c_and_a_kill_leave_nothing(
-    folder: Path, begins: str, send: Callable[[int, int], None], number: int
+    folder: Path, begins: str, send: Callable[[int, int], None], number: int, after: float
 ) -> None:
-    """A terminal interrupts every process of the command, a kill ends one."""
+    """A terminal interrupts every process of the command, a kill ends one; ``after`` seconds."""
     np.savez("many.npz", x=np.zeros((9999, 1, 4, 4)))
     before = set(folder.iterdir())
     with tempfile.TemporaryDirectory() as scratch:
@@ -99,7 +100,7 @@ def test_ctrl_c_and_a_kill_leave_nothing(
         assert process.stderr is not None
         while not process.stderr.readline().startswith(begins):
             assert process.poll() is None
-        time.sleep(2)  # a process that is just being started ends with a traceback of Python
+        time.sleep(after)
         send(process.pid, number)
         output, messages = process.communicate(timeout=60)
         assert output == ""
