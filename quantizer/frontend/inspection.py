@@ -87,7 +87,7 @@ def list_layers(network: FusedNetwork) -> tuple[FoundLayer, ...]:
     shapes, operators = network.shapes, weighted(network.stages)
     found = []
     for stage in network.stages:
-        weights = operators[stage.name].weight.size if stage.name in operators else 0
+        weights = operators[stage.name].kernel.size if stage.name in operators else 0
         sources = [shapes[name] for name in stage.sources]
         height, width, _ = stage.shape
         found.append(

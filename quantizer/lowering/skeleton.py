@@ -120,7 +120,7 @@ def bare_operator(stage: Stage, bits: int, index: int, cell: str = "decode") -> 
     found = weighted([stage])
     if not found:
         return stage.op.lower(None)
-    shape = found[stage.name].weight.shape
+    shape = found[stage.name].kernel.shape
     codebook = stand_in(bits, True, index, cell, weight=True)
     code = int(np.abs(codebook.levels).argmin())
     return stage.op.lower(WeightCode(codebook, np.full(shape, code, np.uint8), np.ones(shape[0])))

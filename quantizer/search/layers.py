@@ -150,21 +150,22 @@ class LayerSearch(Hooks):
     def choose_codes(self, stage: Stage, rounded: Tensor) -> WeightCode:
         """Return the codes of a stage's weights."""
         op, exact = self.operators[stage.name], self.exact[stage.sources[0]]
-        if not np.isfinite(op.weight).all() or not np.isfinite(stage.bias).all():
+        weight = op.weight
+        if not np.isfinite(weight).all() or not np.isfinite(stage.bias).all():
             raise InputError(
                 f"layer {stage.name!r}: folded weights must be finite, not NaN or infinite"
             )
-        n = len(op.weight)
-        grouped = op.weight.reshape(op.groups, n // op.groups, -1)
+        n = len(weight)
+        grouped = weight.reshape(op.groups, n // op.groups, -1)
         bits = self.plan.weights[stage.name]
         moments = input_moments(op, exact, rounded, self.importance.get(stage.name))
         target = compensate(grouped, moments) if self.recipe.compensate else grouped
         gram = dampen(target, moments, bits) if self.recipe.metric == "output" else moments.gram
         codebook, solution = choose_weights(target, gram, bits, self.recipe, self.exponent)
-        alive = np.abs(op.weight).reshape(n, -1).any(1)
+        alive = np.abs(weight).reshape(n, -1).any(1)
         return WeightCode(
             codebook,
-            solution.codes.reshape(op.weight.shape),
+            solution.codes.reshape(weight.shape),
             np.where(alive, solution.scale.reshape(n), 0.0),
         )
 
@@ -175,6 +176,6 @@ def shared_exponent(
     """Return the one exponent of the network's codebooks, where the recipe has one."""
     if recipe.family != "power" or recipe.exponent != "network":
         return None
-    weights = {name: op.weight.reshape(len(op.weight), -1) for name, op in operators.items()}
+    weights = {name: op.weight.reshape(len(op.kernel), -1) for name, op in operators.items()}
     small = [name for name in weights if plan.weights[name] < 8] or list(weights)
     return network_exponent([weights[name] for name in small], [plan.weights[n] for n in small])

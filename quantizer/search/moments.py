@@ -110,7 +110,7 @@ def input_moments(
     """Return the moments of a sample of what each output of a convolution reads, from its float and
     its quantized input (b, c, h, w); ``importance`` (b, g, oh, ow) weighs the outputs of each
     group."""
-    _, per_group, kh, kw = op.weight.shape
+    _, per_group, kh, kw = op.kernel.shape
     # In units of the largest input: the choice of weights does not depend on the unit.
     unit = max(float(x.abs().max()) for x in (exact, rounded)) or 1.0
     maps = [op.read(x / unit) for x in (exact, rounded)]

@@ -28,17 +28,10 @@ def fuse(graph: Graph) -> FusedNetwork:
     fuser.finish()
     return FusedNetwork(
         tuple(fuser.entries.values()),
-        tuple(map(widen, fuser.stages)),
+        tuple(fuser.stages),
         tuple(fuser.outputs),
         tuple(fuser.constants),
     )
-
-
-def widen(stage: Stage) -> Stage:
-    """Return a stage with its weights in float64."""
-    if not isinstance(stage.op, Convolution):
-        return stage
-    return replace(stage, op=replace(stage.op, weight=np.asarray(stage.op.weight, np.float64)))
 
 
 class Fuser:
@@ -173,7 +166,7 @@ class Fuser:
             stage = self.open_stage(name)
             free = stage and stage.residual is None and stage.op.takes_residual
             if stage and free and stage.function is IDENTITY and name != other:
-                size = stage.op.weight.size if isinstance(stage.op, Convolution) else 0
+                size = stage.op.kernel.size if isinstance(stage.op, Convolution) else 0
                 candidates.append((size, name, other, stage))
         low = self.low[first] + self.low[second]
         if candidates:

@@ -24,14 +24,23 @@ __all__ = ["Convolution"]
 
 @dataclass(frozen=True, eq=False)
 class Convolution(StageOperator):
-    """``weight`` (n, c // groups, kh, kw), float64; the map's pixels lie ``stretch`` apart."""
+    """``kernel`` (n, c // groups, kh, kw) is a view of the module's weights where it can be, as a
+    copy in float64 of a large network fills the memory; its ``factors`` (n,) float64 are those of
+    the affines that follow. The map's pixels lie ``stretch`` apart."""
 
-    weight: np.ndarray
+    kernel: np.ndarray
     stride: tuple[int, int] = (1, 1)
     padding: Padding = (0, 0, 0, 0)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
     stretch: tuple[int, int] = (1, 1)
+    factors: np.ndarray | None = None
+
+    @property
+    def weight(self) -> np.ndarray:
+        """Weights (n, c // groups, kh, kw), float64, computed anew."""
+        weight = np.asarray(self.kernel, np.float64)
+        return weight if self.factors is None else weight * self.factors.reshape(-1, 1, 1, 1)
 
     @classmethod
     def begin(cls, op: graph.Convolution) -> Beginning:
@@ -71,12 +80,17 @@ class Convolution(StageOperator):
     def scale_output(self, factors: np.ndarray) -> "Convolution":
         """Return the convolution whose output channels are multiplied by factors (n,), or by
         several in turn."""
-        weight = self.weight.repeat(len(factors) // len(self.weight), axis=0)
-        return replace(self, weight=weight * factors.reshape(-1, 1, 1, 1))
+        times = len(factors) // len(self.kernel)
+        if times == 1 and self.factors is None:
+            return replace(self, factors=factors)
+        return replace(self, kernel=self.weight.repeat(times, axis=0), factors=factors)
 
     def take_output(self, channels: np.ndarray) -> "Convolution | None":
         """Return the convolution that gives some output channels, by number, where one does."""
-        return replace(self, weight=self.weight[channels]) if self.groups == 1 else None
+        if self.groups != 1:
+            return None
+        factors = None if self.factors is None else self.factors[channels]
+        return replace(self, kernel=self.kernel[channels], factors=factors)
 
     def largest(self, *reaches: float) -> np.ndarray:
         """Return the sums of the weights' magnitudes times that of the source."""
@@ -89,10 +103,10 @@ class Convolution(StageOperator):
     def rescale(self, out: np.ndarray, *sources: np.ndarray) -> "Convolution":
         """Return the convolution whose weights take up the factors."""
         (source,) = sources
-        n, groups = len(self.weight), self.groups
-        weight = self.weight.reshape(groups, n // groups, -1, *self.weight.shape[2:])
-        weight = weight * source.reshape(groups, 1, -1, 1, 1)
-        return replace(self, weight=weight.reshape(self.weight.shape) / out.reshape(-1, 1, 1, 1))
+        shape, groups = self.kernel.shape, self.groups
+        weight = self.weight.reshape(groups, shape[0] // groups, *shape[1:])
+        weight = (weight * source.reshape(groups, 1, -1, 1, 1)).reshape(shape)
+        return replace(self, kernel=weight / out.reshape(-1, 1, 1, 1), factors=None)
 
     def lower(self, code: WeightCode | None) -> Conv:
         """Return the convolution of weight codes."""
