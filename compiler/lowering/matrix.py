@@ -182,15 +182,17 @@ def partial_sum_bound(matrix: Matrix, tables: np.ndarray) -> int:
     activation digit is taken at its extremes (0 where there is no operand); positive and negative
     ones are summed apart, per output channel.
     """
+    ends = [(min(int(table.min()), 0), max(int(table.max()), 0)) for table in tables]
+    low, high = map(sum, zip(*ends, strict=True))
     positive = np.zeros(matrix.channels, np.int64)
     negative = np.zeros(matrix.channels, np.int64)
     # Tap by tap: groups have made the matrix dense, and sums are of 64 bits.
     for plane, tap in np.ndindex(matrix.digits.shape[:2]):
-        weights = matrix.tables[plane][matrix.digits[plane, tap]].astype(np.int64)
+        weights = matrix.tables[plane][matrix.digits[plane, tap]]
         if matrix.present is not None:
             weights = weights * matrix.present
-        for table in tables:
-            high, low = max(int(table.max()), 0), min(int(table.min()), 0)
-            positive += np.maximum(weights * high, weights * low).sum(axis=0)
-            negative += np.minimum(weights * high, weights * low).sum(axis=0)
-    return int(max(positive.max(), -negative.min()))
+        positive += np.maximum(weights, 0).sum(axis=0, dtype=np.int64)
+        negative += np.minimum(weights, 0).sum(axis=0, dtype=np.int64)
+    return int(
+        max((positive * high + negative * low).max(), -(positive * low + negative * high).min())
+    )

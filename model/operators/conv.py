@@ -70,10 +70,18 @@ class Conv(Window):
         return np.ascontiguousarray(rows).reshape(self.groups, -1, n)
 
     @cached_property
+    def sums(self) -> tuple[np.ndarray, np.ndarray]:
+        """Sums of the positive and of the negative weights of each output channel, int64 (n,)."""
+        levels, axes = self.levels, (1, 2, 3)
+        positive = np.maximum(levels, 0).sum(axis=axes, dtype=np.int64)
+        return positive, np.minimum(levels, 0).sum(axis=axes, dtype=np.int64)
+
+    @cached_property
     def gain(self) -> int:
         """Largest sum of weight magnitudes of an output channel: what an accumulator can reach for
         levels of magnitude 1."""
-        return int(np.abs(self.levels.astype(np.int64)).sum(axis=(1, 2, 3)).max())
+        positive, negative = self.sums
+        return int((positive - negative).max())
 
     def check(self) -> None:
         """Refuse codes, levels and sizes out of their ranges."""
@@ -154,10 +162,9 @@ class Conv(Window):
         sum lies beyond them."""
         ((lowest, highest),) = ends
         low, high = min(lowest, 0), max(highest, 0)
-        weights = self.levels.astype(np.int64)
-        positive = np.maximum(weights * high, weights * low).sum(axis=(1, 2, 3))
-        negative = np.minimum(weights * high, weights * low).sum(axis=(1, 2, 3))
-        return int(max(positive.max(), -negative.min()))
+        positive, negative = self.sums
+        products = (positive * high + negative * low, -positive * low - negative * high)
+        return int(np.max(products))
 
     def macs(self, *inputs: Shape) -> int:
         """Return the multiply-accumulates for one image."""
