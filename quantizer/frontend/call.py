@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 import torch
@@ -100,8 +100,15 @@ class Call:
                 self.refuse(
                     "its operand must have its channels in dimension 1, not in the last one"
                 )
-            Call(value, self.values).settle(strict=True)
+            Call(value, self.values).settle("first")
         return self.viewed(value)
+
+    def lays_last(self, value: fx.Node) -> bool:
+        """Whether an operand has its channels in the last dimension; a view that has them nowhere
+        becomes a node that has."""
+        if not (self.is_last(value) or self.is_first(value)):
+            Call(value, self.values).settle("last")
+        return self.is_last(value)
 
     def anywhere(self, value: Any) -> Node:
         """Return the node of an operand that holds its numbers in their order, or is a map whose
@@ -172,14 +179,15 @@ class Call:
             self.views[self.node] = places
         return node.name
 
-    def settle(self, strict: bool = False) -> None:
+    def settle(self, channels: Literal["first", "last", "any"] = "any") -> None:
         """Let the call's value, a view, be a node: a selection or a mosaic of the one that it
-        views. It has its channels in dimension 1 if that is ``strict``, else in any order or in the
-        last one."""
+        views, with its channels in dimension 1, in the last one, or in any order or the last
+        one."""
         places, source = self.places(self.node), self.viewed(self.node)
-        orders, sequence = [(places, strict)], places.ndim in (2, 3)
-        if sequence and not strict:
-            orders.append((np.moveaxis(places, -1, 0), True))
+        orders, sequence = [(places, channels == "first")], places.ndim > 1
+        if channels != "first" and sequence:
+            turned = np.moveaxis(places, -1, 0), True
+            orders = [turned] if channels == "last" else [*orders, turned]
         for find, (ordered, own) in product((find_selection, find_mosaic, find_pieces), orders):
             for shape in map_shapes(self.node, ordered.shape, source.shape):
                 if own and sequence and shape[0] != len(ordered):

@@ -67,6 +67,17 @@ SEQUENCES: dict[str, Form] = {
     "tokens by swapaxes": lambda s, y: s.tokens(y.flatten(2).swapaxes(-1, 1)).relu(),
     "tokens to a map": lambda s, y: s.tokens(pixels(y)).transpose(1, 2).reshape(2, 4, 8, 7),
     "tokens matmul": lambda s, y: torch.matmul(pixels(y), s.kernel[0, :, 0]),
+    "rows as tokens": lambda s, y: F.linear(y.permute(0, 2, 3, 1).flatten(2), s.table[:, :42]),
+    "columns of rows as tokens": lambda s, y: F.linear(
+        y.transpose(1, 3).reshape(-1, 7, 48), s.table[:, 48:96]
+    ),
+    "norm of rows": lambda s, y: F.layer_norm(y.transpose(1, 2).flatten(2), (42,)),
+    "vector as tokens": lambda s, y: s.tokens(
+        F.linear(y.flatten(1), s.table[:, :336].repeat(6, 1)).view(-1, 5, 6)
+    ),
+    "tokens of windows": lambda s, y: s.tokens(
+        y[..., :6].reshape(-1, 6, 4, 2, 6).permute(0, 2, 3, 4, 1)
+    ).flatten(1, 3),
     "mean of tokens": lambda s, y: s.tokens(pixels(y)).mean(1),
     "mean of tokens kept": lambda s, y: s.tokens(pixels(y).mean(dim=1, keepdim=True)),
     "tokens as one vector": lambda s, y: F.linear(column(y).flatten(1), s.table[:, :48]),
