@@ -28,6 +28,7 @@ __all__ = [
     "in_order",
     "last_places",
     "own_places",
+    "whole_channels",
     "without_repeats",
 ]
 
@@ -125,3 +126,15 @@ def without_repeats(places: np.ndarray) -> np.ndarray:
         first = places.take([0], axis)
         places = first if (places == first).all() else places
     return places
+
+
+def whole_channels(places: np.ndarray, shape: Shape) -> np.ndarray | None:
+    """Return which channels of a map (h, w, c) lists of places (k, values) are, (k, n), ``None``
+    where they are not whole channels with every pixel in its place."""
+    pixels = shape[0] * shape[1]
+    if places.shape[1] % pixels:
+        return None
+    grid = places.reshape(len(places), -1, pixels)
+    channels = grid[:, :, 0] // pixels
+    same = (grid == channels[:, :, None] * pixels + np.arange(pixels)).all()
+    return channels if same else None

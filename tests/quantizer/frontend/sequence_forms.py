@@ -83,6 +83,27 @@ SEQUENCES: dict[str, Form] = {
     "tokens as one vector": lambda s, y: F.linear(column(y).flatten(1), s.table[:, :48]),
     "tokens with a constant": lambda s, y: s.tokens(pixels(y) * s.row + s.row.view(1, 1, 6)),
     "tokens side by side": lambda s, y: torch.cat([column(y), column(y).relu()], dim=-1),
+    "tokens after tokens": lambda s, y: s.tokens(torch.cat([column(y), pixels(y)], 1)),
+    "tokens after a class token": lambda s, y: torch.cat(
+        [s.row.expand(2, 1, 6), s.norm(pixels(y).mT).mT], dim=-2
+    ),
+    "sequences one after another": lambda s, y: s.line(torch.cat((line(y), line(y.relu())), 2)),
+    "pixels one after another": lambda s, y: torch.cat(
+        [y.flatten(2), y.mean((2, 3))[..., None]], 2
+    ),
+    "heads of a detector": lambda s, y: torch.cat(
+        [part.permute(0, 2, 3, 1).reshape(2, -1, 2) for part in (s.d(y), y[:, :, ::2, :3])], 1
+    ),
+    "pixels beside pixels": lambda s, y: s.tokens(
+        torch.cat([y.permute(0, 2, 3, 1), y.relu().permute(0, 2, 3, 1)[:, :, :2]], 2)
+    ),
+    "stacked tokens": lambda s, y: torch.stack([column(y), column(y).relu()], 2).sum(2),
+    "tokens by turns": lambda s, y: s.tokens(
+        torch.stack([column(y), column(y).relu()], 2).flatten(1, 2)
+    ),
+    "sum of tokens": lambda s, y: s.tokens(pixels(y)).sum(1),
+    "sum of channels of tokens": lambda s, y: column(y).sum(-1, keepdim=True),
+    "stacked vectors": lambda s, y: s.tokens(torch.stack([y.mean((2, 3)), y.amax((2, 3))], 1)),
     "tokens with a gate": lambda s, y: column(y) * torch.sigmoid(column(y.relu())),
     "halves of tokens": lambda s, y: torch.mul(*column(y).chunk(2, -1)),
     "parts of tokens": lambda s, y: s.tokens(column(y)[:, 1:6]),

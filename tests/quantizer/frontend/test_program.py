@@ -40,9 +40,9 @@ class Counter(nn.Module):
 
 
 REFUSED: dict[str, tuple[nn.Module, str]] = {
-    "softmax": (
-        nn.Sequential(conv(), nn.Softmax(1)),
-        r"operator aten.softmax.int in module '1' is not supported; supported operators: adaptive_",
+    "log softmax": (
+        nn.Sequential(conv(), nn.LogSoftmax(1)),
+        r"operator aten.log_softmax.int in module '1' is not supported; supported operators: adapt",
     ),
     "nested": (
         nn.Sequential(conv(), nn.Sequential(nn.ReLU(), nn.Upsample(size=5, mode="bicubic"))),
