@@ -231,6 +231,23 @@ class Mixer(nn.Module):
         return self.head(x[:, 0])
 
 
+class Competing(nn.Module):
+    """Maxima of two branches and of pairs of channels, gated units, and flat maps side by side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3, 1, 1), nn.Conv2d(3, 8, 1)
+        self.gated, self.head = nn.Conv2d(8, 12, 3, 2, 1), nn.Linear(28, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return four scores."""
+        x = torch.maximum(self.first(x), self.second(x))
+        y = F.glu(self.gated(x), 1)
+        x = F.avg_pool2d(x, 4).flatten(1)
+        pairs = y.view(len(y), 3, 2, *y.shape[2:]).amax(2)
+        return self.head(torch.cat([x, F.max_pool2d(pairs, 2).flatten(1), y.mean((2, 3))], 1))
+
+
 @dataclass(frozen=True)
 class Example:
     """A network, and the shapes of a small and a larger input."""
@@ -248,6 +265,7 @@ EXAMPLES = {
     "ShuffleNet v2": Example(shuffle_v2, (3, 12, 8), (3, 24, 16)),
     "keywords": Example(Keywords, (10, 30), (10, 49)),
     "split attention": Example(SplitAttention, (3, 4, 3), (3, 9, 8)),
+    "competing branches": Example(Competing, (3, 8, 4), (3, 8, 4)),
     "class token": Example(Mixer, (3, 10, 8), (3, 20, 8)),
 }
 

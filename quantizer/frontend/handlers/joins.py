@@ -1,21 +1,25 @@
-"""Operators that join computed tensors: concatenations, stacks, and products of two of them."""
+"""Operators that join computed tensors: concatenations, stacks, products of two, gated units."""
 
 from collections.abc import Callable
 from math import prod
 from typing import Any
 
 import numpy as np
+import torch
 from torch import fx
 
 from nupes.model.operators import Concat as IntegerConcat
-from nupes.model.operators import Mosaic, Piece
+from nupes.model.operators import Mosaic, Piece, Select
 from nupes.quantizer.frontend.call import Call, full_shape, value_shape
+from nupes.quantizer.frontend.functions import Function
 from nupes.quantizer.frontend.graph import Concat, Node, Product
 from nupes.quantizer.frontend.handlers.pairs import Pair
+from nupes.quantizer.frontend.handlers.pointwise import add_function
+from nupes.quantizer.frontend.pieces import find_pieces
 from nupes.quantizer.frontend.registry import handles
-from nupes.quantizer.frontend.views import in_order
+from nupes.quantizer.frontend.views import in_order, own_places
 
-__all__ = ["concatenate", "multiply_tensors", "stack"]
+__all__ = ["concatenate", "gate_by_half", "multiply_tensors", "stack"]
 
 
 @handles("cat", "concat", "concatenate")
@@ -35,8 +39,8 @@ def concatenate(call: Call, tensors: list[Any], dim: int) -> str:
     if axis == (dims - 1 if last else 1):
         size = whole.shape[:2]
         sources = [part_of(call, part, last, call.anywhere, size) for part in tensors]
-        if dims == 2 and any(source.shape[:2] != (1, 1) for source in sources):
-            call.refuse("maps must be concatenated before they are flattened, not after")
+        if dims == 2:
+            sources = [flat(call, source) for source in sources]
         return side_by_side(call, sources)
     if dims not in (3, 4) or axis == 0:
         call.refuse(
@@ -77,6 +81,37 @@ def stack(call: Call, tensors: list[Any], dim: int) -> str:
     if not in_order(view, call.values.graph.nodes[name].shape):
         call.views[call.node] = view
     return name
+
+
+def flat(call: Call, source: Node) -> Node:
+    """Return the node of a map's values as the channels of one pixel."""
+    if source.shape[:2] == (1, 1):
+        return source
+    places = own_places((prod(source.shape), 1, 1))
+    op = find_pieces(places, source.shape)
+    if op is None:
+        call.refuse(
+            "maps of more than 64 pixels must be concatenated before they are flattened, not after"
+        )
+    return call.values.graph.nodes[call.add(op, (source.name,), op.size, call.kind, "flat")]
+
+
+@handles("glu")
+def gate_by_half(call: Call, input: fx.Node, dim: int) -> str:
+    """Translate the first half of channels times the sigmoid of the second half."""
+    source, dims = call.anywhere(input), len(full_shape(input))
+    last = call.is_last(input) and not call.is_first(input)
+    if dim % dims != (dims - 1 if last else 1):
+        call.refuse(f"the halves of a gated unit must be of channels, not of dimension {dim}")
+    half = source.shape[2] // 2
+    shape = (*source.shape[:2], half)
+    first, second = (
+        call.add(Select.of(np.arange(half) + begin), (source.name,), shape, "glu", part)
+        for begin, part in ((0, "value"), (half, "gate"))
+    )
+    sigmoid = Function("sigmoid", torch.sigmoid, 0.0, 1.0)
+    gate = add_function(call, sigmoid, call.values.graph.nodes[second])
+    return call.add(Product(), (gate, first), shape, "glu")
 
 
 def side_by_side(call: Call, sources: list[Node]) -> str:

@@ -8,16 +8,22 @@ import torch
 from torch import fx
 
 from nupes.model.operators import AveragePool, MaxPool, Mosaic, Piece
-from nupes.quantizer.frontend.call import Call, full_shape, is_map
+from nupes.model.operators import Concat as IntegerConcat
+from nupes.quantizer.frontend.call import Call, full_shape, is_map, value_shape
 from nupes.quantizer.frontend.functions import Function
-from nupes.quantizer.frontend.graph import Affine, Convolution, Node
+from nupes.quantizer.frontend.graph import Affine, Concat, Convolution, Node
 from nupes.quantizer.frontend.handlers.pairs import Pair
-from nupes.quantizer.frontend.handlers.pointwise import add_function, translate_pointwise
+from nupes.quantizer.frontend.handlers.pointwise import (
+    add_function,
+    common_root,
+    translate_pointwise,
+)
 from nupes.quantizer.frontend.handlers.pools import add_average_pool, add_max_pool
+from nupes.quantizer.frontend.lines import lines_of
 from nupes.quantizer.frontend.registry import handles
 from nupes.quantizer.frontend.views import in_order, own_places, whole_channels
 
-__all__ = ["largest", "mean", "softmax"]
+__all__ = ["larger", "largest", "mean", "softmax"]
 
 
 def axes_of(call: Call, input: fx.Node) -> list[str]:
@@ -95,27 +101,56 @@ def add_channel_sums(call: Call, source: Node, terms: np.ndarray) -> str:
 
 @handles("amax", "amin", "max", "min", ignores=("keepdim",))
 def largest(call: Call, input: fx.Node, dim: Any = None, other: Any = None) -> str:
-    """Translate the largest or smallest value over height, width or channels; that of channels is
-    one over rows, where a mosaic puts them. With another operand it is a pointwise function."""
+    """Translate the largest or smallest value over height, width or channels, or over any dimension
+    of a view that takes channels; or that of two operands."""
     if other is not None:
-        return translate_pointwise(call)
-    axes = reduced_axes(call, input, [dim] if isinstance(dim, int) else dim, "hwc")
-    source, smallest = call.viewed(input), call.kind in ("amin", "min")
+        return larger(call, input, other)
+    dim = [dim] if isinstance(dim, int) else dim
+    smallest, source = call.kind in ("amin", "min"), call.viewed(input)
+    terms = None if axes_of(call, input) else axes_terms(call, input, dim)
+    axes = "" if terms is not None else reduced_axes(call, input, dim, "hwc")
+    if terms is None:
+        source = call.viewed(input)
     name = negative(call, source.name) if smallest else source.name
-    if axes != "c":
+    if set(axes) & set("hw"):
         window = reduced_window(source, axes)
         name = add_max_pool(call, call.values.graph.nodes[name], MaxPool(window, (1, 1)))
-    height, width, channels = call.values.graph.nodes[name].shape
-    if "c" in axes and channels > 1:
-        column = (height * channels, width, 1)
-        pieces = tuple(
-            Piece(0, (height, width, 1), (n, 0, 0), (channels, 1, 1), (0, 0, n), (1, 1, 1))
-            for n in range(channels)
-        )
-        name = call.add(Mosaic(column, pieces), (name,), column, call.kind, "channels")
-        op = MaxPool((channels, 1), (channels, 1))
-        name = add_max_pool(call, call.values.graph.nodes[name], op)
+    if "c" in axes:
+        terms = np.arange(source.shape[2])[:, None]
+    if terms is not None:
+        name = add_channel_maxima(call, call.values.graph.nodes[name], terms)
     return negative(call, name) if smallest else name
+
+
+@handles("maximum", "minimum")
+def larger(call: Call, input: Any, other: Any) -> str:
+    """Translate the larger or smaller one of two tensors of one shape, value by value; that of
+    functions of one tensor, or with a number, is a function."""
+    pair = [value for value in (input, other) if call.is_computed(value)]
+    if len(pair) < 2 or common_root(call, pair) or len({value_shape(value) for value in pair}) > 1:
+        return translate_pointwise(call)
+    smallest = call.kind in ("min", "minimum")
+    sources = [call.anywhere(value) for value in pair]
+    names = [negative(call, node.name) if smallest else node.name for node in sources]
+    shape = IntegerConcat().shape(*(node.shape for node in sources))
+    joined = call.add(Concat(), tuple(names), shape, call.kind, "both")
+    terms = np.arange(shape[2]).reshape(2, -1)
+    name = add_channel_maxima(call, call.values.graph.nodes[joined], terms)
+    return negative(call, name) if smallest else name
+
+
+def add_channel_maxima(call: Call, source: Node, terms: np.ndarray) -> str:
+    """Add the maxima of channels (terms, n): of rows, where a mosaic puts them."""
+    (count, channels), (height, width, _) = terms.shape, source.shape
+    column = (height * count, width, channels)
+    pieces = [
+        Piece(0, (height, width, some), (row, 0, to), (count, 1, to_step), (0, 0, at), (1, 1, step))
+        for row, numbers in enumerate(terms.tolist())
+        for some, to, to_step, at, step in lines_of(numbers)
+    ]
+    name = call.add(Mosaic(column, tuple(pieces)), (source.name,), column, call.kind, "channels")
+    op = MaxPool((count, 1), (count, 1))
+    return add_max_pool(call, call.values.graph.nodes[name], op)
 
 
 def negative(call: Call, name: str) -> str:

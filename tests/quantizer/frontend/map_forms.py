@@ -44,6 +44,17 @@ MAPS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "split attention": lambda s, y: split_attention(torch.cat([y, s.d(y)], 1)),
     "softmax of two channels": lambda s, y: s.d(y)[:, 1:3].softmax(1),
     "softmax of pairs": lambda s, y: F.softmax(y.view(2, 3, 2, 8, 7), 2).flatten(1, 2),
+    "maximum": lambda s, y: torch.maximum(y, s.d(y)),
+    "minimum": lambda s, y: torch.minimum(s.d(y), torch.relu(s.n(y))).relu(),
+    "maximum of functions": lambda s, y: torch.maximum(y, 0.1 * y),
+    "max of two": lambda s, y: torch.max(y.mean((2, 3)), y.amax((2, 3))),
+    "maxout": lambda s, y: y.view(2, 3, 2, 8, 7).amax(2),
+    "maxout of halves": lambda s, y: y.view(2, 2, 3, 8, 7).max(1)[0],
+    "least of a stack": lambda s, y: torch.stack([y, s.d(y), s.n(y)], 1).amin(1),
+    "gated unit": lambda s, y: F.glu(s.d(y), 1),
+    "flat maps together": lambda s, y: torch.cat(
+        [F.avg_pool2d(y, 2).flatten(1), y.mean((2, 3)), y[:, :2].flatten(1)], 1
+    ),
     "rows below rows": lambda s, y: torch.cat([y, s.d(y).relu()], 2),
     "columns beside columns": lambda s, y: s.c(torch.cat((y, y[..., :3], y.relu()), -1)),
     "rows of a constant": lambda s, y: torch.cat([s.row.view(1, 6, 1, 1).expand(2, 6, 2, 7), y], 2),

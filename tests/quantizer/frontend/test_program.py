@@ -49,8 +49,8 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         r"operator aten.upsample_bicubic2d.vec in module '1.1' is not supported",
     ),
     "top": (
-        two(lambda s, x: torch.maximum(s.a(x), s.b(x))),
-        r"aten.maximum.default in the top module: of two computed tensors only sum, difference and",
+        two(lambda s, x: torch.hypot(s.a(x), s.b(x))),
+        r"aten.hypot.default in the top module: of two computed tensors only sum, difference, ",
     ),
     "product": (
         two(lambda s, x: s.a(x)[:, :, ::8] * s.b(x)[:, :, :, ::7]),
