@@ -3,7 +3,8 @@
     python -m benchmarks.super_resolution --data DIR [--simulate butterfly] [--array 16x16]
 
 ``DIR/super_resolution`` holds ``espcn_x2.npz``, ``fsrcnn_x2.npz`` and Set5's images,
-``DIR/imagenet`` the images ``calibration_250.zip`` to calibrate with: their luma at half the size.
+``DIR/imagenet`` the images ``calibration_250.zip`` to calibrate with: their luma at half the size,
+each stretched to all of its range, as few images have no pixel as bright as the brightest one.
 Luma is that of BT.601 in 16..235, halved by a bicubic filter as MATLAB's is; PSNR is that of luma
 rounded to 8 bits, without a border of 2 pixels.
 
@@ -36,9 +37,9 @@ IMAGES = ("baby", "bird", "butterfly", "head", "woman")
 SCHEMES = ("W8A8", "W4A8")
 
 CALIBRATION = 6
-"""Images to calibrate with."""
+"""Images to calibrate with, a tile of each."""
 
-TILE, MARGIN, BORDER = 112, 8, 2
+TILE, MARGIN, BORDER = 80, 8, 2
 """Height and width of a tile; pixels around a result that it may depend on; pixels that PSNR leaves
 out."""
 
@@ -68,7 +69,14 @@ def calibration(data: Path) -> np.ndarray:
     """Return the small images (n, 1, h, w) to calibrate with."""
     images, _ = pictures(data / "imagenet" / "calibration_250.zip")
     small = [halve(luma(image.transpose(1, 2, 0))) for image in images[:CALIBRATION]]
-    return np.stack(small)[:, None].astype(np.float32)
+    return np.stack([stretch(y[:TILE, :TILE]) for y in small])[:, None].astype(np.float32)
+
+
+def stretch(values: np.ndarray) -> np.ndarray:
+    """Return values that reach from black to white."""
+    black, white = luma(np.array([[0.0] * 3, [1] * 3]))
+    low, high = values.min(), values.max()
+    return black + (values - low) * ((white - black) / (high - low))
 
 
 def starts(size: int) -> Iterator[int]:
