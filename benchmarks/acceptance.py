@@ -6,6 +6,7 @@ from torch import nn
 
 import nupes
 from benchmarks.alone import Result
+from benchmarks.fitting import compile_fitting
 from benchmarks.zoo import build, draw_images, image_shape
 from nupes.arch.config import ArrayConfig
 from nupes.inputs import quiet_torch
@@ -42,7 +43,7 @@ def check_network(name: str, seed: int) -> Result:
 def quantize_network(name: str, seed: int) -> Result:
     """Return layers, MACs and cycles of a network that is quantized and compiled."""
     module = build(name, seed)
-    program = compile_network(module, image_shape(name, module), seed)
+    program = nupes.compile(quantize(module, image_shape(name, module), seed), ARRAY)
     return {
         "layers": len(program.layers),
         "macs": sum(layer.macs for layer in program.layers),
@@ -59,22 +60,21 @@ def simulate_network(name: str, seed: int) -> Result:
     for size in SMALL:
         shape = (channels, size, size)
         try:
-            program = compile_network(module, shape, seed)
+            program = compile_fitting(quantize(module, shape, seed), ARRAY)
         except nupes.NupesError as error:
             reason = str(error)
             continue
-        with nupes.Simulator(ARRAY) as hw:
+        with nupes.Simulator(program.array) as hw:
             found = check_outputs(hw, program, draw_images(shape, 1, seed + 1).numpy())
         return {"size": size, "exact": found.exact, "cycles": program.cycles}
     return {"reason": reason}
 
 
-def compile_network(module: nn.Module, shape: tuple[int, ...], seed: int) -> nupes.Program:
-    """Return the program of a module for images of a shape."""
+def quantize(module: nn.Module, shape: tuple[int, ...], seed: int) -> nupes.IntegerNetwork:
+    """Return the integer network of a module for images of a shape."""
     images = draw_images(shape, CALIBRATION, seed).numpy()
     with quiet_torch():
-        network = nupes.quantize(module, SCHEME, calibration=images, method="rtn")
-    return nupes.compile(network, ARRAY)
+        return nupes.quantize(module, SCHEME, calibration=images, method="rtn")
 
 
 MEASURES: dict[str, Callable[[str, int], Result]] = {

@@ -12,6 +12,7 @@ from nupes.examples.pretrained.keras import SameConv, same_padding
 from nupes.examples.pretrained.mobilenetv2 import MobileNetV2, load_mobilenetv2
 from nupes.examples.pretrained.resnet8 import ResNet8, load_resnet8
 from nupes.examples.pretrained.resnet20 import ResNet20, load_resnet20
+from nupes.examples.pretrained.super_resolution import Espcn, Fsrcnn, load_espcn, load_fsrcnn
 
 
 def scramble(network: nn.Module) -> None:
@@ -133,3 +134,21 @@ def test_keras_kernels_are_rows_columns_inputs_outputs() -> None:
     image = torch.zeros(1, 2, 3, 3)
     image[0, 1, 0, 2] = 1.0  # the centre sees it with the tap of row 0, column 2, channel 1
     np.testing.assert_array_equal(layer(image)[0, :, 1, 1].detach().numpy(), kernel[0, 2, 1])
+
+
+def test_super_resolution(tmp_path: Path) -> None:
+    espcn, fsrcnn = Espcn(), Fsrcnn()
+    for network, name, load in ((espcn, "espcn", load_espcn), (fsrcnn, "fsrcnn", load_fsrcnn)):
+        scramble(network)
+        convs = [part for part in network.modules() if isinstance(part, nn.Conv2d)]
+        slopes = [part for part in network.modules() if isinstance(part, nn.PReLU)]
+        arrays = {f"alpha{n}": part.weight.detach().numpy() for n, part in enumerate(slopes, 1)}
+        for number, conv in enumerate(convs, 1):
+            assert conv.bias is not None
+            arrays[f"f{number}"] = conv.weight.detach().numpy().transpose(2, 3, 1, 0)
+            arrays[f"b{number}"] = conv.bias.detach().numpy()
+        if name == "fsrcnn":  # one bias behind the pixel shuffle
+            convs[-1].bias.data[:] = convs[-1].bias.data[0]  # type: ignore[union-attr]
+            arrays["b8"] = arrays["b8"][:1]
+        np.savez(tmp_path / f"{name}.npz", **arrays)  # type: ignore[arg-type]
+        check(network, load(tmp_path / f"{name}.npz"))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 import torch
@@ -35,6 +35,10 @@ __all__ = [
     "module_path",
     "value_shape",
 ]
+
+
+Order = Literal["first", "last", "any", "rather last"]
+"""Where the channels of a value are to be."""
 
 
 @dataclass
@@ -100,8 +104,15 @@ class Call:
                 self.refuse(
                     "its operand must have its channels in dimension 1, not in the last one"
                 )
-            Call(value, self.values).settle(strict=True)
+            Call(value, self.values).settle("first")
         return self.viewed(value)
+
+    def lays_last(self, value: fx.Node, strict: bool = True) -> bool:
+        """Whether an operand has its channels in the last dimension; a view that has them nowhere
+        becomes a node that has, one in any order if it must not be ``strict``."""
+        if not (self.is_last(value) or self.is_first(value)):
+            Call(value, self.values).settle("last" if strict else "rather last")
+        return self.is_last(value)
 
     def anywhere(self, value: Any) -> Node:
         """Return the node of an operand that holds its numbers in their order, or is a map whose
@@ -172,21 +183,27 @@ class Call:
             self.views[self.node] = places
         return node.name
 
-    def settle(self, strict: bool = False) -> None:
+    def settle(self, channels: Order = "any") -> None:
         """Let the call's value, a view, be a node: a selection or a mosaic of the one that it
-        views. It has its channels in dimension 1 if that is ``strict``, else in any order or in the
-        last one."""
+        views, with its channels in dimension 1, in the last one, or in any order."""
         places, source = self.places(self.node), self.viewed(self.node)
-        orders, sequence = [(places, strict)], places.ndim in (2, 3)
-        if sequence and not strict:
-            orders.append((np.moveaxis(places, -1, 0), True))
+        turned = np.moveaxis(places, -1, 0)
+        first, last = [(places, True)], [(turned, True)]
+        loose = [(places, False)]
+        orders = {
+            "first": first,
+            "last": last,
+            "any": first + last + loose,
+            "rather last": last + first + loose,
+        }[channels]
+        sequence = places.ndim > 1
         for find, (ordered, own) in product((find_selection, find_mosaic, find_pieces), orders):
             for shape in map_shapes(self.node, ordered.shape, source.shape):
                 if own and sequence and shape[0] != len(ordered):
                     continue  # these are channels of other maps
                 op = find(ordered.reshape(shape), source.shape)
                 if op is not None:
-                    self.become(op, source, last=ordered is not places)
+                    self.become(op, source, last=ordered is turned)
                     return
         self.refuse(
             "it must select whole channels, rows and columns, or flatten the whole map; move "
@@ -196,6 +213,8 @@ class Call:
     def become(self, op: Select | Mosaic, source: Node, last: bool) -> None:
         """Let the call's value be a new node, with its channels first or last."""
         values, shape = self.values, op.shape(source.shape)
+        if values.graph.calls.get(source.name) is self.node:  # its places are those of the new one
+            del values.graph.calls[source.name]
         name = self.add(op, (source.name,), shape, self.kind.lstrip("_"))
         values.names[self.node], values.graph.calls[name] = name, self.node
         self.views.pop(self.node, None)
@@ -277,20 +296,22 @@ def is_known(size: Any) -> bool:
 
 def map_shapes(node: fx.Node, sizes: tuple[int, ...], shape: Shape) -> list[tuple[int, int, int]]:
     """Return the shapes (c, h, w) that a view, of sizes (c, h, w), (c, t) or others, of a map
-    (h, w, c) may have as a map: its own, or where it has none those of the map, of a line, of the
-    maps that it flattens, and of one pixel."""
+    (h, w, c) may have as a map: its own, or where it has none those of the map, of a line, of one
+    with as many rows as the map or those that it flattens, of these maps, and of one pixel."""
     if len(sizes) == 3:
         return [(sizes[0], sizes[1], sizes[2])]
     count = int(np.prod(sizes, dtype=int))
-    found = [(count // (shape[0] * shape[1]), *shape[:2])]
-    if len(sizes) == 2:
-        found += [(*sizes, 1), (sizes[0], 1, sizes[1])]
-    found.append((count, 1, 1))
+    found, maps = [(count // (shape[0] * shape[1]), *shape[:2])], []
     while node.op == "call_function" and node.all_input_nodes:
         node = node.all_input_nodes[0]
         if is_map(node):
             channels, height, width = value_shape(node)
-            found.append((channels, height, width))
+            maps.append((channels, height, width))
+    if len(sizes) > 1:
+        pixels = count // sizes[0]
+        for rows in (pixels, 1, shape[0], *(height for _, height, _ in maps)):
+            found.append((sizes[0], rows, pixels // rows))
+    found += [(count, 1, 1), *maps]
     return [sizes for sizes in found if int(np.prod(sizes)) == count]
 
 

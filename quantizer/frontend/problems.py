@@ -10,6 +10,7 @@ CONSTANT_WEIGHTS = (
     "F.scaled_dot_product_attention"
 )
 UPSAMPLING = "use nearest or bilinear upsampling by a whole number"
+OTHERWISE = "replace it, or keep it on the host, before or after the network"
 
 ADVICE = {
     "group_norm": NORM,
@@ -19,7 +20,8 @@ ADVICE = {
     "conv3d": "only one- and two-dimensional convolutions are supported",
     "bmm": CONSTANT_WEIGHTS,
     "matmul": CONSTANT_WEIGHTS,
-    "mul": "remove the gate, or train without it: two computed tensors can only be added",
+    "mul": "bring both factors to one shape, or one of them to sizes of 1",
+    "softmax": OTHERWISE,
     "upsample_bicubic2d": UPSAMPLING,
     "mean": "take the mean over height and width: x.mean((2, 3))",
 }
@@ -30,8 +32,6 @@ LAST = {
     for name in ("softmax", "log_softmax")
 }
 """What to do about an operator that gives the network's output."""
-
-OTHERWISE = "replace it, or keep it on the host, before or after the network"
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ operator reads the tensor; then it is the node itself, a selection of its channe
 mosaic.
 
 A tensor has the channels of its node in dimension 1, as convolutions do, (c, h, w) or (c, h * w),
-or in the last one, as linear layers on tokens do, (h, w, c) or (h * w, c).
+or in the last one, as linear layers on tokens do, (h, w, c), (h * w, c) or (..., c).
 """
 
 from itertools import product
+from math import prod
 
 import numpy as np
 
@@ -27,6 +28,7 @@ __all__ = [
     "in_order",
     "last_places",
     "own_places",
+    "whole_channels",
     "without_repeats",
 ]
 
@@ -51,9 +53,9 @@ def channels_first(sizes: tuple[int, ...], shape: Shape) -> bool:
 
 def last_places(sizes: tuple[int, ...], shape: Shape) -> np.ndarray | None:
     """Return the places of a tensor of some sizes that is a map (h, w, c) with its channels in the
-    last dimension, ``None`` where sizes are others."""
+    last dimension and its pixels in the others, ``None`` where sizes are others."""
     height, width, channels = shape
-    if sizes not in ((height, width, channels), (height * width, channels)):
+    if not sizes or sizes[-1] != channels or prod(sizes[:-1]) != height * width:
         return None
     return own_places((channels, height * width)).T.reshape(sizes)
 
@@ -124,3 +126,15 @@ def without_repeats(places: np.ndarray) -> np.ndarray:
         first = places.take([0], axis)
         places = first if (places == first).all() else places
     return places
+
+
+def whole_channels(places: np.ndarray, shape: Shape) -> np.ndarray | None:
+    """Return which channels of a map (h, w, c) lists of places (k, values) are, (k, n), ``None``
+    where they are not whole channels with every pixel in its place."""
+    pixels = shape[0] * shape[1]
+    if places.shape[1] % pixels:
+        return None
+    grid = places.reshape(len(places), -1, pixels)
+    channels = grid[:, :, 0] // pixels
+    same = (grid == channels[:, :, None] * pixels + np.arange(pixels)).all()
+    return channels if same else None

@@ -156,7 +156,7 @@ class Walk:
             if self.can_judge(call):
                 self.values.names[node] = name = translate(call)
                 if node not in call.views:
-                    self.values.graph.calls[name] = node
+                    self.values.graph.calls.setdefault(name, node)
                 if self.values.origins.get(name) is node:
                     call.follow()
                 return

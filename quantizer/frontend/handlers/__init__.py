@@ -16,6 +16,7 @@ FAMILIES = (
     "padding",
     "pointwise",
     "pools",
+    "reductions",
     "shapes",
     "slopes",
 )

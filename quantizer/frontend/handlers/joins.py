@@ -1,50 +1,177 @@
-"""Operators that join computed tensors: concatenation, and products of two of them."""
+"""Operators that join computed tensors: concatenations, stacks, products of two, gated units."""
 
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
 from torch import fx
 
 from nupes.model.operators import Concat as IntegerConcat
+from nupes.model.operators import Mosaic, Piece, Select
 from nupes.quantizer.frontend.call import Call, full_shape, value_shape
+from nupes.quantizer.frontend.functions import Function
 from nupes.quantizer.frontend.graph import Concat, Node, Product
+from nupes.quantizer.frontend.handlers.pairs import Pair
+from nupes.quantizer.frontend.handlers.pointwise import add_function
+from nupes.quantizer.frontend.pieces import find_pieces
 from nupes.quantizer.frontend.registry import handles
+from nupes.quantizer.frontend.views import in_order, own_places
 
-__all__ = ["concatenate", "multiply_tensors"]
+__all__ = ["concatenate", "gate_by_half", "multiply_tensors", "stack"]
 
 
 @handles("cat", "concat", "concatenate")
-def concatenate(call: Call, tensors: list[fx.Node], dim: int) -> str:
-    """Translate the concatenation of maps, or of vectors, along their channels."""
+def concatenate(call: Call, tensors: list[Any], dim: int) -> str:
+    """Translate the concatenation of maps, tokens or vectors: along their channels, or as a mosaic
+    along rows, columns or tokens."""
     if len(tensors) == 1:
         return call.view(tensors[0], call.places(tensors[0]))
     first = next(filter(call.is_computed, tensors))
-    sources = [
-        call.anywhere(part) if call.is_computed(part) else held_part(call, part, first)
-        for part in tensors
-    ]
     dims = len(full_shape(first))
-    axis = 1 if call.is_first(first) else dims - 1
-    if dim % dims != axis:
-        call.refuse(f"a concatenation must be along the channels, dimension {axis}, not {dim}")
-    if dims == 2 and any(source.shape[:2] != (1, 1) for source in sources):
-        call.refuse("maps must be concatenated before they are flattened, not after")
+    axis = dim % dims
+    if (dims, axis) == (3, 1):
+        for part in filter(call.is_computed, tensors):
+            call.lays_last(part, strict=False)
+    whole = call.anywhere(first)
+    last = call.is_last(first) and not call.is_first(first)
+    if axis == (dims - 1 if last else 1):
+        size = whole.shape[:2]
+        sources = [part_of(call, part, last, call.anywhere, size) for part in tensors]
+        if dims == 2:
+            sources = [flat(call, source) for source in sources]
+        return side_by_side(call, sources)
+    if dims not in (3, 4) or axis == 0:
+        call.refuse(
+            "a concatenation must be of maps, tokens or vectors, along their channels or pixels, "
+            f"not of {dims} dimensions along dimension {axis}"
+        )
+    take = call.anywhere if last else call.source
+    sources = [part_of(call, part, last, take) for part in tensors]
+    sizes = [source.shape[:2] for source in sources]
+    if dims == 3:
+        pieces = tokens_after_tokens(sizes, whole.shape[2])
+    else:
+        pieces = maps_after_maps(sizes, whole.shape[2], axis - (1 if last else 2))
+    ends = [(piece.places(0)[-1] + 1, piece.places(1)[-1] + 1) for piece in pieces]
+    height, width = (max(axis) for axis in zip(*ends, strict=True))
+    op = Mosaic((height, width, whole.shape[2]), tuple(pieces))
+    return call.add(op, tuple(source.name for source in sources), op.size, "cat")
+
+
+@handles("stack")
+def stack(call: Call, tensors: list[Any], dim: int) -> str:
+    """Translate tensors along a new dimension: a view of their channels, one after another."""
+    axis = dim % (len(full_shape(call.node)))
+    if axis == 0:
+        call.refuse("it must leave the batch dimension as it is")
+    if len(tensors) == 1:
+        return call.view(tensors[0], np.expand_dims(call.places(tensors[0]), axis - 1))
+    first = next(filter(call.is_computed, tensors))
+    size = call.anywhere(first).shape[:2]
+    last = call.is_last(first) and not call.is_first(first)
+    sources = [part_of(call, part, last, call.anywhere, size) for part in tensors]
+    name, places, offset = side_by_side(call, sources), [], 0
+    for part, source in zip(tensors, sources, strict=True):
+        own = call.places(part) if call.is_computed(part) else call.places(first)
+        places.append(own + offset)
+        offset += prod(source.shape)
+    view = np.stack(places, axis - 1)
+    if not in_order(view, call.values.graph.nodes[name].shape):
+        call.views[call.node] = view
+    return name
+
+
+def flat(call: Call, source: Node) -> Node:
+    """Return the node of a map's values as the channels of one pixel."""
+    if source.shape[:2] == (1, 1):
+        return source
+    places = own_places((prod(source.shape), 1, 1))
+    op = find_pieces(places, source.shape)
+    if op is None:
+        call.refuse(
+            "maps of more than 64 pixels must be concatenated before they are flattened, not after"
+        )
+    return call.values.graph.nodes[call.add(op, (source.name,), op.size, call.kind, "flat")]
+
+
+@handles("glu")
+def gate_by_half(call: Call, input: fx.Node, dim: int) -> str:
+    """Translate the first half of channels times the sigmoid of the second half."""
+    source, dims = call.anywhere(input), len(full_shape(input))
+    last = call.is_last(input) and not call.is_first(input)
+    if dim % dims != (dims - 1 if last else 1):
+        call.refuse(f"the halves of a gated unit must be of channels, not of dimension {dim}")
+    half = source.shape[2] // 2
+    shape = (*source.shape[:2], half)
+    first, second = (
+        call.add(Select.of(np.arange(half) + begin), (source.name,), shape, "glu", part)
+        for begin, part in ((0, "value"), (half, "gate"))
+    )
+    sigmoid = Function("sigmoid", torch.sigmoid, 0.0, 1.0)
+    gate = add_function(call, sigmoid, call.values.graph.nodes[second])
+    return call.add(Product(), (gate, first), shape, "glu")
+
+
+def side_by_side(call: Call, sources: list[Node]) -> str:
+    """Add the channels of maps, one map after another."""
     shape = IntegerConcat().shape(*(source.shape for source in sources))
-    return call.add(Concat(), tuple(source.name for source in sources), shape, "cat")
+    return call.add(Concat(), tuple(source.name for source in sources), shape, call.kind)
 
 
-def held_part(call: Call, part: fx.Node, first: fx.Node) -> Node:
-    """Return the node of a constant part, which lies beside the pixels of a computed one."""
-    height, width, _ = call.anywhere(first).shape
+def maps_after_maps(sizes: list[Pair], channels: int, axis: int) -> list[Piece]:
+    """Return the pieces of maps one below another (axis 0), or side by side."""
+    pieces, offset = [], 0
+    for number, (height, width) in enumerate(sizes):
+        to = (offset, 0, 0) if axis == 0 else (0, offset, 0)
+        count = height, width, channels
+        pieces.append(Piece(number, count, to, (1, 1, 1), (0, 0, 0), (1, 1, 1)))
+        offset += (height, width)[axis]
+    return pieces
+
+
+def tokens_after_tokens(sizes: list[Pair], channels: int) -> list[Piece]:
+    """Return the pieces of the pixels of maps, in raster order, as one column, or as one row if
+    that takes fewer: each piece is a column of a map, or a row."""
+    upright = sum(width for _, width in sizes) <= sum(height for height, _ in sizes)
+    pieces, offset = [], 0
+    for number, (height, width) in enumerate(sizes):
+        if upright:
+            pieces += [
+                Piece(number, (height, 1, channels), (offset + x, 0, 0), (width, 1, 1), (0, x, 0),
+                      (1, 1, 1))
+                for x in range(width)
+            ]  # fmt: skip
+        else:
+            pieces += [
+                Piece(number, (1, width, channels), (0, offset + y * width, 0), (1, 1, 1),
+                      (y, 0, 0), (1, 1, 1))
+                for y in range(height)
+            ]  # fmt: skip
+        offset += height * width
+    return pieces
+
+
+def part_of(
+    call: Call, part: Any, last: bool, take: Callable[[Any], Node], size: Pair | None = None
+) -> Node:
+    """Return the node of a part, which for a constant one is held: on pixels of a ``size``, or of
+    its own."""
+    if call.is_computed(part):
+        return take(part)
     array = call.constant(part, "constant operand")
     if (array != array[:1]).any():
         call.refuse(
             "its constant operand must be the same for every image of the batch, not of shape "
             f"{array.shape}"
         )
-    array = array[0]
-    if call.is_first(first):
-        values = array.reshape(-1, height, width).transpose(1, 2, 0)
-    else:
-        values = array.reshape(height, width, -1)
-    return call.values.graph.nodes[call.hold(values)]
+    if size is None:
+        height, *width = array.shape[1:-1] if last else array.shape[2:]
+        size = height, (width or [1])[0]
+    values = array[0].reshape(*size, -1) if last else array[0].reshape(-1, *size)
+    held = values if last else values.transpose(1, 2, 0)
+    return call.values.graph.nodes[call.hold(held)]
 
 
 def multiply_tensors(call: Call, left: fx.Node, right: fx.Node) -> str:

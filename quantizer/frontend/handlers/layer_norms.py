@@ -47,9 +47,9 @@ def normalize(
     eps: float,
 ) -> str:
     """Add a normalization and its gain and offset."""
-    source = call.anywhere(input)
+    last, source = call.lays_last(input), call.viewed(input)
     channels = source.shape[2]
-    if list(sizes) != [channels] or not call.is_last(input):
+    if list(sizes) != [channels] or not last:
         call.refuse(
             f"a norm must be over all {channels} channels, in the last dimension, not over the "
             f"last dimensions {list(sizes)}"

@@ -42,14 +42,14 @@ def add_linear(call: Call, value: fx.Node, weight: np.ndarray, bias: np.ndarray)
     one of weight (n, c) on channels that are in the last dimension. A map that is flattened in
     another order becomes weights in another order."""
     if len(full_shape(value)) > 2:
-        height, width, _ = call.anywhere(value).shape
-        if not call.is_last(value):
+        if not call.lays_last(value):
             call.refuse(
                 "linear must read (batch, features) or channels in the last dimension, as behind "
                 f"permute, not a tensor {full_shape(value)} whose channels are in dimension 1"
             )
+        source = call.viewed(value)
         op = Convolution(weight[:, :, None, None], bias)
-        return call.add(op, (call.viewed(value).name,), (height, width, len(weight)), "linear")
+        return call.add(op, (source.name,), (*source.shape[:2], len(weight)), "linear")
     source = call.viewed(value)
     if value in call.views:
         order = call.places(value).argsort()

@@ -44,8 +44,8 @@ def translate_pointwise(call: Call) -> str:
     root = common_root(call, computed)
     if root is None:
         call.refuse(
-            "of two computed tensors only sum, difference and product are supported; a function of "
-            "one tensor must have no constant per channel inside"
+            "of two computed tensors only sum, difference, product, maximum and minimum are "
+            "supported; a function of one tensor must have no constant per channel inside"
         )
     return join(call, root)
 

@@ -4,14 +4,12 @@ rectangle of results whose windows are alike is a pool of its own, and a mosaic 
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from torch import fx
 
 from nupes.model.operators import AveragePool, MaxPool, Mosaic, Padding, Piece
-from nupes.quantizer.frontend.call import Call, full_shape, is_map
-from nupes.quantizer.frontend.graph import Affine, Convolution, Node, Pad, Pool
+from nupes.quantizer.frontend.call import Call
+from nupes.quantizer.frontend.graph import Node, Pad, Pool
 from nupes.quantizer.frontend.handlers.pairs import Pair, plane, sizes_of
-from nupes.quantizer.frontend.handlers.pointwise import translate_pointwise
 from nupes.quantizer.frontend.handlers.spans import (
     Run,
     Span,
@@ -21,7 +19,14 @@ from nupes.quantizer.frontend.handlers.spans import (
 )
 from nupes.quantizer.frontend.registry import handles
 
-__all__ = ["adaptive_average_pool", "adaptive_max_pool", "average_pool", "max_pool", "mean"]
+__all__ = [
+    "adaptive_average_pool",
+    "adaptive_max_pool",
+    "add_average_pool",
+    "add_max_pool",
+    "average_pool",
+    "max_pool",
+]
 
 Rectangle = tuple[Run, Run]
 """Windows that are alike: runs of rows and of columns."""
@@ -166,84 +171,3 @@ def adaptive_average_pool(call: Call, input: fx.Node) -> str:
 def adaptive_max_pool(call: Call, input: fx.Node) -> str:
     """Translate adaptive max-pools."""
     return add_rectangles(call, call.source(input), output_spans(call, input), maximum_of)
-
-
-def axes_of(call: Call, input: fx.Node) -> list[str]:
-    """Return which axes of a map each dimension of an operand is, but its batch: height, width or
-    both, and channels."""
-    pixels = ["h", "w"] if is_map(input) else ["hw"]
-    if len(full_shape(input)) in (3, 4):
-        if call.is_first(input):
-            return ["c", *pixels]
-        if call.is_last(input):
-            return [*pixels, "c"]
-    return []
-
-
-def reduced_axes(call: Call, input: fx.Node, dim: Any, able: str) -> str:
-    """Return the axes of a map that a reduction is over; refuse others, and results without a
-    dimension."""
-    call.anywhere(input)
-    axes, dims = axes_of(call, input), len(full_shape(input))
-    found = [] if dim is None else sorted({axis % dims for axis in dim})
-    names = dict(enumerate(axes or ["c", "h", "w"], start=1))
-    possible = tuple(axis for axis, name in names.items() if set(name) <= set(able))
-    if not axes or not found or not set(found) <= set(possible):
-        call.refuse(f"{call.kind} must be over dimensions of a map among {possible}, not {dim}")
-    if len(full_shape(call.node)) < 2:
-        call.refuse(f"{call.kind} over all dimensions of a map must have keepdim=True")
-    return "".join(names[axis] for axis in found)
-
-
-def reduced_window(source: Node, axes: str) -> Pair:
-    """Return the window of a reduction over height or width, or both."""
-    height, width, _ = source.shape
-    return (height if "h" in axes else 1), (width if "w" in axes else 1)
-
-
-@handles("mean", ignores=("keepdim",))
-def mean(call: Call, input: fx.Node, dim: Any = None) -> str:
-    """Translate the mean over height, width or channels; that of channels is a convolution."""
-    axes, source = reduced_axes(call, input, dim, "hwc"), call.viewed(input)
-    window = reduced_window(source, axes)
-    name = source.name
-    if axes != "c":
-        divisor = window[0] * window[1]
-        name = add_average_pool(call, source, AveragePool(window, (1, 1)), divisor)
-    if "c" not in axes:
-        return name
-    height, width, channels = call.values.graph.nodes[name].shape
-    op = Convolution(np.full((1, channels, 1, 1), 1 / channels), np.zeros(1))
-    return call.add(op, (name,), (height, width, 1), "mean")
-
-
-@handles("amax", "amin", "max", "min", ignores=("keepdim",))
-def largest(call: Call, input: fx.Node, dim: Any = None, other: Any = None) -> str:
-    """Translate the largest or smallest value over height, width or channels; that of channels is
-    one over rows, where a mosaic puts them. With another operand it is a pointwise function."""
-    if other is not None:
-        return translate_pointwise(call)
-    axes = reduced_axes(call, input, [dim] if isinstance(dim, int) else dim, "hwc")
-    source, smallest = call.viewed(input), call.kind in ("amin", "min")
-    name = negative(call, source.name) if smallest else source.name
-    if axes != "c":
-        window = reduced_window(source, axes)
-        name = add_max_pool(call, call.values.graph.nodes[name], MaxPool(window, (1, 1)))
-    height, width, channels = call.values.graph.nodes[name].shape
-    if "c" in axes and channels > 1:
-        column = (height * channels, width, 1)
-        pieces = tuple(
-            Piece(0, (height, width, 1), (n, 0, 0), (channels, 1, 1), (0, 0, n), (1, 1, 1))
-            for n in range(channels)
-        )
-        name = call.add(Mosaic(column, pieces), (name,), column, call.kind, "channels")
-        op = MaxPool((channels, 1), (channels, 1))
-        name = add_max_pool(call, call.values.graph.nodes[name], op)
-    return negative(call, name) if smallest else name
-
-
-def negative(call: Call, name: str) -> str:
-    """Add a map with its sign changed."""
-    shape = call.values.graph.nodes[name].shape
-    ones = np.ones(shape[2])
-    return call.add(Affine(-ones, 0 * ones), (name,), shape, call.kind, "negative")

@@ -27,6 +27,37 @@ MAPS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "mean of channels": lambda s, y: y.mean(1, keepdim=True),
     "mean of all": lambda s, y: y.mean((1, 2, 3), keepdim=True),
     "mean of a row of channels": lambda s, y: y.mean((1, 3), keepdim=True),
+    "sum of pixels": lambda s, y: y.sum((2, 3)),
+    "sum of rows": lambda s, y: y.sum(2, keepdim=True),
+    "sum of channels": lambda s, y: y.sum(dim=1, keepdim=True) * y,
+    "sum of channels by groups": lambda s, y: y.view(2, 2, 3, 8, 7).sum(1),
+    "mean of channels by groups": lambda s, y: y.view(2, 2, 3, 8, 7).mean(2),
+    "means of pixels by groups": lambda s, y: y.mean((2, 3)).view(2, 3, 2).mean(2),
+    "stack and sum": lambda s, y: torch.stack([y, s.d(y), s.n(y)], 1).sum(dim=1),
+    "stack and mean": lambda s, y: torch.stack([y, s.d(y)], dim=2).mean(2),
+    "stack of channels by turns": lambda s, y: torch.stack([y, s.d(y)], 2).flatten(1, 2),
+    "stack of one": lambda s, y: torch.stack([y.relu()], -1).squeeze(-1),
+    "stack with a constant": lambda s, y: torch.stack(
+        [s.row.view(1, 6, 1, 1).expand(2, 6, 8, 7), y], 1
+    ).sum(1),
+    "selective kernel": lambda s, y: selective(torch.stack([y, s.d(y)], 1)),
+    "split attention": lambda s, y: split_attention(torch.cat([y, s.d(y)], 1)),
+    "softmax of two channels": lambda s, y: s.d(y)[:, 1:3].softmax(1),
+    "softmax of pairs": lambda s, y: F.softmax(y.view(2, 3, 2, 8, 7), 2).flatten(1, 2),
+    "maximum": lambda s, y: torch.maximum(y, s.d(y)),
+    "minimum": lambda s, y: torch.minimum(s.d(y), torch.relu(s.n(y))).relu(),
+    "maximum of functions": lambda s, y: torch.maximum(y, 0.1 * y),
+    "max of two": lambda s, y: torch.max(y.mean((2, 3)), y.amax((2, 3))),
+    "maxout": lambda s, y: y.view(2, 3, 2, 8, 7).amax(2),
+    "maxout of halves": lambda s, y: y.view(2, 2, 3, 8, 7).max(1)[0],
+    "least of a stack": lambda s, y: torch.stack([y, s.d(y), s.n(y)], 1).amin(1),
+    "gated unit": lambda s, y: F.glu(s.d(y), 1),
+    "flat maps together": lambda s, y: torch.cat(
+        [F.avg_pool2d(y, 2).flatten(1), y.mean((2, 3)), y[:, :2].flatten(1)], 1
+    ),
+    "rows below rows": lambda s, y: torch.cat([y, s.d(y).relu()], 2),
+    "columns beside columns": lambda s, y: s.c(torch.cat((y, y[..., :3], y.relu()), -1)),
+    "rows of a constant": lambda s, y: torch.cat([s.row.view(1, 6, 1, 1).expand(2, 6, 2, 7), y], 2),
     "amax of rows": lambda s, y: y.amax(2, keepdim=True),
     "amax of channels": lambda s, y: y.amax(1, keepdim=True),
     "amax of all": lambda s, y: y.amax((1, 2, 3), keepdim=True),
@@ -101,3 +132,18 @@ MAPS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
 def two_maxima(padded: Tensor) -> Tensor:
     """Return the sum of two max-pools."""
     return F.max_pool2d(padded, 3, 1) + F.max_pool2d(padded, (2, 3), 1)[:, :, 1:]
+
+
+def selective(parts: Tensor) -> Tensor:
+    """Return two branches, each weighed by its share, as in selective kernels."""
+    shares = parts.sum(1).mean((2, 3), keepdim=True)
+    shares = torch.cat([shares, shares.tanh()], 1).view(2, 2, 6, 1, 1).softmax(dim=1)
+    return (parts * shares).sum(dim=1)
+
+
+def split_attention(y: Tensor) -> Tensor:
+    """Return the sum of two splits of channels, each weighed by its share, as in ResNeSt."""
+    parts = y.reshape(2, 2, 6, 8, 7)
+    shares = parts.flatten(1, 2).mean((2, 3), keepdim=True).view(2, 1, 2, -1).transpose(1, 2)
+    shares = F.softmax(shares, dim=1).reshape(2, -1).view(2, -1, 1, 1)
+    return (parts * shares.reshape(2, 2, 6, 1, 1)).sum(dim=1)

@@ -67,11 +67,46 @@ SEQUENCES: dict[str, Form] = {
     "tokens by swapaxes": lambda s, y: s.tokens(y.flatten(2).swapaxes(-1, 1)).relu(),
     "tokens to a map": lambda s, y: s.tokens(pixels(y)).transpose(1, 2).reshape(2, 4, 8, 7),
     "tokens matmul": lambda s, y: torch.matmul(pixels(y), s.kernel[0, :, 0]),
+    "rows as tokens": lambda s, y: F.linear(y.permute(0, 2, 3, 1).flatten(2), s.table[:, :42]),
+    "columns of rows as tokens": lambda s, y: F.linear(
+        y.transpose(1, 3).reshape(-1, 7, 48), s.table[:, 48:96]
+    ),
+    "norm of rows": lambda s, y: F.layer_norm(y.transpose(1, 2).flatten(2), (42,)),
+    "vector as tokens": lambda s, y: s.tokens(
+        F.linear(y.flatten(1), s.table[:, :336].repeat(6, 1)).view(-1, 5, 6)
+    ),
+    "tokens of windows": lambda s, y: s.tokens(
+        y[..., :6].reshape(-1, 6, 4, 2, 6).permute(0, 2, 3, 4, 1)
+    ).flatten(1, 3),
     "mean of tokens": lambda s, y: s.tokens(pixels(y)).mean(1),
     "mean of tokens kept": lambda s, y: s.tokens(pixels(y).mean(dim=1, keepdim=True)),
     "tokens as one vector": lambda s, y: F.linear(column(y).flatten(1), s.table[:, :48]),
     "tokens with a constant": lambda s, y: s.tokens(pixels(y) * s.row + s.row.view(1, 1, 6)),
     "tokens side by side": lambda s, y: torch.cat([column(y), column(y).relu()], dim=-1),
+    "tokens after tokens": lambda s, y: s.tokens(torch.cat([column(y), pixels(y)], 1)),
+    "tokens after a class token": lambda s, y: torch.cat(
+        [s.row.expand(2, 1, 6), s.norm(pixels(y).mT).mT], dim=-2
+    ),
+    "sequences one after another": lambda s, y: s.line(torch.cat((line(y), line(y.relu())), 2)),
+    "pixels one after another": lambda s, y: torch.cat(
+        [y.flatten(2), y.mean((2, 3))[..., None]], 2
+    ),
+    "heads of a detector": lambda s, y: torch.cat(
+        [part.permute(0, 2, 3, 1).reshape(2, -1, 2) for part in (s.d(y), y[:, :, ::2, :3])], 1
+    ),
+    "pixels beside pixels": lambda s, y: s.tokens(
+        torch.cat([y.permute(0, 2, 3, 1), y.relu().permute(0, 2, 3, 1)[:, :, :2]], 2)
+    ),
+    "stacked tokens": lambda s, y: torch.stack([column(y), column(y).relu()], 2).sum(2),
+    "tokens by turns": lambda s, y: s.tokens(
+        torch.stack([column(y), column(y).relu()], 2).flatten(1, 2)
+    ),
+    "sum of tokens": lambda s, y: s.tokens(pixels(y)).sum(1),
+    "sum of channels of tokens": lambda s, y: column(y).sum(-1, keepdim=True),
+    "stacked vectors": lambda s, y: s.tokens(torch.stack([y.mean((2, 3)), y.amax((2, 3))], 1)),
+    "gated unit of tokens": lambda s, y: s.tokens(F.glu(column(torch.cat([y, s.d(y)], 1)), -1)),
+    "gated unit of a sequence": lambda s, y: F.glu(s.line(line(y)), dim=1),
+    "larger one of tokens": lambda s, y: torch.maximum(column(y), s.norm(column(y).mT).mT),
     "tokens with a gate": lambda s, y: column(y) * torch.sigmoid(column(y.relu())),
     "halves of tokens": lambda s, y: torch.mul(*column(y).chunk(2, -1)),
     "parts of tokens": lambda s, y: s.tokens(column(y)[:, 1:6]),

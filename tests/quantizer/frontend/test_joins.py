@@ -72,10 +72,20 @@ def test_a_concatenation_of_one_tensor_is_that_tensor() -> None:
 @pytest.mark.parametrize(
     ("join", "text"),
     [
-        (lambda a, b: torch.cat([a, b], 2), "along the channels, dimension 1, not 2"),
         (
-            lambda a, b: torch.cat([a.flatten(1), b.flatten(1)], 1),
-            "maps must be concatenated before they are flattened, not after",
+            lambda a, b: torch.cat([a.view(-1, 2, 2, 6, 5), b.view(-1, 2, 2, 6, 5)], 2),
+            "along their channels or pixels, not of 5 dimensions along dimension 2",
+        ),
+        (
+            lambda a, b: torch.nn.functional.glu(a, 2) * b[:, :, :3],
+            "the halves of a gated unit must be of channels, not of dimension 2",
+        ),
+        (lambda a, b: torch.stack([a, b]), "it must leave the batch dimension as it is"),
+        (
+            lambda a, b: torch.cat(
+                [torch.nn.functional.pad(a, (9, 9)).flatten(1), b.flatten(1)], 1
+            ),
+            "maps of more than 64 pixels must be concatenated before they are flattened, not after",
         ),
         (
             lambda a, b: torch.cat([a, torch.arange(240.0).reshape(SHAPE)], 1),

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -86,11 +85,6 @@ REFUSED: dict[str, tuple[nn.Module, tuple[int, ...], str]] = {
         Call(lambda s, x: s.a(x).amax(0, keepdim=True), a=nn.Linear(3, 6)),
         (2, 8, 3),
         r"amax must be over dimensions of a map among \(1, 2\), not \[0\]",
-    ),
-    "concatenation of tokens": (
-        Call(lambda s, x: torch.cat([s.a(x), s.a(x)], 1), a=nn.Linear(3, 6)),
-        (2, 8, 3),
-        "a concatenation must be along the channels, dimension 2, not 1",
     ),
 }
 
