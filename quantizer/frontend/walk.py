@@ -38,6 +38,7 @@ from nupes.quantizer.frontend.registry import (
     supported,
 )
 from nupes.quantizer.frontend.simplify import Examiner, join_chains
+from nupes.quantizer.frontend.sums import join_constants
 
 __all__ = ["Captured", "capture", "capture_program", "survey"]
 
@@ -228,6 +229,7 @@ class Walk:
                 f"buffer {min(node.name for node in changing)!r} must not change from call to call"
             )
         graph.prune()
+        join_constants(graph)
         move_factors(graph)
         graph.prune()
         examiner = Examiner()

@@ -5,6 +5,7 @@ from torch import fx
 from nupes.model.operators import Concat as IntegerConcat
 from nupes.quantizer.frontend.call import Call, full_shape, value_shape
 from nupes.quantizer.frontend.graph import Concat, Node, Product
+from nupes.quantizer.frontend.handlers.rows import concatenate_pixels
 from nupes.quantizer.frontend.registry import handles
 
 __all__ = ["concatenate", "multiply_tensors"]
@@ -12,18 +13,24 @@ __all__ = ["concatenate", "multiply_tensors"]
 
 @handles("cat", "concat", "concatenate")
 def concatenate(call: Call, tensors: list[fx.Node], dim: int) -> str:
-    """Translate the concatenation of maps, or of vectors, along their channels."""
+    """Translate the concatenation of maps, of vectors or of tokens."""
     if len(tensors) == 1:
         return call.view(tensors[0], call.places(tensors[0]))
     first = next(filter(call.is_computed, tensors))
+    call.anywhere(first)
+    dims = len(full_shape(first))
+    axis = 1 if call.is_first(first) else dims - 1
+    if dim % dims != axis:
+        if dim % dims == 0 or dims not in (3, 4):
+            call.refuse(
+                f"a concatenation must be along channels, rows, columns or tokens, not {dim} of "
+                f"{dims} dimensions"
+            )
+        return concatenate_pixels(call, tensors, dim % dims, last=axis > 1)
     sources = [
         call.anywhere(part) if call.is_computed(part) else held_part(call, part, first)
         for part in tensors
     ]
-    dims = len(full_shape(first))
-    axis = 1 if call.is_first(first) else dims - 1
-    if dim % dims != axis:
-        call.refuse(f"a concatenation must be along the channels, dimension {axis}, not {dim}")
     if dims == 2 and any(source.shape[:2] != (1, 1) for source in sources):
         call.refuse("maps must be concatenated before they are flattened, not after")
     shape = IntegerConcat().shape(*(source.shape for source in sources))

@@ -71,6 +71,14 @@ SEQUENCES: dict[str, Form] = {
     "mean of tokens kept": lambda s, y: s.tokens(pixels(y).mean(dim=1, keepdim=True)),
     "tokens as one vector": lambda s, y: F.linear(column(y).flatten(1), s.table[:, :48]),
     "tokens with a constant": lambda s, y: s.tokens(pixels(y) * s.row + s.row.view(1, 1, 6)),
+    "class token": lambda s, y: s.tokens(
+        torch.cat([s.row.expand(len(y), 1, 6), column(y)], 1) + torch.linspace(-1, 1, 9)[:, None]
+    ),
+    "class token of pixels": lambda s, y: torch.cat([s.row.expand(len(y), 1, 6), pixels(y)], 1),
+    "class token last": lambda s, y: torch.cat([column(y), torch.zeros(1, 2, 6)], -2)[:, 1:],
+    "tokens after tokens": lambda s, y: torch.cat([column(y), torch.ones(1, 1, 6), pixels(y)], 1),
+    "sequence after a sequence": lambda s, y: torch.cat([line(y), s.line(line(y))], 2),
+    "norm of one token": lambda s, y: F.layer_norm(column(y)[:, 3], (6,)),
     "tokens side by side": lambda s, y: torch.cat([column(y), column(y).relu()], dim=-1),
     "tokens with a gate": lambda s, y: column(y) * torch.sigmoid(column(y.relu())),
     "halves of tokens": lambda s, y: torch.mul(*column(y).chunk(2, -1)),

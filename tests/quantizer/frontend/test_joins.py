@@ -72,7 +72,10 @@ def test_a_concatenation_of_one_tensor_is_that_tensor() -> None:
 @pytest.mark.parametrize(
     ("join", "text"),
     [
-        (lambda a, b: torch.cat([a, b], 2), "along the channels, dimension 1, not 2"),
+        (
+            lambda a, b: torch.cat([a[:, :, :, None], b[:, :, :, None]], 2).flatten(2),
+            "must be along channels, rows, columns or tokens, not 2 of 5 dimensions",
+        ),
         (
             lambda a, b: torch.cat([a.flatten(1), b.flatten(1)], 1),
             "maps must be concatenated before they are flattened, not after",

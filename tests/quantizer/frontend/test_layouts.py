@@ -87,10 +87,10 @@ REFUSED: dict[str, tuple[nn.Module, tuple[int, ...], str]] = {
         (2, 8, 3),
         r"amax must be over dimensions of a map among \(1, 2\), not \[0\]",
     ),
-    "concatenation of tokens": (
-        Call(lambda s, x: torch.cat([s.a(x), s.a(x)], 1), a=nn.Linear(3, 6)),
+    "concatenation of images": (
+        Call(lambda s, x: torch.cat([s.a(x), s.a(x)], 0), a=nn.Linear(3, 6)),
         (2, 8, 3),
-        "a concatenation must be along the channels, dimension 2, not 1",
+        "a concatenation must be along channels, rows, columns or tokens, not 0 of 3 dimensions",
     ),
 }
 
