@@ -191,11 +191,11 @@ def check_stages(
             begin = names.index(stage.name) if stage.name in graph.nodes else 0
             wanted = [name for name in names[begin:] if graph.nodes[name].shape == stage.shape]
         wanted = [name for name in wanted if not isinstance(graph.nodes[name].op, Constant)]
-        calls = [graph.calls[name] for name in wanted if name in graph.calls]
+        called = [name for name in wanted if name in graph.calls]
         found, allowed = evaluate(stage, y, rounding_error(stage, reach))
-        value = match(found, allowed, [map_of(graph, call, values, y) for call in calls])
-        if value is None and len(calls) == len(wanted):
-            candidates = [map_of(graph, call, values, y) for call in calls]
+        value = match(found, allowed, [map_of(graph, name, values, y) for name in called])
+        if value is None and len(called) == len(wanted):
+            candidates = [map_of(graph, name, values, y) for name in called]
             raise_difference(stage, found, allowed, candidates)
         known[stage.name] = stage.function.apply(y) if value is None else value
         reach[stage.name] = largest([known[stage.name]])
@@ -203,12 +203,16 @@ def check_stages(
             reach[stage.name] += float(allowed.max()) / (MARGIN * UNIT)
 
 
-def map_of(graph: Graph, call: fx.Node, values: dict[fx.Node, Tensor], like: Tensor) -> Tensor:
-    """Return the value of a call as a map (b, c, h, w) like another one."""
+def map_of(graph: Graph, name: str, values: dict[fx.Node, Tensor], like: Tensor) -> Tensor:
+    """Return the value of a node as a map (b, c, h, w) like another one."""
+    call, rows = graph.calls[name], graph.cuts.get(name)
     value, places = values[call].flatten(1), graph.views.get(call)
     if isinstance(places, np.ndarray):
         value = value[:, torch.from_numpy(places.ravel().argsort())]
-    return value.reshape(like.shape)
+    if rows is None:
+        return value.reshape(like.shape)
+    batch, channels, _, width = like.shape
+    return value.reshape(batch, channels, -1, width)[:, :, rows.start : rows.stop]
 
 
 def rounding_error(stage: Stage, reach: dict[str, float]) -> Tensor:

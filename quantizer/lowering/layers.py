@@ -12,7 +12,7 @@ from nupes.model.tensor import Coded, Port, Tensor, Wide
 from nupes.quantizer.codes.decisions import Choices, TensorCode
 from nupes.quantizer.frontend.functions import build_encoder
 from nupes.quantizer.lowering.fixed_point import lower_requantize, raise_scale, to_fixed_point
-from nupes.quantizer.lowering.ports import find_ranges, ports_of, without_copies
+from nupes.quantizer.lowering.ports import find_ranges, ports_of, residual_port, without_copies
 from nupes.quantizer.stages.stage import Entry, FusedNetwork, Held, Stage
 
 __all__ = ["HEADROOM", "lower", "y_scale_of"]
@@ -33,14 +33,17 @@ def lower(network: FusedNetwork, choices: Choices, metadata: dict[str, Any]) -> 
     for name, scale in choices.wide.items():
         tensors[name] = Tensor(name, network.shapes[name], Wide(scale))
     ranges = find_ranges(network)
-    every = (lower_stage(stage, choices, tensors, ranges) for stage in network.stages)
-    layers = without_copies(every, ranges)
+    layers = [
+        lower_stage(stage, choices, tensors, ranges)
+        for stage in network.stages
+        if not (stage.name in choices.wide and stage.copies_codes)
+    ]
     return IntegerNetwork(
         inputs=tuple(
             Input(tensors[entry.name], lower_input(entry, choices.tensors[entry.name]))
             for entry in network.inputs
         ),
-        layers=layers,
+        layers=without_copies(layers, ranges),
         outputs=tuple(Output(name, shape) for name, shape in network.outputs),
         constants=tuple(
             Constant(tensors[item.name], lower_constant(item, choices.tensors[item.name]))
@@ -87,7 +90,7 @@ def lower_stage(
         output=tensors.get(stage.name, Tensor(stage.name, stage.shape, Wide(y_scale))),
         post=Post(
             lower_requantize(factor / y_scale, bias / y_scale),
-            lower_residual(skip, y_scale),
+            lower_residual(skip, ranges, y_scale),
             encoder,
         ),
     )
@@ -131,9 +134,11 @@ def clipping_range(stage: Stage, code: TensorCode | None, largest: float) -> flo
     return min(reach, float(outermost))
 
 
-def lower_residual(skip: Tensor | None, y_scale: float) -> Residual | None:
+def lower_residual(
+    skip: Tensor | None, ranges: Mapping[str, Port], y_scale: float
+) -> Residual | None:
     """Return the residual of a stored tensor in units of ``y``."""
     if skip is None:
         return None
     mult, shift = to_fixed_point(np.array([skip.scale / y_scale]))
-    return Residual(Port(skip.name), int(mult[0]), int(shift[0]))
+    return Residual(residual_port(skip.name, ranges), int(mult[0]), int(shift[0]))

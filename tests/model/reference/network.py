@@ -43,9 +43,11 @@ def flat(result: Map) -> list[int]:
 
 
 def read(port: Port, stored: dict[str, Map]) -> Map:
-    """Return the codes of the channels that a port reads."""
+    """Return the codes of the rows and channels that a port reads."""
     last = None if port.channels is None else port.first + port.channels
-    return [[pixel[port.first : last] for pixel in row] for row in stored[port.tensor]]
+    end = None if port.rows is None else port.first_row + port.rows
+    rows = stored[port.tensor][port.first_row : end]
+    return [[pixel[port.first : last] for pixel in row] for row in rows]
 
 
 def levels(port: Port, stored: dict[str, Map], tensors: dict[str, Tensor]) -> Map:
