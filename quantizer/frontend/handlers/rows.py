@@ -34,18 +34,23 @@ def concatenate_pixels(call: Call, tensors: Sequence[fx.Node], dim: int, last: b
     ]
     shapes = [part.shape for part in parts]
     starts = np.cumsum([0, *(shape[axis] for shape in shapes)]).tolist()
-    shape = (*shapes[0][:axis], starts[-1], *shapes[0][axis + 1 :])
+    shape = placed(starts[-1], axis, shapes[0])
     computed = [part for part in parts if isinstance(part, Node)]
     if len(computed) == 1:
         return among_constants(call, parts, starts, shape, axis)
     nodes = [part if isinstance(part, Node) else held_node(call, part) for part in parts]
     pieces = []
     for index, node in enumerate(nodes):
-        to = [0, 0, 0]
-        to[axis] = starts[index]
-        pieces.append(Piece(index, node.shape, tuple(to), (1, 1, 1), (0, 0, 0), (1, 1, 1)))
+        to = placed(starts[index], axis, (0, 0, 0))
+        pieces.append(Piece(index, node.shape, to, (1, 1, 1), (0, 0, 0), (1, 1, 1)))
     names = tuple(node.name for node in nodes)
     return call.add(Mosaic(shape, tuple(pieces)), names, shape, "cat")
+
+
+def placed(value: int, axis: int, others: Sequence[int]) -> Shape:
+    """Return three numbers with one of them replaced."""
+    height, width, channels = (*others[:axis], value, *others[axis + 1 :])
+    return height, width, channels
 
 
 def among_constants(
