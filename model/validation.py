@@ -179,9 +179,10 @@ def validate_residual(
 ) -> None:
     """Check the skip tensor's shape and its integers."""
     skip = residual.port.shape(tensors[residual.port.tensor].shape)
-    if skip != shape:
+    if skip not in (shape, (1, 1, shape[2])):
         raise InputError(
-            f"{where}: skip tensor {residual.port.tensor!r} must have shape {shape}, not {skip}"
+            f"{where}: skip tensor {residual.port.tensor!r} must have shape {shape}, or one pixel "
+            f"for all, not {skip}"
         )
     for label, value, low, high in (
         ("mult", residual.mult, 0, MULT_MAX),

@@ -22,7 +22,7 @@ __all__ = ["keep_live_rows"]
 FOLLOWERS = (Add, Affine, Function)
 """What may be part of the layer of an operand that nothing else reads."""
 
-EACH = (*FOLLOWERS, Concat, Normalize, SubtractMax)
+EACH = (*FOLLOWERS, Concat, Normalize, Product, SubtractMax)
 """Operators of which each row is made of the same row of every operand."""
 
 FIRST = (Matmul, WeightedMean)
@@ -80,12 +80,10 @@ def operand_rows(graph: Graph, node: Node, rows: range) -> list[range] | None:
     """Return which rows of its operands some rows of a node are made of, ``None`` if it cannot have
     less than all."""
     op, sources = node.op, [graph.nodes[name] for name in node.inputs]
-    if isinstance(op, EACH):
-        return [rows for _ in sources]
+    if isinstance(op, EACH):  # what has one row may serve all
+        return [rows if s.shape[0] == node.shape[0] else everything(s) for s in sources]
     if isinstance(op, FIRST):
         return [rows, everything(sources[1])]
-    if isinstance(op, Product):
-        return [rows if s.shape[0] == node.shape[0] else everything(s) for s in sources]
     if isinstance(op, Select) and op.stride[0] == 1 and max(op.padding[:2]) <= 0:
         return [range(rows.start - op.padding[0], rows.stop - op.padding[0])]
     if isinstance(op, Convolution):

@@ -26,6 +26,7 @@ from nupes.quantizer.frontend.functions import IDENTITY
 from nupes.quantizer.frontend.graph import Constant, Graph
 from nupes.quantizer.frontend.program import Program, evaluation
 from nupes.quantizer.frontend.registry import base_name
+from nupes.quantizer.stages.masks import masking
 from nupes.quantizer.stages.run import run_float
 from nupes.quantizer.stages.stage import FusedNetwork, Stage
 
@@ -62,7 +63,13 @@ def verify_capture(
     program = graph.program
     assert program is not None
     size = full_shape(program.inputs[0])[0]
-    images = Batch(tuple(choose_images(part, size, seed) for seed, part in enumerate(inputs)))
+    masks = masking(network)
+    images = Batch(
+        tuple(
+            choose_images(part, size, seed, name in masks)
+            for seed, (name, part) in enumerate(zip(network.entered, inputs, strict=True))
+        )
+    )
     calls = {call for name, call in graph.calls.items() if name in graph.nodes}
     values = run_program(program, images, {*calls, *program.outputs})
     expected = [values[output].double() for output in program.outputs]
@@ -70,8 +77,9 @@ def verify_capture(
     check_stages(graph, network, images, values)
 
 
-def choose_images(inputs: Tensor, batch: int | torch.SymInt, seed: int) -> Tensor:
-    """Return a batch (b, ...) of noise in the range of images and the first image in turn."""
+def choose_images(inputs: Tensor, batch: int | torch.SymInt, seed: int, mask: bool) -> Tensor:
+    """Return a batch (b, ...) of noise in the range of images and the first image in turn; of a
+    mask, of which numbers in between mean nothing, the first one alone."""
     first = inputs[:1].to("cpu", torch.float32)
     low, high = float(inputs.min()), float(inputs.max())
     if not low < high:
@@ -79,7 +87,7 @@ def choose_images(inputs: Tensor, batch: int | torch.SymInt, seed: int) -> Tenso
     generator = torch.Generator().manual_seed(seed)
     noise = low + (high - low) * torch.rand(first.shape, generator=generator)
     count = batch if isinstance(batch, int) else 2
-    return torch.cat([noise, first] * count)[:count]
+    return torch.cat([first if mask else noise, first] * count)[:count]
 
 
 def run_program(program: Program, images: Batch, wanted: set[fx.Node]) -> dict[fx.Node, Tensor]:

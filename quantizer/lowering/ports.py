@@ -35,7 +35,7 @@ def ports_of(stage: Stage, ranges: Mapping[str, Port]) -> tuple[Port, ...]:
     """Return the ports of a stage's sources: ranges where its operator takes them."""
     return tuple(
         ranges[name] if name in ranges and takes(stage, index, ranges[name]) else Port(name)
-        for index, name in enumerate(stage.sources)
+        for index, name in enumerate(stage.sources[: stage.op.most_read])
     )
 
 

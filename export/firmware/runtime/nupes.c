@@ -162,6 +162,8 @@ static int64_t skip_term(const nupes_layer *layer, const nupes_tensor *tensors,
                          const uint8_t *memory, int32_t place, int32_t n)
 {
     const nupes_tensor *skip = &tensors[layer->skip.tensor];
+    if (layer->skip.rows * skip->width == 1)
+        place = 0;
     uint32_t at = (uint32_t)(place * skip->channels + layer->skip.first + n);
     int64_t half = INT64_C(1) << (layer->skip_shift - 1);
     int64_t value = value_at(skip, memory, at);

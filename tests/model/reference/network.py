@@ -70,13 +70,18 @@ def run_layer(layer: Layer, stored: dict[str, Map], tensors: dict[str, Tensor]) 
     return [
         [
             [
-                finish(layer, acc, n, None if skip is None else skip[y][x][n])
+                finish(layer, acc, n, None if skip is None else pixel_of(skip, y, x)[n])
                 for n, acc in enumerate(pixel)
             ]
             for x, pixel in enumerate(row)
         ]
         for y, row in enumerate(sums)
     ]
+
+
+def pixel_of(skip: Map, y: int, x: int) -> list[int]:
+    """Return what is added to a pixel: one pixel may serve all."""
+    return skip[0][0] if len(skip) == len(skip[0]) == 1 else skip[y][x]
 
 
 def finish(layer: Layer, acc: int, n: int, skip: int | None) -> int:
