@@ -28,7 +28,7 @@ from nupes.quantizer.frontend.graph import Graph, Input, Node
 from nupes.quantizer.frontend.handlers.pointwise import is_pointwise, translate_pointwise
 from nupes.quantizer.frontend.handlers.views import is_view, translate_view
 from nupes.quantizer.frontend.layouts import input_is_tokens
-from nupes.quantizer.frontend.live_rows import keep_live_rows
+from nupes.quantizer.frontend.liveness import keep_live_rows
 from nupes.quantizer.frontend.problems import Problem, find_advice
 from nupes.quantizer.frontend.program import Program, prepare
 from nupes.quantizer.frontend.registry import (
