@@ -12,6 +12,7 @@ status is 1 if any integer or any cycle of the RTL differs.
 
 import gzip
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +26,7 @@ import nupes
 from benchmarks.pretrained import Pretrained, need
 from nupes.commands.compile import loss_table
 from nupes.console import print_table
-from nupes.examples.pretrained.vit import DEIT_TINY, ViT, load_vit
+from nupes.examples.pretrained.vit import DEIT_TINY, Shape, ViT, load_vit
 from nupes.inputs import parse_array
 from nupes.verify import Check, check_layers, check_outputs
 
@@ -33,6 +34,9 @@ HEADERS = 16, 8
 """Bytes in front of the images, and of the labels, of MNIST's files."""
 
 DEIT_CALIBRATION = 4
+
+DEIT_WORDS = 1 << 16
+"""Words of activation memory that the larger network needs at least, rounded up."""
 
 
 def load_mnist(data: Path) -> Pretrained:
@@ -84,10 +88,11 @@ def on_rtl(program: nupes.Program, images: np.ndarray, stored: bool) -> Check:
     return check
 
 
-def measure_deit(array: nupes.ArrayConfig) -> None:
+def measure_deit(array: nupes.ArrayConfig, shape: Shape = DEIT_TINY) -> None:
     """Print the cycles of DeiT-Tiny's shape with random weights, for each pair of ends."""
+    array = replace(array, act_depth=max(array.act_depth, DEIT_WORDS))
     torch.manual_seed(0)
-    module = ViT(DEIT_TINY).eval()
+    module = ViT(shape).eval()
     x = np.random.default_rng(0).random((DEIT_CALIBRATION, 3, 224, 224), np.float32)
     table = Table("DeiT-Tiny 224, W4A4", "cycles", "utilization", box=None, pad_edge=False)
     for label, ends in (("8-bit ends", 8), ("4-bit ends", None)):
