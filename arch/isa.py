@@ -231,7 +231,12 @@ DESCRIPTOR: tuple[Field, ...] = (
     Field("residual_wide", 1, "the residual is 16 bits, y + 32768 as digits"),
     Field("token", 1, "the token stage has the last MEASURE's factors, else it changes nothing"),
     Field("replace", 1, "the residual's term takes the accumulator's place and is not added"),
-    Field("statistic", 2, "MEASURE: what it leaves"),
+    Field(
+        "statistic",
+        2,
+        "MEASURE: what it leaves; TILE with `replace`: what it left; with LARGEST a wide -32768 "
+        "is minus infinity",
+    ),
     Field("linear", 1, "MEASURE: levels are joined digits plus the offset, else a table's"),
     Field("odd", 1, "MEASURE: the upper plane of a number's first two does not exist"),
     Field("level_offset", 16, "MEASURE: lowest level", signed=True),

@@ -100,13 +100,15 @@ class Graph:
 
 
 def read(graph: Graph, port: Port, whole: Operand, output: str) -> Operand:
-    """Append what a port reads of a tensor (b, c, h, w): all of it, or a slice of its channels."""
+    """Append what a port reads of a tensor (b, c, h, w): all of it, or a slice of its channels and
+    rows."""
     shape = port.shape(whole.tensor.shape)
     if shape == whole.tensor.shape:
         return whole
+    places = (port.first, port.first_row), (port.first + shape[2], port.first_row + shape[0])
     ends = [
-        graph.constant([value], np.int64, f"channel/{value}")
-        for value in (port.first, port.first + shape[2], 1)
+        graph.constant(values, np.int64, "slice/" + "_".join(map(str, values)))
+        for values in (*places, (1, 2))
     ]
     return Operand(
         replace(whole.tensor, shape=shape), graph.add("Slice", [whole.value, *ends], output)

@@ -83,20 +83,25 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Port:
-    """What a layer reads of a tensor: ``channels`` channels from ``first`` on, or all of them."""
+    """What a layer reads of a tensor: ``channels`` channels from ``first`` on of ``rows`` rows from
+    ``first_row`` on, or all of them."""
 
     tensor: str
     first: int = 0
     channels: int | None = None
+    first_row: int = 0
+    rows: int | None = None
 
     def shape(self, whole: Shape) -> Shape:
         """Return the (h, w, c) that is read of a tensor of shape ``whole``."""
         height, width, channels = whole
-        return height, width, channels - self.first if self.channels is None else self.channels
+        rows = height - self.first_row if self.rows is None else self.rows
+        return rows, width, channels - self.first if self.channels is None else self.channels
 
     def select(self, stored: np.ndarray) -> np.ndarray:
-        """Return what is read of a stored map (..., c)."""
-        if self.first == 0 and self.channels is None:
+        """Return what is read of a stored map (..., h, w, c)."""
+        if self == Port(self.tensor):
             return stored
         stop = None if self.channels is None else self.first + self.channels
-        return stored[..., self.first : stop]
+        last = None if self.rows is None else self.first_row + self.rows
+        return stored[..., self.first_row : last, :, self.first : stop]

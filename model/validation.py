@@ -147,14 +147,18 @@ def validate_port(port: Port, tensors: Mapping[str, Tensor], where: str) -> None
     """Check that a port lies in a tensor that comes before."""
     if port.tensor not in tensors:
         raise InputError(f"{where} reads tensor {port.tensor!r}, which no earlier layer stores")
-    channels = tensors[port.tensor].shape[2]
-    last = channels if port.channels is None else port.first + port.channels
-    numbers = is_integer(port.first) and (port.channels is None or is_integer(port.channels))
-    if not numbers or not 0 <= port.first < last <= channels:
-        raise InputError(
-            f"{where}: channels read of tensor {port.tensor!r} must lie in its {channels}, not "
-            f"{port.first}..{last}"
-        )
+    height, _, channels = tensors[port.tensor].shape
+    for what, size, first, count in (
+        ("channels", channels, port.first, port.channels),
+        ("rows", height, port.first_row, port.rows),
+    ):
+        last = size if count is None else first + count
+        numbers = is_integer(first) and (count is None or is_integer(count))
+        if not numbers or not 0 <= first < last <= size:
+            raise InputError(
+                f"{where}: {what} read of tensor {port.tensor!r} must lie in its {size}, not "
+                f"{first}..{last}"
+            )
 
 
 def validate_copy(layer: Layer, sources: list[Tensor], where: str) -> None:
@@ -175,9 +179,10 @@ def validate_residual(
 ) -> None:
     """Check the skip tensor's shape and its integers."""
     skip = residual.port.shape(tensors[residual.port.tensor].shape)
-    if skip != shape:
+    if skip not in (shape, (1, 1, shape[2])):
         raise InputError(
-            f"{where}: skip tensor {residual.port.tensor!r} must have shape {shape}, not {skip}"
+            f"{where}: skip tensor {residual.port.tensor!r} must have shape {shape}, or one pixel "
+            f"for all, not {skip}"
         )
     for label, value, low, high in (
         ("mult", residual.mult, 0, MULT_MAX),

@@ -144,7 +144,7 @@ def observe(network: IntegerNetwork, index: int) -> IntegerNetwork:
     outputs = tuple(output for output in network.outputs if output.tensor in given)
     if network.layers[index].wide:
         more = Output(tensor.name, (channels, height, width))
-        return IntegerNetwork(network.inputs, layers, (*outputs, more))
+        return IntegerNetwork(network.inputs, layers, (*outputs, more), constants=network.constants)
     identity = Requantize(
         mult=np.full(channels, 2, np.int32),
         bias=np.zeros(channels, np.int64),

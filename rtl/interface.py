@@ -130,9 +130,10 @@ class WordControl(data.StructLayout):
     ``valid``: a word was issued; ``first``: start from 0; ``last``: the sum goes on to the
     write-back; ``end``: last word of its tile; ``acc_address``: the pixel's accumulator;
     ``shift``: left shift of the partial sum; ``multiply`` (in arrays with products): multiply it
-    by the level of the residual; ``token``, ``replace``, ``residual_wide`` (in arrays with
-    attention): the token's factor is used, the residual's term stands for the sum, the residual is
-    wide, the result is; ``param_slot``: SCALE and SHIFT parameters;
+    by the level of the residual; ``token``, ``replace``, ``masks``, ``residual_wide``,
+    ``out_wide`` (in arrays with attention): the token's factor is used, the residual's term stands
+    for the sum, one of -32768 is minus infinity, the residual is wide, the result is;
+    ``param_slot``: SCALE and SHIFT parameters;
     ``encoder_slot``, ``encoder_depth``: search tree and its comparisons, depth 0 emits ``y``.
     """
 
@@ -148,6 +149,7 @@ class WordControl(data.StructLayout):
                 "multiply": int(config.products),
                 "token": int(config.attention),
                 "replace": int(config.attention),
+                "masks": int(config.attention),
                 "residual_wide": int(config.attention),
                 "out_wide": int(config.attention),
                 "param_slot": clog2(config.param_slots),

@@ -59,15 +59,18 @@ def arrays(draw: st.DrawFn, sizes: tuple[tuple[int, int], ...] = ((4, 4),)) -> A
 
 @dataclass(frozen=True)
 class Range(Tensor):
-    """Some channels of a tensor, from ``first`` on, as a layer reads them."""
+    """Some channels and rows of a tensor, from ``first`` and ``first_row`` on, as a layer reads
+    them."""
 
     first: int = 0
+    first_row: int = 0
 
 
 def port_of(source: Tensor) -> Port:
     """Return what reads a tensor, or a range of it."""
     if isinstance(source, Range):
-        return Port(source.name, source.first, source.shape[2])
+        height, _, channels = source.shape
+        return Port(source.name, source.first, channels, source.first_row, height)
     return Port(source.name)
 
 
@@ -196,19 +199,23 @@ class Builder:
         source = self.tensors[self.draw(st.integers(max(0, count - 3), count - 1))]
         if not self.ranges or self.draw(st.booleans()):
             return source
-        return self.part(source, self.draw(st.integers(1, source.shape[2])))
+        height, _, channels = source.shape
+        rows = self.draw(st.sampled_from((height, height, 1, (height + 1) // 2)))
+        return self.part(source, self.draw(st.integers(1, channels)), rows)
 
-    def part(self, source: Tensor, channels: int) -> Tensor:
-        """Draw a range of so many channels."""
+    def part(self, source: Tensor, channels: int, rows: int) -> Tensor:
+        """Draw a range of so many channels and rows."""
         height, width, most = source.shape
         first = self.draw(st.integers(0, most - channels))
-        return Range(source.name, (height, width, channels), source.format, first)
+        first_row = self.draw(st.integers(0, height - rows))
+        return Range(source.name, (rows, width, channels), source.format, first, first_row)
 
     def parts(self, source: Tensor) -> list[Tensor]:
         """Draw tensors that can be concatenated with one, itself at some place."""
         able = [
             t for t in self.tensors if (t.shape[:2], t.format) == (source.shape[:2], source.format)
         ]
+        able = able or [source]
         found = [self.draw(st.sampled_from(able)) for _ in range(self.draw(st.integers(1, 2)))]
         found.insert(self.draw(st.integers(0, len(found))), source)
         return found
@@ -263,8 +270,13 @@ class Builder:
         residual = None
         skips = [tensor for tensor in self.tensors if tensor.shape == shape]
         if self.ranges:
-            wider = (t for t in self.tensors if t.shape[:2] == shape[:2] and t.shape[2] > shape[2])
-            skips += [self.part(tensor, shape[2]) for tensor in wider]
+            larger = (
+                t
+                for t in self.tensors
+                if t.shape != shape and t.shape[0] >= shape[0] and t.shape[1] == shape[1]
+                and t.shape[2] >= shape[2]
+            )  # fmt: skip
+            skips += [self.part(tensor, shape[2], shape[0]) for tensor in larger]
         # A product reads its second factor where a residual is read.
         if skips and not isinstance(op, Product) and self.draw(st.booleans()):
             skip = port_of(self.draw(st.sampled_from(skips)))
@@ -320,9 +332,9 @@ def networks(
     held: bool = False,
 ) -> IntegerNetwork:
     """Draw a network of up to ``most_layers`` layers, with any codebooks or the given ones, and
-    operators of the kinds in ``also``; with ``ranges`` layers read ranges of channels as well, and
-    with ``several`` other layers than the last one may emit their results, and there is a second
-    input, or with ``held`` a constant."""
+    operators of the kinds in ``also``; with ``ranges`` layers read ranges of channels and rows as
+    well, and with ``several`` other layers than the last one may emit their results, and there is a
+    second input, or with ``held`` a constant."""
     builder = Builder(
         draw,
         np.random.default_rng(draw(st.integers(0, 2**32 - 1))),

@@ -124,7 +124,7 @@ class Emitter:
         if target is not None:
             encoder, depth = self.residency.encoder(name, target, left)
             results = replace(results, encoder_slot=encoder, encoder_depth=depth)
-        descriptor = Descriptor(walk, results, token_fields(item, finish, second))
+        descriptor = Descriptor(walk, results, token_fields(item, work, second))
         slots = replace(slots, descriptor=self.residency.descriptor(descriptor))
         tile = Tile(
             start=start,
@@ -150,9 +150,12 @@ class Emitter:
             if second is not None:
                 self.residual_user = self.tiles
                 layout = second.layout
-                address = layout.address(0, group) + region.offset(first, layout.width)
+                address, runs = layout.address(0, group), layout.pixel_runs(group, 0, 1)
+                if not serves_all(second):
+                    address += region.offset(first, layout.width)
+                    runs = layout.region_runs(group, region, first, count)
                 tile = replace(tile, residual_address=address)
-                reads += layout.region_runs(group, region, first, count)
+                reads += runs
         if left == 0:
             if target is None:
                 channel = column.index * self.config.cols
@@ -258,22 +261,31 @@ def results_of(finish: Finish, second: Second | None, region: Region) -> Results
         results = stored_results(finish.target.layout, region)
     if second is None:
         return results
+    steps = (region.step_x, region.row_step(second.layout.width))
+    step, row_step = (0, 0) if serves_all(second) else steps
     return replace(
         results,
-        residual_step=region.step_x,
-        residual_row_step=region.row_step(second.layout.width),
+        residual_step=step,
+        residual_row_step=row_step,
         residual_plane_step=second.layout.plane_step,
         residual_planes=second.layout.planes,
     )
 
 
-def token_fields(item: Pass, finish: Finish, second: Second | None) -> TokenFields:
+def serves_all(second: Second) -> bool:
+    """Whether a tensor is one pixel, which every pixel of a result reads."""
+    return second.layout.pixels == 1
+
+
+def token_fields(item: Pass, work: ArrayWork, second: Second | None) -> TokenFields:
     """Return what arrays with attention must know of a pass, and of what follows."""
+    finish, gathered = work.finish, work.statistics
     return TokenFields(
         out_wide=finish.target is not None and finish.target.encoder is None,
         residual_wide=second is not None and second.wide,
         token=finish.token,
         replace=finish.replace,
+        statistic=gathered.statistic if finish.replace and gathered is not None else 0,
         weight_step=int(isinstance(item.stationary, Stored)),
     )
 

@@ -59,7 +59,7 @@ LOWERINGS: dict[str, Lowering] = {
     AveragePool.kind: Lowering(average_pool.lower),
     Select.kind: Lowering(select.lower, select.parts),
     MaxPool.kind: Lowering(max_pool.lower),
-    Mosaic.kind: Lowering(mosaic.lower),
+    Mosaic.kind: Lowering(mosaic.lower, mosaic.parts),
     Concat.kind: Lowering(concat.lower, concat.parts),
     Product.kind: Lowering(product.lower),
     Matmul.kind: Lowering(matmul.lower),

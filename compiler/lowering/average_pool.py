@@ -21,7 +21,7 @@ def lower(layer: Layer, context: Context) -> tuple[ArrayWork, ...]:
     source = context.source(layer.inputs[0])
     height, width, channels = layer.output.shape
     operands = layer_operands(layer, source.tensor, source.planes, config)
-    walk = window_walk(layer, op, source.tensor.shape, source.layout, whole=True)
+    walk = window_walk(layer, op, source.shape, source.layout, whole=True)
     matrix = identity_matrix(channels, channels, 0, operands, source.lead)
     tiling = Tiling(matrix, operands, map_stream(op, source, walk))
     check_sums(layer, tiling, op.kernel[0] * op.kernel[1], config)

@@ -47,7 +47,8 @@ def holds_all(ports: Sequence[Port], tensor: Tensor) -> bool:
     order."""
     first = 0
     for port in ports:
-        if port.tensor != tensor.name or port.first != first:
+        whole = port.shape(tensor.shape)[0] == tensor.shape[0]
+        if port.tensor != tensor.name or port.first != first or not whole:
             break
         first += port.shape(tensor.shape)[2]
     return first == tensor.shape[2]
@@ -67,7 +68,7 @@ def lower(layer: Layer, context: Context) -> tuple[ArrayWork, ...]:
         place = config.lanes * (group - base) + port.first
         copied[first : first + source.channels] = (holder, place) != (root, first)
         window = Select.every(source.channels)
-        walk = window_walk(layer, window, source.tensor.shape, source.layout, whole=False)
+        walk = window_walk(layer, window, source.shape, source.layout, whole=False)
         operands = layer_operands(layer, source.tensor, source.planes, config)
         matrix = identity_matrix(source.channels, channels, first, operands, source.lead)
         tilings.append(Tiling(matrix, operands, map_stream(window, source, walk)))

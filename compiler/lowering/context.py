@@ -12,7 +12,7 @@ from nupes.model.errors import UnsupportedError
 from nupes.model.layer import Encoder, Layer, Post, Requantize
 from nupes.model.network import IntegerNetwork
 from nupes.model.planes import Planes
-from nupes.model.tensor import Port, Tensor, Wide
+from nupes.model.tensor import Port, Shape, Tensor, Wide
 
 __all__ = ["Context", "Source"]
 
@@ -26,6 +26,11 @@ class Source:
     planes: Planes
     lead: int
     channels: int
+
+    @property
+    def shape(self) -> Shape:
+        """The (h, w, c) of what is read."""
+        return self.layout.height, self.layout.width, self.channels
 
     @property
     def wide(self) -> bool:
@@ -48,9 +53,11 @@ class Context:
     def source(self, port: Port) -> Source:
         """Return what a port reads."""
         tensor, lanes = self.network.tensors[port.tensor], self.config.lanes
-        channels = port.shape(tensor.shape)[2]
+        rows, _, channels = port.shape(tensor.shape)
         group, lead = divmod(port.first, lanes)
         layout = self.placement.layouts[port.tensor].part(group, -(-(lead + channels) // lanes))
+        if rows < layout.height:
+            layout = layout.lines(port.first_row, rows)
         return Source(tensor, layout, self.placement.planes[port.tensor], lead, channels)
 
     def aligned(self, layer: Layer, port: Port) -> Source:

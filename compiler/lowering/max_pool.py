@@ -17,7 +17,7 @@ def lower(layer: Layer, context: Context) -> tuple[PoolWork, ...]:
     op = cast(MaxPool, layer.op)
     source = context.aligned(layer, layer.inputs[0])
     layout, target = source.layout, context.placement.layouts[layer.output.name]
-    walk = window_walk(layer, op, source.tensor.shape, layout, whole=True)
+    walk = window_walk(layer, op, source.shape, layout, whole=True)
     walk = replace(walk, planes=layout.planes, step_plane=wrap(-layout.plane_step))
     y, x = -op.padding[0], -op.padding[2]
     groups = range(layout.groups)

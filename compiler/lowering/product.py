@@ -34,7 +34,7 @@ def lower(layer: Layer, context: Context) -> tuple[ArrayWork, ...]:
     source, whole = context.source(layer.inputs[0]), context.aligned(layer, layer.inputs[1])
     height, width, channels = layer.output.shape
     window = Select.every(channels)
-    walk = window_walk(layer, window, whole.tensor.shape, source.layout, whole=False)
+    walk = window_walk(layer, window, whole.shape, source.layout, whole=False)
     if source.layout.height < height:
         walk = replace(walk, stride_y=0, step_y=0)
     if source.layout.width < width:

@@ -26,7 +26,8 @@ def parts(layer: Layer, network: IntegerNetwork) -> Iterator[Part]:
     another stay as they are."""
     op, post, port = cast(Select, layer.op), cast(Post, layer.post), layer.inputs[0]
     book = network.tensors[port.tensor].codebook
-    alike = not layer.wide and layer.output.codebook == book
+    whole = port.shape(network.tensors[port.tensor].shape)[:2] == layer.output.shape[:2]
+    alike = whole and not layer.wide and layer.output.codebook == book
     if op.first is None or not alike or post.residual is not None or layer.encoder is None:
         return
     tail, levels = post.requantize, book.levels.astype(np.int32)[:, None]
@@ -45,7 +46,7 @@ def lower(layer: Layer, context: Context) -> tuple[ArrayWork, ...]:
     source = context.source(port)
     height, width, _ = layer.output.shape
     operands = layer_operands(layer, source.tensor, source.planes, config)
-    walk = window_walk(layer, op, source.tensor.shape, source.layout, whole=False)
+    walk = window_walk(layer, op, source.shape, source.layout, whole=False)
     ones = np.pad(op.matrix(source.channels), ((source.lead, 0), (0, 0)))
     tiling = Tiling(binary_matrix(ones, operands), operands, map_stream(op, source, walk))
     check_sums(layer, tiling, 1, config)

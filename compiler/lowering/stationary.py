@@ -36,7 +36,7 @@ def stationary_columns(
     weights, activations = operands(config.cell, other.planes, source.planes)
     check_terms(layer, terms, (weights.tables, activations.tables), config)
     window = Select.every(source.channels)
-    walk = window_walk(layer, window, source.tensor.shape, source.layout, whole=False)
+    walk = window_walk(layer, window, source.shape, source.layout, whole=False)
     place = map_stream(window, source, walk)
 
     def passes(column: int) -> Iterator[Pass]:

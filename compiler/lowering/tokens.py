@@ -44,7 +44,7 @@ def statistics(
         kernel_h=layout.groups,
         kernel_w=(planes.count + 1) // 2,
         step_kx=-2 * layout.plane_step,
-        step_ky=layout.pixels,
+        step_ky=layout.group_step,
         step_plane=-layout.plane_step,
     )
     odd = planes.count % 2

@@ -49,7 +49,8 @@ class TensorLayout:
     ``base`` on.
 
     ``plane_step`` is the distance of two planes of the same word: odd, so that they lie in
-    different banks.
+    different banks; ``group_step`` that of two channel groups: the pixels of the whole map where
+    the tensor is some rows of another one.
     """
 
     base: int
@@ -58,24 +59,30 @@ class TensorLayout:
     groups: int
     planes: int
     plane_step: int
+    group_step: int
 
     @classmethod
     def whole(cls, base: int, height: int, width: int, groups: int, planes: int) -> "TensorLayout":
         """Return the layout of a tensor that is no part of another one."""
-        return cls(base, height, width, groups, planes, groups * height * width | 1)
+        pixels = height * width
+        return cls(base, height, width, groups, planes, groups * pixels | 1, pixels)
 
     def part(self, first: int, groups: int) -> "TensorLayout":
         """Return the layout of ``groups`` channel groups from ``first`` on."""
-        return replace(self, base=self.base + first * self.pixels, groups=groups)
+        return replace(self, base=self.base + first * self.group_step, groups=groups)
+
+    def lines(self, first: int, rows: int) -> "TensorLayout":
+        """Return the layout of ``rows`` rows of the map from ``first`` on."""
+        return replace(self, base=self.base + first * self.width, height=rows)
 
     @property
     def plane_words(self) -> int:
-        """Words of one plane."""
-        return self.groups * self.pixels
+        """Words from the first to the last one of a plane."""
+        return (self.groups - 1) * self.group_step + self.pixels
 
     @property
     def pixels(self) -> int:
-        """Pixels of the map: words of one channel group of one plane."""
+        """Pixels of the map, or of its rows: words of one channel group of one plane."""
         return self.height * self.width
 
     @property
@@ -85,7 +92,7 @@ class TensorLayout:
 
     def address(self, plane: int, group: int, y: int = 0, x: int = 0) -> int:
         """Return the address of a word; coordinates outside the map are extrapolated."""
-        return self.base + plane * self.plane_step + group * self.pixels + y * self.width + x
+        return self.base + plane * self.plane_step + group * self.group_step + y * self.width + x
 
     def pixel_runs(self, group: int, first: int, count: int) -> Iterator[Run]:
         """Yield the addresses of some pixels of a channel group, plane by plane."""

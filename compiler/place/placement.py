@@ -2,7 +2,7 @@
 input is packed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from nupes.arch.config import ArrayConfig
@@ -95,7 +95,9 @@ def place_as(
     for name, tensor in tensors.items():
         root, group = root_of(name, way.ranges)
         whole = map_layout(tensors[root], bases[root], planes[root].count, config)
-        layouts[name] = whole.part(group, -(-tensor.shape[2] // config.lanes))
+        part = whole.part(group, -(-tensor.shape[2] // config.lanes))
+        # What lies in another tensor has as many pixels, maybe of other rows.
+        layouts[name] = replace(part, height=tensor.shape[0], width=tensor.shape[1])
     patches = None
     if way.patched is not None:
         source = tensors[way.patched.inputs[0].tensor]

@@ -11,7 +11,7 @@ from nupes.model.tensor import Port, Wide
 
 __all__ = ["source_text"]
 
-NO_PORT = numbers(-1, 0, 0)
+NO_PORT = numbers(-1, 0, 0, 0)
 
 
 def layer_arrays(layer: Layer, described: Described, ports: list[str], index: int) -> str:
@@ -65,8 +65,10 @@ def layer_texts(network: IntegerNetwork, places: MemoryMap) -> tuple[list[str], 
     arrays, entries = [], []
 
     def port_text(port: Port) -> str:
-        _, _, channels = port.shape(tensors[port.tensor].shape)
-        return numbers(order[port.tensor], port.first, channels)
+        whole = tensors[port.tensor].shape
+        rows, width, channels = port.shape(whole)
+        first = port.first_row * width * whole[2] + port.first
+        return numbers(order[port.tensor], first, channels, rows)
 
     for index, layer in enumerate(network.layers):
         item, name = described[layer.name], layer.output.name

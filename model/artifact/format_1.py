@@ -143,7 +143,7 @@ def convert_layer(
 
 def port(tensor: str) -> dict[str, Any]:
     """Return what reads a whole tensor."""
-    return {"tensor": tensor, "first": 0, "channels": None}
+    return {"tensor": tensor, "first": 0, "channels": None, "first_row": 0, "rows": None}
 
 
 def convert_operator(

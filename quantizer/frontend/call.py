@@ -230,6 +230,8 @@ class Call:
     def follow(self) -> None:
         """Let the call's value, a new node, have its channels in the last dimension if its operands
         have; refuse operands of both kinds."""
+        if self.node in self.views:
+            return
         operands = [value for value in self.node.all_input_nodes if self.is_computed(value)]
         last = [value for value in operands if self.is_last(value)]
         if all(map(self.is_first, last)):

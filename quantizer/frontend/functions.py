@@ -53,16 +53,24 @@ def compose(outer: Function, inner: Function) -> Function:
 
 
 def build_encoder(
-    function: Function, y_scale: float, codebook: Codebook, scale: float, where: str
+    function: Function,
+    y_scale: float,
+    codebook: Codebook,
+    scale: float,
+    where: str,
+    masked: bool = False,
 ) -> Encoder:
     """Return the encoder of ``nearest_level(function(y * y_scale) / scale)``, exact for all 65,536
     ``y``.
 
-    Runs of equal codes become the thresholds and the codes; more than ``2**(bits + 1) - 1``
-    thresholds are refused with the name of the function.
+    With ``masked`` the lowest ``y`` is minus infinity, where the function is 0. Runs of equal codes
+    become the thresholds and the codes; more than ``2**(bits + 1) - 1`` thresholds are refused with
+    the name of the function.
     """
     y = np.arange(Y_RANGE[0], Y_RANGE[1] + 1)
     codes = codebook.nearest(function(y * y_scale) / scale)
+    if masked:
+        codes[0] = codebook.nearest(np.zeros(1))[0]
     changes = np.flatnonzero(np.diff(codes.astype(np.int16))) + 1
     most = 2 ** (codebook.bits + 1) - 1
     if len(changes) > most:

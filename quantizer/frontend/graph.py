@@ -164,14 +164,16 @@ class Graph:
     """A captured network: ``nodes`` by name in execution order, its inputs first; ``outputs`` are
     nodes by name, and the shape of one result as the module gives it.
 
-    ``calls`` are the calls of the captured ``program`` whose values the nodes are; ``views`` says
-    where the values of calls lie that are not a node in its own order, one after another.
+    ``calls`` are the calls of the captured ``program`` whose values the nodes are, or some rows of
+    them, ``cuts``; ``views`` says where the values of calls lie that are not a node in its own
+    order, one after another.
     """
 
     nodes: dict[str, Node] = field(default_factory=dict)
     outputs: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
     calls: dict[str, fx.Node] = field(default_factory=dict)
     views: dict[fx.Node, Places] = field(default_factory=dict)
+    cuts: dict[str, range] = field(default_factory=dict)
     program: Program | None = None
 
     @property

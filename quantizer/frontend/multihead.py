@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from types import MethodType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -46,11 +47,20 @@ def forward(
     *args: Any,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Return attention of batches (b, t, c), and no weights; masks are left to PyTorch."""
-    masks = (*args, options.get("key_padding_mask"), options.get("attn_mask"))
-    if any(isinstance(mask, Tensor) for mask in masks) or options.get("is_causal"):
+    """Return attention of batches (b, t, c), and no weights; masks of single heads, and two masks
+    at once, are left to PyTorch."""
+    names = ("key_padding_mask", "need_weights", "attn_mask", "average_attn_weights", "is_causal")
+    given = dict(zip(names, args, strict=False)) | options
+    padding, mask = given.get("key_padding_mask"), given.get("attn_mask")
+    if (mask is not None and (mask.ndim > 2 or padding is not None)) or (
+        mask is None and given.get("is_causal")
+    ):
         own: Any = nn.MultiheadAttention.forward
         return own(self, query, key, value, *args, **options)
+    if padding is not None:
+        mask = padding[:, None, None, :]
+    if mask is not None and mask.dtype == torch.bool:
+        mask = ~mask  # true is what does not count there
     weights = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
     if self.in_proj_weight is not None:
         weights = self.in_proj_weight.chunk(3)
@@ -59,5 +69,5 @@ def forward(
         F.linear(x, weight, bias).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
         for x, weight, bias in zip((query, key, value), weights, biases, strict=True)
     )
-    y = F.scaled_dot_product_attention(query, key, value)
+    y = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     return self.out_proj(y.transpose(1, 2).flatten(2)), None

@@ -9,7 +9,7 @@ from nupes.model.operators import Mosaic, Piece
 from nupes.quantizer.frontend.graph import Shape
 from nupes.quantizer.frontend.lines import lines_of
 
-__all__ = ["find_pieces"]
+__all__ = ["find_pieces", "raster"]
 
 LARGEST_PHASE = 8
 """Most rows, and columns, between two pixels of a grid of the result."""
@@ -29,6 +29,14 @@ def find_pieces(places: np.ndarray, shape: Shape) -> Mosaic | None:
         if found:
             return Mosaic((height, width, count), tuple(found))
     return None
+
+
+def raster(shape: Shape) -> Mosaic:
+    """Return the mosaic of a map's pixels in raster order, as one column."""
+    height, width, channels = shape
+    count, steps, ones = (height, 1, channels), (width, 1, 1), (1, 1, 1)
+    pieces = (Piece(0, count, (x, 0, 0), steps, (0, x, 0), ones) for x in range(width))
+    return Mosaic((height * width, 1, channels), tuple(pieces))
 
 
 def all_pieces(places: np.ndarray, shape: Shape, step: tuple[int, int]) -> list[Piece]:

@@ -21,12 +21,14 @@ PLAIN = {"dropout", "clone", "contiguous", "detach"}
 
 
 class Match(NamedTuple):
-    """The operands of attention, keys transposed, and the factor of its scores."""
+    """The operands of attention, keys transposed, the factor of its scores, and what is added to
+    them."""
 
     query: fx.Node
     key: fx.Node
     value: fx.Node
     scale: float
+    mask: fx.Node | None
 
 
 def join_attention(graph: fx.Graph) -> fx.Graph:
@@ -36,11 +38,11 @@ def join_attention(graph: fx.Graph) -> fx.Graph:
     copy = fx.Graph()
     copy.output(copy.graph_copy(graph, {}))
     while (found := find(copy.nodes)) is not None:
-        node, (query, key, value, scale) = found
+        node, (query, key, value, scale, mask) = found
         with copy.inserting_before(node):
             turned = copy.call_function(torch.ops.aten.transpose.int, (key, -2, -1))
             turned.meta = {**key.meta, "val": key.meta["val"].transpose(-2, -1)}
-            parts = (query, turned, value)
+            parts = (query, turned, value, mask)
             joined = copy.call_function(
                 torch.ops.aten.scaled_dot_product_attention.default, parts, {"scale": scale}
             )
@@ -73,11 +75,12 @@ def match(node: fx.Node) -> Match | None:
     last = weights.meta["val"].ndim - 1
     if arguments(weights)["dim"] not in (-1, last):
         return None
-    scores, scale = without_factors(operands(weights)[0])
+    scores, mask = without_mask(operands(weights)[0])
+    scores, scale = without_factors(scores)
     if not is_product(scores):
         return None
     (query, first), (key, second) = map(without_factors, operands(scores))
-    return Match(query, key, value, scale * first * second)
+    return Match(query, key, value, scale * first * second, mask)
 
 
 def operands(node: fx.Node) -> Any:
@@ -96,6 +99,16 @@ def is_product(value: Any) -> TypeGuard[fx.Node]:
         return False
     given = operands(value)
     return all(isinstance(item, fx.Node) and item.meta["val"].ndim > 2 for item in given)
+
+
+def without_mask(value: fx.Node) -> tuple[fx.Node, fx.Node | None]:
+    """Return scores without the tensor that is added to them, and that tensor."""
+    if is_call(value, {"add"}) and not value.kwargs:
+        first, second = operands(value)[:2]
+        if isinstance(second, fx.Node) and isinstance(first, fx.Node):
+            product = is_product(without_factors(first)[0])
+            return (first, second) if product else (second, first)
+    return value, None
 
 
 def without_factors(value: fx.Node) -> tuple[fx.Node, float]:

@@ -26,6 +26,7 @@ from nupes.quantizer.frontend.functions import IDENTITY
 from nupes.quantizer.frontend.graph import Constant, Graph
 from nupes.quantizer.frontend.program import Program, evaluation
 from nupes.quantizer.frontend.registry import base_name
+from nupes.quantizer.stages.masks import masking
 from nupes.quantizer.stages.run import run_float
 from nupes.quantizer.stages.stage import FusedNetwork, Stage
 
@@ -62,7 +63,13 @@ def verify_capture(
     program = graph.program
     assert program is not None
     size = full_shape(program.inputs[0])[0]
-    images = Batch(tuple(choose_images(part, size, seed) for seed, part in enumerate(inputs)))
+    masks = masking(network)
+    images = Batch(
+        tuple(
+            choose_images(part, size, seed, name in masks)
+            for seed, (name, part) in enumerate(zip(network.entered, inputs, strict=True))
+        )
+    )
     calls = {call for name, call in graph.calls.items() if name in graph.nodes}
     values = run_program(program, images, {*calls, *program.outputs})
     expected = [values[output].double() for output in program.outputs]
@@ -70,8 +77,9 @@ def verify_capture(
     check_stages(graph, network, images, values)
 
 
-def choose_images(inputs: Tensor, batch: int | torch.SymInt, seed: int) -> Tensor:
-    """Return a batch (b, ...) of noise in the range of images and the first image in turn."""
+def choose_images(inputs: Tensor, batch: int | torch.SymInt, seed: int, mask: bool) -> Tensor:
+    """Return a batch (b, ...) of noise in the range of images and the first image in turn; of a
+    mask, of which numbers in between mean nothing, the first one alone."""
     first = inputs[:1].to("cpu", torch.float32)
     low, high = float(inputs.min()), float(inputs.max())
     if not low < high:
@@ -79,7 +87,7 @@ def choose_images(inputs: Tensor, batch: int | torch.SymInt, seed: int) -> Tenso
     generator = torch.Generator().manual_seed(seed)
     noise = low + (high - low) * torch.rand(first.shape, generator=generator)
     count = batch if isinstance(batch, int) else 2
-    return torch.cat([noise, first] * count)[:count]
+    return torch.cat([first if mask else noise, first] * count)[:count]
 
 
 def run_program(program: Program, images: Batch, wanted: set[fx.Node]) -> dict[fx.Node, Tensor]:
@@ -191,11 +199,11 @@ def check_stages(
             begin = names.index(stage.name) if stage.name in graph.nodes else 0
             wanted = [name for name in names[begin:] if graph.nodes[name].shape == stage.shape]
         wanted = [name for name in wanted if not isinstance(graph.nodes[name].op, Constant)]
-        calls = [graph.calls[name] for name in wanted if name in graph.calls]
+        called = [name for name in wanted if name in graph.calls]
         found, allowed = evaluate(stage, y, rounding_error(stage, reach))
-        value = match(found, allowed, [map_of(graph, call, values, y) for call in calls])
-        if value is None and len(calls) == len(wanted):
-            candidates = [map_of(graph, call, values, y) for call in calls]
+        value = match(found, allowed, [map_of(graph, name, values, y) for name in called])
+        if value is None and len(called) == len(wanted):
+            candidates = [map_of(graph, name, values, y) for name in called]
             raise_difference(stage, found, allowed, candidates)
         known[stage.name] = stage.function.apply(y) if value is None else value
         reach[stage.name] = largest([known[stage.name]])
@@ -203,12 +211,16 @@ def check_stages(
             reach[stage.name] += float(allowed.max()) / (MARGIN * UNIT)
 
 
-def map_of(graph: Graph, call: fx.Node, values: dict[fx.Node, Tensor], like: Tensor) -> Tensor:
-    """Return the value of a call as a map (b, c, h, w) like another one."""
+def map_of(graph: Graph, name: str, values: dict[fx.Node, Tensor], like: Tensor) -> Tensor:
+    """Return the value of a node as a map (b, c, h, w) like another one."""
+    call, rows = graph.calls[name], graph.cuts.get(name)
     value, places = values[call].flatten(1), graph.views.get(call)
     if isinstance(places, np.ndarray):
         value = value[:, torch.from_numpy(places.ravel().argsort())]
-    return value.reshape(like.shape)
+    if rows is None:
+        return value.reshape(like.shape)
+    batch, channels, _, width = like.shape
+    return value.reshape(batch, channels, -1, width)[:, :, rows.start : rows.stop]
 
 
 def rounding_error(stage: Stage, reach: dict[str, float]) -> Tensor:

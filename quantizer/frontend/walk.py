@@ -28,6 +28,7 @@ from nupes.quantizer.frontend.graph import Graph, Input, Node
 from nupes.quantizer.frontend.handlers.pointwise import is_pointwise, translate_pointwise
 from nupes.quantizer.frontend.handlers.views import is_view, translate_view
 from nupes.quantizer.frontend.layouts import input_is_tokens
+from nupes.quantizer.frontend.liveness import keep_live_rows
 from nupes.quantizer.frontend.problems import Problem, find_advice
 from nupes.quantizer.frontend.program import Program, prepare
 from nupes.quantizer.frontend.registry import (
@@ -38,6 +39,7 @@ from nupes.quantizer.frontend.registry import (
     supported,
 )
 from nupes.quantizer.frontend.simplify import Examiner, join_chains
+from nupes.quantizer.frontend.sums import join_constants
 
 __all__ = ["Captured", "capture", "capture_program", "survey"]
 
@@ -228,6 +230,8 @@ class Walk:
                 f"buffer {min(node.name for node in changing)!r} must not change from call to call"
             )
         graph.prune()
+        join_constants(graph)
+        keep_live_rows(graph)
         move_factors(graph)
         graph.prune()
         examiner = Examiner()

@@ -6,13 +6,15 @@ from typing import Any
 import numpy as np
 
 from nupes.model.arithmetic import Y_RANGE
-from nupes.model.layer import Layer, Post, Residual
+from nupes.model.errors import UnsupportedError
+from nupes.model.layer import Layer, Post, Requantize, Residual
 from nupes.model.network import Constant, Input, InputEncoder, IntegerNetwork, Output
 from nupes.model.tensor import Coded, Port, Tensor, Wide
 from nupes.quantizer.codes.decisions import Choices, TensorCode
 from nupes.quantizer.frontend.functions import build_encoder
 from nupes.quantizer.lowering.fixed_point import lower_requantize, raise_scale, to_fixed_point
-from nupes.quantizer.lowering.ports import find_ranges, ports_of, without_copies
+from nupes.quantizer.lowering.ports import find_ranges, ports_of, residual_port, without_copies
+from nupes.quantizer.stages.masks import MASK_MULT, MASK_SHIFT, REACH, masks_of
 from nupes.quantizer.stages.stage import Entry, FusedNetwork, Held, Stage
 
 __all__ = ["HEADROOM", "lower", "y_scale_of"]
@@ -33,14 +35,18 @@ def lower(network: FusedNetwork, choices: Choices, metadata: dict[str, Any]) -> 
     for name, scale in choices.wide.items():
         tensors[name] = Tensor(name, network.shapes[name], Wide(scale))
     ranges = find_ranges(network)
-    every = (lower_stage(stage, choices, tensors, ranges) for stage in network.stages)
-    layers = without_copies(every, ranges)
+    masks = masks_of(network)
+    layers = [
+        lower_stage(stage, choices, tensors, ranges, masks)
+        for stage in network.stages
+        if not (stage.name in choices.wide and stage.copies_codes)
+    ]
     return IntegerNetwork(
         inputs=tuple(
             Input(tensors[entry.name], lower_input(entry, choices.tensors[entry.name]))
             for entry in network.inputs
         ),
-        layers=layers,
+        layers=without_copies(layers, ranges),
         outputs=tuple(Output(name, shape) for name, shape in network.outputs),
         constants=tuple(
             Constant(tensors[item.name], lower_constant(item, choices.tensors[item.name]))
@@ -63,9 +69,14 @@ def lower_constant(item: Held, code: TensorCode) -> np.ndarray:
 
 
 def lower_stage(
-    stage: Stage, choices: Choices, tensors: Mapping[str, Tensor], ranges: Mapping[str, Port]
+    stage: Stage,
+    choices: Choices,
+    tensors: Mapping[str, Tensor],
+    ranges: Mapping[str, Port],
+    masks: Mapping[str, str],
 ) -> Layer:
-    """Return one layer; ``tensors`` are those that are stored, ``ranges`` parts of them."""
+    """Return one layer; ``tensors`` are those that are stored, ``ranges`` parts of them, ``masks``
+    what scores are masked with, which is added to them."""
     weights = choices.weights.get(stage.name)
     scales = [choices.scale(name) for name in stage.sources]
     op, inputs = stage.op.at_scales(*scales).lower(weights), ports_of(stage, ranges)
@@ -79,15 +90,25 @@ def lower_stage(
     encoder = None
     if code is not None:
         where = f"layer {stage.name!r}"
-        encoder = build_encoder(stage.function, y_scale, code.codebook, code.scale, where)
+        masked = stage.sources[0] in masks
+        encoder = build_encoder(
+            stage.function, y_scale, code.codebook, code.scale, where, masked=masked
+        )
+    requantize = lower_requantize(factor / y_scale, bias / y_scale)
+    residual = lower_residual(skip, ranges, y_scale)
+    if stage.name in masks:
+        read = [tensors[name].format.ends for name in stage.sources]
+        residual = lower_mask(
+            stage, residual_port(masks[stage.name], ranges), requantize, op.bound(*read)
+        )
     return Layer(
         name=stage.name,
         op=op,
         inputs=inputs,
         output=tensors.get(stage.name, Tensor(stage.name, stage.shape, Wide(y_scale))),
         post=Post(
-            lower_requantize(factor / y_scale, bias / y_scale),
-            lower_residual(skip, y_scale),
+            requantize,
+            residual,
             encoder,
         ),
     )
@@ -131,9 +152,24 @@ def clipping_range(stage: Stage, code: TensorCode | None, largest: float) -> flo
     return min(reach, float(outermost))
 
 
-def lower_residual(skip: Tensor | None, y_scale: float) -> Residual | None:
+def lower_mask(stage: Stage, port: Port, requantize: Requantize, bound: int) -> Residual:
+    """Return the residual that makes minus infinity of scores that do not count; refuse scores that
+    could be larger than it is low."""
+    sums = np.array([[bound], [-bound]], np.int64) * requantize.mult + requantize.bias
+    largest = int((sums >> requantize.shift).max())
+    if stage.residual is not None or largest > REACH:
+        raise UnsupportedError(
+            f"layer {stage.name!r}: masked scores must be a product alone, of at most {REACH}, not "
+            f"up to {largest}"
+        )
+    return Residual(port, MASK_MULT, MASK_SHIFT)
+
+
+def lower_residual(
+    skip: Tensor | None, ranges: Mapping[str, Port], y_scale: float
+) -> Residual | None:
     """Return the residual of a stored tensor in units of ``y``."""
     if skip is None:
         return None
     mult, shift = to_fixed_point(np.array([skip.scale / y_scale]))
-    return Residual(Port(skip.name), int(mult[0]), int(shift[0]))
+    return Residual(residual_port(skip.name, ranges), int(mult[0]), int(shift[0]))

@@ -14,10 +14,11 @@ from nupes.model.operators import Operator
 from nupes.model.tensor import Coded, Port, Tensor, Wide
 from nupes.quantizer.codes.decisions import WeightCode
 from nupes.quantizer.frontend.functions import build_encoder
-from nupes.quantizer.lowering.ports import find_ranges, ports_of, without_copies
+from nupes.quantizer.lowering.ports import find_ranges, ports_of, residual_port, without_copies
 from nupes.quantizer.options.bits import plan_bits
 from nupes.quantizer.options.scheme import parse_scheme
 from nupes.quantizer.stages.joins import join_tensors
+from nupes.quantizer.stages.masks import masks_of
 from nupes.quantizer.stages.stage import FusedNetwork, Stage, weighted
 from nupes.quantizer.stages.wide import wide_roots
 
@@ -45,14 +46,17 @@ def bare_network(
         for name, shape in network.shapes.items()
         if name in books
     }
-    for name in wide_roots(network):
+    wide = wide_roots(network)
+    for name in wide:
         tensors[name] = Tensor(name, network.shapes[name], Wide(1.0))
-    layers, ranges = [], find_ranges(network)
+    layers, ranges, masks = [], find_ranges(network), masks_of(network)
     for index, stage in enumerate(network.stages, start=1):
+        if stage.name in wide and stage.copies_codes:
+            continue
         output = tensors.get(stage.name, Tensor(stage.name, stage.shape, Wide(1.0)))
         op = bare_operator(stage, plan.weights.get(stage.name, 8), index, cell)
         ports = ports_of(stage, ranges)
-        layers.append(Layer(stage.name, op, ports, output, bare_post(stage, output)))
+        layers.append(Layer(stage.name, op, ports, output, bare_post(stage, output, ranges, masks)))
     return IntegerNetwork(
         tuple(bare_input(tensors[name]) for name in network.entered),
         without_copies(layers, ranges),
@@ -96,13 +100,16 @@ def stand_in(bits: int, signed: bool, index: int, cell: str, weight: bool = Fals
     return make_codebook("power", bits, signed, lmax, exponent)
 
 
-def bare_post(stage: Stage, output: Tensor) -> Post | None:
+def bare_post(
+    stage: Stage, output: Tensor, ranges: Mapping[str, Port], masks: Mapping[str, str]
+) -> Post | None:
     """Return what follows a stage's accumulator, if it has one."""
     if not stage.op.accumulates:
         return None
     ones = np.ones(stage.shape[2], np.int32)
     tail = Requantize(ones, 0 * ones.astype(np.int64), ones)
-    residual = None if stage.residual is None else Residual(Port(stage.residual), 1, 1)
+    added = masks.get(stage.name, stage.residual)
+    residual = None if added is None else Residual(residual_port(added, ranges), 1, 1)
     wide = isinstance(output.format, Wide)
     return Post(tail, residual, None if wide else plausible_encoder(stage, output.codebook))
 

@@ -5,6 +5,8 @@ difference is carried on. Its ``y`` may differ by the roundings of the contract 
 and of the residual half a unit each, and 2**-16 of each term, because multipliers have 16 bits.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,7 +19,9 @@ from nupes.quantizer.codes.decisions import Choices, TensorCode
 from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.lowering.layers import factor_of, y_scale_of
 from nupes.quantizer.lowering.ports import find_ranges
+from nupes.quantizer.stages.masks import masks_of
 from nupes.quantizer.stages.operators import column
+from nupes.quantizer.stages.operators.subtract_max import MASKED_BELOW
 from nupes.quantizer.stages.run import Maps, operate
 from nupes.quantizer.stages.stage import Entry, FusedNetwork, Stage
 
@@ -62,11 +66,12 @@ def check_integers(
         stored[item.name] = np.broadcast_to(nearest, (len(codes[0]), *item.shape))
         real[item.name] = values_of(code, stored[item.name])
     stored |= {layer.output.name: result for layer, result in integer.trace(*codes)}
-    ranges = find_ranges(network)
+    ranges, masks = find_ranges(network), masks_of(network)
     for stage in network.stages:
         port = ranges.get(stage.name, Port(stage.name))
         result = port.select(stored[port.tensor])
-        refuse(stage.name, count_wrong(stage, choices, real, result))
+        wrong = count_wrong(stage, choices, real, result, masks)
+        refuse(stage.name, wrong)
         if stage.name in choices.wide:
             values = result.transpose(0, 3, 1, 2) * choices.wide[stage.name]
             real[stage.name] = torch.from_numpy(values)
@@ -103,9 +108,11 @@ def refuse(name: str, wrong: int) -> None:
 
 
 @torch.no_grad()
-def count_wrong(stage: Stage, choices: Choices, real: Maps, result: np.ndarray) -> int:
+def count_wrong(
+    stage: Stage, choices: Choices, real: Maps, result: np.ndarray, masks: Mapping[str, str]
+) -> int:
     """Return how many results (b, h, w, c) of a layer, codes or ``y``, are none that the stage
-    gives for the real values of what it reads."""
+    gives for the real values of what it reads; scores that are masked are minus infinity."""
     weight = choices.weights.get(stage.name)
     maps = [real[name] for name in stage.sources]
     product = operate(stage, maps, None if weight is None else weight.tensor(maps[0]))
@@ -123,10 +130,16 @@ def count_wrong(stage: Stage, choices: Choices, real: Maps, result: np.ndarray) 
     if stage.op.tokens:
         slack = slack + TOKEN * terms + np.abs(factor_of(stage, choices)) / (2 * scale)
     first, last = (np.clip(end, *Y_RANGE) for end in (np.ceil(y - slack), np.floor(y + slack)))
+    if stage.name in masks:
+        below = (real[masks[stage.name]] < MASKED_BELOW).numpy().transpose(0, 2, 3, 1)
+        first, last = (np.where(below, Y_RANGE[0], end) for end in (first, last))
     if code is None:
         return int(((result < first) | (result > last)).sum())
     found = np.zeros(result.shape, bool)
     for step in range(int((last - first).max()) + 1):
-        possible = np.minimum(first + step, last) * scale
-        found |= code.codebook.nearest(stage.function(possible) / code.scale) == result
+        possible = np.minimum(first + step, last)
+        values = stage.function(possible * scale)
+        if stage.sources[0] in masks:
+            values[possible == Y_RANGE[0]] = 0.0
+        found |= code.codebook.nearest(values / code.scale) == result
     return int((~found).sum())

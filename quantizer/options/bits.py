@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from nupes.quantizer.options.scheme import Scheme, match_overrides
 from nupes.quantizer.stages.joins import join_tensors
+from nupes.quantizer.stages.operators import Select
 from nupes.quantizer.stages.stage import FusedNetwork, Stage, weighted
+from nupes.quantizer.stages.wide import wide_roots
 
 __all__ = ["BitPlan", "plan_bits"]
 
@@ -30,8 +32,8 @@ def plan_bits(
 
     ``input_bits`` holds for the inputs (``None``: as the ends), ``ends`` for the weights of the
     first and last layer and what the last layer reads; ``residual_bits`` for tensors that are only
-    added; an override for a layer's weights and for what it reads. Tensors that share a code share
-    its bits, and of several wishes have the largest.
+    added, to one another or to a wide tensor; an override for a layer's weights and for what it
+    reads. Tensors that share a code share its bits, and of several wishes have the largest.
     """
     stages = network.stages
     named = match_overrides([stage.name for stage in stages], overrides)
@@ -42,14 +44,16 @@ def plan_bits(
     weights.update({name: named[name].weights for name in convolutions if name in named})
     last = {*network.emitted, *convolutions[-1:]} if ends is not None else set()
 
-    root = join_tensors(network).root
+    extra = residual_bits if residual_bits is not None else scheme.activations
+    root, wide = join_tensors(network).root, wide_roots(network)
     wishes: dict[str, list[int]] = {name: [] for name in root.values()}
     for stage in stages:
         if not stage.copies_codes or stage.name in network.emitted or stage.name in named:
             bits = operand_bits(stage, scheme, ends, last, named)
+            if isinstance(stage.op, Select) and stage.name in wide and stage.name not in named:
+                bits = extra
             for source in stage.sources:
                 wishes[root[source]].append(bits)
-    extra = residual_bits if residual_bits is not None else scheme.activations
     tensors = {name: max(bits, default=extra) for name, bits in wishes.items()}
     at_host = ends if input_bits is None else input_bits
     asked = {name for stage in stages if stage.name in named for name in stage.sources}

@@ -22,6 +22,7 @@ from nupes.quantizer.options.bits import BitPlan
 from nupes.quantizer.options.recipe import Recipe
 from nupes.quantizer.search.equalization import rescale
 from nupes.quantizer.search.tensors import fixed_range
+from nupes.quantizer.stages.masks import MASK, masking
 from nupes.quantizer.stages.stage import Entry, FusedNetwork, weighted
 
 __all__ = ["code_input", "code_inputs", "equal_steps", "pixel_steps", "thin"]
@@ -42,15 +43,18 @@ TIE = 0.01
 def code_inputs(
     network: FusedNetwork, inputs: Batch, plan: BitPlan, recipe: Recipe, ranges: Ranges
 ) -> tuple[FusedNetwork, dict[str, TensorCode]]:
-    """Return the network whose inputs' channels have equal steps, and the codes of those inputs
-    that need no search; ``ranges`` are to be covered, one for each input."""
-    codes = {}
+    """Return the network whose inputs' channels have equal steps, and the codes of those inputs,
+    and of masks, that need no search; ``ranges`` are to be covered, one for each input."""
+    codes: dict[str, TensorCode] = {}
+    masks = masking(network)
     for index, (images, bounds) in enumerate(zip(inputs, ranges, strict=True)):
         name = network.inputs[index].name
+        if name in masks:
+            continue
         network, code = code_input(network, name, images, plan, recipe, bounds)
         if code is not None:
             codes[name] = code
-    return network, codes
+    return network, codes | dict.fromkeys(masks, MASK)
 
 
 def code_input(

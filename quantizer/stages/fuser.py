@@ -174,6 +174,8 @@ class Fuser:
             residual = self.tensor(other)
             self.extend(node, replace(stage, residual=residual, low=low))
             return
+        if second in self.pads:
+            first, second = second, first
         stage = self.identity(node, first)
         self.extend(node, replace(stage, residual=self.tensor(second), low=low))
 
@@ -185,10 +187,11 @@ class Fuser:
         self.extend(node, replace(stage, function=op, low=op.low))
 
     def identity(self, node: Node, source: str) -> Stage:
-        """Return a stage that copies a stored tensor."""
-        tensor, channels = self.tensor(source), node.shape[2]
+        """Return a stage that copies a stored tensor, with zeros around it if it is padded."""
+        origin, padding = self.pads.get(source, (source, (0, 0, 0, 0)))
+        tensor, channels = self.tensor(origin), node.shape[2]
         ones, zeros = np.ones(channels), np.zeros(channels)
-        op = Select(tuple(range(channels)))
+        op = Select(tuple(range(channels)), padding=padding)
         return Stage(node.name, op, (tensor,), node.shape, ones, zeros, low=self.low[source])
 
     def start(
@@ -224,17 +227,12 @@ class Fuser:
         """Return the stored tensor of a node; close its stage if it is still open, or pad for those
         readers that do not pad themselves."""
         if name not in self.stored:
-            stage = self.padded(name) if name in self.pads else self.pending.pop(name)
+            padded = name in self.pads
+            node = self.graph.nodes[name]
+            stage = self.identity(node, name) if padded else self.pending.pop(name)
             self.stages.append(stage)
             self.stored[name] = stage.name
         return self.stored[name]
-
-    def padded(self, name: str) -> Stage:
-        """Return a stage that copies a stored tensor with zeros around it."""
-        source, padding = self.pads[name]
-        node = self.graph.nodes[name]
-        op = Select(tuple(range(node.shape[2])), padding=padding)
-        return replace(self.identity(node, source), op=op, low=self.low[name])
 
     def finish(self) -> None:
         """Close the outputs' stages; a stored output gets an identity that stops at ``y``."""

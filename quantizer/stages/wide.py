@@ -1,9 +1,9 @@
 """Which tensors are wide: 16-bit results as they are, with one scale and no codes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from nupes.quantizer.frontend.functions import IDENTITY
-from nupes.quantizer.stages.operators import SubtractMax
+from nupes.quantizer.stages.operators import Select, SubtractMax
 from nupes.quantizer.stages.stage import FusedNetwork, Stage
 
 __all__ = ["wide_headrooms", "wide_roots"]
@@ -17,15 +17,35 @@ def accepts(stage: Stage, name: str) -> bool:
     return name not in stage.sources or stage.op.reads_wide
 
 
+def is_view(stage: Stage, network: FusedNetwork) -> bool:
+    """Whether a stage gives whole rows of a tensor, which nothing needs to copy."""
+    op = stage.op
+    if not isinstance(op, Select) or not stage.copies_codes or stage.name in network.emitted:
+        return False
+    channels = network.shapes[stage.sources[0]][2]
+    every = Select(tuple(range(channels)), padding=op.padding)
+    return op == every and not any(op.padding[2:]) and max(op.padding) <= 0
+
+
 def wide_roots(network: FusedNetwork) -> dict[str, str]:
     """Return the tensors that are wide: those that operators of 16 bits read, and no other
-    operators. Each with the first one of those that share its scale: a wide tensor that is added to
-    what becomes another one, a residual stream."""
+    operators; rows of them, too. Each with the first one of those that share its scale: a wide
+    tensor that is added to what becomes another one, a residual stream."""
     readers, roots = network.readers(), {}
+
+    def readings(name: str) -> Iterator[tuple[Stage, str]]:
+        for stage in readers[name]:
+            if is_view(stage, network):
+                yield from readings(stage.name)
+            else:
+                yield stage, name
+
     for stage in network.stages:
-        readings = readers[stage.name]
-        asked = any(stage.name in item.sources and item.op.reads_wide for item in readings)
-        fitting = all(accepts(item, stage.name) for item in readings)
+        if is_view(stage, network) and stage.sources[0] in roots:
+            roots[stage.name] = roots[stage.sources[0]]
+        pairs = list(readings(stage.name))
+        asked = any(name in item.sources and item.op.reads_wide for item, name in pairs)
+        fitting = all(accepts(item, name) for item, name in pairs)
         plain = stage.function is IDENTITY and stage.op.accumulates and not stage.copies_codes
         if asked and fitting and plain and stage.name not in network.emitted:
             roots[stage.name] = roots.get(stage.residual or "", stage.name)

@@ -5,7 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from nupes.arch.config import ArrayConfig
-from nupes.arch.isa import ADDRESS_BITS, LAG_FREE, Opcode
+from nupes.arch.isa import ADDRESS_BITS, LAG_FREE, Opcode, Statistic
 from nupes.rtl.control.descriptors import DescriptorFile
 from nupes.rtl.control.walk import Walk
 from nupes.rtl.interface import (
@@ -232,6 +232,11 @@ class StreamEngine(wiring.Component):
         m.d.comb += [
             self.control.token.eq(descriptor.token),
             self.control.replace.eq(descriptor.replace),
+            self.control.masks.eq(
+                descriptor.replace
+                & descriptor.residual_wide
+                & (descriptor.statistic == Statistic.LARGEST)
+            ),
             self.control.residual_wide.eq(descriptor.residual_wide),
             self.control.out_wide.eq(descriptor.out_wide),
             self.measure.valid.eq(self.issue & is_measure),

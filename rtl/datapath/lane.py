@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from nupes.arch.config import ArrayConfig, clog2
 from nupes.arch.isa import Destination, entry_bits
+from nupes.model.operators.subtract_max import MASKED
 from nupes.rtl.datapath.accumulator import Accumulator
 from nupes.rtl.datapath.delays import delay
 from nupes.rtl.datapath.element_product import ElementProduct
@@ -141,11 +142,13 @@ class Lane(wiring.Component):
         m.submodules.token_stage = token_stage = TokenStage()
         wide = delay(m, self.control.residual_wide, 1, "residual_wide", reset_less=True)
         replace = delay(m, control.replace, 2, "replace", reset_less=True)
+        masks = delay(m, control.masks, 2, "masks", reset_less=True)
         added = delay(m, ~replace, 3 + config.token_stages, "added", reset_less=True)
         m.d.sync += self.factor_out.eq(self.factor)
         m.d.comb += [
             residual_term.wide.eq(wide),
             token_stage.value.eq(Mux(replace, residual_term.term, total)),
+            token_stage.masked.eq(masks & (residual_term.term == MASKED)),
             token_stage.factor.eq(self.factor),
         ]
         kept = Signal.like(residual_term.term)

@@ -1,9 +1,10 @@
 """The token stage of a lane: one offset and factor for all channels of a token."""
 
-from amaranth.hdl import Const, Module, Signal, signed
+from amaranth.hdl import Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from nupes.model.operators.subtract_max import MASKED_DISTANCE
 from nupes.rtl.interface import TokenFactor
 
 __all__ = ["TokenStage"]
@@ -14,10 +15,12 @@ class TokenStage(wiring.Component):
     per cycle.
 
     ``model.token_stage.scale_tokens`` of the difference, which fits 32 bits with its sign; so does
-    the result. ``value`` and ``factor`` arrive in one cycle.
+    the result. With ``masked`` the difference is that of minus infinity. ``value``, ``masked`` and
+    ``factor`` arrive in one cycle.
     """
 
     value: Signal
+    masked: Signal
     factor: data.View
     result: Signal
 
@@ -25,6 +28,7 @@ class TokenStage(wiring.Component):
         super().__init__(
             {
                 "value": In(signed(32)),
+                "masked": In(1),
                 "factor": In(TokenFactor()),
                 "result": Out(signed(32)),
             }
@@ -36,7 +40,7 @@ class TokenStage(wiring.Component):
         mantissa = Signal.like(self.factor.mantissa, reset_less=True)
         shift_1 = Signal.like(self.factor.shift, reset_less=True)
         m.d.sync += [
-            difference.eq(self.value - self.factor.offset),
+            difference.eq(Mux(self.masked, MASKED_DISTANCE, self.value - self.factor.offset)),
             mantissa.eq(self.factor.mantissa),
             shift_1.eq(self.factor.shift),
         ]

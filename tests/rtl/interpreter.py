@@ -269,7 +269,9 @@ class Machine:
             total, term = term, 0
         if layer["token"]:
             offset, mantissa, down = self.factors[pixel]
-            total = scaled(total - offset, mantissa, down)
+            distances = layer["replace"] and layer["statistic"] == Statistic.LARGEST
+            masked = distances and layer["residual_wide"] and total == -32768
+            total = scaled(-65536 if masked else total - offset, mantissa, down)
         mult = -(scale & 0xFFFF) if shift >> 15 & 1 else scale & 0xFFFF
         parts = (mult, signed(scale >> 16, 48), shift & 31)
         mult, bias, down = (np.array(part) for part in parts)

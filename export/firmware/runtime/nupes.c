@@ -40,7 +40,7 @@ static const uint8_t *tap(const nupes_layer *layer, const nupes_tensor *source,
         return 0;
     y /= layer->stretch[0];
     x /= layer->stretch[1];
-    if (y >= source->height || x >= source->width)
+    if (y >= layer->inputs->rows || x >= source->width)
         return 0;
     return codes_at(source, layer->inputs, memory, y, x);
 }
@@ -133,7 +133,7 @@ static int32_t factor(const nupes_port *port, const nupes_tensor *tensors, const
                       int32_t row, int32_t column, int32_t n)
 {
     const nupes_tensor *source = &tensors[port->tensor];
-    int32_t y = source->height == 1 ? 0 : row, x = source->width == 1 ? 0 : column;
+    int32_t y = port->rows == 1 ? 0 : row, x = source->width == 1 ? 0 : column;
     return source->levels[codes_at(source, port, memory, y, x)[port->channels == 1 ? 0 : n]];
 }
 
@@ -162,6 +162,8 @@ static int64_t skip_term(const nupes_layer *layer, const nupes_tensor *tensors,
                          const uint8_t *memory, int32_t place, int32_t n)
 {
     const nupes_tensor *skip = &tensors[layer->skip.tensor];
+    if (layer->skip.rows * skip->width == 1)
+        place = 0;
     uint32_t at = (uint32_t)(place * skip->channels + layer->skip.first + n);
     int64_t half = INT64_C(1) << (layer->skip_shift - 1);
     int64_t value = value_at(skip, memory, at);

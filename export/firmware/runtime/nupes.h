@@ -17,9 +17,9 @@ typedef struct {
     const uint8_t *codes;  /* of a constant; 0: others write it */
 } nupes_tensor;
 
-/* What a layer reads of a tensor: `channels` channels from `first` on. */
+/* What a layer reads of a tensor: `channels` channels of `rows` rows, from value `first` on. */
 typedef struct {
-    int32_t tensor, first, channels; /* tensor by number; -1: nothing */
+    int32_t tensor, first, channels, rows; /* tensor by number; -1: nothing */
 } nupes_port;
 
 typedef enum {

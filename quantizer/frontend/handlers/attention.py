@@ -9,11 +9,12 @@ from nupes.model.operators import Matmul, Select, SubtractMax, WeightedMean
 from nupes.quantizer.frontend.call import Call, value_shape
 from nupes.quantizer.frontend.functions import Function
 from nupes.quantizer.frontend.graph import Affine, Concat, Node
+from nupes.quantizer.frontend.handlers.masks import masks_of
 from nupes.quantizer.frontend.registry import handles
 
 __all__ = ["attend"]
 
-EXPONENTIAL = Function("exp", exp, 0.0, 1.0)
+EXPONENTIAL = Function("exp", lambda x: exp(x.clamp(max=0)), 0.0, 1.0)
 """Of distances from the largest score, which are at most 0."""
 
 
@@ -23,6 +24,8 @@ def attend(
     query: fx.Node,
     key: fx.Node,
     value: fx.Node,
+    attn_mask: Any = None,
+    is_causal: bool = False,
     scale: float | None = None,
     dropout_p: float = 0.0,
 ) -> str:
@@ -33,13 +36,16 @@ def attend(
     if len({len(part) for _, part in heads}) > 1:
         call.refuse("queries, keys and values must have one number of heads")
     factor = value_shape(query)[-1] ** -0.5 if scale is None else float(scale)
+    (height, width, _), keys = heads[0][0].shape, heads[1][0].shape
+    sizes = height, width, keys[0] * keys[1]
+    masks = masks_of(call, attn_mask, is_causal, len(heads[0][1]), sizes)
     means = []
     for number, channels in enumerate(zip(*(part for _, part in heads), strict=True)):
         nodes = [
             take(call, node, some, f"{what}_{number}")
             for (node, _), some, what in zip(heads, channels, ("q", "k", "v"), strict=True)
         ]
-        means.append(head(call, nodes, factor, number))
+        means.append(head(call, nodes, masks[number], factor, number))
     graph = call.values.graph
     tokens, sizes = graph.nodes[means[0]].shape[:2], value_shape(call.node)
     name, width = means[0], len(means) * sizes[-1]
@@ -59,7 +65,7 @@ def take(call: Call, node: Node, channels: np.ndarray, part: str) -> str:
     return call.add(Select.of(channels), (node.name,), shape, "attention", part)
 
 
-def head(call: Call, nodes: list[str], factor: float, number: int) -> str:
+def head(call: Call, nodes: list[str], mask: str | None, factor: float, number: int) -> str:
     """Add one head; return the name of its means."""
     graph: Any = call.values.graph
     query, key, value = (graph.nodes[name] for name in nodes)
@@ -73,7 +79,8 @@ def head(call: Call, nodes: list[str], factor: float, number: int) -> str:
     scores = add(Matmul(terms, True), (query.name, key.name), shape, "scores")
     scaled = Affine(np.full(keys, factor), np.zeros(keys))
     scores = add(scaled, (scores,), shape, "scaled")
-    distances = add(SubtractMax(), (scores,), shape, "distances")
+    operands = (scores,) if mask is None else (scores, mask)
+    distances = add(SubtractMax(), operands, shape, "distances")
     weights = add(EXPONENTIAL, (distances,), shape, "weights")
     sizes = (height, width, value.shape[2])
     return add(WeightedMean(keys), (weights, value.name), sizes, "mean")

@@ -1,6 +1,5 @@
 """Operators that join computed tensors: concatenations, stacks, products of two, gated units."""
 
-from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -9,12 +8,13 @@ import torch
 from torch import fx
 
 from nupes.model.operators import Concat as IntegerConcat
-from nupes.model.operators import Mosaic, Piece, Select
+from nupes.model.operators import Select
 from nupes.quantizer.frontend.call import Call, full_shape, value_shape
 from nupes.quantizer.frontend.functions import Function
 from nupes.quantizer.frontend.graph import Concat, Node, Product
 from nupes.quantizer.frontend.handlers.pairs import Pair
 from nupes.quantizer.frontend.handlers.pointwise import add_function
+from nupes.quantizer.frontend.handlers.rows import concatenate_pixels, constant_part
 from nupes.quantizer.frontend.pieces import find_pieces
 from nupes.quantizer.frontend.registry import handles
 from nupes.quantizer.frontend.views import in_order, own_places
@@ -24,8 +24,8 @@ __all__ = ["concatenate", "gate_by_half", "multiply_tensors", "stack"]
 
 @handles("cat", "concat", "concatenate")
 def concatenate(call: Call, tensors: list[Any], dim: int) -> str:
-    """Translate the concatenation of maps, tokens or vectors: along their channels, or as a mosaic
-    along rows, columns or tokens."""
+    """Translate the concatenation of maps, tokens or vectors along their channels, rows, columns or
+    tokens."""
     if len(tensors) == 1:
         return call.view(tensors[0], call.places(tensors[0]))
     first = next(filter(call.is_computed, tensors))
@@ -38,26 +38,16 @@ def concatenate(call: Call, tensors: list[Any], dim: int) -> str:
     last = call.is_last(first) and not call.is_first(first)
     if axis == (dims - 1 if last else 1):
         size = whole.shape[:2]
-        sources = [part_of(call, part, last, call.anywhere, size) for part in tensors]
+        sources = [part_of(call, part, last, size) for part in tensors]
         if dims == 2:
             sources = [flat(call, source) for source in sources]
         return side_by_side(call, sources)
     if dims not in (3, 4) or axis == 0:
         call.refuse(
-            "a concatenation must be of maps, tokens or vectors, along their channels or pixels, "
-            f"not of {dims} dimensions along dimension {axis}"
+            f"a concatenation must be along channels, rows, columns or tokens, not {axis} of "
+            f"{dims} dimensions"
         )
-    take = call.anywhere if last else call.source
-    sources = [part_of(call, part, last, take) for part in tensors]
-    sizes = [source.shape[:2] for source in sources]
-    if dims == 3:
-        pieces = tokens_after_tokens(sizes, whole.shape[2])
-    else:
-        pieces = maps_after_maps(sizes, whole.shape[2], axis - (1 if last else 2))
-    ends = [(piece.places(0)[-1] + 1, piece.places(1)[-1] + 1) for piece in pieces]
-    height, width = (max(axis) for axis in zip(*ends, strict=True))
-    op = Mosaic((height, width, whole.shape[2]), tuple(pieces))
-    return call.add(op, tuple(source.name for source in sources), op.size, "cat")
+    return concatenate_pixels(call, tensors, axis, last)
 
 
 @handles("stack")
@@ -71,7 +61,7 @@ def stack(call: Call, tensors: list[Any], dim: int) -> str:
     first = next(filter(call.is_computed, tensors))
     size = call.anywhere(first).shape[:2]
     last = call.is_last(first) and not call.is_first(first)
-    sources = [part_of(call, part, last, call.anywhere, size) for part in tensors]
+    sources = [part_of(call, part, last, size) for part in tensors]
     name, places, offset = side_by_side(call, sources), [], 0
     for part, source in zip(tensors, sources, strict=True):
         own = call.places(part) if call.is_computed(part) else call.places(first)
@@ -120,56 +110,12 @@ def side_by_side(call: Call, sources: list[Node]) -> str:
     return call.add(Concat(), tuple(source.name for source in sources), shape, call.kind)
 
 
-def maps_after_maps(sizes: list[Pair], channels: int, axis: int) -> list[Piece]:
-    """Return the pieces of maps one below another (axis 0), or side by side."""
-    pieces, offset = [], 0
-    for number, (height, width) in enumerate(sizes):
-        to = (offset, 0, 0) if axis == 0 else (0, offset, 0)
-        count = height, width, channels
-        pieces.append(Piece(number, count, to, (1, 1, 1), (0, 0, 0), (1, 1, 1)))
-        offset += (height, width)[axis]
-    return pieces
-
-
-def tokens_after_tokens(sizes: list[Pair], channels: int) -> list[Piece]:
-    """Return the pieces of the pixels of maps, in raster order, as one column, or as one row if
-    that takes fewer: each piece is a column of a map, or a row."""
-    upright = sum(width for _, width in sizes) <= sum(height for height, _ in sizes)
-    pieces, offset = [], 0
-    for number, (height, width) in enumerate(sizes):
-        if upright:
-            pieces += [
-                Piece(number, (height, 1, channels), (offset + x, 0, 0), (width, 1, 1), (0, x, 0),
-                      (1, 1, 1))
-                for x in range(width)
-            ]  # fmt: skip
-        else:
-            pieces += [
-                Piece(number, (1, width, channels), (0, offset + y * width, 0), (1, 1, 1),
-                      (y, 0, 0), (1, 1, 1))
-                for y in range(height)
-            ]  # fmt: skip
-        offset += height * width
-    return pieces
-
-
-def part_of(
-    call: Call, part: Any, last: bool, take: Callable[[Any], Node], size: Pair | None = None
-) -> Node:
-    """Return the node of a part, which for a constant one is held: on pixels of a ``size``, or of
-    its own."""
+def part_of(call: Call, part: Any, last: bool, size: Pair) -> Node:
+    """Return the node of a part, which for a constant one is held on pixels of a ``size``."""
     if call.is_computed(part):
-        return take(part)
-    array = call.constant(part, "constant operand")
-    if (array != array[:1]).any():
-        call.refuse(
-            "its constant operand must be the same for every image of the batch, not of shape "
-            f"{array.shape}"
-        )
-    if size is None:
-        height, *width = array.shape[1:-1] if last else array.shape[2:]
-        size = height, (width or [1])[0]
-    values = array[0].reshape(*size, -1) if last else array[0].reshape(-1, *size)
+        return call.anywhere(part)
+    array = constant_part(call, part)
+    values = array.reshape(*size, -1) if last else array.reshape(-1, *size)
     held = values if last else values.transpose(1, 2, 0)
     return call.values.graph.nodes[call.hold(held)]
 

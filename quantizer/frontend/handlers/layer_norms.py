@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from torch import fx
 
-from nupes.quantizer.frontend.call import Call
+from nupes.quantizer.frontend.call import Call, full_shape
 from nupes.quantizer.frontend.graph import Affine, Normalize
 from nupes.quantizer.frontend.registry import handles
 
@@ -49,7 +49,8 @@ def normalize(
     """Add a normalization and its gain and offset."""
     last, source = call.lays_last(input), call.viewed(input)
     channels = source.shape[2]
-    if list(sizes) != [channels] or not last:
+    vector = len(full_shape(input)) == 2 and source.shape[:2] == (1, 1)
+    if list(sizes) != [channels] or not (vector or last):
         call.refuse(
             f"a norm must be over all {channels} channels, in the last dimension, not over the "
             f"last dimensions {list(sizes)}"

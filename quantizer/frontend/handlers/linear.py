@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 from torch import fx
 
-from nupes.quantizer.frontend.call import Call, full_shape
-from nupes.quantizer.frontend.graph import Convolution
+from nupes.quantizer.frontend.call import Call, full_shape, value_shape
+from nupes.quantizer.frontend.graph import Convolution, Node
+from nupes.quantizer.frontend.patches import Patches, find_patches
 from nupes.quantizer.frontend.registry import handles
-from nupes.quantizer.frontend.views import in_order
+from nupes.quantizer.frontend.views import in_order, last_places
 
 __all__ = ["addmm", "translate_linear"]
 
@@ -37,11 +38,37 @@ def product(call: Call, input: fx.Node, mat2: Any = None, other: Any = None) -> 
     return add_linear(call, input, matrix.T, np.zeros(matrix.shape[1]))
 
 
+def patches_of(call: Call, value: fx.Node) -> Patches | None:
+    """Return the patches of a map that an operand's tokens are, if it is a view of that sort."""
+    if value not in call.views or call.is_last(value):
+        return None
+    places = call.places(value)
+    found = find_patches(places.reshape(-1, places.shape[-1]), call.viewed(value).shape)
+    alone = found is None or found.kernel == (1, 1)
+    return None if alone or (len(places.shape) == 3 and places.shape[:2] != found.size) else found
+
+
+def add_patches(
+    call: Call, source: Node, patches: Patches, matrix: np.ndarray, bias: np.ndarray
+) -> str:
+    """Add a linear layer on patches, a convolution."""
+    weight = patches.weight(matrix, source.shape[2])
+    op = Convolution(weight, bias, patches.stride, patches.padding)
+    shape = *patches.size, len(matrix)
+    last = last_places(value_shape(call.node), shape)
+    assert last is not None
+    call.views[call.node] = last
+    return call.add(op, (source.name,), shape, "linear")
+
+
 def add_linear(call: Call, value: fx.Node, weight: np.ndarray, bias: np.ndarray) -> str:
     """Add a linear layer, weight (n, c * h * w), as a convolution whose kernel is the whole map, or
     one of weight (n, c) on channels that are in the last dimension. A map that is flattened in
     another order becomes weights in another order."""
     if len(full_shape(value)) > 2:
+        found = patches_of(call, value)
+        if found is not None:
+            return add_patches(call, call.viewed(value), found, weight, bias)
         if not call.lays_last(value):
             call.refuse(
                 "linear must read (batch, features) or channels in the last dimension, as behind "

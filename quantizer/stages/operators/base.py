@@ -51,6 +51,9 @@ class StageOperator:
     tokens: ClassVar[bool] = False
     """Whether what it gives has been through the token stage, which rounds."""
 
+    most_read: ClassVar[int | None] = None
+    """How many of its sources the integer operator reads, if not all."""
+
     any_gain: ClassVar[bool] = False
     """Whether a gain that follows may be negative."""
 

@@ -5,22 +5,31 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from nupes.model import operators as integer
 from nupes.quantizer.codes.decisions import WeightCode
 from nupes.quantizer.stages.operators.base import Beginning, StageOperator, Tie
 
-__all__ = ["SubtractMax"]
+__all__ = ["MASKED_BELOW", "SubtractMax"]
+
+MASKED_BELOW = -64.0
+"""What a mask adds to a score that does not count is below this."""
+
+FAR = -1e9
+"""A distance whose exponential is 0."""
 
 
 @dataclass(frozen=True)
 class SubtractMax(StageOperator):
-    """Each channel minus the largest one of its pixel."""
+    """Each channel minus the largest one of its pixel; of those alone that a second source, the
+    mask, leaves: others are far below."""
 
     takes_residual: ClassVar[bool] = False
     reads_wide: ClassVar[bool] = True
     exact: ClassVar[bool] = True
+    most_read: ClassVar[int | None] = 1
 
     @classmethod
     def begin(cls, op: integer.SubtractMax) -> Beginning:
@@ -29,7 +38,12 @@ class SubtractMax(StageOperator):
 
     def apply(self, *maps: Tensor, weight: Tensor | None = None) -> Tensor:
         """Return the distances."""
-        return maps[0] - maps[0].amax(1, keepdim=True)
+        scores, *masks = maps
+        if not masks:
+            return scores - scores.amax(1, keepdim=True)
+        masked = masks[0] < MASKED_BELOW
+        largest = scores.masked_fill(masked, -torch.inf).amax(1, keepdim=True)
+        return (scores - largest).masked_fill(masked, FAR)
 
     def largest(self, *reaches: float) -> float:
         """Return twice the source's."""

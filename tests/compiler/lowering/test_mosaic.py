@@ -8,8 +8,10 @@ from nupes.arch.config import ArrayConfig
 from nupes.compiler.program import compile
 from nupes.model.codebook import make_codebook
 from nupes.model.errors import UnsupportedError
+from nupes.model.layer import Encoder
 from nupes.model.network import IntegerNetwork
 from nupes.model.operators import Mosaic, Piece, Select
+from nupes.quantizer.frontend.pieces import raster
 from tests.assemble import assemble, coded, layer_of, wide
 from tests.compiler.test_program import ARRAYS, execute
 from tests.model.tiny import requantize
@@ -50,6 +52,31 @@ def test_a_grid_is_one_run_of_tiles_for_each_block() -> None:
     ]
     program = compile(network_of(Mosaic((8, 6, 4), tuple(pieces)), (4, 3, 4)), ArrayConfig(4, 4))
     assert program.schedule.tiles[0] == 4
+
+
+def test_pixels_that_stay_in_order_are_not_moved() -> None:
+    # A map that a layer makes, as a sequence; a map of other rows in that; a part of both.
+    source, shape = coded("input", (4, 3, 5), BOOK), (4, 3, 5)
+    sequence, upright = raster(shape), raster((12, 1, 5))
+    wide_map = Mosaic((2, 6, 5), tuple(
+        Piece(0, (1, 1, 5), (y, x, 0), (1, 1, 1), (6 * y + x, 0, 0), (1, 1, 1))
+        for y in range(2) for x in range(6)
+    ))  # fmt: skip
+    every, encoder = Select.every(5), Encoder(BOOK.levels[1:], np.arange(16, dtype=np.uint8)[::-1])
+    layers = [
+        layer_of(
+            "made", every, ("input",), coded("made", shape, BOOK), requantize(5), encoder=encoder
+        ),
+        layer_of("tokens", sequence, ("made",), coded("tokens", sequence.size, BOOK)),
+        layer_of("again", upright, ("tokens",), coded("again", upright.size, BOOK)),
+        layer_of("wide", wide_map, ("again",), coded("wide", wide_map.size, BOOK)),
+        layer_of("out", every, ("wide",), wide("y", wide_map.size), requantize(5)),
+    ]
+    network = assemble(source, layers, (5, 2, 6))
+    program = compile(network, ArrayConfig(4, 4))
+    assert program.schedule.tiles[1:4] == (0, 0, 0)
+    codes = network.encode(images_of(network, 1))
+    np.testing.assert_array_equal(execute(program, codes[0]), network.run(codes)[0])
 
 
 def test_a_map_beyond_the_coordinates_is_refused() -> None:

@@ -27,7 +27,7 @@ from tests.transformers import one_block
 
 CARRIERS = {
     "centered", "channels", "dilation", "epsilon", "first", "groups", "kernel", "mult", "offset",
-    "padding", "shape", "shift", "stride", "tensor", "transposed", "written",
+    "first_row", "padding", "rows", "shape", "shift", "stride", "tensor", "transposed", "written",
 }  # fmt: skip
 """Keys of the graph that alone say what to compute; all others are notes, or stand twice."""
 

@@ -64,6 +64,7 @@ def test_the_file_is_what_numerics_md_says(tmp_path: Path) -> None:
         "levels": [16], "bits": 4, "family": "uniform", "signed": False, "lmax": None,
         "exponent": None,
     }  # fmt: skip
+    port = {"tensor": "a", "first": 0, "channels": None, "first_row": 0, "rows": None}
     assert layer == {
         "name": "two",
         "op": {
@@ -74,16 +75,14 @@ def test_the_file_is_what_numerics_md_says(tmp_path: Path) -> None:
                 "exponent": 0.5,
             },
         },
-        "inputs": [{"tensor": "a", "first": 0, "channels": None}],
+        "inputs": [port],
         "output": {
             "name": "b", "shape": [4, 4, 2],
             "format": {"kind": "coded", "codebook": book, "scale": 0.5},
         },
         "post": {
             "requantize": {"mult": [2], "bias": [2], "shift": [2]},
-            "residual": {
-                "port": {"tensor": "a", "first": 0, "channels": None}, "mult": 1, "shift": 1,
-            },
+            "residual": {"port": port, "mult": 1, "shift": 1},
             "encoder": {"kind": "table", "thresholds": [15], "codes": [16]},
         },
     }  # fmt: skip

@@ -43,9 +43,11 @@ def flat(result: Map) -> list[int]:
 
 
 def read(port: Port, stored: dict[str, Map]) -> Map:
-    """Return the codes of the channels that a port reads."""
+    """Return the codes of the rows and channels that a port reads."""
     last = None if port.channels is None else port.first + port.channels
-    return [[pixel[port.first : last] for pixel in row] for row in stored[port.tensor]]
+    end = None if port.rows is None else port.first_row + port.rows
+    rows = stored[port.tensor][port.first_row : end]
+    return [[pixel[port.first : last] for pixel in row] for row in rows]
 
 
 def levels(port: Port, stored: dict[str, Map], tensors: dict[str, Tensor]) -> Map:
@@ -68,13 +70,18 @@ def run_layer(layer: Layer, stored: dict[str, Map], tensors: dict[str, Tensor]) 
     return [
         [
             [
-                finish(layer, acc, n, None if skip is None else skip[y][x][n])
+                finish(layer, acc, n, None if skip is None else pixel_of(skip, y, x)[n])
                 for n, acc in enumerate(pixel)
             ]
             for x, pixel in enumerate(row)
         ]
         for y, row in enumerate(sums)
     ]
+
+
+def pixel_of(skip: Map, y: int, x: int) -> list[int]:
+    """Return what is added to a pixel: one pixel may serve all."""
+    return skip[0][0] if len(skip) == len(skip[0]) == 1 else skip[y][x]
 
 
 def finish(layer: Layer, acc: int, n: int, skip: int | None) -> int:

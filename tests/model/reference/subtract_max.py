@@ -7,5 +7,8 @@ __all__ = ["distances"]
 
 
 def distances(op: SubtractMax, source: Map) -> Map:
-    """Return each channel minus the largest one of its pixel."""
-    return [[[value - max(pixel) for value in pixel] for pixel in row] for row in source]
+    """Return each channel minus the largest one of its pixel; -32768 is minus infinity."""
+    return [
+        [[-65536 if value == -32768 else value - max(pixel) for value in pixel] for pixel in row]
+        for row in source
+    ]

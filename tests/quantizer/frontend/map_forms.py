@@ -67,6 +67,10 @@ MAPS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "max of channels": lambda s, y: torch.max(y, dim=-3, keepdim=True).values,
     "min of rows": lambda s, y: y.min(dim=2, keepdim=True)[0],
     "max with a number": lambda s, y: torch.max(y, s.one),
+    "rows below": lambda s, y: torch.cat([y, s.d(y)[:, :, :3]], 2),
+    "columns beside": lambda s, y: s.c(
+        torch.cat([s.row.view(1, 6, 1, 1).expand(2, 6, 8, 2), y], 3)
+    ),
     "coordinates": lambda s, y: torch.cat(
         [y, torch.linspace(0, 1, 8).view(1, 1, 8, 1).expand(2, 1, 8, 7), y.relu()], 1
     ),

@@ -24,6 +24,12 @@ def pixels(y: Tensor) -> Tensor:
     return y.flatten(2).transpose(1, 2)
 
 
+def blocks(y: Tensor) -> Tensor:
+    """Return 2 x 2 blocks (b, 2, 2, 27) of 3 x 3 pixels, three channels of each."""
+    parts = y[:, 1:4, 1:7, :6].reshape(len(y), 3, 2, 3, 2, 3)
+    return parts.permute(0, 2, 4, 3, 5, 1).flatten(3)
+
+
 def gate(s: nn.Module, y: Tensor) -> Tensor:
     """Return a sequence times a number for each channel."""
     factor = s.tokens(y.mean(-1)).sigmoid()  # type: ignore[operator]
@@ -82,6 +88,24 @@ SEQUENCES: dict[str, Form] = {
     "mean of tokens kept": lambda s, y: s.tokens(pixels(y).mean(dim=1, keepdim=True)),
     "tokens as one vector": lambda s, y: F.linear(column(y).flatten(1), s.table[:, :48]),
     "tokens with a constant": lambda s, y: s.tokens(pixels(y) * s.row + s.row.view(1, 1, 6)),
+    "patches": lambda s, y: F.linear(
+        y.unflatten(2, (4, 2)).permute(0, 2, 1, 3, 4).flatten(2), s.table[:, :84]
+    ),
+    "patches of a crop": lambda s, y: F.linear(blocks(y).flatten(1, 2), s.table[:, :27]),
+    "a map of patches": lambda s, y: F.linear(blocks(y), s.table[:, :27], s.row[:5]).relu(),
+    "class token": lambda s, y: s.tokens(
+        torch.cat([s.row.expand(len(y), 1, 6), column(y)], 1)
+        + torch.linspace(-1, 1, 9, dtype=y.dtype)[:, None]
+    ),
+    "class token of pixels": lambda s, y: torch.cat([s.row.expand(len(y), 1, 6), pixels(y)], 1),
+    "class token last": lambda s, y: torch.cat(
+        [column(y), torch.zeros(2, 2, 6, dtype=y.dtype)], -2
+    )[:, 1:],
+    "tokens around a constant token": lambda s, y: torch.cat(
+        [column(y), torch.ones(2, 1, 6, dtype=y.dtype), pixels(y)], 1
+    ),
+    "sequence after a sequence": lambda s, y: torch.cat([line(y), s.line(line(y))], 2),
+    "norm of one token": lambda s, y: F.layer_norm(column(y)[:, 3], (6,)),
     "tokens side by side": lambda s, y: torch.cat([column(y), column(y).relu()], dim=-1),
     "tokens after tokens": lambda s, y: s.tokens(torch.cat([column(y), pixels(y)], 1)),
     "tokens after a class token": lambda s, y: torch.cat(

@@ -74,7 +74,7 @@ def test_a_concatenation_of_one_tensor_is_that_tensor() -> None:
     [
         (
             lambda a, b: torch.cat([a.view(-1, 2, 2, 6, 5), b.view(-1, 2, 2, 6, 5)], 2),
-            "along their channels or pixels, not of 5 dimensions along dimension 2",
+            "must be along channels, rows, columns or tokens, not 2 of 5 dimensions",
         ),
         (
             lambda a, b: torch.nn.functional.glu(a, 2) * b[:, :, :3],

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -85,6 +86,11 @@ REFUSED: dict[str, tuple[nn.Module, tuple[int, ...], str]] = {
         Call(lambda s, x: s.a(x).amax(0, keepdim=True), a=nn.Linear(3, 6)),
         (2, 8, 3),
         r"amax must be over dimensions of a map among \(1, 2\), not \[0\]",
+    ),
+    "concatenation of images": (
+        Call(lambda s, x: torch.cat([s.a(x), s.a(x)], 0), a=nn.Linear(3, 6)),
+        (2, 8, 3),
+        "a concatenation must be along channels, rows, columns or tokens, not 0 of 3 dimensions",
     ),
 }
 

@@ -40,3 +40,13 @@ def test_what_reads_whole_words_gets_a_tensor() -> None:
     assert copies  # for the max-pool; the average pool reads the range itself
     assert found["avg_pool2d"] == (Port("a", 1, 2),)
     assert found["max_pool2d"][0].tensor in copies
+
+
+def test_rows_are_ranges_too() -> None:
+    def forward(s: Call, x: torch.Tensor) -> torch.Tensor:
+        y = s.a(x).relu()
+        return s.b(y)[:, :, :1, :5] + s.c(y[:, 1:, 2:5])
+
+    assert ports(Call(forward, a=conv(), b=conv(4, 6, 1), c=conv(4, 5)))["c"] == (
+        Port("a", 1, 5, 2, 3),
+    )

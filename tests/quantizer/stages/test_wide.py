@@ -4,12 +4,14 @@ import pytest
 import torch
 from torch import nn
 
+from nupes.examples.pretrained.vit import ViT
 from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.pipeline import capture_network
 from nupes.quantizer.stages.stage import FusedNetwork
 from nupes.quantizer.stages.wide import wide_headrooms, wide_roots
 from tests.quantizer.test_operators import conv
 from tests.test_attention import Encoder
+from tests.test_vit import SMALL
 
 
 def fused(module: nn.Module, *shape: int) -> FusedNetwork:
@@ -44,3 +46,14 @@ def test_what_another_operator_reads_is_coded() -> None:
 @pytest.mark.parametrize("module", [nn.Sequential(conv(), nn.ReLU(), conv(4, 6))])
 def test_networks_without_such_operators_have_none(module: nn.Module) -> None:
     assert wide_roots(fused(module, 3, 8, 7)) == {}
+
+
+def test_tokens_of_a_stream_are_as_wide_as_it_is() -> None:
+    network = fused(ViT(SMALL), 2, 6, 6)
+    roots = wide_roots(network)
+    views = [stage for stage in network.stages if stage.name in roots and stage.copies_codes]
+    assert len(views) == 1
+    assert views[0].shape == (1, 1, 8)
+    stream = {name for name, root in roots.items() if root == "add"}
+    assert views[0].name in stream
+    assert {stage.residual for stage in network.stages} - {None, "add.constant"} < stream

@@ -34,3 +34,14 @@ def test_values_are_scaled(values: list[tuple[int, int, int, int]]) -> None:
         for value, offset, mantissa, shift in fitting
     ]
     assert [signed(value, 32) for value in seen] == want
+
+
+def test_minus_infinity_is_far_from_any_offset() -> None:
+    factor = {"mantissa": 32768, "shift": 15}
+    cycles = [
+        {"value": -32768, "masked": masked, "factor": factor | {"offset": offset}}
+        for masked in (0, 1)
+        for offset in (-32768, -7, 32767)
+    ]
+    seen = simulate(TokenStage(), cycles, ("result",), idle=3)["result"][3:]
+    assert [signed(value, 32) for value in seen] == [0, -32761, -65535, *[-65536] * 3]

@@ -1,0 +1,159 @@
+"""Transformers in integers: how near to float, how many cycles, and whether the RTL agrees.
+
+    python -m benchmarks.transformers --data DIR [--schemes W8A8,W4A4] [--methods rtn,search]
+    python -m benchmarks.transformers --data DIR --images 1000 --simulate 10
+    python -m benchmarks.transformers --deit     # DeiT-Tiny's shape, random weights: cycles alone
+
+The directory holds ``transformers/`` with ``vit_mnist_gpu.pt``, ``t10k-images-idx3-ubyte.gz``,
+``t10k-labels-idx1-ubyte.gz`` and ``mnist_batch_0.png``, whose training images calibrate. The
+divergence is the mean one of the classes' distribution from that of the float network. The exit
+status is 1 if any integer or any cycle of the RTL differs.
+"""
+
+import gzip
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from PIL import Image
+from rich.table import Table
+
+import nupes
+from benchmarks.pretrained import Pretrained, need
+from nupes.commands.compile import loss_table
+from nupes.console import print_table
+from nupes.examples.pretrained.vit import DEIT_TINY, Shape, ViT, load_vit
+from nupes.inputs import parse_array
+from nupes.verify import Check, check_layers, check_outputs
+
+HEADERS = 16, 8
+"""Bytes in front of the images, and of the labels, of MNIST's files."""
+
+DEIT_CALIBRATION = 4
+
+DEIT_WORDS = 1 << 16
+"""Words of activation memory that the larger network needs at least, rounded up."""
+
+
+def load_mnist(data: Path) -> Pretrained:
+    """Return the vision transformer for MNIST, digits in 0..1."""
+    folder = data / "transformers"
+    files = [need(folder / f"t10k-{name}-ubyte.gz") for name in ("images-idx3", "labels-idx1")]
+    images, labels = (
+        np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=header)
+        for path, header in zip(files, HEADERS, strict=True)
+    )
+    rows = np.asarray(Image.open(need(folder / "mnist_batch_0.png")))[:, :, 0].astype(np.int16)
+    rows += rows > 0  # pixels that are not 0 are 1 too low in this file
+    calibration, test = (
+        part.reshape(-1, 1, 28, 28).astype(np.float32) / np.float32(255) for part in (rows, images)
+    )
+    module = load_vit(need(folder / "vit_mnist_gpu.pt"))
+    return Pretrained("vit", module, calibration, test, labels, lambda x, _: x)
+
+
+def divergence(expected: np.ndarray, found: np.ndarray) -> float:
+    """Return the mean divergence of classes' distributions, from logits (n, classes)."""
+    p, q = (torch.log_softmax(torch.from_numpy(x).double(), 1) for x in (expected, found))
+    return float((p.exp() * (p - q)).sum(1).mean())
+
+
+def run_float(trained: Pretrained, images: np.ndarray) -> np.ndarray:
+    """Return the float network's logits."""
+    with torch.no_grad():
+        return trained.module(torch.from_numpy(images)).numpy()
+
+
+def quantized(path: Path, trained: Pretrained, scheme: str, method: str, count: int) -> float:
+    """Quantize a network to a file that is not there yet; return the seconds that it took."""
+    start = time.monotonic()
+    if not path.is_file():
+        calibration = trained.calibration[:count]
+        nupes.quantize(trained.module, scheme, calibration=calibration, method=method).save(path)
+    return time.monotonic() - start
+
+
+def on_rtl(program: nupes.Program, images: np.ndarray, stored: bool) -> Check:
+    """Return whether every output and every layer's cycles are equal, and with ``stored`` all that
+    is stored for the first image."""
+    with nupes.Simulator(program.array) as hardware:
+        check = check_outputs(hardware, program, images)
+        if stored and check.exact:
+            first = images[:1]
+            check = check_layers(hardware, program, check_outputs(hardware, program, first), first)
+    return check
+
+
+def measure_deit(array: nupes.ArrayConfig, shape: Shape = DEIT_TINY) -> None:
+    """Print the cycles of DeiT-Tiny's shape with random weights, for each pair of ends."""
+    array = replace(array, act_depth=max(array.act_depth, DEIT_WORDS))
+    torch.manual_seed(0)
+    module = ViT(shape).eval()
+    x = np.random.default_rng(0).random((DEIT_CALIBRATION, 3, 224, 224), np.float32)
+    table = Table("DeiT-Tiny 224, W4A4", "cycles", "utilization", box=None, pad_edge=False)
+    for label, ends in (("8-bit ends", 8), ("4-bit ends", None)):
+        network = nupes.quantize(module, "W4A4", x, method="rtn", ends=ends)
+        program = nupes.compile(network, array)
+        table.add_row(label, f"{program.cycles:,}", f"{program.utilization:.1%}")
+    print_table(table)
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="Directory with the weights and data.")] = Path("data"),
+    schemes: Annotated[str, typer.Option(help="Comma-separated schemes.")] = "W8A8,W4A4",
+    methods: Annotated[str, typer.Option(help="Comma-separated methods.")] = "rtn,search",
+    images: Annotated[int, typer.Option(help="How many test images.")] = 1000,
+    calibration: Annotated[int, typer.Option(help="How many images to calibrate with.")] = 256,
+    array: Annotated[str, typer.Option(help="The array.")] = "16x16,attention=1",
+    simulate: Annotated[int, typer.Option(help="Images on the RTL.")] = 0,
+    stored: Annotated[bool, typer.Option(help="All that is stored, for an image.")] = False,
+    layers: Annotated[bool, typer.Option(help="Print every layer's bounds and losses.")] = False,
+    deit: Annotated[bool, typer.Option(help="DeiT-Tiny's shape instead.")] = False,
+    out: Annotated[Path, typer.Option(help="Directory for artifacts.")] = Path("out"),
+) -> None:
+    """Print accuracy, divergence from float and cycles of transformers."""
+    config = parse_array(array)
+    if deit:
+        measure_deit(config)
+        return
+    trained = load_mnist(data)
+    x, labels = trained.images[:images], trained.labels[:images]
+    expected = run_float(trained, x)
+    out.mkdir(parents=True, exist_ok=True)
+    table = Table("scheme", "method", box=None, pad_edge=False)
+    for column in ("accuracy", "divergence", "seconds", "cycles", "on RTL"):
+        table.add_column(column, justify="right")
+    table.add_row("float", "", f"{(expected.argmax(1) == labels).mean():.1%}", *[""] * 4)
+    exact, programs = True, []
+    for scheme in schemes.split(","):
+        for method in methods.split(","):
+            path = out / f"{trained.name}-{scheme}-{method}-{calibration}.safetensors"
+            seconds = quantized(path, trained, scheme, method, calibration)
+            network = nupes.load(path)
+            found = network(x)
+            program = nupes.compile(network, config)
+            programs.append((f"{scheme} {method}", program))
+            equal = ""
+            if simulate:
+                check = on_rtl(program, x[:simulate], stored)
+                equal = f"{'exact' if check.exact else 'MISMATCH'}, {check.measured_cycles[0]:,}"
+                exact &= check.exact
+            table.add_row(
+                scheme, method, f"{(found.argmax(1) == labels).mean():.1%}",
+                f"{divergence(expected, found):.5f}", f"{seconds:.0f}", f"{program.cycles:,}",
+                equal,
+            )  # fmt: skip
+    print_table(table)
+    if layers:
+        for name, program in programs:
+            print(f"\n{name}")
+            print_table(loss_table(program))
+    raise typer.Exit(int(not exact))
+
+
+if __name__ == "__main__":
+    typer.run(main)

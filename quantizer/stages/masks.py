@@ -1,0 +1,35 @@
+"""Masks: tensors that say which scores count, and the code that they have."""
+
+import numpy as np
+
+from nupes.model.codebook import table_codebook
+from nupes.quantizer.codes.decisions import TensorCode
+from nupes.quantizer.stages.joins import join_tensors
+from nupes.quantizer.stages.operators import SubtractMax
+from nupes.quantizer.stages.stage import FusedNetwork
+
+__all__ = ["MASK", "MASK_MULT", "MASK_SHIFT", "REACH", "masking", "masks_of"]
+
+MASK = TensorCode(table_codebook(np.array([-128, 0]), 1), 1.0, None)
+"""The code of every mask: 0 where a score counts."""
+
+MASK_MULT, MASK_SHIFT = 65535, 1
+"""Multiplier and shift that make minus infinity of a score that does not count."""
+
+REACH = 4161472
+"""The largest integer that a score may be, before it is saturated, where a mask is added."""
+
+
+def masks_of(network: FusedNetwork) -> dict[str, str]:
+    """Return the mask of each tensor of scores that has one."""
+    return {
+        stage.sources[0]: stage.sources[1]
+        for stage in network.stages
+        if isinstance(stage.op, SubtractMax) and len(stage.sources) > 1
+    }
+
+
+def masking(network: FusedNetwork) -> set[str]:
+    """Return the inputs and constants that are masks."""
+    root = join_tensors(network).root
+    return {root[name] for name in masks_of(network).values()}
