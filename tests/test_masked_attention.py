@@ -153,6 +153,17 @@ def test_other_masks_are_refused(message: str) -> None:
         capture(program)
 
 
+def test_a_mask_that_something_else_reads() -> None:
+    class Both(Padded):
+        def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+            return super().forward(x, mask), mask * 2
+
+    module = Both(lambda q, k, v, mask: SDPA(q, k, v, attn_mask=mask)).eval()
+    x = np.zeros((4, TOKENS, 5), np.float32), np.ones((4, TOKENS), np.float32)
+    with pytest.raises(UnsupportedError, match="its mask must be an input or a constant that noth"):
+        nupes.quantize(module, "W8A8", x, method="rtn")
+
+
 def test_a_mask_that_is_higher_for_what_does_not_count() -> None:
     class Wrong(Padded):
         def forward(self, x: Tensor, mask: Tensor) -> Tensor:

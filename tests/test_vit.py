@@ -42,7 +42,7 @@ def test_behind_the_last_attention_there_is_the_class_token_alone() -> None:
     last = {layer.name: layer for layer in network.layers if layer.name.startswith("blocks.1.")}
     heights = {name: layer.output.shape[0] for name, layer in last.items()}
     assert {name for name, height in heights.items() if height > 1} == {
-        "blocks.1.norm1", "blocks.1.attention.qkv",
+        "blocks.1.norm1", "blocks.1.attention.qkv.key", "blocks.1.attention.qkv.value",
     }  # fmt: skip
     skip = last["blocks.1.attention.out"].residual
     assert skip is not None

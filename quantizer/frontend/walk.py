@@ -31,6 +31,7 @@ from nupes.quantizer.frontend.layouts import input_is_tokens
 from nupes.quantizer.frontend.liveness import keep_live_rows
 from nupes.quantizer.frontend.problems import Problem, find_advice
 from nupes.quantizer.frontend.program import Program, prepare
+from nupes.quantizer.frontend.projections import split_projections
 from nupes.quantizer.frontend.registry import (
     HANDLERS,
     arguments,
@@ -231,6 +232,7 @@ class Walk:
             )
         graph.prune()
         join_constants(graph)
+        split_projections(graph)
         keep_live_rows(graph)
         move_factors(graph)
         graph.prune()

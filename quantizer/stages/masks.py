@@ -3,6 +3,7 @@
 import numpy as np
 
 from nupes.model.codebook import table_codebook
+from nupes.model.errors import UnsupportedError
 from nupes.quantizer.codes.decisions import TensorCode
 from nupes.quantizer.stages.joins import join_tensors
 from nupes.quantizer.stages.operators import SubtractMax
@@ -30,6 +31,16 @@ def masks_of(network: FusedNetwork) -> dict[str, str]:
 
 
 def masking(network: FusedNetwork) -> set[str]:
-    """Return the inputs and constants that are masks."""
-    root = join_tensors(network).root
-    return {root[name] for name in masks_of(network).values()}
+    """Return the inputs and constants that are masks; refuse one that other layers read."""
+    root, readers = join_tensors(network).root, network.readers()
+    found = set()
+    for scores, mask in masks_of(network).items():
+        name = root[mask]
+        others = [s for s in readers[name] if not (isinstance(s.op, SubtractMax) or s.copies_codes)]
+        if name not in network.given or others:
+            raise UnsupportedError(
+                f"layer {scores!r}: its mask must be an input or a constant that nothing else "
+                "reads; give the module the same numbers twice"
+            )
+        found.add(name)
+    return found

@@ -234,7 +234,8 @@ BROKEN: list[tuple[int, dict[str, Any], str]] = [
     (1, {"post": {"residual": Residual(Port("b"), 1, 1)}},
      "layer 'two' reads tensor 'b', which no earlier layer stores"),
     (3, {"post": {"residual": Residual(Port("a"), 1, 1)}},
-     "layer 'head': skip tensor 'a' must have shape (1, 1, 3), or one pixel for all, not (4, 4, "),
+     ("layer 'head': skip tensor 'a' must have shape (1, 1, 3), or one pixel for all, not "
+      "(4, 4, 2)")),
     (1, {"post": {"residual": Residual(Port("a"), 65536, 1)}},
      "layer 'two': residual mult must be an integer in 0..65535, not 65536"),
     (1, {"post": {"residual": Residual(Port("a"), 1, 0)}},

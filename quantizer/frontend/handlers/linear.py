@@ -44,8 +44,9 @@ def patches_of(call: Call, value: fx.Node) -> Patches | None:
         return None
     places = call.places(value)
     found = find_patches(places.reshape(-1, places.shape[-1]), call.viewed(value).shape)
-    alone = found is None or found.kernel == (1, 1)
-    return None if alone or (len(places.shape) == 3 and places.shape[:2] != found.size) else found
+    if found is None or found.kernel == (1, 1):
+        return None
+    return None if places.ndim == 3 and places.shape[:2] != found.size else found
 
 
 def add_patches(
