@@ -172,18 +172,18 @@ class Finish:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Statistics:
-    """What is gathered of every token of a stored tensor, and becomes its factor.
+    """What is gathered of the ``numbers`` of every token of a stored tensor, and becomes its
+    factor.
 
     ``stream`` walks all numbers of a token, two planes of each at a time, from the most significant
-    pair on, whose upper one does not exist where there is an ``odd`` number of them; of the last
-    word ``edge`` lanes count. Levels are the digits side by side plus ``offset``, or those
-    of ``table``.
+    pair on, whose upper one does not exist where there is an ``odd`` number of them. Levels are the
+    digits side by side plus ``offset``, or those of ``table``.
     """
 
     statistic: Statistic
     stream: MapStream
     layout: TensorLayout
-    edge: int
+    numbers: int
     odd: bool
     offset: int
     table: np.ndarray | None
@@ -199,12 +199,14 @@ class Statistics:
 @dataclass(frozen=True, eq=False, slots=True)
 class ArrayWork:
     """For every block of the pixels of a ``region`` of the result the tokens' factors, if there are
-    ``statistics``, then each column in turn."""
+    ``statistics``, then each column in turn; those of the results themselves are left behind, if
+    something ``gathers`` them."""
 
     region: Region
     columns: tuple[Column, ...]
     finish: Finish
     statistics: Statistics | None = None
+    gathers: Statistics | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -52,7 +52,7 @@ def statistics(
         statistic,
         MapStream(walk, layout, planes.count - 1 + odd, 0),
         layout,
-        source.channels - (layout.groups - 1) * config.lanes,
+        source.channels,
         bool(odd),
         planes.offset,
         planes.tables[0] if planes.count == 1 else None,
