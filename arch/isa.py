@@ -32,6 +32,7 @@ __all__ = [
     "Destination",
     "Field",
     "Opcode",
+    "Scaled",
     "Statistic",
     "Status",
     "checksum",
@@ -88,7 +89,7 @@ class Opcode(IntEnum):
 
 
 class Statistic(IntEnum):
-    """What a MEASURE leaves of a token: an offset, and the mantissa and shift of a factor."""
+    """What statistics leave of a token: an offset, and the mantissa and shift of a factor."""
 
     LARGEST = 0
     """The largest level as offset, factor 1."""
@@ -98,6 +99,19 @@ class Statistic(IntEnum):
     """No offset, the reciprocal root of ``n * S2 + epsilon``."""
     DEVIATION = 3
     """The sum of levels S1 as offset, the reciprocal root of ``n * S2 - S1**2 + epsilon``."""
+
+
+class Scaled(IntEnum):
+    """What goes through the token stage, with its token's factor, to the requantization."""
+
+    NONE = 0
+    """Nothing: sums are requantized as they are."""
+    SUM = 1
+    """The accumulator's sum."""
+    TERM = 2
+    """The residual's term, which takes the sum's place and is not added."""
+    SCORE = 3
+    """The same, and a wide residual of -32768 is minus infinity."""
 
 
 class Destination(IntEnum):
@@ -184,6 +198,9 @@ INSTRUCTION: tuple[Field, ...] = (
     Field("weight_lag", 5, "MATMUL: `lag` of the weights"),
     Field("weight_slice", 4, "MATMUL: which codes of a word are weights"),
     Field("transposed", 1, "MATMUL: a word of weights is a column, not a row"),
+    Field("gather", 1, "statistics of the results are gathered, pixel by pixel"),
+    Field("gather_first", 1, "they are the first ones of their pixels"),
+    Field("gather_last", 1, "they are the last ones: each pixel's factor follows"),
 )
 """Fields of an instruction, least significant first; the checksum fills the top 16 bits."""
 
@@ -229,21 +246,16 @@ DESCRIPTOR: tuple[Field, ...] = (
     Field("residual_row_step", ADDRESS_BITS, "the same of the residual"),
     Field("out_wide", 1, "store y + 32768 as digits; `encoder_depth` is 0"),
     Field("residual_wide", 1, "the residual is 16 bits, y + 32768 as digits"),
-    Field("token", 1, "the token stage has the last MEASURE's factors, else it changes nothing"),
-    Field("replace", 1, "the residual's term takes the accumulator's place and is not added"),
-    Field(
-        "statistic",
-        2,
-        "MEASURE: what it leaves; TILE with `replace`: what it left; with LARGEST a wide -32768 "
-        "is minus infinity",
-    ),
-    Field("linear", 1, "MEASURE: levels are joined digits plus the offset, else a table's"),
+    Field("scaled", 2, "what goes through the token stage, with the latest factors"),
+    Field("statistic", 2, "statistics: what they leave"),
+    Field("linear", 1, "statistics: levels are joined digits plus the offset, else a table's"),
     Field("odd", 1, "MEASURE: the upper plane of a number's first two does not exist"),
-    Field("level_offset", 16, "MEASURE: lowest level", signed=True),
-    Field("edge", 7, "MEASURE: lanes of a token's last word that count"),
-    Field("channels", 15, "MEASURE: n of a normalization"),
+    Field("level_offset", 16, "statistics: lowest level", signed=True),
+    Field("edge", 7, "statistics: lanes that count of a token's last word, or last results"),
+    Field("channels", 15, "statistics: n of a normalization"),
     Field("weight_step", ADDRESS_BITS, "MATMUL: address step to the next word of weights"),
-    Field("epsilon", 58, "MEASURE: epsilon of a normalization, or added to a sum"),
+    Field("epsilon", 58, "statistics: epsilon of a normalization, or added to a sum"),
+    Field("table", TABLE_SLOT_BITS, "statistics: decode table of levels"),
 )
 """Fields of a layer descriptor, least significant first, in words of 64 bits; those from `out_wide`
 on exist in arrays with attention alone."""

@@ -3,7 +3,7 @@
 __all__ = ["RECIPROCAL_CYCLES", "Pipeline", "clog2"]
 
 RECIPROCAL_CYCLES = 24
-"""Latency of the reciprocal unit, and its least interval."""
+"""Latency of the reciprocal unit."""
 
 
 def clog2(value: int) -> int:
@@ -64,16 +64,16 @@ class Pipeline:
         return self.product_stages + 5 + self.token_stages + self.encoder_stages
 
     @property
-    def token_interval(self) -> int:
-        """Cycles from the last word of a MEASURE's token to the next one's at least: those of the
-        reciprocal."""
-        return RECIPROCAL_CYCLES
-
-    @property
     def issue_to_factor(self) -> int:
         """Cycles from the issue of a token's last word to its factor in the token memory: memory
         read, level, reduction (2), sum, reciprocal."""
         return 5 + RECIPROCAL_CYCLES
+
+    @property
+    def issue_to_gathered(self) -> int:
+        """Cycles from the issue of a pixel's last gathered word to its factor in the token memory:
+        its results are where a MEASURE's words are a cycle after their issue."""
+        return self.issue_to_write - 2 + self.issue_to_factor
 
     @property
     def issue_to_write(self) -> int:

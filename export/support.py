@@ -7,7 +7,7 @@ from nupes.model.errors import UnsupportedError
 from nupes.model.layer import Layer
 from nupes.model.network import IntegerNetwork
 
-__all__ = ["exporter", "refuse_negative", "refuse_state"]
+__all__ = ["exporter", "refuse_state"]
 
 Exporter = TypeVar("Exporter")
 
@@ -21,14 +21,6 @@ def exporter(registry: Mapping[str, Exporter], layer: Layer, format: str) -> Exp
             f"{', '.join(registry)}"
         )
     return found
-
-
-def refuse_negative(layer: Layer, format: str) -> None:
-    """Refuse a layer that multiplies a channel by a negative number."""
-    if layer.post is not None and layer.post.requantize.mult.min() < 0:
-        raise UnsupportedError(
-            f"layer {layer.name!r}: mult must not be negative in {format}; export standard ONNX"
-        )
 
 
 def refuse_state(network: IntegerNetwork, format: str) -> None:

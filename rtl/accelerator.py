@@ -15,7 +15,7 @@ from nupes.rtl.datapath.datapath import Datapath
 from nupes.rtl.datapath.delays import delay
 from nupes.rtl.datapath.max_pool import PoolUnit
 from nupes.rtl.datapath.statistics import Statistics
-from nupes.rtl.emit import Library
+from nupes.rtl.emit import Library, place
 from nupes.rtl.interface import RESULT_BITS
 from nupes.rtl.memory.activation import ActivationMemory
 from nupes.rtl.memory.residual_reader import ResidualReader
@@ -162,10 +162,10 @@ class Accelerator(wiring.Component):
     ) -> Value:
         """Add what arrays with attention have besides; return when a tile retires."""
         config = self.config
-        stationary, tokens = StationaryReader(config), TokenMemory(config)
+        stationary = StationaryReader(config, self.library)
+        tokens = place(m, self.library, "token_memory", TokenMemory, config)
         statistics = Statistics(config, self.library)
         m.submodules.stationary_reader = per_run(stationary)
-        m.submodules.token_memory = tokens
         m.submodules.statistics = per_run(statistics)
 
         # Weights come from the program or, over the residual port, from the memory.
@@ -205,6 +205,8 @@ class Accelerator(wiring.Component):
             statistics.constants.eq(engine.constants),
             statistics.upper.eq(memory.stream.data),
             statistics.lower.eq(memory.second.data),
+            statistics.gathered.eq(writeback.gathered),
+            statistics.digits.eq(writeback.digits),
             memory.second.address.eq(engine.second_address),
             tokens.valid.eq(statistics.valid),
             tokens.token.eq(statistics.token),

@@ -32,6 +32,7 @@ __all__ = [
     "PoolControl",
     "PoolPort",
     "ResultControl",
+    "ResultRun",
     "ScaleEntry",
     "ShiftEntry",
     "TokenFactor",
@@ -124,6 +125,15 @@ class PlaneRun(data.StructLayout):
         )
 
 
+class ResultRun(data.StructLayout):
+    """Where the planes of a result are, as ``PlaneRun``; in arrays with attention ``gather`` says
+    what the statistics unit does with it, if it is ``valid``."""
+
+    def __init__(self, config: ArrayConfig) -> None:
+        gather = MeasureControl(config) if config.attention else 0
+        super().__init__({**PlaneRun(config).members, "gather": gather})
+
+
 class WordControl(data.StructLayout):
     """What the lanes do with a word's partial sums, given in cycle ``t``.
 
@@ -191,11 +201,11 @@ class TokenSums(data.StructLayout):
 
 class MeasureControl(data.StructLayout):
     """How the statistics unit treats two planes of a word, given in cycle ``t`` (they are there in
-    ``t + 1``).
+    ``t + 1``), or all digits of the results of a column tile.
 
-    ``valid``: a word of a MEASURE was issued; ``top``: first planes of a number, ``whole``: last
-    ones; ``first``: of the first numbers of its token; ``edge``: of the last ones; ``last``: last
-    word of the token, ``end``: of the instruction; ``token``: which one, in its block.
+    ``valid``: there is something; ``top``: first planes of a number, ``whole``: last
+    ones; ``first``: of the first numbers of its token; ``edge``: of the last ones; ``last``: the
+    last ones of the token, ``end``: of the instruction; ``token``: which one, in its block.
     """
 
     def __init__(self, config: ArrayConfig) -> None:
@@ -204,7 +214,8 @@ class MeasureControl(data.StructLayout):
 
 
 class MeasureConstants(data.StructLayout):
-    """What is constant over a MEASURE: fields of its descriptor, and the decode table's slot."""
+    """What is constant over a MEASURE, or a layer whose results are gathered: fields of its
+    descriptor."""
 
     def __init__(self, config: ArrayConfig) -> None:
         super().__init__(
@@ -216,7 +227,7 @@ class MeasureConstants(data.StructLayout):
                 "edge": 7,
                 "channels": 15,
                 "epsilon": 58,
-                "slot": clog2(config.table_slots),
+                "table": clog2(config.table_slots),
             }
         )
 

@@ -1,4 +1,4 @@
-"""Transformers, from PyTorch to the RTL."""
+"""Transformers, from PyTorch to the RTL and to ONNX Runtime."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import nupes
-from nupes.verify import check_layers, check_outputs
+from tests.whole import check_exact
 
 ARRAY = nupes.ArrayConfig(4, 4, acc_depth=16, attention=True)
 
@@ -147,7 +147,7 @@ CASES.append(("layer norms", "W4A4", "search"))
 
 
 @pytest.mark.parametrize(("name", "scheme", "method"), CASES)
-def test_encoders_are_exact_on_the_rtl(
+def test_encoders_are_exact(
     running: Callable[..., nupes.Simulator], name: str, scheme: str, method: str
 ) -> None:
     torch.manual_seed(0)
@@ -157,9 +157,7 @@ def test_encoders_are_exact_on_the_rtl(
     with torch.no_grad():
         expected = module(torch.from_numpy(x)).numpy()
     assert np.square(network(x) - expected).mean() < ERROR[scheme] * expected.var()
-    program, hardware = nupes.compile(network, ARRAY), running(ARRAY)
-    check = check_layers(hardware, program, check_outputs(hardware, program, x[:2]), x[:2])
-    assert check.exact
+    check_exact(running, network, (x,), ARRAY)
 
 
 def test_the_stream_has_one_scale_and_is_added_as_it_is() -> None:

@@ -28,6 +28,9 @@ SLOW = [
     ArrayConfig(4, 8, code_bits=2, acc_depth=4, attention=True),
     ArrayConfig(8, 4, code_bits=3, acc_depth=16, attention=True, products=True),
     ArrayConfig(2, 2, code_bits=8, acc_depth=16, attention=True),
+    ArrayConfig(4, 4, code_bits=5, acc_depth=8, attention=True),
+    ArrayConfig(4, 2, code_bits=6, acc_depth=16, attention=True, products=True),
+    ArrayConfig(2, 4, code_bits=7, acc_depth=16, attention=True),
     ArrayConfig(16, 16, acc_depth=16, attention=True),
     # The smallest buffers and slots; residuals of eight planes.
     ArrayConfig(
@@ -90,13 +93,23 @@ def test_stalls_change_no_value(
     hardware: Simulator, data: st.DataObject, chance: float, latency: int, seed: int
 ) -> None:
     network = data.draw(transformers(aligned(hardware.config)))
+    stall(hardware, network, latency, Stalls(chance, chance, chance, seed=seed))
+
+
+def stall(hardware: Simulator, network: IntegerNetwork, latency: int, stalls: Stalls) -> None:
+    """Run a network on hardware that waits now and then; compare every integer."""
     program, images = compile(network, hardware.config, latency), images_of(network, 1)
-    result = hardware.run(program, images, stalls=Stalls(chance, chance, chance, seed=seed))
+    result = hardware.run(program, images, stalls=stalls)
     np.testing.assert_array_equal(result.y, network.run(network.encode(images)))
 
 
 @pytest.mark.slow
 @many(200)
-@given(st.data(), st.sampled_from([1, 5, 20, 100]))
-def test_many_random_encoders(hardware: Simulator, data: st.DataObject, latency: int) -> None:
-    check(hardware, data.draw(transformers(aligned(hardware.config))), latency)
+@given(st.data(), st.sampled_from([1, 5, 20, 100]), st.integers(1, 2**32 - 1))
+def test_many_random_encoders(
+    hardware: Simulator, data: st.DataObject, latency: int, seed: int
+) -> None:
+    """With back-pressure as well."""
+    network = data.draw(transformers(aligned(hardware.config)))
+    check(hardware, network, latency)
+    stall(hardware, network, latency, Stalls(0.5, 0.5, 0.5, seed=seed))

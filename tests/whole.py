@@ -15,7 +15,7 @@ from nupes.verify import check_layers, check_outputs
 from tests.export.test_onnx import check_ends
 from tests.quantizer.close import images
 
-__all__ = ["ARRAY", "run_whole"]
+__all__ = ["ARRAY", "check_exact", "run_whole"]
 
 ARRAY = nupes.ArrayConfig(4, 4, acc_depth=16, products=True)
 
@@ -43,9 +43,19 @@ def run_whole(
     for wanted, found in zip(expected, tree_leaves(network(*x)), strict=True):
         assert found.shape == wanted.shape
         assert np.square(found - wanted.numpy()).mean() < ERROR[scheme] * float(wanted.var())
-    program, simulator = nupes.compile(network, ARRAY), running(ARRAY)
+    check_exact(running, network, x, ARRAY)
+    return network
+
+
+def check_exact(
+    running: Callable[..., nupes.Simulator],
+    network: IntegerNetwork,
+    x: Sequence[np.ndarray],
+    array: nupes.ArrayConfig,
+) -> None:
+    """Compare every stored value and output of two samples on the RTL, and in ONNX Runtime."""
+    program, simulator = nupes.compile(network, array), running(array)
     few = tuple(part[:2] for part in x)
     assert check_layers(simulator, program, check_outputs(simulator, program, few), few).exact
     stored = [item.tensor.shape for item in network.inputs]
     check_ends(network, [as_maps(*pair) for pair in zip(few, stored, strict=True)])
-    return network

@@ -120,11 +120,15 @@ class Emitter:
         walk, start, waits = begin(stream, first, count)
         reads = list(waits)
         second = finish.residual if item.times is None else item.times
+        fields = token_fields(item, finish, second)
+        if work.gathers is not None:
+            edge = work.gathers.numbers - (len(work.columns) - 1) * self.config.cols
+            fields = self.statistics(fields, work.gathers, edge)
         results = results_of(finish, second, region)
         if target is not None:
             encoder, depth = self.residency.encoder(name, target, left)
             results = replace(results, encoder_slot=encoder, encoder_depth=depth)
-        descriptor = Descriptor(walk, results, token_fields(item, work, second))
+        descriptor = Descriptor(walk, results, fields)
         slots = replace(slots, descriptor=self.residency.descriptor(descriptor))
         tile = Tile(
             start=start,
@@ -140,6 +144,9 @@ class Emitter:
             shift=0 if tables is None else tables.shift,
             chase=start.address if isinstance(stream, PatchStream) else -1,
         )
+        if work.gathers is not None and left == 0:
+            ends = column is work.columns[0], column is work.columns[-1]
+            tile = replace(tile, gathers=True, gathers_first=ends[0], gathers_last=ends[1])
         writes: list[Run] = []
         if isinstance(item.stationary, Stored):
             user = max(self.writers.newest([item.stationary.reads]), self.residual_user)
@@ -171,29 +178,31 @@ class Emitter:
 
     def measure(self, work: Statistics, first: int, count: int) -> None:
         """Emit the MEASURE of a block of tokens."""
-        stream, slot = work.stream, 0
+        stream = work.stream
+        edge = work.numbers - (work.layout.groups - 1) * self.config.lanes
+        fields = self.statistics(TokenFields(), work, edge)
+        descriptor = Descriptor(stream.walk, Results(), fields)
+        slots = TileSlots(descriptor=self.residency.descriptor(descriptor))
+        start = stream.walk.start(stream.layout, stream.plane, stream.group, 0, 0, first)
+        item = Measure(start=start, descriptor=descriptor, slots=slots, count=count)
+        self.emit(item, work.reads(first, count), ())
+
+    def statistics(self, fields: TokenFields, work: Statistics, edge: int) -> TokenFields:
+        """Return the fields with those of the statistics unit."""
+        table = 0
         if work.table is not None:
-            slot = self.residency.table(Destination.ACTIVATION_TABLE, work.table)
-        fields = TokenFields(
+            table = self.residency.table(Destination.ACTIVATION_TABLE, work.table)
+        return replace(
+            fields,
             statistic=work.statistic,
             linear=work.table is None,
             odd=work.odd,
             level_offset=work.offset,
-            edge=work.edge,
+            edge=edge,
             channels=work.channels,
             epsilon=work.epsilon,
+            table=table,
         )
-        descriptor = Descriptor(stream.walk, Results(), fields)
-        slots = TileSlots(descriptor=self.residency.descriptor(descriptor), activation=slot)
-        start = stream.walk.start(stream.layout, stream.plane, stream.group, 0, 0, first)
-        item = Measure(
-            start=start,
-            descriptor=descriptor,
-            slots=slots,
-            count=count,
-            interval=self.config.token_interval,
-        )
-        self.emit(item, work.reads(first, count), ())
 
     def pool(self, work: PoolWork) -> None:
         """Emit a max-pool: POOLs of each channel group."""
@@ -277,15 +286,12 @@ def serves_all(second: Second) -> bool:
     return second.layout.pixels == 1
 
 
-def token_fields(item: Pass, work: ArrayWork, second: Second | None) -> TokenFields:
+def token_fields(item: Pass, finish: Finish, second: Second | None) -> TokenFields:
     """Return what arrays with attention must know of a pass, and of what follows."""
-    finish, gathered = work.finish, work.statistics
     return TokenFields(
         out_wide=finish.target is not None and finish.target.encoder is None,
         residual_wide=second is not None and second.wide,
-        token=finish.token,
-        replace=finish.replace,
-        statistic=gathered.statistic if finish.replace and gathered is not None else 0,
+        scaled=finish.scaled,
         weight_step=int(isinstance(item.stationary, Stored)),
     )
 

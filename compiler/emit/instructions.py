@@ -14,6 +14,7 @@ from nupes.arch.isa import (
     LAG_FREE,
     Destination,
     Opcode,
+    Scaled,
     pack,
     pack_instruction,
     plane_cycles,
@@ -64,8 +65,7 @@ class TokenFields:
 
     out_wide: bool = False
     residual_wide: bool = False
-    token: bool = False
-    replace: bool = False
+    scaled: Scaled = Scaled.NONE
     statistic: int = 0
     linear: bool = False
     odd: bool = False
@@ -74,6 +74,7 @@ class TokenFields:
     channels: int = 0
     weight_step: int = 0
     epsilon: int = 0
+    table: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +175,11 @@ class Streamed:
         return True
 
     @property
+    def factors_follow(self) -> bool:
+        """Whether the tile retires with its pixels' factors."""
+        return False
+
+    @property
     def reads_residual(self) -> bool:
         """Whether the residual port is read for each pixel."""
         return self.last
@@ -221,7 +227,8 @@ class Tile(Streamed):
 
     ``first`` starts the accumulators from 0, ``finish`` sends them on. Sums of one that
     ``multiplies`` are multiplied by the levels at the residual port. A ``chase`` of at least 0 is
-    the first address of a stream that follows the input's transfer.
+    the first address of a stream that follows the input's transfer. Statistics of its results are
+    gathered if it ``gathers``, as the first ones and as the last ones of their pixels.
     """
 
     payload: Payload | Stored
@@ -234,11 +241,19 @@ class Tile(Streamed):
     residual_address: int = 0
     chase: int = -1
     weight_lag: int = LAG_FREE
+    gathers: bool = False
+    gathers_first: bool = False
+    gathers_last: bool = False
 
     @property
     def words(self) -> int:
         """Payload words."""
         return self.payload.size
+
+    @property
+    def factors_follow(self) -> bool:
+        """Whether the tile retires with its pixels' factors."""
+        return self.gathers_last
 
     def fetch_cycles(self, cols: int) -> int:
         """Cycles from DECODE until weights from memory are there, 0 for those of the payload."""
@@ -290,6 +305,9 @@ class Tile(Streamed):
                 "out_slice": self.out_slice,
                 "residual_address": self.residual_address,
                 "shift": self.shift,
+                "gather": self.gathers,
+                "gather_first": self.gathers_first,
+                "gather_last": self.gathers_last,
             }
         )
 
@@ -311,10 +329,7 @@ class Pool(Streamed):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measure(Streamed):
-    """Stream a block of tokens through the statistics unit, which takes one in ``interval`` cycles
-    at most."""
-
-    interval: int
+    """Stream a block of tokens through the statistics unit."""
 
     words = 0
     to_host = False
@@ -326,16 +341,13 @@ class Measure(Streamed):
         return False
 
     @property
-    def distance(self) -> int:
-        """Cycles from a token's last word to the next one's."""
-        return max(self.per_pixel, self.interval)
+    def factors_follow(self) -> bool:
+        """Whether the tile retires with its tokens' factors."""
+        return True
 
     def pack(self) -> int:
         """Return the 256 bits."""
-        slot = self.slots.activation
-        return pack_instruction(
-            {**self.fields(), "opcode": Opcode.MEASURE, "activation_slot": slot}
-        )
+        return pack_instruction({**self.fields(), "opcode": Opcode.MEASURE})
 
 
 Streaming = Tile | Pool | Measure

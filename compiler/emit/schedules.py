@@ -16,6 +16,7 @@ from nupes.compiler.emit.hoisting import prefetch
 from nupes.compiler.emit.instructions import End, Instruction, Load
 from nupes.compiler.lowering import arrange, lower
 from nupes.compiler.lowering.context import Context
+from nupes.compiler.lowering.gathering import gather
 from nupes.compiler.place.packing import InputLayout, patch_input, plain_input, zero_digits
 from nupes.compiler.place.placement import Placement
 from nupes.model.layer import Layer
@@ -45,12 +46,13 @@ def schedule(network: IntegerNetwork, config: ArrayConfig) -> Schedule:
     for item in network.inputs:
         if not is_patched(item.tensor, placement):
             emitter.plain_input(placement.layouts[item.tensor.name])
+    works = gather(network.layers, [lower(layer, context) for layer in network.layers], config)
     tiles = []
-    for layer in network.layers:
+    for layer, work in zip(network.layers, works, strict=True):
         for item in network.constants:
             if first_reader(network, placement, item) is layer:
                 emitter.constant(held_words(item, placement, config))
-        tiles.append(emitter.layer(layer.name, lower(layer, context)))
+        tiles.append(emitter.layer(layer.name, work))
     return Schedule(
         tuple(packing(item.tensor, placement, config) for item in network.inputs),
         placement.act_words,

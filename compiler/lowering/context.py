@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nupes.arch.config import ArrayConfig
+from nupes.arch.isa import Scaled
 from nupes.compiler.lowering.passes import Finish, Second, Target
 from nupes.compiler.place.layout import TensorLayout
 from nupes.compiler.place.placement import Placement
@@ -80,7 +81,9 @@ class Context:
             residual = skip.second(post.residual.mult, post.residual.shift)
         return Finish(post.requantize, target, residual)
 
-    def finish_token(self, layer: Layer, post: Post, source: Source, mult: int) -> Finish:
+    def finish_token(
+        self, layer: Layer, post: Post, source: Source, mult: int, scaled: Scaled
+    ) -> Finish:
         """Return what follows the token stage where the numbers of ``source``, times ``mult``, take
         the place of sums."""
         if post.residual is not None:
@@ -89,7 +92,7 @@ class Context:
                 "both are read through one port"
             )
         term = source.second(2 * mult, 1)
-        return replace(self.finish(layer, post), residual=term, token=True, replace=True)
+        return replace(self.finish(layer, post), residual=term, scaled=scaled)
 
     def finish_copies(self, layer: Layer) -> Finish:
         """Return what follows the accumulators of an operator that copies codes: each holds one

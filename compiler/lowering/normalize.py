@@ -2,7 +2,7 @@
 
 from typing import cast
 
-from nupes.arch.isa import Statistic
+from nupes.arch.isa import Scaled, Statistic
 from nupes.compiler.lowering.context import Context
 from nupes.compiler.lowering.passes import ArrayWork
 from nupes.compiler.lowering.stationary import need_attention
@@ -20,4 +20,4 @@ def lower(layer: Layer, context: Context) -> tuple[ArrayWork, ...]:
     statistic = Statistic.DEVIATION if op.centered else Statistic.SQUARES
     numbers = {"channels": op.channels, "epsilon": op.epsilon}
     gathered = statistics(layer, source, statistic, context.config, **numbers)
-    return token_work(layer, context, source, gathered, op.channels)
+    return token_work(layer, context, source, gathered, op.channels, Scaled.TERM)

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from nupes.arch.isa import Statistic
+from nupes.arch.isa import Scaled, Statistic
 from nupes.compiler.lowering.walks import Walk
 from nupes.compiler.place.layout import PatchLayout, Region, Run, TensorLayout
 from nupes.model.layer import Encoder, Requantize
@@ -160,30 +160,28 @@ class Target:
 @dataclass(frozen=True, eq=False, slots=True)
 class Finish:
     """What follows the last pass: requantization, a tensor that is added, and the target (None: the
-    host). With ``token`` the token stage has the factors of the work's tokens; with ``replace`` the
-    tensor's term takes the place of the sum."""
+    host). ``scaled`` goes through the token stage, which has the factors of the work's tokens."""
 
     requantize: Requantize
     target: Target | None
     residual: Second | None = None
-    token: bool = False
-    replace: bool = False
+    scaled: Scaled = Scaled.NONE
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Statistics:
-    """What is gathered of every token of a stored tensor, and becomes its factor.
+    """What is gathered of the ``numbers`` of every token of a stored tensor, and becomes its
+    factor.
 
     ``stream`` walks all numbers of a token, two planes of each at a time, from the most significant
-    pair on, whose upper one does not exist where there is an ``odd`` number of them; of the last
-    word ``edge`` lanes count. Levels are the digits side by side plus ``offset``, or those
-    of ``table``.
+    pair on, whose upper one does not exist where there is an ``odd`` number of them. Levels are the
+    digits side by side plus ``offset``, or those of ``table``.
     """
 
     statistic: Statistic
     stream: MapStream
     layout: TensorLayout
-    edge: int
+    numbers: int
     odd: bool
     offset: int
     table: np.ndarray | None
@@ -199,12 +197,14 @@ class Statistics:
 @dataclass(frozen=True, eq=False, slots=True)
 class ArrayWork:
     """For every block of the pixels of a ``region`` of the result the tokens' factors, if there are
-    ``statistics``, then each column in turn."""
+    ``statistics``, then each column in turn; those of the results themselves are left behind, if
+    something ``gathers`` them."""
 
     region: Region
     columns: tuple[Column, ...]
     finish: Finish
     statistics: Statistics | None = None
+    gathers: Statistics | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)

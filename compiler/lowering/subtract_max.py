@@ -1,6 +1,6 @@
 """Distances from a token's largest channel: an offset of the token stage."""
 
-from nupes.arch.isa import Statistic
+from nupes.arch.isa import Scaled, Statistic
 from nupes.compiler.lowering.context import Context
 from nupes.compiler.lowering.passes import ArrayWork
 from nupes.compiler.lowering.stationary import need_attention
@@ -15,4 +15,4 @@ def lower(layer: Layer, context: Context) -> tuple[ArrayWork, ...]:
     need_attention(layer, context.config)
     source = context.aligned(layer, layer.inputs[0])
     gathered = statistics(layer, source, Statistic.LARGEST, context.config)
-    return token_work(layer, context, source, gathered, 1)
+    return token_work(layer, context, source, gathered, 1, Scaled.SCORE)

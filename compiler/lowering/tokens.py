@@ -4,7 +4,7 @@ it."""
 import numpy as np
 
 from nupes.arch.config import ArrayConfig
-from nupes.arch.isa import Statistic
+from nupes.arch.isa import Scaled, Statistic
 from nupes.compiler.lowering.context import Context, Source
 from nupes.compiler.lowering.passes import (
     ArrayWork,
@@ -52,7 +52,7 @@ def statistics(
         statistic,
         MapStream(walk, layout, planes.count - 1 + odd, 0),
         layout,
-        source.channels - (layout.groups - 1) * config.lanes,
+        source.channels,
         bool(odd),
         planes.offset,
         planes.tables[0] if planes.count == 1 else None,
@@ -61,7 +61,12 @@ def statistics(
 
 
 def token_work(
-    layer: Layer, context: Context, source: Source, gathered: Statistics, mult: int
+    layer: Layer,
+    context: Context,
+    source: Source,
+    gathered: Statistics,
+    mult: int,
+    scaled: Scaled,
 ) -> tuple[ArrayWork, ...]:
     """Return the work in which a tensor's numbers, times ``mult``, go through the token stage."""
     assert layer.post is not None
@@ -74,5 +79,5 @@ def token_work(
     nothing = Payload(0, False, lambda: pack_words(np.zeros((0, config.cols), np.uint8), config))
     empty = Pass(MapStream(walk, layout, 0, 0), 0, nothing, None)
     columns = tuple(Column(index, (empty,)) for index in range(-(-channels // config.cols)))
-    finish = context.finish_token(layer, layer.post, source, mult)
+    finish = context.finish_token(layer, layer.post, source, mult, scaled)
     return (ArrayWork(Region(height, width), columns, finish, gathered),)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import cast
 
-from nupes.arch.isa import Statistic
+from nupes.arch.isa import Scaled, Statistic
 from nupes.compiler.lowering.context import Context
 from nupes.compiler.lowering.passes import ArrayWork
 from nupes.compiler.lowering.stationary import need_attention, stationary_columns
@@ -22,6 +22,6 @@ def lower(layer: Layer, context: Context) -> tuple[ArrayWork, ...]:
     op, source = cast(WeightedMean, layer.op), context.aligned(layer, layer.inputs[0])
     height, width, _ = layer.output.shape
     columns = stationary_columns(layer, context, source, op.terms, False)
-    finish = replace(context.finish(layer, cast(Post, layer.post)), token=True)
+    finish = replace(context.finish(layer, cast(Post, layer.post)), scaled=Scaled.SUM)
     gathered = statistics(layer, source, Statistic.TOTAL, config)
     return (ArrayWork(Region(height, width), columns, finish, gathered),)

@@ -67,15 +67,12 @@ class StreamEngine:
     def accept(self, tile: Streaming, index: int, seen: int) -> int:
         """Return the cycle in which the engine accepts a tile: seen, its turn, its lag met."""
         cycle = max(seen, self.final[-1] if index else 0)
-        alone = isinstance(tile, Pool | Measure) or isinstance(self.before(index), Measure)
+        after_factors = index > 0 and self.queue[index - 1][0].factors_follow
+        alone = after_factors or isinstance(tile, Pool | Measure)
         lag = 0 if alone else tile.lag
         if lag != LAG_FREE and index > lag:
             cycle = max(cycle, self.retired[index - lag - 1] + 1)
         return cycle
-
-    def before(self, index: int) -> Streaming | None:
-        """Return the tile before another one."""
-        return self.queue[index - 1][0] if index else None
 
     def issue(self, tile: Streaming) -> None:
         """Issue a whole tile at its pace."""
@@ -124,9 +121,11 @@ class StreamEngine:
         """Note the final word of a tile."""
         delay = self.delay(tile)
         self.final.append(final)
-        self.retired.append(final + delay + plane_cycles(tile.writes) - 1)
+        written = final + delay + plane_cycles(tile.writes) - 1
+        late = tile.writes and tile.factors_follow
+        self.retired.append(final + self.config.issue_to_gathered if late else written)
         self.next_issue = final + tile.pace
         if tile.writes:
             # A result that the host takes is progress in the cycle after it was queued as well.
             first = self.first[-1] + tile.per_pixel - 1 + delay
-            self.progress.note(first, self.retired[-1] + tile.to_host)
+            self.progress.note(first, written + tile.to_host)

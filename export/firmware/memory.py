@@ -8,7 +8,7 @@ import numpy as np
 from nupes.compiler.place.memory import Request, arrange
 from nupes.export.firmware.operators import EXPORTERS
 from nupes.export.firmware.operators.operator import Described
-from nupes.export.support import exporter, refuse_negative
+from nupes.export.support import exporter
 from nupes.model.network import IntegerNetwork
 from nupes.model.packing import pack_codes
 from nupes.model.tensor import Tensor, Wide
@@ -29,8 +29,6 @@ class MemoryMap:
 
 def describe(network: IntegerNetwork) -> dict[str, Described]:
     """Return what the firmware must know of every layer's operator, by the layers' names."""
-    for layer in network.layers:
-        refuse_negative(layer, "firmware")
     return {
         layer.name: exporter(EXPORTERS, layer, "firmware")(layer.op) for layer in network.layers
     }

@@ -23,7 +23,7 @@ def layer_arrays(layer: Layer, described: Described, ports: list[str], index: in
     if described.selected:
         parts.append(array("int32_t", f"selected_{index}", np.array(described.selected)))
     if layer.post is not None:
-        parts.append(array("uint16_t", f"mult_{index}", layer.post.requantize.mult))
+        parts.append(array("int32_t", f"mult_{index}", layer.post.requantize.mult))
         parts.append(array("int64_t", f"bias_{index}", layer.post.requantize.bias))
         parts.append(array("uint8_t", f"shift_{index}", layer.post.requantize.shift))
     if layer.encoder is not None:

@@ -17,7 +17,7 @@ from nupes.export.graph import Graph, Operand
 from nupes.model.codebook import Codebook
 from nupes.model.operators import Padding, Window
 
-__all__ = ["Bytes", "add_products", "convolve", "decode"]
+__all__ = ["Bytes", "add_products", "convolve", "decode", "joined"]
 
 Bytes = tuple[str, int]
 """Name of a uint8 value and its zero point."""
@@ -85,6 +85,11 @@ def add_products(
             group=groups,
         )
         sums.append(graph.cast(acc, np.int64, f"{name}/sum{part}"))
+    return joined(graph, sums, name)
+
+
+def joined(graph: Graph, sums: list[str], name: str) -> str:
+    """Append the sum of an operand's products, int64, from those of each of its tables."""
     if len(sums) == 1:
         return sums[0]
     two = graph.constant(2, np.int64, "two")

@@ -12,7 +12,7 @@ from nupes.export.qonnx.operators import EXPORTERS
 from nupes.export.qonnx.requantize import add_post
 from nupes.export.qonnx.shaped import DOMAIN, Shaped, planes, spacing
 from nupes.export.qonnx.thresholds import add_threshold, round_up
-from nupes.export.support import exporter, refuse_negative, refuse_state
+from nupes.export.support import exporter, refuse_state
 from nupes.model.arithmetic import FLOAT32_EXACT
 from nupes.model.errors import UnsupportedError
 from nupes.model.files import write_atomically
@@ -54,13 +54,14 @@ def add_constant(graph: Shaped, item: Constant) -> Operand:
 
 def add_layer(graph: Shaped, layer: Layer, bound: int, stored: dict[str, Operand]) -> str:
     """Append a layer; return its result: levels, float32, or ``y``, float64."""
-    refuse_negative(layer, "QONNX")
     add, name, where = exporter(EXPORTERS, layer, "QONNX"), prefix(layer), f"layer {layer.name!r}"
     if bound + 1 >= FLOAT32_EXACT:
         raise UnsupportedError(
             f"{where}: accumulator must stay below 2**24, which float32 "
             f"holds exactly, not {bound}; use fewer bits or export standard ONNX"
         )
+    if layer.post is not None and layer.post.requantize.mult.min() < 0:
+        raise UnsupportedError(f"{where}: mult must not be negative in QONNX; export standard ONNX")
     sources, skip = [], None
     for number, port in enumerate(layer.reads):
         sources.append(graph.slice(port, stored[port.tensor], f"{name}/part_{number}"))

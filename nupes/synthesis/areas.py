@@ -1,8 +1,8 @@
 """Area: what the parts of an array take, measured by synthesis.
 
 An accelerator is the sum of its parts: cells, decoders at both edges, lanes of the post-processor,
-banks of the activation memory, and the control around them. Each is synthesized once, whatever
-their number.
+banks of the activation memory, what attention adds, and the control around them. Each is
+synthesized once, whatever their number.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,13 +21,17 @@ from nupes.model.errors import InputError
 from nupes.rtl import emit
 from nupes.rtl.datapath.array import Array
 from nupes.rtl.datapath.cell import Cell
+from nupes.rtl.datapath.corner_turn import CornerTurn
 from nupes.rtl.datapath.decoder import Decoder
 from nupes.rtl.datapath.feeder import RowFeeder, WeightFeeder
 from nupes.rtl.datapath.kinds import cell_of
 from nupes.rtl.datapath.lane import Lane
+from nupes.rtl.datapath.reciprocal import Reciprocal
+from nupes.rtl.datapath.token_stage import TokenStage
 from nupes.rtl.emit import Library
 from nupes.rtl.interface import FeedControl, LoadBus, WeightBus
 from nupes.rtl.memory.activation import Bank
+from nupes.rtl.memory.tokens import TokenMemory
 from nupes.rtl.top import TOP, Pins
 from nupes.sim.builds import Progress, report_to_stderr
 from nupes.sim.sources import hash_sources
@@ -35,6 +39,7 @@ from nupes.synthesis.tools import Area, cached, fmax, recipe, synthesize
 
 __all__ = [
     "PARTS",
+    "TOKEN_PARTS",
     "ArrayArea",
     "array_area",
     "array_fmax",
@@ -51,9 +56,24 @@ PARTS = ("cell", "row decoder", "weight decoder", "lane", "bank", "control")
 """The parts of an array, as they are synthesized; "control" is everything that is none of the
 others."""
 
+TOKEN_PARTS = ("token stage", "token memory", "reciprocal", "corner turn")
+"""The parts that only arrays with attention have; their row decoders are those of the statistics
+unit, too."""
+
 DEPTHS = {"acc_depth": 512, "act_depth": 2048}
 """Depths of the memories of arrays whose LUTs are compared: block memories, whose bits are another
 cost."""
+
+KINDS = {
+    Cell: "cell",
+    Lane: "lane",
+    Bank: "bank",
+    TokenStage: "token stage",
+    TokenMemory: "token memory",
+    Reciprocal: "reciprocal",
+    CornerTurn: "corner turn",
+}
+"""The parts by the classes of their modules; a decoder's edge is not told by its class."""
 
 EXPONENT = 0.5
 """Power exponent of the codebooks that a measured product cell is designed for."""
@@ -82,13 +102,18 @@ class ArrayArea:
     @property
     def counts(self) -> dict[str, int]:
         """How many of each part the array has."""
-        rows, cols = self.array.rows, self.array.cols
-        return dict(zip(PARTS, (rows * cols, rows, cols, cols, BANKS, 1), strict=True))
+        array = self.array
+        rows, cols = array.rows, array.cols
+        decoders = rows + array.lanes * array.attention
+        found = dict(zip(PARTS, (rows * cols, decoders, cols, cols, BANKS, 1), strict=True))
+        return found | (
+            dict(zip(TOKEN_PARTS, (cols, 1, 1, 1), strict=True)) if array.attention else {}
+        )
 
     @property
     def total(self) -> Area:
         """Area of all parts together."""
-        return sum((self.parts[name] * self.counts[name] for name in PARTS), Area())
+        return sum((self.parts[name] * count for name, count in self.counts.items()), Area())
 
     def as_dict(self) -> dict:
         """Return everything as JSON data."""
@@ -181,20 +206,20 @@ def part_of(component: wiring.Component) -> str:
     if isinstance(component, Decoder):
         rows = component.destination == Destination.ACTIVATION_TABLE
         return "row decoder" if rows else "weight decoder"
-    kinds = {Cell: "cell", Lane: "lane", Bank: "bank"}
-    return next((name for kind, name in kinds.items() if isinstance(component, kind)), "")
+    return next((name for kind, name in KINDS.items() if isinstance(component, kind)), "")
 
 
 def part_verilogs(config: ArrayConfig) -> tuple[dict[str, str], str]:
     """Return the Verilog of every part of an accelerator, and of all modules that "control" has
-    instances of."""
+    instances of; a lane has one of the token stage."""
     library = Library()
     texts = emit.modules(Pins(config, library), library, TOP)
     parts = {"control": texts.pop(TOP)}
     for module, component in library.definitions.values():
         if part := part_of(component):
             parts[part] = texts[module]
-    return {name: parts[name] for name in PARTS}, "\n".join(texts.values())
+    counts = ArrayArea(config, "", {}).counts
+    return {name: parts[name] for name in counts}, "\n".join(texts.values())
 
 
 def cell_area(
@@ -258,15 +283,15 @@ def array_area(
     def work(_: Path) -> dict:
         progress(f"generating the Verilog of the {config} array")
         texts, boxes = part_verilogs(config)
-        areas = {}
+        areas, around = {}, {"control": boxes, "lane": texts.get("token stage", "")}
         for name, text in texts.items():
             progress(f"synthesizing: {name}")
-            around = boxes if name == "control" else ""
-            areas[name] = synthesize(text, target, liberty, around).as_dict()
+            inside = around.get(name, "")
+            areas[name] = synthesize(text, target, liberty, inside).as_dict()
         return areas
 
     found = cached((repr(config), SOURCES, *recipe(target, liberty)), work)
-    return ArrayArea(config, target, {name: Area(**found[name]) for name in PARTS})
+    return ArrayArea(config, target, {name: Area(**area) for name, area in found.items()})
 
 
 def luts_of(

@@ -5,7 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from nupes.arch.config import ArrayConfig
-from nupes.arch.isa import ADDRESS_BITS, LAG_FREE, Opcode, Statistic
+from nupes.arch.isa import ADDRESS_BITS, LAG_FREE, Opcode, Scaled
 from nupes.rtl.control.descriptors import DescriptorFile
 from nupes.rtl.control.walk import Walk
 from nupes.rtl.interface import (
@@ -15,6 +15,7 @@ from nupes.rtl.interface import (
     MeasureControl,
     PlaneRun,
     PoolControl,
+    ResultRun,
     WordControl,
 )
 from nupes.rtl.isa_layouts import INSTRUCTION_LAYOUT
@@ -26,17 +27,15 @@ class StreamEngine(wiring.Component):
     """Take one tile after the other; issue one word per cycle.
 
     A tile is accepted when there is none or in the cycle of the present one's final word, as soon
-    as ``started - retired <= lag`` (POOL, MEASURE, and what follows a MEASURE, also: ``started ==
-    retired``), where ``started`` counts the tiles accepted before; its first word can be issued one
-    cycle later. A word is issued unless
+    as ``started - retired <= lag`` (POOL, MEASURE, and what follows a MEASURE or the last tile that
+    gathers, also: ``started == retired``), where ``started`` counts the tiles accepted before; its
+    first word can be issued one cycle later. A word is issued unless
 
     - ``chase`` is set, the word is not a structural zero and its address is not below ``loaded``,
     - a ``last`` word, or any word of a MULTIPLY, was issued less than its layer's ``pace`` cycles
       ago (of an earlier tile too),
     - it is the ``last`` word of a result for the host and ``result_depth`` results have been issued
-      and not taken (a result taken in cycle n counts from n + 1),
-    - it is the last word of a token of a MEASURE, and another one was issued less than
-      ``token_interval`` cycles ago.
+      and not taken (a result taken in cycle n counts from n + 1).
 
     ``last`` means the last word of a pixel in a tile with ``last`` set, or in any POOL; a MEASURE
     has none. All outputs belong to the cycle of the issue. Entries of ``outputs`` (every ``last``
@@ -80,7 +79,7 @@ class StreamEngine(wiring.Component):
                 "feed": Out(FeedControl(config)),
                 "control": Out(WordControl(config)),
                 "pool": Out(PoolControl()),
-                "outputs": Out(stream.Signature(PlaneRun(config), always_ready=True)),
+                "outputs": Out(stream.Signature(ResultRun(config), always_ready=True)),
                 "residuals": Out(stream.Signature(PlaneRun(config), always_ready=True)),
                 # A word, a tile's first word, a layer's first word is issued.
                 "issue": Out(1),
@@ -127,7 +126,8 @@ class StreamEngine(wiring.Component):
         lag = self.tile.payload.lag
         alone = self.tile.payload.opcode == Opcode.POOL
         if config.attention:
-            alone |= (self.tile.payload.opcode == Opcode.MEASURE) | is_measure
+            gathers = tile.gather & tile.gather_last
+            alone |= (self.tile.payload.opcode == Opcode.MEASURE) | is_measure | gathers
         m.d.comb += [
             self.tile.ready.eq(
                 (~active | (self.issue & position.end))
@@ -145,21 +145,11 @@ class StreamEngine(wiring.Component):
             paced = last | multiply
         hold = Signal.like(descriptor.pace)  # cycles until the next word
         owed = Signal(range(config.result_depth + 1))  # results issued and not taken
-        measured = Const(0)
-        if config.attention:
-            recent = Signal(range(config.token_interval))  # cycles until a token may end
-            measured = position.last & is_measure
-            with m.If(recent != 0):
-                m.d.sync += recent.eq(recent - 1)
-            with m.If(self.issue & measured):
-                m.d.sync += recent.eq(config.token_interval - 1)
-            measured &= recent != 0
         m.d.comb += self.issue.eq(
             active
             & (hold == 0)
             & ~(tile.chase & position.inside & (position.address >= self.loaded))
             & ~(last & to_host & (owed == config.result_depth))
-            & ~measured
         )
         m.d.sync += owed.eq(owed + (self.issue & last & to_host) - self.result_taken)
         with m.If(hold != 0):
@@ -213,7 +203,7 @@ class StreamEngine(wiring.Component):
             self.residuals.payload.slice.eq(tile.out_slice),
         ]
         if config.attention:
-            self._attend(m, tile, position, descriptor, is_measure)
+            self._attend(m, tile, position, descriptor, is_measure, last & ~is_pool)
         return m
 
     def planes(self, count: Value, wide: Value) -> Value:
@@ -227,16 +217,23 @@ class StreamEngine(wiring.Component):
         position: data.View,
         descriptor: data.View,
         is_measure: Value,
+        results: Value,
     ) -> None:
-        """Drive what arrays with attention have besides."""
+        """Drive what arrays with attention have besides; ``results`` says that the word's are those
+        of the array."""
+        gather = self.outputs.payload.gather
         m.d.comb += [
-            self.control.token.eq(descriptor.token),
-            self.control.replace.eq(descriptor.replace),
-            self.control.masks.eq(
-                descriptor.replace
-                & descriptor.residual_wide
-                & (descriptor.statistic == Statistic.LARGEST)
-            ),
+            gather.valid.eq(tile.gather & results),
+            gather.top.eq(1),
+            gather.whole.eq(1),
+            gather.first.eq(tile.gather_first),
+            gather.edge.eq(tile.gather_last),
+            gather.last.eq(tile.gather_last),
+            gather.end.eq(gather.valid & tile.gather_last & position.end),
+            gather.token.eq(position.pixel),
+            self.control.token.eq(descriptor.scaled != Scaled.NONE),
+            self.control.replace.eq(descriptor.scaled >= Scaled.TERM),
+            self.control.masks.eq((descriptor.scaled == Scaled.SCORE) & descriptor.residual_wide),
             self.control.residual_wide.eq(descriptor.residual_wide),
             self.control.out_wide.eq(descriptor.out_wide),
             self.measure.valid.eq(self.issue & is_measure),
@@ -247,8 +244,10 @@ class StreamEngine(wiring.Component):
             self.measure.last.eq(position.last),
             self.measure.end.eq(position.end),
             self.measure.token.eq(position.pixel),
-            self.constants.slot.eq(tile.activation_slot),
             self.second_address.eq(position.address + descriptor.step_plane),
         ]
-        for name in ("statistic", "linear", "odd", "level_offset", "edge", "channels", "epsilon"):
-            m.d.comb += self.constants[name].eq(descriptor[name])
+        # Results come long after their words: what their descriptor says is kept.
+        with m.If(self.issue & (is_measure | gather.valid)):
+            m.d.sync += (
+                self.constants[name].eq(descriptor[name]) for name in self.constants.shape().members
+            )

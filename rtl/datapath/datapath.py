@@ -63,7 +63,7 @@ class Datapath(wiring.Component):
         control = delay(m, self.control, arrival, "control")
         factor = self.factor
         for col in range(config.cols):
-            lane = place(m, self.library, f"lane_{col}", Lane, config)
+            lane = place(m, self.library, f"lane_{col}", Lane, config, self.library)
             connect(m, flipped(self.load), lane.load)
             m.d.comb += [
                 lane.index.eq(Const(col, len(lane.index))),

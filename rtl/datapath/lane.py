@@ -15,6 +15,7 @@ from nupes.rtl.datapath.encoder import Encoder
 from nupes.rtl.datapath.requantizer import Requantizer
 from nupes.rtl.datapath.residual_term import ResidualTerm
 from nupes.rtl.datapath.token_stage import TokenStage
+from nupes.rtl.emit import Library, place
 from nupes.rtl.interface import (
     RESULT_BITS,
     LoadBus,
@@ -40,7 +41,7 @@ class Lane(wiring.Component):
     so that all lanes are the same module.
     """
 
-    def __init__(self, config: ArrayConfig) -> None:
+    def __init__(self, config: ArrayConfig, library: Library | None = None) -> None:
         factors = {"factor": In(TokenFactor()), "factor_out": Out(TokenFactor())}
         super().__init__(
             {
@@ -64,6 +65,7 @@ class Lane(wiring.Component):
         self.factor_out: data.View
         self.result: Signal
         self.config = config
+        self.library = library
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -139,7 +141,7 @@ class Lane(wiring.Component):
         """Add the token stage; return the sum or what replaces it, scaled, and the term that is
         added. ``control`` is that of the accumulator, a cycle before ``total``."""
         config = self.config
-        m.submodules.token_stage = token_stage = TokenStage()
+        token_stage = place(m, self.library, "token_stage", TokenStage)
         wide = delay(m, self.control.residual_wide, 1, "residual_wide", reset_less=True)
         replace = delay(m, control.replace, 2, "replace", reset_less=True)
         masks = delay(m, control.masks, 2, "masks", reset_less=True)

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from nupes.arch.config import ArrayConfig, clog2
 from nupes.arch.isa import ADDRESS_BITS
 from nupes.rtl.datapath.corner_turn import CornerTurn
+from nupes.rtl.emit import Library, place
 from nupes.rtl.interface import WeightBus
 from nupes.rtl.memory.activation import ReadPort
 
@@ -35,8 +36,9 @@ class StationaryReader(wiring.Component):
     busy: Signal
     last: Signal
 
-    def __init__(self, config: ArrayConfig) -> None:
+    def __init__(self, config: ArrayConfig, library: Library | None = None) -> None:
         self.config = config
+        self.library = library
         super().__init__(
             {
                 "start": In(1),
@@ -56,7 +58,8 @@ class StationaryReader(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
-        m.submodules.turn = turn = CornerTurn(config.rows, config.cols, config.code_bits)
+        sizes = config.rows, config.cols, config.code_bits
+        turn = place(m, self.library, "turn", CornerTurn, *sizes)
         left = Signal(8)  # words to read
         address = Signal(ADDRESS_BITS)
         arrived = Signal()  # a word is there

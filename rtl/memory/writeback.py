@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Const, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import BANKS
-from nupes.rtl.interface import RESULT_BITS, PlaneRun, ResultControl
+from nupes.rtl.interface import RESULT_BITS, MeasureControl, PlaneRun, ResultControl, ResultRun
 from nupes.rtl.memory.activation import WritePort
 
 __all__ = ["Writeback"]
@@ -26,6 +26,9 @@ class Writeback(wiring.Component):
     ``y`` enters the result queue, which must have room (the stream engine counts it); a word is at
     ``result`` one cycle later at the earliest. ``retire`` is high in the cycle of the last of these
     writes of an ``end`` word; in cycle w if the word is not ``last``.
+
+    In arrays with attention ``gathered`` and ``digits`` are, in cycle w - 1, what the statistics
+    unit takes of results. A tile whose factors follow does not ``retire`` here.
 
     Throughput: a result of n planes takes max(1, ceil(n / 2)) cycles; results keep that distance.
     ``outputs.ready`` is always high.
@@ -43,12 +46,18 @@ class Writeback(wiring.Component):
     result_taken: Signal
     retire: Signal
     progress: Signal
+    gathered: data.View
+    digits: data.View
 
     def __init__(self, config: ArrayConfig) -> None:
         self.config = config
+        attention = {
+            "gathered": Out(MeasureControl(config)),
+            "digits": Out(data.ArrayLayout(RESULT_BITS, config.cols)),
+        }
         super().__init__(
             {
-                "outputs": In(stream.Signature(PlaneRun(config), always_ready=True)),
+                "outputs": In(stream.Signature(ResultRun(config), always_ready=True)),
                 "control": In(ResultControl(config)),
                 "results": In(data.ArrayLayout(RESULT_BITS, config.cols)),
                 "pool_valid": In(1),
@@ -61,6 +70,7 @@ class Writeback(wiring.Component):
                 "retire": Out(1),
                 # A plane is written or a result taken.
                 "progress": Out(1),
+                **(attention if config.attention else {}),
             }
         )
 
@@ -69,7 +79,7 @@ class Writeback(wiring.Component):
         config, control = self.config, self.control
         slices = config.lanes // config.cols
         m.submodules.places = places = SyncFIFO(
-            width=PlaneRun(config).size, depth=config.issue_to_write
+            width=ResultRun(config).size, depth=config.issue_to_write
         )
         m.submodules.queue = queue = SyncFIFO(
             width=RESULT_BITS * config.cols, depth=config.result_depth
@@ -80,8 +90,15 @@ class Writeback(wiring.Component):
             top = (control.wide << (RESULT_BITS - 1))[:RESULT_BITS]
             results = results ^ top.replicate(config.cols)
 
-        place = data.View(PlaneRun(config), places.r_data)
-        array_valid = Signal()
+        place = data.View(ResultRun(config), places.r_data)
+        array_valid, late = Signal(), Const(0)
+        if config.attention:
+            late = place.gather.end
+            m.d.comb += [
+                self.digits.eq(results),
+                self.gathered.eq(place.gather),
+                self.gathered.valid.eq(array_valid & place.gather.valid),
+            ]
         m.d.comb += [
             places.w_en.eq(self.outputs.valid),
             places.w_data.eq(self.outputs.payload),
@@ -111,14 +128,14 @@ class Writeback(wiring.Component):
             m.d.sync += [storing.eq(0), ending.eq(0)]
         with m.If(places.r_en):
             m.d.sync += [
-                run.eq(place),
+                run.as_value().eq(place.as_value()),  # without what is gathered
                 storing.eq(self.pool_valid | ~control.host),
             ]
         with m.If(array_valid):
             m.d.sync += [
                 values.eq(results.replicate(slices)),
                 mask.eq(1 << place.slice),
-                ending.eq(control.end),
+                ending.eq(control.end & ~late),
             ]
             with m.If(control.host):
                 m.d.sync += run.planes.eq(1)

@@ -27,27 +27,28 @@ def test_state_is_refused(format: str, build: Callable[..., Any]) -> None:
         build(recurrent())
 
 
-REFUSED = {"matmul", "normalize", "subtract_max", "weighted_mean"}
-"""Kinds that no format has yet."""
+TOKENS = {"matmul", "normalize", "subtract_max", "weighted_mean"}
+
+REFUSED = {"onnx": set(), "qonnx": TOKENS, "firmware": set()}
+"""Kinds that a format has not."""
 
 
-@pytest.mark.parametrize("format", ["onnx", "qonnx", "firmware"])
+@pytest.mark.parametrize("format", REFUSED)
 def test_every_kind_has_an_export(format: str) -> None:
     module = import_module(f"nupes.export.{format}.operators")
-    assert module.EXPORTERS.keys() | REFUSED == OPERATORS.keys()
+    assert module.EXPORTERS.keys() | REFUSED[format] == OPERATORS.keys()
 
 
-@pytest.mark.parametrize(("format", "build"), FORMATS.items())
-def test_negative_multipliers_are_refused(format: str, build: Callable[..., Any]) -> None:
+def test_negative_multipliers_are_refused() -> None:
     network = small_joins()
     layer = network.layers[0]
     assert layer.post is not None
     tail = layer.post.requantize
     post = replace(layer.post, requantize=replace(tail, mult=-tail.mult))
     with pytest.raises(nupes.UnsupportedError) as error:
-        build(replace(network, layers=(replace(layer, post=post), *network.layers[1:])))
+        build_qonnx(replace(network, layers=(replace(layer, post=post), *network.layers[1:])))
     assert str(error.value) == (
-        f"layer 'map layer': mult must not be negative in {format}; export standard ONNX"
+        "layer 'map layer': mult must not be negative in QONNX; export standard ONNX"
     )
 
 

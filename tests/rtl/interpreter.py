@@ -14,6 +14,7 @@ from nupes.arch.isa import (
     INSTRUCTION,
     Destination,
     Opcode,
+    Scaled,
     Statistic,
     Status,
     checksum,
@@ -90,6 +91,7 @@ class Machine:
     memory: dict[tuple[Destination, int], int] = field(default_factory=dict)
     sums: dict[tuple[int, int], int] = field(default_factory=dict)
     factors: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+    gathered: dict[int, list[int]] = field(default_factory=dict)
     results: list[list[int]] = field(default_factory=list)
     status: Status = Status.RUNNING
 
@@ -235,6 +237,8 @@ class Machine:
         else:
             slot, depth = layer["encoder_slot"], layer["encoder_depth"]
             codes = [self.encode(y, slot, depth) for y in values]
+        if tile["gather"]:
+            self.gather(tile, layer, word.pixel, codes)
         for plane in range(planes):
             digits = [code >> (config.code_bits * plane) for code in codes]
             self.store(word.out_address + plane * layer["out_plane_step"], digits, part)
@@ -265,12 +269,12 @@ class Machine:
         shift = self.memory[Destination.SHIFT, place]
         mult = shift >> 16 & 0xFFFF
         term = int(residual_term(np.array(level), mult, shift >> 5 & 31)) if mult else 0
-        if layer["replace"]:
+        if layer["scaled"] >= Scaled.TERM:
             total, term = term, 0
-        if layer["token"]:
+        if layer["scaled"]:
             offset, mantissa, down = self.factors[pixel]
-            distances = layer["replace"] and layer["statistic"] == Statistic.LARGEST
-            masked = distances and layer["residual_wide"] and total == -32768
+            score = layer["scaled"] == Scaled.SCORE and layer["residual_wide"]
+            masked = score and total == -32768
             total = scaled(-65536 if masked else total - offset, mantissa, down)
         mult = -(scale & 0xFFFF) if shift >> 15 & 1 else scale & 0xFFFF
         parts = (mult, signed(scale >> 16, 48), shift & 31)
@@ -294,6 +298,24 @@ class Machine:
                  for address in addresses]  # fmt: skip
         return [list(row) for row in zip(*words, strict=True)] if turned else words
 
+    def gather(
+        self, tile: dict[str, int], layer: dict[str, int], pixel: int, codes: list[int]
+    ) -> None:
+        """Take the joined digits of a pixel's results for its statistics."""
+        if tile["gather_first"]:
+            self.gathered[pixel] = []
+        count = layer["edge"] if tile["gather_last"] else self.config.cols
+        self.gathered[pixel] += (self.counted(layer, code) for code in codes[:count])
+        if tile["gather_last"]:
+            self.factors[pixel] = self.factor(layer, self.gathered[pixel])
+
+    def counted(self, layer: dict[str, int], joined: int) -> int:
+        """Return the level that statistics take for joined digits."""
+        if layer["linear"]:
+            return joined + layer["level_offset"]
+        bits, digits = self.config.activation_level_bits, joined % 2**self.config.code_bits
+        return self.level(Destination.ACTIVATION_TABLE, layer["table"], digits, bits)
+
     def measure(self, tile: dict[str, int]) -> None:
         """Execute a MEASURE."""
         config, layer = self.config, self.descriptor(tile["descriptor"])
@@ -316,13 +338,7 @@ class Machine:
                 continue
             whole = number // each % lines < lines - 1
             count = config.lanes if whole else layer["edge"]
-            for value, code in list(zip(joined, codes, strict=True))[:count]:
-                if layer["linear"]:
-                    levels.append(value + layer["level_offset"])
-                else:
-                    place, slot = Destination.ACTIVATION_TABLE, tile["activation_slot"]
-                    bits = config.activation_level_bits
-                    levels.append(self.level(place, slot, code, bits))
+            levels += (self.counted(layer, value) for value in joined[:count])
             if word.last:
                 self.factors[word.pixel] = self.factor(layer, levels)
                 levels = []

@@ -18,6 +18,7 @@ from nupes.synthesis import areas, tools
 from nupes.synthesis.areas import (
     DEPTHS,
     PARTS,
+    TOKEN_PARTS,
     ArrayArea,
     array_area,
     cell_area,
@@ -97,6 +98,33 @@ def test_the_parts_are_all_that_the_accelerator_has() -> None:
         "nupes_bank": counts["bank"],
     }
     assert boxes.count("nupes_uniform_cell cell_") * SMALL.rows == counts["cell"]
+
+
+def test_the_parts_of_attention() -> None:
+    array = ArrayConfig(4, 8, acc_depth=16, attention=True)
+    parts, _ = part_verilogs(array)
+    counts = ArrayArea(array, "xilinx", {}).counts
+    assert tuple(parts) == tuple(counts) == (*PARTS, *TOKEN_PARTS)
+    instances = Counter(re.findall(r"^  (nupes_\w+) \w+ \(", parts["control"], re.MULTILINE))
+    # Eight decoders of levels in the statistics unit, one for each lane.
+    assert instances["nupes_decoder"] == counts["row decoder"] == 4 + 8
+    for name in ("token memory", "reciprocal", "corner turn"):
+        assert instances[f"nupes_{name.replace(' ', '_')}"] == counts[name] == 1
+    assert parts["lane"].count("nupes_token_stage ") * instances["nupes_lane"] == 8
+    assert counts["token stage"] == 8
+
+
+def test_arrays_without_attention_have_nothing_of_it() -> None:
+    """No module, no register, no cycle."""
+    array = ArrayConfig(4, 8, acc_depth=16)
+    parts, boxes = part_verilogs(array)
+    words = "statistic|reciprocal|corner|stationary|token_|weight_steps|measured|gathered|second_"
+    assert (
+        re.findall(rf"^ *(?:module|reg) .*({words})", boxes + parts["control"], re.MULTILINE) == []
+    )
+    assert array.issue_to_write == 2 + array.rows + 5 + array.encoder_stages + array.cols
+    more = replace(array, attention=True)
+    assert more.issue_to_write == array.issue_to_write + 3
 
 
 def test_luts_of_a_sweep_are_measured_once_for_each_size(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,12 +6,16 @@ from typing import Any
 from nupes.export.firmware.operators.average_pool import describe_average_pool
 from nupes.export.firmware.operators.concat import describe_concat
 from nupes.export.firmware.operators.conv import describe_conv
+from nupes.export.firmware.operators.matmul import describe_matmul
 from nupes.export.firmware.operators.max_pool import describe_max_pool
 from nupes.export.firmware.operators.mosaic import describe_mosaic
+from nupes.export.firmware.operators.normalize import describe_normalize
 from nupes.export.firmware.operators.operator import Described
 from nupes.export.firmware.operators.product import describe_product
 from nupes.export.firmware.operators.select import describe_select
+from nupes.export.firmware.operators.subtract_max import describe_subtract_max
 from nupes.export.firmware.operators.transposed_conv import describe_transposed_conv
+from nupes.export.firmware.operators.weighted_mean import describe_weighted_mean
 
 __all__ = ["EXPORTERS"]
 
@@ -24,5 +28,9 @@ EXPORTERS: dict[str, Callable[[Any], Described]] = {
     "mosaic": describe_mosaic,
     "concat": describe_concat,
     "product": describe_product,
+    "matmul": describe_matmul,
+    "subtract_max": describe_subtract_max,
+    "weighted_mean": describe_weighted_mean,
+    "normalize": describe_normalize,
 }
 """By kind: what the firmware must know of an operator."""

@@ -137,36 +137,140 @@ static int32_t factor(const nupes_port *port, const nupes_tensor *tensors, const
     return source->levels[codes_at(source, port, memory, y, x)[port->channels == 1 ? 0 : n]];
 }
 
-static int32_t accumulate(const nupes_layer *layer, const nupes_tensor *tensors,
-                          const uint8_t *weights, const uint8_t *memory, int32_t row,
-                          int32_t column, int32_t n)
+/* What a port reads in channel n of a pixel: the level of a code, or 16 bits. */
+static int32_t value_at(const nupes_port *port, const nupes_tensor *tensors, const uint8_t *memory,
+                        int32_t place, int32_t n)
 {
-    if (layer->kind == NUPES_PRODUCT)
-        return factor(&layer->inputs[0], tensors, memory, row, column, n) *
-               factor(&layer->inputs[1], tensors, memory, row, column, n);
-    return window_sum(layer, &tensors[layer->inputs->tensor], weights, memory, row, column, n);
-}
-
-/* Value number `at` of a stored tensor: the level of a code, or 16 bits. */
-static int32_t value_at(const nupes_tensor *tensor, const uint8_t *memory, uint32_t at)
-{
+    const nupes_tensor *tensor = &tensors[port->tensor];
     const uint8_t *stored = memory + tensor->base;
+    uint32_t at = (uint32_t)(place * tensor->channels + port->first + n);
     if (tensor->levels)
         return tensor->levels[stored[at]];
     int32_t bits = stored[2 * at] | (int32_t)stored[2 * at + 1] << 8;
     return bits > INT16_MAX ? bits - 65536 : bits;
 }
 
+/* Sum of products of a pixel's channels and a row of the second input, or a column. */
+static int32_t row_sum(const nupes_layer *layer, const nupes_tensor *tensors, const uint8_t *memory,
+                       int32_t place, int32_t n)
+{
+    const nupes_port *port = layer->inputs;
+    int32_t sum = 0;
+    for (int32_t i = 0; i < port->channels; i++) {
+        int32_t row = layer->transposed ? n : i, column = layer->transposed ? i : n;
+        sum += value_at(port, tensors, memory, place, i) *
+               value_at(port + 1, tensors, memory, row, column);
+    }
+    return sum;
+}
+
+static int32_t bit_length(uint64_t value)
+{
+    int32_t bits = 0;
+    for (; value; value >>= 1)
+        bits++;
+    return bits;
+}
+
+/* value * mantissa / 2^shift, rounded. */
+static int32_t scale_token(int64_t value, int64_t mantissa, int32_t shift)
+{
+    return (int32_t)shift_right(value * mantissa + (INT64_C(1) << (shift - 1)), shift);
+}
+
+/* 2^15 * value / total. */
+static int32_t divide(int32_t value, int64_t total)
+{
+    if (total < 2)
+        total = 2;
+    int32_t shift = bit_length((uint64_t)total);
+    int64_t mantissa = ((INT64_C(1) << (15 + shift)) + total / 2) / total;
+    if (mantissa > 65535) {
+        mantissa = 32768;
+        shift--;
+    }
+    return scale_token(value, mantissa, shift);
+}
+
+/* 2^15 * value / sqrt(variance). */
+static int32_t divide_by_root(int64_t value, uint64_t variance)
+{
+    int32_t dropped = bit_length(variance) - 30;
+    dropped = dropped < 0 ? 0 : dropped + dropped % 2;
+    uint64_t d = variance >> dropped;
+    int32_t half = (bit_length(d) + 1) / 2;
+    uint64_t mantissa = 0, limit = UINT64_C(1) << (2 * (15 + half));
+    for (int32_t bit = 15; bit >= 0; bit--) {
+        uint64_t trial = mantissa | UINT64_C(1) << bit;
+        if (trial * trial * d <= limit)
+            mantissa = trial;
+    }
+    return scale_token(value, (int64_t)mantissa, half + dropped / 2);
+}
+
+static int32_t weighted_mean(const nupes_layer *layer, const nupes_tensor *tensors,
+                             const uint8_t *memory, int32_t place, int32_t n)
+{
+    int64_t total = 0;
+    for (int32_t i = 0; i < layer->inputs->channels; i++)
+        total += value_at(layer->inputs, tensors, memory, place, i);
+    return divide(row_sum(layer, tensors, memory, place, n), total);
+}
+
+static int32_t below_largest(const nupes_layer *layer, const nupes_tensor *tensors,
+                             const uint8_t *memory, int32_t place, int32_t n)
+{
+    int32_t largest = INT16_MIN;
+    for (int32_t i = 0; i < layer->inputs->channels; i++) {
+        int32_t value = value_at(layer->inputs, tensors, memory, place, i);
+        largest = value > largest ? value : largest;
+    }
+    return value_at(layer->inputs, tensors, memory, place, n) - largest;
+}
+
+static int32_t normalized(const nupes_layer *layer, const nupes_tensor *tensors,
+                          const uint8_t *memory, int32_t place, int32_t n)
+{
+    int64_t count = layer->inputs->channels, first = 0, second = 0;
+    for (int32_t i = 0; i < count; i++) {
+        int64_t value = value_at(layer->inputs, tensors, memory, place, i);
+        first += layer->centered ? value : 0;
+        second += value * value;
+    }
+    int64_t value = count * value_at(layer->inputs, tensors, memory, place, n) - first;
+    return divide_by_root(value, (uint64_t)(count * second - first * first + layer->epsilon));
+}
+
+static int32_t accumulate(const nupes_layer *layer, const nupes_tensor *tensors,
+                          const uint8_t *weights, const uint8_t *memory, int32_t row,
+                          int32_t column, int32_t n)
+{
+    int32_t place = row * layer->width + column;
+    switch (layer->kind) {
+    case NUPES_PRODUCT:
+        return factor(&layer->inputs[0], tensors, memory, row, column, n) *
+               factor(&layer->inputs[1], tensors, memory, row, column, n);
+    case NUPES_MATMUL:
+        return row_sum(layer, tensors, memory, place, n);
+    case NUPES_WEIGHTED_MEAN:
+        return weighted_mean(layer, tensors, memory, place, n);
+    case NUPES_SUBTRACT_MAX:
+        return below_largest(layer, tensors, memory, place, n);
+    case NUPES_NORMALIZE:
+        return normalized(layer, tensors, memory, place, n);
+    default:
+        return window_sum(layer, &tensors[layer->inputs->tensor], weights, memory, row, column, n);
+    }
+}
+
 /* The term of the skip tensor at `place`, a pixel of the result, in channel n. */
 static int64_t skip_term(const nupes_layer *layer, const nupes_tensor *tensors,
                          const uint8_t *memory, int32_t place, int32_t n)
 {
-    const nupes_tensor *skip = &tensors[layer->skip.tensor];
-    if (layer->skip.rows * skip->width == 1)
+    if (layer->skip.rows * tensors[layer->skip.tensor].width == 1)
         place = 0;
-    uint32_t at = (uint32_t)(place * skip->channels + layer->skip.first + n);
     int64_t half = INT64_C(1) << (layer->skip_shift - 1);
-    int64_t value = value_at(skip, memory, at);
+    int64_t value = value_at(&layer->skip, tensors, memory, place, n);
     return shift_right(value * layer->skip_mult + half, layer->skip_shift);
 }
 

@@ -27,6 +27,10 @@ typedef enum {
     NUPES_AVERAGE, /* sum of the levels in the window; the divisor is part of mult and shift */
     NUPES_SELECT,  /* level of channel selected[n], 0 where that is -1 */
     NUPES_PRODUCT, /* level * level of two inputs; a size of 1 of the first serves all of the second */
+    NUPES_MATMUL,  /* sum of level * level: channels of a pixel, rows or columns of the second input */
+    NUPES_WEIGHTED_MEAN, /* mean of the second input's rows, weighted by the channels of a pixel */
+    NUPES_SUBTRACT_MAX,  /* value minus the largest one of its pixel */
+    NUPES_NORMALIZE,     /* channels of a pixel over their root mean square */
     NUPES_MAX,     /* largest code in the window; no requantization */
     NUPES_CONCAT,  /* codes of all inputs, one after another; no requantization */
     NUPES_MOSAIC   /* codes of pieces of the inputs; no requantization */
@@ -48,11 +52,14 @@ typedef struct {
     int32_t before[2], dilation[2]; /* before: padding on top and left, negative where it crops */
     int32_t stretch[2];          /* the input's pixels lie so far apart, with zeros between */
     int32_t groups;
+    int32_t transposed;          /* NUPES_MATMUL: rows of the second input are the matrix's columns */
+    int32_t centered;            /* NUPES_NORMALIZE: the mean is subtracted first */
+    int64_t epsilon;             /* NUPES_NORMALIZE: added to n * sum of squares - square of sum */
     const int32_t *selected;     /* channels by number, for NUPES_SELECT */
     const nupes_piece *pieces;   /* of a mosaic; they make up the whole result */
     uint32_t weights, bits;      /* first byte in the weight image; bits of a code */
     const int8_t *levels;        /* value of each weight code */
-    const uint16_t *mult;        /* y = sat16(((acc * mult + bias) >> shift) + skip term) */
+    const int32_t *mult;         /* y = sat16(((acc * mult + bias) >> shift) + skip term) */
     const int64_t *bias;
     const uint8_t *shift;
     nupes_port skip;

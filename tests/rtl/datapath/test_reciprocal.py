@@ -1,4 +1,4 @@
-"""The reciprocal unit against the model, at its latency, back to back."""
+"""The reciprocal unit against the model, at its latency, one token per cycle."""
 
 from typing import Any
 
@@ -11,7 +11,6 @@ from nupes.arch.isa import Statistic
 from nupes.arch.pipeline import RECIPROCAL_CYCLES
 from nupes.model.token_stage import reciprocal, reciprocal_root
 from nupes.rtl.datapath.reciprocal import Reciprocal
-from nupes.rtl.interface import TokenFactor
 from tests.rtl.testbench import simulate
 
 SUMS = st.integers(0, 2**31 - 1) | st.integers(0, 9) | st.builds(lambda p: 2**p, st.integers(0, 30))
@@ -22,24 +21,17 @@ ROOTS = st.integers(1, 2**59 - 1) | st.integers(1, 9) | st.builds(
 
 def cycles_of(statistic: Statistic, constants: dict[str, int], sums: list[dict]) -> list[dict]:
     """Return the cycles that start one token after the other, each as early as it may be."""
-    cycles: list[dict[str, Any]] = []
-    for token in sums:
-        row = {"start": 1, "statistic": int(statistic), "sums": token, **constants}
-        cycles += [row, {"start": 0}, *({} for _ in range(RECIPROCAL_CYCLES - 2))]
-    return cycles
+    fields: dict[str, Any] = {"statistic": int(statistic), **constants}
+    return [fields | {"sums": token} for token in sums]
 
 
 def factors(statistic: Statistic, constants: dict[str, int], sums: list[dict]) -> list[dict]:
     """Return what the unit gives for each token, each exactly so many cycles after its start."""
     cycles = cycles_of(statistic, constants, sums)
-    seen = simulate(Reciprocal(), cycles, ("valid", "factor"), idle=RECIPROCAL_CYCLES + 1)
-    at = [index for index, valid in enumerate(seen["valid"]) if valid]
-    assert at == [RECIPROCAL_CYCLES * (index + 1) for index in range(len(sums))]
-    layout = TokenFactor()
-    return [
-        {name: layout.from_bits(seen["factor"][index])[name] for name in layout.members}
-        for index in at
-    ]
+    names = ("mantissa", "shift")
+    seen = simulate(Reciprocal(), cycles, names, idle=RECIPROCAL_CYCLES)
+    numbers = zip(*(seen[name][RECIPROCAL_CYCLES:] for name in names), strict=True)
+    return [dict(zip(names, item, strict=True)) for item in numbers]
 
 
 @settings(max_examples=20)
@@ -49,7 +41,6 @@ def test_reciprocals_of_sums(totals: list[int]) -> None:
     mantissas, shifts = reciprocal(np.array(totals))
     assert [item["mantissa"] for item in found] == mantissas.tolist()
     assert [item["shift"] for item in found] == shifts.tolist()
-    assert all(item["offset"] == 0 for item in found)
 
 
 @settings(max_examples=20)
@@ -67,7 +58,7 @@ def test_reciprocal_roots(variances: list[int]) -> None:
         constants = {"channels": n, "epsilon": epsilon}
         (found,) = factors(Statistic.SQUARES, constants, [{"squares": squares, "total": -5}])
         mantissa, shift = reciprocal_root(np.array(total))
-        want = {"offset": 0, "mantissa": int(mantissa), "shift": int(shift)}
+        want = {"mantissa": int(mantissa), "shift": int(shift)}
         assert found == want
 
 
@@ -80,12 +71,10 @@ def test_deviations(n: int) -> None:
     found = factors(Statistic.DEVIATION, {"channels": n, "epsilon": 77}, sums)
     for token, item in zip(sums, found, strict=True):
         mantissa, shift = reciprocal_root(np.array(n * token["squares"] - token["total"] ** 2 + 77))
-        want = {"offset": token["total"], "mantissa": int(mantissa), "shift": int(shift)}
+        want = {"mantissa": int(mantissa), "shift": int(shift)}
         assert item == want
 
 
-def test_the_largest_is_an_offset() -> None:
-    tokens = [{"largest": value, "total": 9} for value in (-32768, -1, 0, 32767)]
-    found = factors(Statistic.LARGEST, {}, tokens)
-    assert [item["offset"] for item in found] == [-32768, -1, 0, 32767]
-    assert all((item["mantissa"], item["shift"]) == (32768, 15) for item in found)
+def test_the_factor_of_the_largest_is_1() -> None:
+    found = factors(Statistic.LARGEST, {}, [{"largest": -5, "total": 9}, {"squares": 2**40}])
+    assert found == [{"mantissa": 32768, "shift": 15}] * 2

@@ -1,6 +1,8 @@
-"""The statistics unit: factors of tokens of any width and codebook, with words at any pace."""
+"""The statistics unit: factors of tokens of any width and codebook, with words at any pace, from
+memory or as results."""
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -30,36 +32,60 @@ def factor_of(levels: np.ndarray, statistic: Statistic) -> dict[str, int]:
     return {"offset": int(first[0]), "mantissa": int(mantissa), "shift": int(shift)}
 
 
-def run(
-    config: ArrayConfig, planes: Planes, codes: np.ndarray, statistic: Statistic, wait: float
-) -> tuple[list[int], list[dict[str, int]]]:
-    """Stream tokens (t, n) of codes, with pauses; return the cycles from each last word to its
-    factor, and the factors."""
-    chance, lanes = random.Random(len(codes)), config.lanes
-    groups = -(-codes.shape[1] // lanes)
+IDLE = dict.fromkeys(("valid", "top", "whole", "first", "edge", "last", "end", "token"), 0)
+
+Found = tuple[list[int], list[dict[str, int]]]
+"""The cycles from each token's last word to its factor, and the factors."""
+
+
+def begin(
+    config: ArrayConfig, planes: Planes, channels: int, statistic: Statistic, size: int
+) -> list[dict[str, Any]]:
+    """Return the cycles that set the constants for tokens in parts of some size, and load the
+    table."""
     linear = planes.count > 1
     constants = {
         "statistic": int(statistic), "linear": int(linear), "odd": planes.count % 2,
         "level_offset": planes.offset,
-        "edge": codes.shape[1] - (groups - 1) * lanes, "channels": codes.shape[1],
-        "epsilon": 0 if statistic == Statistic.TOTAL else EPSILON, "slot": 1,
+        "edge": channels - (-(-channels // size) - 1) * size, "channels": channels,
+        "epsilon": 0 if statistic == Statistic.TOTAL else EPSILON, "table": 1,
     }  # fmt: skip
     table = {} if linear else dict(enumerate(planes.tables[0].tolist(), 1 << config.code_bits))
-    cycles: list[dict[str, Any]] = [{"constants": constants}]
-    cycles += load(Destination.ACTIVATION_TABLE, table)
-    idle = dict.fromkeys(("valid", "top", "whole", "first", "edge", "last", "end", "token"), 0)
+    return [{"constants": constants}, *load(Destination.ACTIVATION_TABLE, table)]
+
+
+def finish(config: ArrayConfig, cycles: list[dict[str, Any]], ends: list[int]) -> Found:
+    """Return what the unit makes of tokens whose last words are in some cycles."""
+    names = ("valid", "end", "token", "factor")
+    seen = simulate(Statistics(config), cycles, names, idle=config.issue_to_factor + 2)
+    at = [cycle for cycle, valid in enumerate(seen["valid"]) if valid]
+    assert [seen["token"][cycle] for cycle in at] == list(range(len(ends)))
+    assert [cycle for cycle, end in enumerate(seen["end"]) if end] == at[-1:]
+    layout = TokenFactor()
+    views = [layout.from_bits(seen["factor"][cycle]) for cycle in at]
+    found = [{name: view[name] for name in layout.members} for view in views]
+    return [cycle - end for cycle, end in zip(at, ends, strict=True)], found
+
+
+def measure(
+    config: ArrayConfig, planes: Planes, codes: np.ndarray, statistic: Statistic, wait: float
+) -> Found:
+    """Stream tokens (t, n) of codes, with pauses."""
+    chance, lanes = random.Random(len(codes)), config.lanes
+    groups = -(-codes.shape[1] // lanes)
+    cycles = begin(config, planes, codes.shape[1], statistic, lanes)
     garbage = [chance.getrandbits(config.code_bits) for _ in range(lanes)]
-    word, ends, earliest = (garbage, garbage), [], 0
+    word, ends = (garbage, garbage), []
     for token, row in enumerate(codes):
         padded = np.concatenate([row, np.full(groups * lanes - len(row), len(planes.digits) - 1)])
         for group in range(groups):
             digits = planes.digits[padded[group * lanes : (group + 1) * lanes]]
             for pair in reversed(range((planes.count + 1) // 2)):
                 last = group == groups - 1 and pair == 0
-                while chance.random() < wait or (last and len(cycles) < earliest):
-                    cycles.append({"control": idle, "upper": word[0], "lower": word[1]})
+                while chance.random() < wait:
+                    cycles.append({"control": IDLE, "upper": word[0], "lower": word[1]})
                     word = garbage, garbage
-                control = idle | {
+                control = IDLE | {
                     "valid": 1, "top": pair == (planes.count - 1) // 2, "whole": pair == 0,
                     "first": group == 0, "edge": group == groups - 1, "last": last,
                     "end": last and token == len(codes) - 1, "token": token,
@@ -69,17 +95,33 @@ def run(
                 upper = digits[:, 2 * pair + 1].tolist() if exists else garbage
                 word = upper, digits[:, 2 * pair].tolist()
         ends.append(len(cycles) - 1)
-        earliest = ends[-1] + config.token_interval
-    cycles.append({"control": idle, "upper": word[0], "lower": word[1]})
-    names = ("valid", "end", "token", "factor")
-    seen = simulate(Statistics(config), cycles, names, idle=config.issue_to_factor + 2)
-    at = [cycle for cycle, valid in enumerate(seen["valid"]) if valid]
-    assert [seen["token"][cycle] for cycle in at] == list(range(len(codes)))
-    assert [cycle for cycle, end in enumerate(seen["end"]) if end] == at[-1:]
-    layout = TokenFactor()
-    views = [layout.from_bits(seen["factor"][cycle]) for cycle in at]
-    found = [{name: view[name] for name in layout.members} for view in views]
-    return [cycle - end for cycle, end in zip(at, ends, strict=True)], found
+    cycles.append({"control": IDLE, "upper": word[0], "lower": word[1]})
+    return finish(config, cycles, ends)
+
+
+def gather(
+    config: ArrayConfig, planes: Planes, codes: np.ndarray, statistic: Statistic, wait: float
+) -> Found:
+    """Give tokens (t, n) of codes as results, column tile by column tile, with pauses."""
+    chance, cols = random.Random(len(codes)), config.cols
+    columns = -(-codes.shape[1] // cols)
+    cycles = begin(config, planes, codes.shape[1], statistic, cols)
+    joined, ends = planes.joined[codes], []
+    for column in range(columns):
+        for token, row in enumerate(joined):
+            values = [int(value) for value in row[column * cols : (column + 1) * cols]]
+            values += [chance.getrandbits(16) for _ in range(cols - len(values))]
+            last = column == columns - 1
+            while chance.random() < wait:
+                cycles.append({"gathered": IDLE})
+            control = IDLE | {
+                "valid": 1, "top": 1, "whole": 1, "first": column == 0, "edge": last, "last": last,
+                "end": last and token == len(codes) - 1, "token": token,
+            }  # fmt: skip
+            cycles.append({"gathered": control, "digits": values})
+            ends += [len(cycles) - 2] * last  # a cycle before they are there
+    cycles.append({"gathered": IDLE})
+    return finish(config, cycles, ends)
 
 
 BOOKS = {
@@ -90,10 +132,13 @@ BOOKS = {
 }
 
 
+@pytest.mark.parametrize("run", [measure, gather])
 @pytest.mark.parametrize("statistic", Statistic)
 @pytest.mark.parametrize("kind", BOOKS)
 @pytest.mark.parametrize(("code_bits", "wait"), [(4, 0.0), (3, 0.5), (8, 0.2), (2, 0.0)])
-def test_factors_of_tokens(statistic: Statistic, kind: str, code_bits: int, wait: float) -> None:
+def test_factors_of_tokens(
+    run: Callable[..., Found], statistic: Statistic, kind: str, code_bits: int, wait: float
+) -> None:
     if statistic == Statistic.TOTAL and kind in ("signed", "wide"):
         return  # a sum of weights, which are no less than 0
     config = ArrayConfig(4, 2, code_bits=code_bits, attention=True, acc_depth=8)
