@@ -17,7 +17,7 @@ from nupes.quantizer.frontend.functions import Function
 from nupes.quantizer.frontend.graph import Graph
 from nupes.quantizer.frontend.program import export_module
 from nupes.quantizer.frontend.registry import HANDLERS
-from nupes.quantizer.frontend.verify import verify_capture
+from nupes.quantizer.frontend.verify import match, verify_capture
 from nupes.quantizer.frontend.walk import capture
 from nupes.quantizer.stages.fuser import fuse
 from tests.quantizer.close import images, randomize_norms
@@ -214,3 +214,10 @@ def test_a_network_that_overflows_is_named() -> None:
     module = Call(forward, a=conv(), b=conv(3, 6))
     with pytest.raises(InputError, match="layer 'a': its float values must be finite"):
         check(module, capture(export_module(module, SHAPE)))
+
+
+def test_of_values_that_a_stage_may_give_the_nearest_is_taken() -> None:
+    far, near = torch.full((2, 1, 3, 1), 0.9), torch.full((2, 1, 3, 1), 0.1)
+    found = torch.zeros(6, dtype=torch.float64)
+    assert match(found, torch.ones_like(found), [far, near, far]) is near
+    assert match(found, torch.full_like(found, 0.01), [far, near]) is None
