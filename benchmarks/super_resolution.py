@@ -36,7 +36,7 @@ IMAGES = ("baby", "bird", "butterfly", "head", "woman")
 
 SCHEMES = ("W8A8", "W4A8")
 
-CALIBRATION = 6
+CALIBRATION = 12
 """Images to calibrate with, a tile of each."""
 
 TILE, MARGIN, BORDER = 80, 8, 2

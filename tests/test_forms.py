@@ -164,8 +164,9 @@ class Example:
 
 
 EXAMPLES = {
-    # A convolution of both signs, and the sums of pairs; behind a sum both signs are a layer.
-    "slopes of channels": Example(Slopes, (3, 7, 6), ["conv"] * 6),
+    # A convolution of both signs, and the sums of pairs, which a residual reads; behind a sum both
+    # signs are a layer, and its reader takes the sums in.
+    "slopes of channels": Example(Slopes, (3, 7, 6), ["conv"] * 5),
     "shuffles by hand": Example(Shuffles, (3, 7, 6), ["conv", "mosaic", "conv", "mosaic", "conv"]),
     "gate of channels": Example(
         Attention,

@@ -25,6 +25,7 @@ from nupes.quantizer.frontend.call import (
 from nupes.quantizer.frontend.factors import move_factors
 from nupes.quantizer.frontend.functions import Function
 from nupes.quantizer.frontend.graph import Graph, Input, Node
+from nupes.quantizer.frontend.halves import take_in_halves
 from nupes.quantizer.frontend.handlers.pointwise import is_pointwise, translate_pointwise
 from nupes.quantizer.frontend.handlers.views import is_view, translate_view
 from nupes.quantizer.frontend.layouts import input_is_tokens
@@ -235,6 +236,7 @@ class Walk:
         split_projections(graph)
         keep_live_rows(graph)
         move_factors(graph)
+        take_in_halves(graph)
         graph.prune()
         examiner = Examiner()
         join_chains(graph, examiner)

@@ -21,7 +21,8 @@ RELU = Function("relu", torch.relu)
 @handles("prelu", "_prelu_kernel")
 def prelu(call: Call, input: fx.Node, weight: Any) -> str:
     """Translate ``max(x, 0) - slope * max(-x, 0)``: one function if all slopes are one number, else
-    that of ``x`` and ``-x`` side by side, and their sums, a convolution of pairs."""
+    the ReLU of ``x`` and ``-|slope| * x`` side by side, which reach as far as the result does, and
+    their sums or differences, a convolution of pairs."""
     slopes = call.constant(weight, "slopes").reshape(-1)
     if (slopes == slopes[0]).all():
         slope = float(slopes[0])
@@ -32,9 +33,10 @@ def prelu(call: Call, input: fx.Node, weight: Any) -> str:
     if not len(slopes) == channels == value_shape(input)[0]:
         call.refuse("PReLU of a flattened map is not supported; put it before the flatten")
     shape = (height, width, 2 * channels)
-    signs = Affine(np.tile([1.0, -1.0], channels), np.zeros(2 * channels))
+    factors = np.stack([np.ones(channels), -np.abs(slopes)], 1).ravel()
+    signs = Affine(factors, np.zeros(2 * channels))
     both = call.add(signs, (source.name,), shape, "prelu")
     halves = call.add(RELU, (both,), shape, "prelu")
-    kernel = np.stack([np.ones(channels), -slopes], 1).reshape(channels, 2, 1, 1)
+    kernel = np.stack([np.ones(channels), -np.sign(slopes)], 1).reshape(channels, 2, 1, 1)
     sums = Convolution(kernel, np.zeros(channels), groups=channels)
     return call.add(sums, (halves,), source.shape, "prelu")
