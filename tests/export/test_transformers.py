@@ -13,11 +13,16 @@ from tests.export.test_firmware import check as check_firmware
 from tests.export.test_firmware import needs_compiler
 from tests.export.test_onnx import check as check_onnx
 from tests.networks import images_of
+from tests.test_masks import masked
 from tests.transformers import biased_scores, coded_tokens, one_block, transformers
 
-NETWORKS: st.SearchStrategy[IntegerNetwork] = st.one_of(
-    transformers(), coded_tokens(), biased_scores(st.integers(1, 9))
+CAUSAL: st.SearchStrategy[IntegerNetwork] = st.builds(
+    lambda tokens, seed: masked(tokens, np.tri(tokens, dtype=bool), seed),
+    st.integers(2, 9),
+    st.integers(0, 2**32 - 1),
 )
+
+NETWORKS = st.one_of(transformers(), coded_tokens(), biased_scores(st.integers(1, 9)), CAUSAL)
 
 
 @settings(max_examples=20)

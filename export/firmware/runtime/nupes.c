@@ -217,6 +217,7 @@ static int32_t weighted_mean(const nupes_layer *layer, const nupes_tensor *tenso
     return divide(row_sum(layer, tensors, memory, place, n), total);
 }
 
+/* A score of -2^15 is minus infinity. */
 static int32_t below_largest(const nupes_layer *layer, const nupes_tensor *tensors,
                              const uint8_t *memory, int32_t place, int32_t n)
 {
@@ -225,7 +226,8 @@ static int32_t below_largest(const nupes_layer *layer, const nupes_tensor *tenso
         int32_t value = value_at(layer->inputs, tensors, memory, place, i);
         largest = value > largest ? value : largest;
     }
-    return value_at(layer->inputs, tensors, memory, place, n) - largest;
+    int32_t value = value_at(layer->inputs, tensors, memory, place, n);
+    return value == INT16_MIN ? -65536 : value - largest;
 }
 
 static int32_t normalized(const nupes_layer *layer, const nupes_tensor *tensors,
