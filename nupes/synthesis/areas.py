@@ -105,10 +105,11 @@ class ArrayArea:
         array = self.array
         rows, cols = array.rows, array.cols
         decoders = rows + array.lanes * array.attention
-        found = dict(zip(PARTS, (rows * cols, decoders, cols, cols, BANKS, 1), strict=True))
-        return found | (
-            dict(zip(TOKEN_PARTS, (cols, 1, 1, 1), strict=True)) if array.attention else {}
-        )
+        numbers = (rows * cols, decoders, cols, cols, BANKS, 1)
+        found: dict[str, int] = dict(zip(PARTS, numbers, strict=True))
+        if array.attention:
+            found |= zip(TOKEN_PARTS, (cols, 1, 1, 1), strict=True)
+        return found
 
     @property
     def total(self) -> Area:

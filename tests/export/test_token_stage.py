@@ -38,7 +38,7 @@ def run(
         for names in (inputs, outputs)
     ]
     constants = list(graph.constants.values())
-    made = helper.make_graph(graph.nodes, "tokens", *ends, constants)
+    made = helper.make_graph(graph.nodes, "tokens", *ends, initializer=constants)
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
     onnx.checker.check_model(model)
     return [np.asarray(found) for found in start(model).run(outputs, inputs)]
