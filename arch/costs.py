@@ -2,11 +2,15 @@
 
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import BANKS, ENCODER_SLOTS, SCALE_ENTRY, SHIFT_ENTRY, Y_BITS, width_of
+from nupes.arch.pipeline import RECIPROCAL_CYCLES, clog2
 
 __all__ = ["memory_bits"]
 
 FACTOR_BITS = 32 + 16 + 5
 """Offset, mantissa and shift of a token's factor."""
+
+SUMS_BITS = 16 + 32 + 45
+"""Largest level, sum and sum of squares of a token."""
 
 
 def memory_bits(array: ArrayConfig) -> int:
@@ -26,11 +30,14 @@ def memory_bits(array: ArrayConfig) -> int:
 
 
 def attention_bits(array: ArrayConfig) -> int:
-    """Return the bits of the token memory and of the statistics unit's decode tables."""
+    """Return the bits of the token memory, and of the statistics unit's sums, decode tables and
+    tokens on their way."""
     if not array.attention:
         return 0
     table = (array.table_slots << array.code_bits) * array.activation_level_bits
-    return array.acc_depth * FACTOR_BITS + array.lanes * table
+    tag = clog2(array.acc_depth) + 1 + 32  # number, whether it is the last one, offset
+    tokens = array.acc_depth * (FACTOR_BITS + SUMS_BITS) + RECIPROCAL_CYCLES * tag
+    return tokens + array.lanes * table
 
 
 def lane_bits(array: ArrayConfig) -> int:

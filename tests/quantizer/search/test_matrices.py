@@ -37,8 +37,9 @@ def test_values_of_0_have_a_code() -> None:
 
 
 def test_keys_and_values_are_found_where_they_are_stored() -> None:
-    """All in one tensor here, with the queries."""
+    """Queries come from the same linear layer, but have codes of their own."""
     network = capture_network(Encoder().eval(), Batch((torch.randn(2, 5, 6),)))
     root = join_tensors(network).root
     found = matrix_roots(network)
-    assert found == {root[f"blocks.{i}.attention.project"] for i in range(2)}
+    projections = (f"blocks.{i}.attention.project" for i in range(2))
+    assert found == {root[f"{name}.{part}"] for name in projections for part in ("key", "value")}
