@@ -13,7 +13,7 @@ from nupes.model.codebook import Codebook
 from nupes.model.errors import UnsupportedError
 from nupes.model.layer import Encoder
 
-__all__ = ["IDENTITY", "Function", "build_encoder", "compose", "scalar_affine"]
+__all__ = ["IDENTITY", "SIGMOID", "Function", "build_encoder", "compose", "scalar_affine"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +32,8 @@ class Function:
 
 
 IDENTITY = Function("identity", lambda x: x)
+
+SIGMOID = Function("sigmoid", torch.sigmoid, 0.0, 1.0)
 
 
 def scalar_affine(scale: float, shift: float) -> Function:

@@ -2,8 +2,10 @@
 
 import numpy as np
 
+from nupes.model.arithmetic import residual_term
 from nupes.model.codebook import table_codebook
 from nupes.model.errors import UnsupportedError
+from nupes.model.operators.subtract_max import MASKED
 from nupes.quantizer.codes.decisions import TensorCode
 from nupes.quantizer.stages.joins import join_tensors
 from nupes.quantizer.stages.operators import SubtractMax
@@ -17,7 +19,7 @@ MASK = TensorCode(table_codebook(np.array([-128, 0]), 1), 1.0, None)
 MASK_MULT, MASK_SHIFT = 65535, 1
 """Multiplier and shift that make minus infinity of a score that does not count."""
 
-REACH = 4161472
+REACH = int(MASKED - residual_term(MASK.codebook.levels.min(), MASK_MULT, MASK_SHIFT))
 """The largest integer that a score may be, before it is saturated, where a mask is added."""
 
 

@@ -4,13 +4,12 @@ from math import prod
 from typing import Any
 
 import numpy as np
-import torch
 from torch import fx
 
 from nupes.model.operators import Concat as IntegerConcat
 from nupes.model.operators import Select
 from nupes.quantizer.frontend.call import Call, full_shape, value_shape
-from nupes.quantizer.frontend.functions import Function
+from nupes.quantizer.frontend.functions import SIGMOID
 from nupes.quantizer.frontend.graph import Concat, Node, Product
 from nupes.quantizer.frontend.handlers.pairs import Pair
 from nupes.quantizer.frontend.handlers.pointwise import add_function
@@ -99,8 +98,7 @@ def gate_by_half(call: Call, input: fx.Node, dim: int) -> str:
         call.add(Select.of(np.arange(half) + begin), (source.name,), shape, "glu", part)
         for begin, part in ((0, "value"), (half, "gate"))
     )
-    sigmoid = Function("sigmoid", torch.sigmoid, 0.0, 1.0)
-    gate = add_function(call, sigmoid, call.values.graph.nodes[second])
+    gate = add_function(call, SIGMOID, call.values.graph.nodes[second])
     return call.add(Product(), (gate, first), shape, "glu")
 
 

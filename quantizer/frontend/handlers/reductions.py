@@ -4,13 +4,12 @@ from math import prod
 from typing import Any
 
 import numpy as np
-import torch
 from torch import fx
 
 from nupes.model.operators import AveragePool, MaxPool, Mosaic, Piece
 from nupes.model.operators import Concat as IntegerConcat
 from nupes.quantizer.frontend.call import Call, full_shape, is_map, value_shape
-from nupes.quantizer.frontend.functions import Function
+from nupes.quantizer.frontend.functions import SIGMOID
 from nupes.quantizer.frontend.graph import Affine, Concat, Convolution, Node
 from nupes.quantizer.frontend.handlers.pairs import Pair
 from nupes.quantizer.frontend.handlers.pointwise import (
@@ -182,8 +181,7 @@ def softmax(call: Call, input: fx.Node, dim: int) -> str:
     name = call.add(
         Convolution(weight, np.zeros(2 * count)), (source.name,), shape, "softmax", "differences"
     )
-    sigmoid = Function("sigmoid", torch.sigmoid, 0.0, 1.0)
-    name = add_function(call, sigmoid, call.values.graph.nodes[name])
+    name = add_function(call, SIGMOID, call.values.graph.nodes[name])
     view = np.moveaxis(own_places(pairs.shape), 0, axis - 1)
     if not in_order(view, shape):
         call.views[call.node] = view
