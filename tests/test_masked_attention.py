@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import nupes
-from nupes.model.errors import UnsupportedError
+from nupes.model.errors import InputError, UnsupportedError
 from nupes.quantizer.frontend.program import export_module
 from nupes.quantizer.frontend.walk import capture
 from nupes.verify import check_outputs
@@ -151,6 +151,18 @@ def test_other_masks_are_refused(message: str) -> None:
     program = export_module(Masked(REFUSED[message]).eval(), (2, TOKENS, 5))
     with pytest.raises(UnsupportedError, match=message):
         capture(program)
+
+
+def test_a_mask_that_lowers_scores_a_little() -> None:
+    class Soft(Padded):
+        def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+            return Masked.forward(self, x, (1 - mask)[:, None, None, :] * -10.0)
+
+    module = Soft(lambda q, k, v, mask: SDPA(q, k, v, attn_mask=mask)).eval()
+    # Not in the first image, with which the capture is compared.
+    x = np.zeros((TOKENS, TOKENS, 5), np.float32), np.tri(TOKENS, dtype=np.float32)[::-1].copy()
+    with pytest.raises(InputError, match="a mask must add 0 or at most -1000 to scores, not -10"):
+        nupes.quantize(module, "W8A8", x, method="rtn")
 
 
 def test_a_mask_that_something_else_reads() -> None:

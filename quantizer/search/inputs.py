@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 from nupes.model.codebook import ACTIVATION_LEVELS, table_codebook
+from nupes.model.errors import InputError
 from nupes.quantizer.codes.candidates import make_levels
 from nupes.quantizer.codes.decisions import TensorCode, round_values
 from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.data.calibration import Range, Ranges
+from nupes.quantizer.frontend.handlers.masks import LEAST
 from nupes.quantizer.options.bits import BitPlan
 from nupes.quantizer.options.recipe import Recipe
 from nupes.quantizer.search.equalization import rescale
@@ -50,11 +52,23 @@ def code_inputs(
     for index, (images, bounds) in enumerate(zip(inputs, ranges, strict=True)):
         name = network.inputs[index].name
         if name in masks:
+            check_mask(network.inputs[index], images)
             continue
         network, code = code_input(network, name, images, plan, recipe, bounds)
         if code is not None:
             codes[name] = code
     return network, codes | dict.fromkeys(masks, MASK)
+
+
+def check_mask(entry: Entry, images: Tensor) -> None:
+    """Refuse a mask that lowers scores by less than what makes an exponential 0."""
+    added = entry.start(images)
+    between = added[(added != 0) & (added > LEAST)]
+    if between.numel():
+        raise InputError(
+            f"input {entry.name!r}: a mask must add 0 or at most {LEAST:g} to scores, not "
+            f"{float(between[0]):g}"
+        )
 
 
 def code_input(

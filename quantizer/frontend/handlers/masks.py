@@ -10,7 +10,7 @@ from nupes.quantizer.frontend.call import Call, full_shape
 from nupes.quantizer.frontend.graph import Affine, Constant, Input
 from nupes.quantizer.frontend.views import in_order, without_repeats
 
-__all__ = ["masks_of"]
+__all__ = ["LEAST", "masks_of"]
 
 LEAST = -1e3
 """A number that is added to a score and no more than this makes the exponential 0."""
