@@ -1,6 +1,6 @@
 """Hundreds of ways to write operators, each captured, fused and compared with the module."""
 
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from tests.quantizer.close import images, randomize_norms
 from tests.quantizer.frontend.forms import FAMILIES, SHAPE, SUMS, Forms
 
 
-@cache
+@lru_cache(maxsize=2)
 def export(
     family: str, dtype: torch.dtype, channels_last: bool
 ) -> tuple[ExportedProgram, list[Program], list[np.ndarray]]:
@@ -53,17 +53,14 @@ def check(family: str, index: int, dtype: torch.dtype, channels_last: bool) -> N
     assert far.mean() <= (0.02 if dtype in (torch.float16, torch.bfloat16) else 0)
 
 
-def cases(without: str = "") -> list[object]:
-    """Return the family and index of every form, but those of one family."""
-    return [
-        pytest.param(family, index, id=f"{family}: {name}")
-        for family, forms in FAMILIES.items()
-        if family != without
-        for index, name in enumerate(forms)
-    ]
+CASES = [
+    pytest.param(family, index, id=f"{family}: {name}")
+    for family, forms in FAMILIES.items()
+    for index, name in enumerate(forms)
+]
 
 
-@pytest.mark.parametrize(("family", "index"), cases())
+@pytest.mark.parametrize(("family", "index"), CASES)
 def test_forms_are_the_module(family: str, index: int) -> None:
     check(family, index, torch.float32, channels_last=False)
 
@@ -73,20 +70,22 @@ def test_there_are_enough_forms() -> None:
 
 
 TYPES = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+LAYOUTS = [
+    *((family, False) for family in FAMILIES),
+    *((family, True) for family in FAMILIES if family != "views"),
+]
 
 
+# One test for all forms of a family: what costs is its export, once for each type and layout.
 @pytest.mark.slow
 @TYPES
-@pytest.mark.parametrize(("family", "index"), cases())
-def test_forms_of_other_types(family: str, index: int, dtype: torch.dtype) -> None:
-    check(family, index, dtype, channels_last=False)
-
-
-@pytest.mark.slow
-@TYPES
-@pytest.mark.parametrize(("family", "index"), cases(without="views"))
-def test_forms_with_channels_last(family: str, index: int, dtype: torch.dtype) -> None:
-    check(family, index, dtype, channels_last=True)
+@pytest.mark.parametrize(("family", "channels_last"), LAYOUTS)
+def test_forms_of_other_types(
+    family: str, channels_last: bool, dtype: torch.dtype, subtests: pytest.Subtests
+) -> None:
+    for index, name in enumerate(FAMILIES[family]):
+        with subtests.test(name):
+            check(family, index, dtype, channels_last)
 
 
 @TYPES
