@@ -2,6 +2,7 @@
 
     python -m benchmarks.transformers --data DIR [--schemes W8A8,W4A4] [--methods rtn,search]
     python -m benchmarks.transformers --data DIR --images 1000 --simulate 10
+    python -m benchmarks.transformers --data DIR --override "*.scores*=W8A4"    # keys of 8 bits
     python -m benchmarks.transformers --deit     # DeiT-Tiny's shape, random weights: cycles alone
 
 The directory holds ``transformers/`` with ``vit_mnist_gpu.pt``, ``t10k-images-idx3-ubyte.gz``,
@@ -11,6 +12,7 @@ status is 1 if any integer or any cycle of the RTL differs.
 """
 
 import gzip
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +29,7 @@ from benchmarks.pretrained import Pretrained, need
 from nupes.commands.compile import loss_table
 from nupes.console import print_table
 from nupes.examples.pretrained.vit import DEIT_TINY, Shape, ViT, load_vit
-from nupes.inputs import parse_array
+from nupes.inputs import parse_array, parse_overrides
 from nupes.verify import Check, check_layers, check_outputs
 
 HEADERS = 16, 8
@@ -68,13 +70,20 @@ def run_float(trained: Pretrained, images: np.ndarray) -> np.ndarray:
         return trained.module(torch.from_numpy(images)).numpy()
 
 
-def quantized(path: Path, trained: Pretrained, scheme: str, method: str, count: int) -> float:
-    """Quantize a network to a file that is not there yet; return the seconds that it took."""
+def quantized(
+    folder: Path, trained: Pretrained, scheme: str, method: str, count: int, override: list[str]
+) -> tuple[nupes.IntegerNetwork, float]:
+    """Return a network, from its file if it is there, and the seconds that it took."""
     start = time.monotonic()
+    part = re.sub(r"[^\w=]+", "", ",".join(override))
+    name = "-".join((trained.name, scheme, *([part] if part else []), method, str(count)))
+    path = folder / f"{name}.safetensors"
     if not path.is_file():
-        calibration = trained.calibration[:count]
-        nupes.quantize(trained.module, scheme, calibration=calibration, method=method).save(path)
-    return time.monotonic() - start
+        nupes.quantize(
+            trained.module, scheme, trained.calibration[:count], method=method,
+            overrides=parse_overrides(override),
+        ).save(path)  # fmt: skip
+    return nupes.load(path), time.monotonic() - start
 
 
 def on_rtl(program: nupes.Program, images: np.ndarray, stored: bool) -> Check:
@@ -108,6 +117,9 @@ def main(
     methods: Annotated[str, typer.Option(help="Comma-separated methods.")] = "rtn,search",
     images: Annotated[int, typer.Option(help="How many test images.")] = 1000,
     calibration: Annotated[int, typer.Option(help="How many images to calibrate with.")] = 256,
+    override: Annotated[
+        list[str] | None, typer.Option(help="PATTERN=SCHEME, as in nupes quantize.")
+    ] = None,
     array: Annotated[str, typer.Option(help="The array.")] = "16x16,attention=1",
     simulate: Annotated[int, typer.Option(help="Images on the RTL.")] = 0,
     stored: Annotated[bool, typer.Option(help="All that is stored, for an image.")] = False,
@@ -131,9 +143,7 @@ def main(
     exact, programs = True, []
     for scheme in schemes.split(","):
         for method in methods.split(","):
-            path = out / f"{trained.name}-{scheme}-{method}-{calibration}.safetensors"
-            seconds = quantized(path, trained, scheme, method, calibration)
-            network = nupes.load(path)
+            network, seconds = quantized(out, trained, scheme, method, calibration, override or [])
             found = network(x)
             program = nupes.compile(network, config)
             programs.append((f"{scheme} {method}", program))

@@ -80,7 +80,9 @@ def quantize(
         cell: kind of cells (``mac`` of ``ArrayConfig``) that must hold the codebooks: ``decode``,
             ``uniform``, ``square`` or ``pair``; ``None`` for the method's own, ``decode``.
         overrides: schemes of the layers whose name matches a pattern (``fnmatch``), such as
-            ``{"layer3.*": "W8A8"}``: their weights, and the tensor that they read.
+            ``{"layer3.*": "W8A8"}``: their weights, and the tensor that they read. Of a product of
+            two tensors, W holds for the one that stands where weights do: ``"*.scores*": "W8A4"``
+            are keys of 8 bits and queries of 4.
         residual_bits: bits of tensors that are read only by an addition; ``None`` for those of the
             scheme.
         augment: a function ``(images (b, c, h, w), generator)`` to other plausible images of the

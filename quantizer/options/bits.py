@@ -32,8 +32,9 @@ def plan_bits(
 
     ``input_bits`` holds for the inputs (``None``: as the ends), ``ends`` for the weights of the
     first and last layer and what the last layer reads; ``residual_bits`` for tensors that are only
-    added, to one another or to a wide tensor; an override for a layer's weights and for what it
-    reads. Tensors that share a code share its bits, and of several wishes have the largest.
+    added, to one another or to a wide tensor; an override for a layer's weights, or the tensor that
+    stands in their place, and for what else it reads. Tensors that share a code share its bits, and
+    of several wishes have the largest.
     """
     stages = network.stages
     named = match_overrides([stage.name for stage in stages], overrides)
@@ -52,8 +53,9 @@ def plan_bits(
             bits = operand_bits(stage, scheme, ends, last, named)
             if isinstance(stage.op, Select) and stage.name in wide and stage.name not in named:
                 bits = extra
-            for source in stage.sources:
-                wishes[root[source]].append(bits)
+            for index, source in enumerate(stage.sources):
+                override = named.get(stage.name) if index == stage.op.matrix else None
+                wishes[root[source]].append(override.weights if override else bits)
     tensors = {name: max(bits, default=extra) for name, bits in wishes.items()}
     at_host = ends if input_bits is None else input_bits
     asked = {name for stage in stages if stage.name in named for name in stage.sources}

@@ -35,7 +35,7 @@ def bits_of(network: IntegerNetwork) -> tuple[dict[str, int], dict[str, int]]:
     weights = {
         layer.name: layer.op.codebook.bits for layer in network.layers if isinstance(layer.op, Conv)
     }
-    return weights, {name: tensor.codebook.bits for name, tensor in network.stored.items()}
+    return weights, {name: tensor.format.bits for name, tensor in network.stored.items()}
 
 
 def make(scheme: str, **options: object) -> IntegerNetwork:
@@ -108,3 +108,16 @@ def test_a_later_override_wins() -> None:
 def test_an_override_must_match() -> None:
     with pytest.raises(InputError, match=r"must match a layer, not 'c\*'; layers: a, b"):
         match_overrides(["a", "b"], {"c*": "W2A2"})
+
+
+def test_an_override_of_scores_gives_keys_the_bits_of_weights() -> None:
+    torch.manual_seed(0)
+    encoder = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True)
+    x = torch.randn(6, 5, 8, generator=torch.Generator().manual_seed(0)).numpy()
+    plain, other = (
+        quantize(encoder, "W4A4", x, method="rtn", overrides=overrides)
+        for overrides in (None, {"*scores*": "W8A3"})
+    )
+    (_, before), (_, after) = bits_of(plain), bits_of(other)
+    changed = {name: bits for name, bits in after.items() if bits != before[name]}
+    assert changed == {"self_attn": 3, "self_attn_1": 8}  # projections in their order
