@@ -1,6 +1,7 @@
 """Transformers, from PyTorch to the RTL and to ONNX Runtime."""
 
 from collections.abc import Callable
+from itertools import cycle
 
 import numpy as np
 import pytest
@@ -142,8 +143,13 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-CASES = [(name, scheme, "rtn") for name in MODULES for scheme in ERROR]
-CASES.append(("layer norms", "W4A4", "search"))
+FAST = dict(zip(MODULES, cycle(ERROR), strict=False))  # each module in one scheme, in turn
+CASES = [
+    pytest.param(name, scheme, "rtn", marks=[] if FAST[name] == scheme else pytest.mark.slow)
+    for name in MODULES
+    for scheme in ERROR
+]
+CASES.append(pytest.param("layer norms", "W4A4", "search", marks=pytest.mark.slow))
 
 
 @pytest.mark.parametrize(("name", "scheme", "method"), CASES)

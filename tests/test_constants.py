@@ -89,7 +89,10 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize(("method", "scheme"), [("rtn", "W8A8"), ("search", "W4A4")])
+@pytest.mark.parametrize(
+    ("method", "scheme"),
+    [("rtn", "W8A8"), pytest.param("search", "W4A4", marks=pytest.mark.slow)],
+)
 def test_constants_are_exact_on_the_rtl(
     running: Callable[..., nupes.Simulator], name: str, method: str, scheme: str
 ) -> None:
@@ -103,6 +106,7 @@ def quantized(make: Callable[[], nn.Module] = Positions, **options: object) -> I
     return nupes.quantize(make(), "W8A8", x, **{"method": "rtn", **options})  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_every_method_is_near_the_module() -> None:
     torch.manual_seed(0)
     expected = module_output(Bias(), images(60, 3, 4, 6))

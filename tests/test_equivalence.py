@@ -28,10 +28,10 @@ from tests.networks import all_images_of, images_of, kinds_of, many, networks
 # Accumulators of 16 pixels cut most maps into several blocks.
 FAST = [
     ArrayConfig(4, 4, acc_depth=16),
-    ArrayConfig(4, 8, code_bits=2, acc_depth=16),
     ArrayConfig(4, 4, acc_depth=16, products=True),
 ]
 SLOW = [
+    ArrayConfig(4, 8, code_bits=2, acc_depth=16),
     ArrayConfig(8, 4, code_bits=3, acc_depth=16),
     ArrayConfig(2, 2, code_bits=8, acc_depth=16),
     # A port of 256 bits, one word per instruction.

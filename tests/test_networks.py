@@ -277,15 +277,18 @@ def check(
     run_whole(running, lambda: randomize_norms(EXAMPLES[name].make()), shape, *way)
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+FAST = "U-Net", "MobileNetV3", "class token"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in EXAMPLES],
+)
 def test_networks_are_exact_on_the_rtl(running: Callable[..., nupes.Simulator], name: str) -> None:
     check(running, name, EXAMPLES[name].small, ("W8A8", "rtn"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXAMPLES)
-@pytest.mark.parametrize("way", [("W8A8", "rtn"), ("W4A4", "search")])
-def test_larger_images(
-    running: Callable[..., nupes.Simulator], name: str, way: tuple[str, str]
-) -> None:
-    check(running, name, EXAMPLES[name].large, way)
+def test_larger_images(running: Callable[..., nupes.Simulator], name: str) -> None:
+    check(running, name, EXAMPLES[name].large, ("W4A4", "search"))

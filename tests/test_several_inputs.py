@@ -274,6 +274,7 @@ def test_files_and_exports(tmp_path: Path) -> None:
     check_ends(network, [x[0], x[1].reshape(3, 5, 1, 1)])
 
 
+@pytest.mark.slow
 def test_the_search_is_as_good_for_each_input() -> None:
     torch.manual_seed(0)
     module, x = Conditioned(), (images(64, 3, 6, 5), images(64, 5, seed=1))

@@ -19,7 +19,9 @@ ERROR = {"W8A8": 0.003, "W4A4": 0.2}
 """Part of the output's variance that a scheme may add as error."""
 
 
-@pytest.mark.parametrize(("scheme", "method"), [("W8A8", "rtn"), ("W4A4", "search")])
+@pytest.mark.parametrize(
+    ("scheme", "method"), [("W8A8", "rtn"), pytest.param("W4A4", "search", marks=pytest.mark.slow)]
+)
 def test_vision_transformers_are_exact_on_the_rtl(
     running: Callable[..., nupes.Simulator], scheme: str, method: str
 ) -> None:

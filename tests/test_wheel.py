@@ -111,6 +111,7 @@ def test_wheel_runs_a_network_on_rtl_from_another_directory(
     assert result.stdout.strip() == str(installed / "nupes" / "__init__.py")
 
 
+@pytest.mark.slow
 def test_wheel_quantizes_its_example(installed: Path, tmp_path: Path) -> None:
     script = (
         "import nupes; from nupes.examples.digits.network import load_network, load_split;"

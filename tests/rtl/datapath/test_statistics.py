@@ -135,7 +135,13 @@ BOOKS = {
 @pytest.mark.parametrize("run", [measure, gather])
 @pytest.mark.parametrize("statistic", Statistic)
 @pytest.mark.parametrize("kind", BOOKS)
-@pytest.mark.parametrize(("code_bits", "wait"), [(4, 0.0), (3, 0.5), (8, 0.2), (2, 0.0)])
+@pytest.mark.parametrize(
+    ("code_bits", "wait"),
+    [
+        (4, 0.0), (3, 0.5), pytest.param(8, 0.2, marks=pytest.mark.slow),
+        pytest.param(2, 0.0, marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
 def test_factors_of_tokens(
     run: Callable[..., Found], statistic: Statistic, kind: str, code_bits: int, wait: float
 ) -> None:
