@@ -40,6 +40,7 @@ SIMPLE: dict[str, Callable[[Call, Tensor], Tensor]] = {
     "twice": twice,
     "itself": lambda s, x: (lambda y: y.mul_(y))(s.a(x)),
     "dropout": lambda s, x: nn.functional.dropout(s.a(x), 0.5, False, inplace=True),
+    "dropout of a view": lambda s, x: nn.functional.dropout(s.a(x).view(2, -1), 0.5, False, True),
 }
 
 ENTANGLED: dict[str, Callable[[Call, Tensor], Tensor]] = {
@@ -48,6 +49,9 @@ ENTANGLED: dict[str, Callable[[Call, Tensor], Tensor]] = {
     "earlier view": earlier,
     "part": lambda s, x: (lambda y: (y[:, :2].zero_(), y)[1])(s.a(x)),
     "copy": lambda s, x: s.a(x).copy_(s.b(x)),
+    "behind dropout": lambda s, x: (
+        lambda y: nn.functional.dropout(y, 0.5, False, True).relu_() + y
+    )(s.a(x)),
 }
 
 

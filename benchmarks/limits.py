@@ -1,0 +1,126 @@
+"""Time and memory of the tools, against what they may take.
+
+    python -m benchmarks.limits [--out DIR] [--only VGG]
+
+Every case is a process of its own, its imports and the making of its network counted; seconds are
+those of one core, as two cores and other work change the wall clock. Needs torchvision (extra
+``coverage``).
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.table import Table
+from torch import nn
+
+import nupes
+from benchmarks.zoo import build, make
+from nupes.commands.check import fit
+from nupes.console import print_table
+from nupes.quantizer.frontend.inspection import inspect_module
+
+ARRAY = nupes.ArrayConfig(16, 16, act_depth=1 << 20, products=True)
+SHAPE = (3, 224, 224)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a process does, what has to be in the directory first, and the most that it may take."""
+
+    run: Callable[[Path], None]
+    prepare: Callable[[Path], None] | None = None
+    seconds: float | None = None
+    gib: float | None = None
+
+
+def check(name: str) -> None:
+    """Do what ``nupes check`` does, which says of some networks that its array is too small."""
+    found = inspect_module(make(name).eval(), SHAPE)
+    if found.problems:
+        raise SystemExit(f"{name} is refused: {found.problems[0]}")
+    fit(found, "W4A4", nupes.ArrayConfig())
+
+
+def quantize_efficientnet(out: Path) -> None:
+    """Save EfficientNet-B0 as an integer network, unless it is there."""
+    path = out / "efficientnet_b0.safetensors"
+    if not path.is_file():
+        images = np.random.default_rng(0).normal(size=(2, *SHAPE)).astype(np.float32)
+        module = build("torchvision/efficientnet_b0", 0)
+        nupes.quantize(module, "W4A4", images, method="rtn").save(path)
+
+
+def compile_efficientnet(out: Path) -> None:
+    """Compile it."""
+    nupes.compile(nupes.load(out / "efficientnet_b0.safetensors"), ARRAY)
+
+
+def vgg11() -> nn.Module:
+    """Return VGG-11 for ten classes of 32x32 images, 9.2 million weights."""
+    layers: list[nn.Module] = []
+    channels = 3
+    for stage in ((64,), (128,), (256, 256), (512, 512), (512, 512)):
+        for filters in stage:
+            layers += [nn.Conv2d(channels, filters, 3, padding=1), nn.BatchNorm2d(filters)]
+            layers.append(nn.ReLU())
+            channels = filters
+        layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(512, 10)).eval()
+
+
+def search_vgg11(out: Path) -> None:
+    """Quantize VGG-11 by search with 64 images."""
+    images = np.random.default_rng(0).normal(size=(64, 3, 32, 32)).astype(np.float32)
+    nupes.quantize(vgg11(), "W4A4", images, method="search").save(out / "vgg11.safetensors")
+
+
+CASES = {
+    "check, ResNet-152": Case(lambda out: check("torchvision/resnet152"), seconds=10, gib=4),
+    "check, EfficientNet-B0": Case(lambda out: check("torchvision/efficientnet_b0"), seconds=10),
+    "compile, EfficientNet-B0": Case(compile_efficientnet, quantize_efficientnet, gib=1),
+    "search, VGG-11 with 64 images": Case(search_vgg11, seconds=240),
+}
+
+
+def measure(name: str, out: Path) -> tuple[float, float]:
+    """Return the seconds of a core and the GiB of memory of a case in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.limits", "--out", str(out), "--case", name]
+    _, status, used = os.wait4(os.spawnv(os.P_NOWAIT, sys.executable, command), 0)
+    if status:
+        raise SystemExit(f"{name} failed")
+    return used.ru_utime + used.ru_stime, used.ru_maxrss / (1 << 20)
+
+
+def main(
+    only: Annotated[str, typer.Option(help="Cases whose name has this in it.")] = "",
+    out: Annotated[Path, typer.Option(help="Directory for artifacts.")] = Path("out"),
+    case: Annotated[str | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Print seconds and memory of the tools."""
+    if case is not None:
+        CASES[case].run(out)
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    table = Table("case", box=None, pad_edge=False)
+    for column in ("seconds of a core", "at most", "GiB", "at most"):
+        table.add_column(column, justify="right")
+    for name, limits in CASES.items():
+        if only in name:
+            if limits.prepare is not None:
+                limits.prepare(out)
+            seconds, gib = measure(name, out)
+            table.add_row(
+                name, f"{seconds:.1f}", f"{limits.seconds or ''}", f"{gib:.2f}",
+                f"{limits.gib or ''}",
+            )  # fmt: skip
+    print_table(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)
