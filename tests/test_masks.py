@@ -144,3 +144,18 @@ def test_masks_are_exact_on_the_rtl(
     check = check_outputs(hardware, program, images)
     assert check.exact
     assert check_layers(hardware, program, check, images).exact
+
+
+@pytest.mark.parametrize("tokens", [16, 18, 24])
+def test_what_a_mask_leaves_out_holds_garbage(
+    running: Callable[..., nupes.Simulator], tokens: int
+) -> None:
+    """In one block of queries, and in two: memory has the scores of the run before."""
+    network, hardware = masked(tokens, lengths(tokens), 3), running(ARRAY)
+    program, every = nupes.compile(network, ARRAY), np.ones((tokens, tokens), bool)
+    whole = nupes.compile(masked(tokens, every, 3), ARRAY)
+    assert program.cycles < whole.cycles
+    (x,) = all_images_of(network, 2)
+    for index in range(2):
+        hardware.run(whole, x[:1])
+        assert check_outputs(hardware, program, x[index : index + 1]).exact
