@@ -1,7 +1,7 @@
 """Masks: tensors that are added to scores and make minus infinity of some, whatever their sums."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,16 +24,21 @@ class Mask:
     hides: np.ndarray
 
     def hidden(self, codes: np.ndarray) -> np.ndarray:
-        """Return which scores of those that are read are masked, bool (b, h, w, keys), for codes
-        (b, h, w, c) of the mask."""
+        """Return which scores of those that are read are masked, bool (b, h, w, keys), or (b, 1, 1,
+        keys) if all pixels' are, for codes (b, h, w, c) of the mask."""
         read = self.port.select(codes)
         found = self.hides[read, np.arange(read.shape[3])]
-        every = np.broadcast_to(found, (len(codes), *self.scores.output.shape))
-        return self.seen.select(every)
+        one = found.shape[1:3] == (1, 1)
+        seen = replace(self.seen, first_row=0, rows=None) if one else self.seen
+        return seen.select(found)
+
+    def without_keys(self, codes: np.ndarray) -> np.ndarray:
+        """Return which samples of codes (b, h, w, c) leave some query no key: bool (b,)."""
+        return self.hidden(codes).all(axis=3).any(axis=(1, 2))
 
 
 def find_masks(
-    layers: tuple[Layer, ...], given: Mapping[str, Tensor], bounds: Mapping[str, int]
+    layers: Sequence[Layer], given: Mapping[str, Tensor], bounds: Mapping[str, int]
 ) -> Iterator[Mask]:
     """Yield the masks among ``given`` tensors, inputs and constants by name; ``bounds`` are those
     of the layers' accumulators."""

@@ -1,6 +1,7 @@
 """Masked attention of random integers: the contract twice, programs, and the RTL."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import nupes
 from nupes.compiler.program import compile
 from nupes.model.arithmetic import requantize
 from nupes.model.codebook import make_codebook, table_codebook
+from nupes.model.errors import InputError
 from nupes.model.layer import Encoder, Post, Requantize, Residual
 from nupes.model.network import Constant, Input, InputEncoder, IntegerNetwork, Output
 from nupes.model.operators import Matmul, SubtractMax, WeightedMean
@@ -111,8 +113,10 @@ def test_the_second_implementation_and_programs_agree(
     sequence: tuple[int, int], constant: bool
 ) -> None:
     tokens, seed = sequence
-    allowed = np.random.default_rng(seed).integers(0, 2, (tokens if constant else 1, tokens))
-    network = masked(tokens, allowed.astype(bool), seed)
+    rng = np.random.default_rng(seed)
+    allowed = rng.integers(0, 2, (tokens if constant else 1, tokens)).astype(bool)
+    allowed[:, rng.integers(tokens)] = True
+    network = masked(tokens, allowed, seed)
     codes = network.encode_all(*all_images_of(network, 2, seed % 1000))
     want = network.run(*codes)
     for index in range(2):
@@ -122,13 +126,50 @@ def test_the_second_implementation_and_programs_agree(
     np.testing.assert_array_equal(execute(program, *(part[0] for part in codes)), want[0])
 
 
-def test_a_row_without_keys_has_means_of_zero() -> None:
-    network = masked(3, np.zeros((3, 3), bool), 0)
-    stored = run(network, network.begin(*network.encode_all(*all_images_of(network, 1))))
-    tail = network.layers[-1].post
-    assert tail is not None
-    zero = requantize(np.zeros((3, 4), np.int64), *vars(tail.requantize).values())
-    np.testing.assert_array_equal(stored["mean"][0, :, 0], zero)
+def test_a_constant_that_leaves_a_query_no_key_is_refused() -> None:
+    allowed = ~np.eye(3, k=1, dtype=bool)
+    masked(3, allowed, 0)
+    allowed[1] = False
+    with pytest.raises(InputError) as error:
+        masked(3, allowed, 0)
+    assert str(error.value) == "constant 'mask': a mask must leave every query a key, not none"
+
+
+def test_a_length_of_zero_is_refused_before_the_run() -> None:
+    network = masked(4, np.ones((1, 4), bool), 0)
+    x, mask = all_images_of(network, 5)
+    codes = network.encode_all(x, mask)
+    network.run(*codes)
+    mask[3], codes[1][3] = 0, 0
+    program = compile(network, ARRAY)
+    runs: list[Callable[[], object]] = [
+        lambda: network(x, mask),
+        lambda: network.run(*codes),
+        lambda: network.advance({}, *codes),
+        lambda: list(network.trace(*codes)),
+        lambda: nupes.Simulator(ARRAY).run(program, (x, mask)),
+    ]
+    for run_it in runs:
+        with pytest.raises(InputError) as error:
+            run_it()
+        assert str(error.value) == (
+            "input 'mask': a mask must leave every query a key, not none in sample 3"
+        )
+
+
+def test_what_is_no_mask_may_be_anything() -> None:
+    """Only a code that makes -32768 whatever the sum is masks a key."""
+    network = masked(4, np.ones((1, 4), bool), 0)
+    (mask,) = network.input_masks
+    assert mask.hides.tolist() == [[True] * 4, [False] * 4]
+    scores = mask.scores
+    assert scores.post is not None
+    soft = replace(scores.post, residual=Residual(Port("mask"), 500, 1))
+    layers = tuple(replace(x, post=soft) if x is scores else x for x in network.layers)
+    other = replace(network, layers=layers)
+    assert other.input_masks == ()
+    x, mask = all_images_of(other, 2)
+    other(x, 0 * mask)
 
 
 @pytest.mark.parametrize("constant", [False, True])

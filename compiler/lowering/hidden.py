@@ -53,7 +53,8 @@ def leave_out(
         head = head_of(network, mask)
         if head is None:
             continue
-        allowed = ~mask.hidden(held[mask.port.tensor].codes[None])[0]
+        hidden = mask.hidden(held[mask.port.tensor].codes[None])[0]
+        allowed = ~np.broadcast_to(hidden, mask.scores.output.shape)
         if not levels_are_zero(head[1], allowed):
             continue
         places = [numbers[layer.name] for layer in head]
