@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 import nupes
 from nupes.compiler.program import compile
 from nupes.model.arithmetic import requantize
-from nupes.model.codebook import make_codebook, table_codebook
+from nupes.model.codebook import make_codebook
 from nupes.model.errors import InputError
-from nupes.model.layer import Encoder, Post, Requantize, Residual
+from nupes.model.layer import Post, Requantize, Residual
 from nupes.model.network import Constant, Input, InputEncoder, IntegerNetwork, Output
 from nupes.model.operators import Matmul, SubtractMax, WeightedMean
 from nupes.model.tensor import Port
@@ -23,17 +23,9 @@ from tests.assemble import given as given_by
 from tests.compiler.test_program import execute
 from tests.model.reference import network as reference
 from tests.networks import all_images_of
-from tests.transformers import Books, Sizes, Transformer, exponential
+from tests.transformers import MASK, Books, Sizes, Transformer, exponential, zero_below
 
 ARRAY = nupes.ArrayConfig(4, 4, acc_depth=16, attention=True)
-
-MASK = table_codebook(np.array([-128, 0]), 1)
-
-
-def zero_below(encoder: Encoder) -> Encoder:
-    """Return an encoder that gives code 0, which stands for 0, at -32768."""
-    starts = np.concatenate([[-32767], encoder.thresholds]).astype(np.int16)
-    return Encoder(starts, np.concatenate([[0], encoder.codes]).astype(np.uint8))
 
 
 def masked(tokens: int, allowed: np.ndarray, seed: int, scale: float = 2.0**-15) -> IntegerNetwork:
@@ -41,8 +33,9 @@ def masked(tokens: int, allowed: np.ndarray, seed: int, scale: float = 2.0**-15)
     constant says, or (1, tokens), as an input says."""
     books = Books(numerator=make_codebook("power", 4, False, 255, 0.4))
     made = Transformer(Sizes((tokens, 1), 3), books, np.random.default_rng(seed))
-    query = made.linear("query", "input", 4, books.activation)
-    key, value = (made.linear(name, "input", 4, books.matrix) for name in ("key", "value"))
+    source = Port("input")
+    query = made.linear("query", source, 4, books.activation)
+    key, value = (made.linear(name, source, 4, books.matrix) for name in ("key", "value"))
     mask, codes = coded("mask", (len(allowed), 1, tokens), MASK), allowed.astype(np.uint8)
     made.tensors["mask"], made.values["mask"] = mask, codes[None, :, None]
     op, ports = Matmul(4, True), [Port(query), Port(key)]
