@@ -10,6 +10,7 @@ from nupes.quantizer.frontend.call import Call, map_shape, value_shape
 from nupes.quantizer.frontend.graph import Add, Affine, Node, Product
 from nupes.quantizer.frontend.handlers.joins import multiply_tensors
 from nupes.quantizer.frontend.handlers.pointwise import common_root, join, translate_pointwise
+from nupes.quantizer.frontend.heads import by_tokens
 from nupes.quantizer.frontend.registry import handles
 from nupes.quantizer.frontend.views import find_mosaic, without_repeats
 
@@ -35,7 +36,7 @@ def translate_arithmetic(
     data, constant = (other, input) if reverse else (input, other)
     if rounding_mode is not None or (kind == "div" and reverse):
         return translate_pointwise(call)
-    source = call.anywhere(data)
+    (source,) = by_tokens(call, [data]) or [call.anywhere(data)]
     if value_shape(call.node) != value_shape(data):
         call.refuse("its constant operand must not change the tensor's shape")
     value = constant_map(call, constant, source, data)
@@ -62,7 +63,7 @@ def translate_arithmetic(
 @handles("neg", "negative")
 def negate(call: Call, input: fx.Node) -> str:
     """Translate the change of sign."""
-    source = call.anywhere(input)
+    (source,) = by_tokens(call, [input]) or [call.anywhere(input)]
     return affine(call, source, -np.ones(source.shape[2]), np.zeros(source.shape[2]))
 
 
@@ -130,12 +131,16 @@ def combine(
 ) -> str:
     """Add what two computed tensors give: one function if both are functions of one tensor, or
     else their product, or their sum with these factors."""
-    root = common_root(call, [left, right])
+    tokens = by_tokens(call, [left, right]) if factors or kind == "mul" else None
+    root = None if tokens else common_root(call, [left, right])
     if root is not None:
         return join(call, root)
+    if tokens and factors is None:
+        names = tokens[0].name, tokens[1].name
+        return call.add(Product(), names, tokens[0].shape, call.kind)
     if factors is None:
         return multiply_tensors(call, left, right) if kind == "mul" else translate_pointwise(call)
-    first, second = (spread(call, value) for value in (left, right))
+    first, second = tokens or (spread(call, value) for value in (left, right))
     if first.shape != second.shape:
         call.refuse(
             "both tensors of a sum must have one shape, or sizes of 1 that serve all of the "
