@@ -54,6 +54,9 @@ def translate_arithmetic(
             return affine(call, source, pixels[0], zeros)
         return affine(call, source, scale * ones, factor * pixels[0])
     if kind == "mul":
+        op = source.op
+        if isinstance(op, Affine) and not op.shift.any() and len(op.scale) == source.shape[2]:
+            source, value = call.values.graph.nodes[source.inputs[0]], value * op.scale
         held = call.hold(without_repeats(value))
         return call.add(Product(), (held, source.name), source.shape, call.kind)
     scaled = source.name if scale == 1 else multiple(call, source, scale)
