@@ -75,6 +75,9 @@ class Block(nn.Module):
     """A block as in Llama, whose queries and keys are rotated head by head, or before they are
     transposed."""
 
+    cos: Tensor
+    sin: Tensor
+
     def __init__(self, rotate: Rotation, early: bool) -> None:
         super().__init__()
         self.norms = nn.ModuleList([nn.RMSNorm(WIDTH), nn.RMSNorm(WIDTH)])

@@ -207,8 +207,9 @@ class Transformer:
         """Add a mask: a constant of all pairs, or an input of the keys of an image."""
         height, width = self.sizes.sequence
         allowed = allowed_pairs(kind, height * width, self.rng).astype(np.uint8)
-        size = (1, 1) if kind == "lengths" else (height, width)
-        tensor = coded("mask", (*size, height * width), MASK)
+        one = kind == "lengths"
+        shape = (1 if one else height, 1 if one else width, height * width)
+        tensor = coded("mask", shape, MASK)
         if kind == "lengths":
             self.inputs.append(tensor)
             self.tensors["mask"], self.values["mask"] = tensor, allowed.reshape(1, *tensor.shape)
