@@ -34,7 +34,9 @@ class Mask:
 
     def without_keys(self, codes: np.ndarray) -> np.ndarray:
         """Return which samples of codes (b, h, w, c) leave some query no key: bool (b,)."""
-        return self.hidden(codes).all(axis=3).any(axis=(1, 2))
+        hidden = self.hidden(codes)
+        rows = hidden.reshape(len(hidden), -1, hidden.shape[3])
+        return np.any(rows.all(axis=2), axis=1)
 
 
 def find_masks(

@@ -67,11 +67,13 @@ def sizes(draw: st.DrawFn, heads_of: st.SearchStrategy[int], gates: bool, length
         draw(st.integers(1, most)) for most in (6, 3, 9, 2, 4)
     )
     head = draw(heads_of if heads > 1 else st.integers(1, 9))
-    flags = [draw(st.booleans()) for _ in range(4)]
+    norm_first, centered, shifts, signed = (draw(st.booleans()) for _ in range(4))
     kinds = [None, "causal", "window", "pairs", *(["lengths"] if lengths else [])]
-    mask, token = draw(st.sampled_from(kinds)), tokens[1] == 1 and draw(st.booleans())
-    gated = gates and draw(st.booleans())
-    return Sizes(tokens, features, heads, head, hidden, blocks, classes, *flags, mask, token, gated)
+    return Sizes(
+        tokens, features, heads, head, hidden, blocks, classes, norm_first, centered, shifts,
+        signed, draw(st.sampled_from(kinds)), tokens[1] == 1 and draw(st.booleans()),
+        gates and draw(st.booleans()),
+    )  # fmt: skip
 
 
 @st.composite
