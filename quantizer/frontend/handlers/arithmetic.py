@@ -54,10 +54,8 @@ def translate_arithmetic(
             return affine(call, source, pixels[0], zeros)
         return affine(call, source, scale * ones, factor * pixels[0])
     if kind == "mul":
-        op = source.op
-        if isinstance(op, Affine) and not op.shift.any() and len(op.scale) == source.shape[2]:
-            source, value = call.values.graph.nodes[source.inputs[0]], value * op.scale
-        held = call.hold(without_repeats(value))
+        source, signs = without_signs(call, source)
+        held = call.hold(without_repeats(value * signs))
         return call.add(Product(), (held, source.name), source.shape, call.kind)
     scaled = source.name if scale == 1 else multiple(call, source, scale)
     return call.add(Add(), (scaled, call.hold(factor * value)), source.shape, call.kind)
@@ -101,6 +99,17 @@ def constant_map(call: Call, value: Any, source: Node, data: fx.Node) -> np.ndar
     found = np.empty(math.prod(sizes))
     found[call.places(data).ravel()] = np.broadcast_to(once, (1, *sizes)).ravel()
     return found.reshape(channels, height, width).transpose(1, 2, 0)
+
+
+def without_signs(call: Call, node: Node) -> tuple[Node, np.ndarray]:
+    """Return a node and factors of its channels, 1 or -1, that are a node: the one before, if it is
+    one of signs alone."""
+    op = node.op
+    if isinstance(op, Affine) and not op.shift.any() and (np.abs(op.scale) == 1).all():
+        before = call.values.graph.nodes[node.inputs[0]]
+        if before.shape == node.shape:
+            return before, op.scale
+    return node, np.ones(node.shape[2])
 
 
 def multiple(call: Call, source: Node, factor: float) -> str:
