@@ -20,6 +20,7 @@ from nupes.model.artifact.writer import write_network
 from nupes.model.errors import InputError, UnsupportedError
 from nupes.model.host import as_maps, has_channels_last, host_shapes
 from nupes.model.layer import Layer, Operands
+from nupes.model.masks import Mask, find_masks
 from nupes.model.stored import CodeMap, Float64Matrix
 from nupes.model.tensor import Shape, Tensor
 from nupes.model.threads import single_threaded_blas
@@ -220,6 +221,12 @@ class IntegerNetwork:
         """Multiply-accumulates of each layer for one image."""
         return {layer.name: layer.op.macs(*self.input_shapes(layer)) for layer in self.layers}
 
+    @cached_property
+    def input_masks(self) -> tuple[Mask, ...]:
+        """The inputs that mask scores: which keys an image has."""
+        given = {item.tensor.name: item.tensor for item in self.inputs}
+        return tuple(find_masks(self.layers, given, self.bounds))
+
     def __call__(self, *images: np.ndarray) -> Any:
         """Return float64 results (b, *output shape) for real images (b, c, h, w), one array for
         each input; several outputs are a tuple. Raise ``InputError`` on bad input."""
@@ -237,7 +244,8 @@ class IntegerNetwork:
     def encode_all(self, *images: np.ndarray) -> tuple[np.ndarray, ...]:
         """Return the codes (b, h, w, c) uint8 of real images (b, c, h, w) for every input."""
         self._check_count(images)
-        return one_batch([item.encode(x) for item, x in zip(self.inputs, images, strict=True)])
+        codes = [item.encode(x) for item, x in zip(self.inputs, images, strict=True)]
+        return self._check_masks(one_batch(codes))
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """Return the codes (b, h, w, c) uint8 of real images (b, c, h, w) for the only input."""
@@ -297,7 +305,21 @@ class IntegerNetwork:
     def _check_codes(self, codes: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
         """Return the codes of all inputs as uint8, or refuse them."""
         self._check_count(codes)
-        return one_batch([item.check_codes(c) for item, c in zip(self.inputs, codes, strict=True)])
+        checked = [item.check_codes(c) for item, c in zip(self.inputs, codes, strict=True)]
+        return self._check_masks(one_batch(checked))
+
+    def _check_masks(self, codes: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        """Return the codes of all inputs; refuse those that mask every key of a query."""
+        names = [item.tensor.name for item in self.inputs]
+        for mask in self.input_masks:
+            name = mask.port.tensor
+            without = mask.without_keys(codes[names.index(name)])
+            if without.any():
+                raise InputError(
+                    f"input {name!r}: a mask must leave every query a key, not none in sample "
+                    f"{without.argmax()}"
+                )
+        return codes
 
     def _check_state(self, state: Mapping[str, np.ndarray], batch: int) -> Stored:
         """Return the state of a run of ``batch`` images, its beginning if none is given."""

@@ -9,6 +9,7 @@ import numpy as np
 from nupes.model.arithmetic import ACC_BITS, BIAS_BITS, MULT_MAX, SHIFT_RANGE, Y_RANGE
 from nupes.model.errors import CapacityError, InputError
 from nupes.model.layer import Encoder, Layer, Post, Residual, ShiftEncoder
+from nupes.model.masks import find_masks
 from nupes.model.operators.operator import is_integer
 from nupes.model.tensor import Coded, Port, Shape, Tensor, Wide
 
@@ -58,6 +59,7 @@ def validate(network: "IntegerNetwork") -> dict[str, int]:
             bounds[layer.name] = bound
         add_tensor(layer.output, tensors, where)
     validate_ends(network, tensors)
+    validate_masks(network, bounds)
     return bounds
 
 
@@ -285,6 +287,16 @@ def validate_ends(network: "IntegerNetwork", tensors: Mapping[str, Tensor]) -> N
                 "shape, codebook and scale"
             )
         validate_codes(state.tensor, state.initial, where)
+
+
+def validate_masks(network: "IntegerNetwork", bounds: Mapping[str, int]) -> None:
+    """Refuse a constant that masks every key of a query."""
+    held = {item.tensor.name: item for item in network.constants}
+    tensors = {name: item.tensor for name, item in held.items()}
+    for mask in find_masks(network.layers, tensors, bounds):
+        name = mask.port.tensor
+        if mask.without_keys(held[name].codes[None]).any():
+            raise InputError(f"constant {name!r}: a mask must leave every query a key, not none")
 
 
 def validate_codes(tensor: Tensor, codes: np.ndarray, where: str) -> None:

@@ -373,9 +373,16 @@ def images_of(network: IntegerNetwork, count: int, seed: int = 0) -> np.ndarray:
 
 
 def all_images_of(network: IntegerNetwork, count: int, seed: int = 0) -> tuple[np.ndarray, ...]:
-    """Return random images (b, c, h, w) for each input that use every code."""
+    """Return random images (b, c, h, w) for each input that use every code; of a mask, every pixel
+    has a key."""
     rng = np.random.default_rng(seed)
-    tensors = [item.tensor for item in network.inputs]
-    sizes = [(count, t.shape[2], *t.shape[:2]) for t in tensors]
-    pairs = zip(tensors, sizes, strict=True)
-    return tuple(rng.integers(0, len(t.codebook), size).astype(np.float64) for t, size in pairs)
+    shown = {mask.port.tensor: mask.hides.argmin(axis=0) for mask in network.input_masks}
+    images = []
+    for tensor in (item.tensor for item in network.inputs):
+        height, width, channels = tensor.shape
+        codes = rng.integers(0, len(tensor.codebook), (count, channels, height, width))
+        if tensor.name in shown:
+            key = rng.integers(channels)
+            codes[:, key] = shown[tensor.name][key]
+        images.append(codes.astype(np.float64))
+    return tuple(images)

@@ -1,6 +1,7 @@
 """Masked attention of random integers: the contract twice, programs, and the RTL."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 import nupes
 from nupes.compiler.program import compile
 from nupes.model.arithmetic import requantize
-from nupes.model.codebook import make_codebook, table_codebook
-from nupes.model.layer import Encoder, Post, Requantize, Residual
+from nupes.model.codebook import make_codebook
+from nupes.model.errors import InputError
+from nupes.model.layer import Post, Requantize, Residual
 from nupes.model.network import Constant, Input, InputEncoder, IntegerNetwork, Output
 from nupes.model.operators import Matmul, SubtractMax, WeightedMean
 from nupes.model.tensor import Port
@@ -21,17 +23,9 @@ from tests.assemble import given as given_by
 from tests.compiler.test_program import execute
 from tests.model.reference import network as reference
 from tests.networks import all_images_of
-from tests.transformers import Books, Sizes, Transformer, exponential
+from tests.transformers import MASK, Books, Sizes, Transformer, exponential, zero_below
 
 ARRAY = nupes.ArrayConfig(4, 4, acc_depth=16, attention=True)
-
-MASK = table_codebook(np.array([-128, 0]), 1)
-
-
-def zero_below(encoder: Encoder) -> Encoder:
-    """Return an encoder that gives code 0, which stands for 0, at -32768."""
-    starts = np.concatenate([[-32767], encoder.thresholds]).astype(np.int16)
-    return Encoder(starts, np.concatenate([[0], encoder.codes]).astype(np.uint8))
 
 
 def masked(tokens: int, allowed: np.ndarray, seed: int, scale: float = 2.0**-15) -> IntegerNetwork:
@@ -39,8 +33,9 @@ def masked(tokens: int, allowed: np.ndarray, seed: int, scale: float = 2.0**-15)
     constant says, or (1, tokens), as an input says."""
     books = Books(numerator=make_codebook("power", 4, False, 255, 0.4))
     made = Transformer(Sizes((tokens, 1), 3), books, np.random.default_rng(seed))
-    query = made.linear("query", "input", 4, books.activation)
-    key, value = (made.linear(name, "input", 4, books.matrix) for name in ("key", "value"))
+    source = Port("input")
+    query = made.linear("query", source, 4, books.activation)
+    key, value = (made.linear(name, source, 4, books.matrix) for name in ("key", "value"))
     mask, codes = coded("mask", (len(allowed), 1, tokens), MASK), allowed.astype(np.uint8)
     made.tensors["mask"], made.values["mask"] = mask, codes[None, :, None]
     op, ports = Matmul(4, True), [Port(query), Port(key)]
@@ -111,8 +106,10 @@ def test_the_second_implementation_and_programs_agree(
     sequence: tuple[int, int], constant: bool
 ) -> None:
     tokens, seed = sequence
-    allowed = np.random.default_rng(seed).integers(0, 2, (tokens if constant else 1, tokens))
-    network = masked(tokens, allowed.astype(bool), seed)
+    rng = np.random.default_rng(seed)
+    allowed = rng.integers(0, 2, (tokens if constant else 1, tokens)).astype(bool)
+    allowed[:, rng.integers(tokens)] = True
+    network = masked(tokens, allowed, seed)
     codes = network.encode_all(*all_images_of(network, 2, seed % 1000))
     want = network.run(*codes)
     for index in range(2):
@@ -122,13 +119,50 @@ def test_the_second_implementation_and_programs_agree(
     np.testing.assert_array_equal(execute(program, *(part[0] for part in codes)), want[0])
 
 
-def test_a_row_without_keys_has_means_of_zero() -> None:
-    network = masked(3, np.zeros((3, 3), bool), 0)
-    stored = run(network, network.begin(*network.encode_all(*all_images_of(network, 1))))
-    tail = network.layers[-1].post
-    assert tail is not None
-    zero = requantize(np.zeros((3, 4), np.int64), *vars(tail.requantize).values())
-    np.testing.assert_array_equal(stored["mean"][0, :, 0], zero)
+def test_a_constant_that_leaves_a_query_no_key_is_refused() -> None:
+    allowed = ~np.eye(3, k=1, dtype=bool)
+    masked(3, allowed, 0)
+    allowed[1] = False
+    with pytest.raises(InputError) as error:
+        masked(3, allowed, 0)
+    assert str(error.value) == "constant 'mask': a mask must leave every query a key, not none"
+
+
+def test_a_length_of_zero_is_refused_before_the_run() -> None:
+    network = masked(4, np.ones((1, 4), bool), 0)
+    x, mask = all_images_of(network, 5)
+    codes = network.encode_all(x, mask)
+    network.run(*codes)
+    mask[3], codes[1][3] = 0, 0
+    program = compile(network, ARRAY)
+    runs: list[Callable[[], object]] = [
+        lambda: network(x, mask),
+        lambda: network.run(*codes),
+        lambda: network.advance({}, *codes),
+        lambda: list(network.trace(*codes)),
+        lambda: nupes.Simulator(ARRAY).run(program, (x, mask)),
+    ]
+    for run_it in runs:
+        with pytest.raises(InputError) as error:
+            run_it()
+        assert str(error.value) == (
+            "input 'mask': a mask must leave every query a key, not none in sample 3"
+        )
+
+
+def test_what_is_no_mask_may_be_anything() -> None:
+    """Only a code that makes -32768 whatever the sum is masks a key."""
+    network = masked(4, np.ones((1, 4), bool), 0)
+    (mask,) = network.input_masks
+    assert mask.hides.tolist() == [[True] * 4, [False] * 4]
+    scores = mask.scores
+    assert scores.post is not None
+    soft = replace(scores.post, residual=Residual(Port("mask"), 500, 1))
+    layers = tuple(replace(x, post=soft) if x is scores else x for x in network.layers)
+    other = replace(network, layers=layers)
+    assert other.input_masks == ()
+    x, mask = all_images_of(other, 2)
+    other(x, 0 * mask)
 
 
 @pytest.mark.parametrize("constant", [False, True])
@@ -144,3 +178,18 @@ def test_masks_are_exact_on_the_rtl(
     check = check_outputs(hardware, program, images)
     assert check.exact
     assert check_layers(hardware, program, check, images).exact
+
+
+@pytest.mark.parametrize("tokens", [16, 18, 24])
+def test_what_a_mask_leaves_out_holds_garbage(
+    running: Callable[..., nupes.Simulator], tokens: int
+) -> None:
+    """In one block of queries, and in two: memory has the scores of the run before."""
+    network, hardware = masked(tokens, lengths(tokens), 3), running(ARRAY)
+    program, every = nupes.compile(network, ARRAY), np.ones((tokens, tokens), bool)
+    whole = nupes.compile(masked(tokens, every, 3), ARRAY)
+    assert program.cycles < whole.cycles
+    (x,) = all_images_of(network, 2)
+    for index in range(2):
+        hardware.run(whole, x[:1])
+        assert check_outputs(hardware, program, x[index : index + 1]).exact

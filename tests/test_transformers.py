@@ -12,19 +12,13 @@ from nupes.arch.config import ArrayConfig
 from nupes.compiler.program import compile
 from nupes.model.network import IntegerNetwork
 from nupes.sim.simulator import Simulator, Stalls
-from tests.networks import images_of, many, networks
-from tests.transformers import (
-    Books,
-    Sizes,
-    Transformer,
-    aligned,
-    biased_scores,
-    coded_tokens,
-    transformers,
-)
+from tests.encoders import aligned, biased_scores, coded_tokens, encoders_for
+from tests.networks import all_images_of, many, networks
+from tests.transformers import Books, Sizes, Transformer
 
-FAST = [ArrayConfig(4, 4, acc_depth=16, attention=True)]
+FAST = [ArrayConfig(4, 4, acc_depth=16, attention=True, products=True)]
 SLOW = [
+    ArrayConfig(4, 4, acc_depth=16, attention=True),
     ArrayConfig(4, 8, code_bits=2, acc_depth=4, attention=True),
     ArrayConfig(8, 4, code_bits=3, acc_depth=16, attention=True, products=True),
     ArrayConfig(2, 2, code_bits=8, acc_depth=16, attention=True),
@@ -51,9 +45,9 @@ def hardware(request: pytest.FixtureRequest) -> Iterator[Simulator]:
 
 def check(hardware: Simulator, network: IntegerNetwork, latency: int = 20) -> None:
     """Run a network on the hardware; compare every integer and every layer's cycles."""
-    program, images = compile(network, hardware.config, latency), images_of(network, IMAGES)
+    program, images = compile(network, hardware.config, latency), all_images_of(network, IMAGES)
     result = hardware.run(program, images)
-    np.testing.assert_array_equal(result.y, network.run(network.encode(images)))
+    np.testing.assert_array_equal(result.y, network.run(*network.encode_all(*images)))
     predicted = [layer.cycles for layer in program.layers]
     assert result.layer_cycles.tolist() == [predicted] * IMAGES
 
@@ -66,7 +60,7 @@ def test_two_blocks(hardware: Simulator) -> None:
 @many(25)
 @given(st.data(), st.sampled_from([1, 5, 20, 100]))
 def test_random_encoders(hardware: Simulator, data: st.DataObject, latency: int) -> None:
-    check(hardware, data.draw(transformers(aligned(hardware.config))), latency)
+    check(hardware, data.draw(encoders_for(hardware.config)), latency)
 
 
 @many(15)
@@ -92,15 +86,15 @@ def test_networks_without_attention(hardware: Simulator, data: st.DataObject) ->
 def test_stalls_change_no_value(
     hardware: Simulator, data: st.DataObject, chance: float, latency: int, seed: int
 ) -> None:
-    network = data.draw(transformers(aligned(hardware.config)))
+    network = data.draw(encoders_for(hardware.config))
     stall(hardware, network, latency, Stalls(chance, chance, chance, seed=seed))
 
 
 def stall(hardware: Simulator, network: IntegerNetwork, latency: int, stalls: Stalls) -> None:
     """Run a network on hardware that waits now and then; compare every integer."""
-    program, images = compile(network, hardware.config, latency), images_of(network, 1)
+    program, images = compile(network, hardware.config, latency), all_images_of(network, 1)
     result = hardware.run(program, images, stalls=stalls)
-    np.testing.assert_array_equal(result.y, network.run(network.encode(images)))
+    np.testing.assert_array_equal(result.y, network.run(*network.encode_all(*images)))
 
 
 @pytest.mark.slow
@@ -110,6 +104,6 @@ def test_many_random_encoders(
     hardware: Simulator, data: st.DataObject, latency: int, seed: int
 ) -> None:
     """With back-pressure as well."""
-    network = data.draw(transformers(aligned(hardware.config)))
+    network = data.draw(encoders_for(hardware.config))
     check(hardware, network, latency)
     stall(hardware, network, latency, Stalls(0.5, 0.5, 0.5, seed=seed))

@@ -4,42 +4,45 @@ from dataclasses import dataclass, field
 from math import log2
 
 import numpy as np
-from hypothesis import strategies as st
 
-from nupes.arch.config import ArrayConfig
-from nupes.model.codebook import Codebook, make_codebook
+from nupes.model.codebook import Codebook, make_codebook, table_codebook
 from nupes.model.layer import Encoder, Layer, Post, Requantize, Residual, ShiftEncoder
-from nupes.model.network import IntegerNetwork, Output
+from nupes.model.network import Constant, IntegerNetwork, Output
 from nupes.model.operators import (
     AveragePool,
     Concat,
     Conv,
     Matmul,
+    Mosaic,
     Normalize,
     Operator,
+    Piece,
+    Product,
     SubtractMax,
     WeightedMean,
 )
 from nupes.model.tensor import Port, Shape, Tensor
 from tests.assemble import coded, given, wide
-from tests.codebooks import activation_codebooks, weight_codebooks
 
 __all__ = [
+    "MASK",
     "Books",
     "Sizes",
     "Transformer",
-    "aligned",
-    "biased_scores",
-    "coded_tokens",
     "exponential",
     "one_block",
-    "transformers",
+    "zero_below",
 ]
+
+MASK = table_codebook(np.array([-128, 0]), 1)
+"""The codebook of every mask: code 1 for a key that counts."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What an encoder is: a sequence of ``tokens``, or a map; ``classes`` of its mean."""
+    """What an encoder is: a sequence of ``tokens``, or a map; ``classes`` of its mean, or of a
+    class token before them, the only one that the last block makes. A ``mask`` is a constant, or an
+    input of ``lengths``."""
 
     tokens: tuple[int, int] = (5, 1)
     features: int = 6
@@ -52,6 +55,14 @@ class Sizes:
     centered: bool = True
     shifts: bool = False
     signed: bool = False
+    mask: str | None = None
+    class_token: bool = False
+    gated: bool = False
+
+    @property
+    def sequence(self) -> tuple[int, int]:
+        """Rows and columns of tokens in all."""
+        return self.tokens[0] + self.class_token, self.tokens[1]
 
     @property
     def width(self) -> int:
@@ -77,6 +88,24 @@ def exponential(book: Codebook, scale: float) -> Encoder:
     return Encoder(y[starts].astype(np.int16), codes[[0, *starts]])
 
 
+def zero_below(encoder: Encoder) -> Encoder:
+    """Return an encoder that gives code 0, which stands for 0, at -32768."""
+    starts = np.concatenate([[-32767], encoder.thresholds]).astype(np.int16)
+    return Encoder(starts, np.concatenate([[0], encoder.codes]).astype(np.uint8))
+
+
+def allowed_pairs(kind: str, queries: int, rng: np.random.Generator) -> np.ndarray:
+    """Return which pairs of queries and keys count, bool: a ``causal`` mask, a ``window``, any
+    ``pairs`` with those of a token and itself, or one row for ``lengths``."""
+    i, j = np.indices((queries, queries))
+    causal = j <= i
+    if kind == "lengths":
+        return np.ones((1, queries), bool)
+    if kind == "pairs":
+        return (rng.random((queries, queries)) < 0.3) | (i == j)
+    return causal if kind == "causal" else causal & (j > i - rng.integers(1, queries + 1))
+
+
 class Transformer:
     """The network so far, and what one input makes of it, from which scales are chosen."""
 
@@ -86,6 +115,8 @@ class Transformer:
         self.values = {"input": self.codes((1, *self.source.shape), books.activation)}
         self.tensors: dict[str, Tensor] = {"input": self.source}
         self.layers: list[Layer] = []
+        self.inputs = [self.source]
+        self.constants: list[Constant] = []
 
     def codes(self, shape: tuple[int, ...], book: Codebook) -> np.ndarray:
         """Return random codes."""
@@ -129,7 +160,7 @@ class Transformer:
         op: Operator,
         ports: list[Port],
         book: Codebook | None,
-        skip: str | None = None,
+        skip: Port | None = None,
         post: Post | None = None,
         largest: float = 20000,
     ) -> str:
@@ -139,7 +170,7 @@ class Transformer:
         if op.copies:
             post = None
         elif post is None:
-            residual = None if skip is None else Residual(Port(skip), 2, 1)
+            residual = None if skip is None else Residual(skip, 2, 1)
             encoder = None if book is None else self.encoder(book)
             post = Post(self.requantize(op, ports, largest), residual, encoder)
         layer = Layer(f"{name} layer", op, tuple(ports), output, post)
@@ -149,46 +180,75 @@ class Transformer:
         self.values[name] = layer.run(reads, 2**31 - 1)
         return name
 
+    def hold(self, tensor: Tensor, codes: np.ndarray) -> None:
+        """Add a constant of some codes (h, w, c)."""
+        self.constants.append(Constant(tensor, codes))
+        self.tensors[tensor.name], self.values[tensor.name] = tensor, codes[None]
+
     def linear(
-        self, name: str, source: str, n: int, book: Codebook | None, skip: str | None = None
+        self, name: str, source: Port, n: int, book: Codebook | None, skip: Port | None = None
     ) -> str:
         """Append a linear layer over channels."""
-        channels = self.tensors[source].shape[2]
+        channels = source.shape(self.tensors[source.tensor].shape)[2]
         codes = self.codes((n, channels, 1, 1), self.books.weight)
         op = Conv(codes, self.books.weight, np.ones(n))
         largest = 6000 if book is None else 20000
-        return self.add(name, op, [Port(source)], book, skip, largest=largest)
+        return self.add(name, op, [source], book, skip, largest=largest)
 
-    def norm(self, name: str, source: str, *book: Codebook | None) -> str:
+    def norm(self, name: str, source: Port, *book: Codebook | None) -> str:
         """Append a normalization of a wide tensor, to activations unless a book is given."""
-        width = self.tensors[source].shape[2]
+        width = self.tensors[source.tensor].shape[2]
         op = Normalize(width, self.sizes.centered, int(self.rng.integers(1, 1 << 20)))
         (target,) = book or (self.books.activation,)
         largest = 6000 if target is None else 20000
-        return self.add(name, op, [Port(source)], target, largest=largest)
+        return self.add(name, op, [source], target, largest=largest)
+
+    def add_mask(self, kind: str) -> None:
+        """Add a mask: a constant of all pairs, or an input of the keys of an image."""
+        height, width = self.sizes.sequence
+        allowed = allowed_pairs(kind, height * width, self.rng).astype(np.uint8)
+        one = kind == "lengths"
+        shape = (1 if one else height, 1 if one else width, height * width)
+        tensor = coded("mask", shape, MASK)
+        if kind == "lengths":
+            self.inputs.append(tensor)
+            self.tensors["mask"], self.values["mask"] = tensor, allowed.reshape(1, *tensor.shape)
+        else:
+            self.hold(tensor, allowed.reshape(tensor.shape))
+
+    def mask_of(self, query: Port) -> Port | None:
+        """Return what masks the scores of a query, if anything does."""
+        rows = query.shape(self.tensors[query.tensor].shape)[0]
+        constant = self.sizes.mask != "lengths"
+        return Port("mask", rows=rows if constant else None) if self.sizes.mask else None
 
     def head(self, name: str, query: Port, key: Port, value: Port) -> str:
         """Append one head: scores, numerators, means of values."""
-        height, width = self.sizes.tokens
+        height, width = self.sizes.sequence
         keys, book = height * width, self.books.numerator
         size = query.shape(self.tensors[query.tensor].shape)[2]
-        scores = self.add(f"{name} scores", Matmul(size, True), [query, key], None, largest=16000)
+        op, mask, post = Matmul(size, True), self.mask_of(query), None
+        encoder = exponential(book, 2.0**-12)
+        if mask is not None:
+            tail = self.requantize(op, [query, key], 16000)
+            post, encoder = Post(tail, Residual(mask, 65535, 1), None), zero_below(encoder)
+        scores = self.add(f"{name} scores", op, [query, key], None, post=post, largest=16000)
         one = np.ones(keys, np.int32)
-        unit = Requantize(2 * one, 0 * one.astype(np.int64), one)
-        post = Post(unit, None, exponential(book, 2.0**-12))
+        post = Post(Requantize(2 * one, 0 * one.astype(np.int64), one), None, encoder)
         weights = self.add(f"{name} weights", SubtractMax(), [Port(scores)], book, post=post)
-        op = WeightedMean(keys)
-        return self.add(f"{name} mean", op, [Port(weights), value], self.books.activation)
+        means = WeightedMean(keys)
+        return self.add(f"{name} mean", means, [Port(weights), value], self.books.activation)
 
-    def attention(self, name: str, source: str, stream: str) -> str:
-        """Append attention of all heads, added to the stream."""
-        sizes, matrix = self.sizes, self.books.matrix
-        query = self.linear(f"{name} query", source, sizes.width, self.books.activation)
+    def attention(self, name: str, source: str, stream: Port) -> str:
+        """Append attention of all heads, added to the rows of the stream that are read."""
+        sizes, matrix, whole = self.sizes, self.books.matrix, Port(source)
+        rows = Port(source, first_row=stream.first_row, rows=stream.rows)
+        query = self.linear(f"{name} query", rows, sizes.width, self.books.activation)
         if sizes.heads == 1:
-            others = (self.linear(f"{name} {x}", source, sizes.head, matrix) for x in "kv")
+            others = (self.linear(f"{name} {x}", whole, sizes.head, matrix) for x in "kv")
             parts = [self.head(f"{name} head", Port(query), *map(Port, others))]
-            return self.linear(f"{name} sum", parts[0], sizes.width, None, skip=stream)
-        pair = self.linear(f"{name} pair", source, 2 * sizes.width, matrix)
+            return self.linear(f"{name} sum", Port(parts[0]), sizes.width, None, stream)
+        pair = self.linear(f"{name} pair", whole, 2 * sizes.width, matrix)
         parts = []
         for head in range(sizes.heads):
             first = head * sizes.head
@@ -200,117 +260,64 @@ class Transformer:
             parts.append(self.head(f"{name} head {head}", *ports))
         ports = [Port(part) for part in parts]
         heads = self.add(f"{name} heads", Concat(), ports, self.books.activation)
-        return self.linear(f"{name} sum", heads, sizes.width, None, skip=stream)
+        return self.linear(f"{name} sum", Port(heads), sizes.width, None, stream)
 
-    def block(self, name: str, stream: str) -> str:
-        """Append a block; return the stream behind it, which is normalized itself if norms come
-        last."""
+    def block(self, name: str, stream: str, alone: bool) -> str:
+        """Append a block, the class token ``alone`` from the queries on; return the stream behind
+        it, which is normalized itself if norms come last."""
         sizes, book = self.sizes, self.books.activation
-        stream = self.attention(name, self.norm(f"{name} first norm", stream), stream)
-        second = self.norm(f"{name} second norm", stream)
+        first = self.norm(f"{name} first norm", Port(stream))
+        rows = Port(stream, rows=1) if alone else Port(stream)
+        stream = self.attention(name, first, rows)
+        second = Port(self.norm(f"{name} second norm", Port(stream)))
         if not sizes.norm_first:
-            stream = self.norm(f"{name} second stream", stream, None)
+            stream = self.norm(f"{name} second stream", Port(stream), None)
         hidden = self.linear(f"{name} hidden", second, sizes.hidden, book)
-        stream = self.linear(f"{name} out", hidden, sizes.width, None, skip=stream)
-        return stream if sizes.norm_first else self.norm(f"{name} stream", stream, None)
+        if sizes.gated:
+            gate = self.linear(f"{name} gate", second, sizes.hidden, book)
+            hidden = self.add(f"{name} gated", Product(), [Port(gate), Port(hidden)], book)
+        stream = self.linear(f"{name} out", Port(hidden), sizes.width, None, Port(stream))
+        return stream if sizes.norm_first else self.norm(f"{name} stream", Port(stream), None)
+
+    def tokens(self) -> str:
+        """Return the tokens: the input, a class token before it if there is one."""
+        sizes, (rows, columns, features) = self.sizes, self.source.shape
+        if not sizes.class_token:
+            return "input"
+        token = coded("class token", (1, columns, features), self.books.activation)
+        self.hold(token, self.codes(token.shape, self.books.activation))
+        pieces = (
+            Piece(0, token.shape, (0, 0, 0), (1, 1, 1), (0, 0, 0), (1, 1, 1)),
+            Piece(1, self.source.shape, (1, 0, 0), (1, 1, 1), (0, 0, 0), (1, 1, 1)),
+        )
+        op, ports = Mosaic((rows + 1, columns, features), pieces), [Port(token.name), Port("input")]
+        return self.add("tokens", op, ports, self.books.activation)
 
     def build(self) -> IntegerNetwork:
-        """Return the network: embedding, blocks, norm, mean of tokens, classes."""
-        stream = self.linear("stream", "input", self.sizes.width, None)
-        for index in range(self.sizes.blocks):
-            stream = self.block(f"block {index}", stream)
-        last = self.norm("norm", stream)
-        mean = self.add("mean", AveragePool(self.sizes.tokens, (1, 1)), [Port(last)],
-                        self.books.activation)  # fmt: skip
-        self.linear("classes", mean, self.sizes.classes, None)
-        outputs = (Output("classes", (self.sizes.classes,)),)
-        return IntegerNetwork((given(self.source),), tuple(self.layers), outputs)
+        """Return the network: embedding, blocks, norm, mean of tokens or a class token, classes."""
+        sizes, book = self.sizes, self.books.activation
+        if sizes.mask is not None:
+            self.add_mask(sizes.mask)
+        stream = self.linear("stream", Port(self.tokens()), sizes.width, None)
+        for index in range(sizes.blocks):
+            alone = sizes.class_token and index == sizes.blocks - 1
+            stream = self.block(f"block {index}", stream, alone)
+        last = self.norm("norm", Port(stream))
+        if not sizes.class_token:
+            last = self.add("mean", AveragePool(sizes.tokens, (1, 1)), [Port(last)], book)
+        self.linear("classes", Port(last), sizes.classes, None)
+        height, width, channels = self.tensors["classes"].shape
+        return self.network(Output("classes", (channels, height, width)[: 3 if width > 1 else 1]))
+
+    def network(self, output: Output) -> IntegerNetwork:
+        """Return what there is so far as a network."""
+        inputs = tuple(map(given, self.inputs))
+        return IntegerNetwork(
+            inputs, tuple(self.layers), (output,), constants=tuple(self.constants)
+        )
 
 
 def one_block() -> IntegerNetwork:
     """Return an encoder of one block and one head, with all that a file can hold of one."""
     sizes = Sizes((3, 1), 2, 1, 2, 2, 1, 2, shifts=True, signed=True)
     return Transformer(sizes, Books(), np.random.default_rng(0)).build()
-
-
-@st.composite
-def biased_scores(draw: st.DrawFn, heads_of: st.SearchStrategy[int]) -> IntegerNetwork:
-    """Draw a network of products of stored tensors, one behind the other, each added to the one
-    before: additive biases of scores, and rows of a matrix that are no tokens of a mean."""
-    books = Books(draw(activation_codebooks()), draw(matrix_codebooks()))
-    size, tokens = draw(heads_of), (draw(st.integers(1, 9)), 1)
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    made = Transformer(Sizes(tokens, 3), books, rng)
-    query = made.linear("query", "input", size, books.activation)
-    keys = [made.linear(f"key {i}", "input", size, books.matrix) for i in range(3)]
-    scores: str | None = None
-    for index, key in enumerate(keys):
-        ports = [Port(query), Port(key)]
-        scores = made.add(f"scores {index}", Matmul(size, True), ports, None, scores, largest=9000)
-    weights = made.add("weights", SubtractMax(), [Port(scores or "")], books.activation)
-    ports = [Port(weights), Port(keys[0])]
-    made.add("sums", Matmul(tokens[0], False), ports, None)
-    outputs = (Output("sums", (size, *tokens)),)
-    return IntegerNetwork((given(made.source),), tuple(made.layers), outputs)
-
-
-@st.composite
-def coded_tokens(draw: st.DrawFn) -> IntegerNetwork:
-    """Draw a network whose norms and distances are of codes, not of 16-bit results."""
-    books = Books(draw(activation_codebooks()))
-    channels = draw(st.integers(1, 20))
-    sizes = Sizes(draw(st.tuples(st.integers(1, 6), st.integers(1, 3))), channels)
-    made = Transformer(sizes, books, np.random.default_rng(draw(st.integers(0, 2**32 - 1))))
-    source = "input"
-    for index in range(draw(st.integers(1, 3))):
-        last = draw(st.booleans())
-        op = Normalize(channels, last, 5) if draw(st.booleans()) else SubtractMax()
-        source = made.add(f"layer {index}", op, [Port(source)], books.activation)
-    made.linear("classes", source, 2, None)
-    height, width = sizes.tokens
-    outputs = (Output("classes", (2, height, width)),)
-    return IntegerNetwork((given(made.source),), tuple(made.layers), outputs)
-
-
-SMALL = st.integers(1, 3)
-
-
-def aligned(config: ArrayConfig) -> st.SearchStrategy[int]:
-    """Draw the channels of a head that begins with a word of an array, whatever their number."""
-    return st.integers(1, 2).map(lambda words: words * config.lanes)
-
-
-@st.composite
-def sizes(draw: st.DrawFn, heads_of: st.SearchStrategy[int]) -> Sizes:
-    """Draw what an encoder is, the channels of its heads as given."""
-    tokens = draw(st.tuples(st.integers(1, 9), st.just(1)) | st.tuples(SMALL, SMALL))
-    features, heads, hidden, blocks, classes = (
-        draw(st.integers(1, most)) for most in (6, 3, 9, 2, 4)
-    )
-    head = draw(heads_of if heads > 1 else st.integers(1, 9))
-    flags = [draw(st.booleans()) for _ in range(4)]
-    return Sizes(tokens, features, heads, head, hidden, blocks, classes, *flags)
-
-
-@st.composite
-def matrix_codebooks(draw: st.DrawFn) -> Codebook:
-    """Draw a signed codebook of 2 to 8 bits whose levels a stationary operand has."""
-    bits, power = draw(st.integers(2, 8)), draw(st.sampled_from([None, 0.5, 0.7]))
-    if power is None:
-        return make_codebook("uniform", bits, True)
-    return make_codebook("power", bits, True, 127, power)
-
-
-@st.composite
-def transformers(draw: st.DrawFn, heads_of: st.SearchStrategy[int] | None = None) -> IntegerNetwork:
-    """Draw an encoder of random integers: tokens, heads, norms first or last, any codebooks;
-    ``heads_of`` draws the channels of each of several heads."""
-    books = Books(
-        draw(activation_codebooks()),
-        draw(matrix_codebooks()),
-        draw(weight_codebooks()),
-        make_codebook("power", draw(st.integers(2, 8)), False, 255, draw(st.floats(0.3, 1))),
-    )
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    drawn = draw(sizes(st.integers(1, 6) if heads_of is None else heads_of))
-    return Transformer(drawn, books, rng).build()

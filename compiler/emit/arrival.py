@@ -4,19 +4,14 @@ from collections.abc import Iterator
 
 from nupes.arch.isa import Destination
 from nupes.compiler.emit.instructions import Load
+from nupes.compiler.place.layout import blocks
 
-__all__ = ["TILES_BEHIND", "Arrival", "blocks", "input_loads"]
+__all__ = ["TILES_BEHIND", "Arrival", "input_loads"]
 
 MOST_PAYLOAD = (1 << 16) - 1
 
 TILES_BEHIND = 1
 """Tiles between one that chases a run and the last LOAD of that run."""
-
-
-def blocks(pixels: int, depth: int) -> Iterator[tuple[int, int]]:
-    """Yield (first, count) of the blocks of at most ``depth`` pixels."""
-    for first in range(0, pixels, depth):
-        yield first, min(depth, pixels - first)
 
 
 def input_loads(address: int, words: int) -> Iterator[Load]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import Destination
-from nupes.compiler.emit.arrival import Arrival, blocks, input_loads
+from nupes.compiler.emit.arrival import Arrival, input_loads
 from nupes.compiler.emit.dependencies import Writers, lag_after
 from nupes.compiler.emit.instructions import (
     Descriptor,
@@ -36,7 +36,7 @@ from nupes.compiler.lowering.passes import (
     Work,
 )
 from nupes.compiler.lowering.walks import Start, Walk, line_walk
-from nupes.compiler.place.layout import Region, Run, TensorLayout
+from nupes.compiler.place.layout import Region, Run, TensorLayout, blocks
 
 __all__ = ["Emitter", "ResultTile"]
 
@@ -92,7 +92,8 @@ class Emitter:
 
     def array(self, name: str, work: ArrayWork) -> None:
         """Emit blocks of pixels, column tiles, passes."""
-        for first, count in blocks(work.region.pixels, self.config.acc_depth):
+        every = blocks(work.region.pixels, self.config.acc_depth)
+        for first, count in every if work.block is None else [work.block]:
             if work.statistics is not None:
                 self.measure(work.statistics, first, count)
             for column in work.columns:
@@ -103,9 +104,11 @@ class Emitter:
     def tile(
         self, name: str, work: ArrayWork, column: Column, index: int, first: int, count: int
     ) -> None:
-        """Emit the TILE of pass ``index`` of a column tile, over a block."""
+        """Emit the TILE of pass ``index`` of a column tile, over a block or the first pixels of
+        it."""
         finish, region = work.finish, work.region
         item, left = column.passes[index], len(column.passes) - 1 - index
+        count = count if item.count is None else item.count
         stream, tables, target = item.stream, item.tables, finish.target
         group, part = divmod(column.index * self.config.cols, self.config.lanes)
         slots = TileSlots(descriptor=0)
@@ -122,7 +125,8 @@ class Emitter:
         second = finish.residual if item.times is None else item.times
         fields = token_fields(item, finish, second)
         if work.gathers is not None:
-            edge = work.gathers.numbers - (len(work.columns) - 1) * self.config.cols
+            last = work.columns[-1].index
+            edge = min(work.gathers.numbers - last * self.config.cols, self.config.cols)
             fields = self.statistics(fields, work.gathers, edge)
         results = results_of(finish, second, region)
         if target is not None:

@@ -17,6 +17,7 @@ from nupes.compiler.emit.instructions import End, Instruction, Load
 from nupes.compiler.lowering import arrange, lower
 from nupes.compiler.lowering.context import Context
 from nupes.compiler.lowering.gathering import gather
+from nupes.compiler.lowering.hidden import leave_out
 from nupes.compiler.place.packing import InputLayout, patch_input, plain_input, zero_digits
 from nupes.compiler.place.placement import Placement
 from nupes.model.layer import Layer
@@ -47,6 +48,7 @@ def schedule(network: IntegerNetwork, config: ArrayConfig) -> Schedule:
         if not is_patched(item.tensor, placement):
             emitter.plain_input(placement.layouts[item.tensor.name])
     works = gather(network.layers, [lower(layer, context) for layer in network.layers], config)
+    works = leave_out(network, works, config)
     tiles = []
     for layer, work in zip(network.layers, works, strict=True):
         for item in network.constants:

@@ -130,7 +130,8 @@ class Pass:
     """One stationary operand, and the words that stream past it into a column's accumulators.
 
     ``slice`` says which ``rows`` codes of a word enter. Sums are multiplied by the level of
-    ``times`` before they are accumulated. One without rows needs no ``tables``.
+    ``times`` before they are accumulated. One without rows needs no ``tables``. A ``count`` is how
+    many pixels of a block stream, from its first one on, if not all.
     """
 
     stream: MapStream | PatchStream
@@ -138,6 +139,7 @@ class Pass:
     stationary: Payload | Stored
     tables: Tables | None
     times: Second | None = None
+    count: int | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -198,13 +200,14 @@ class Statistics:
 class ArrayWork:
     """For every block of the pixels of a ``region`` of the result the tokens' factors, if there are
     ``statistics``, then each column in turn; those of the results themselves are left behind, if
-    something ``gathers`` them."""
+    something ``gathers`` them. A ``block``, its first pixel and how many, is the only one."""
 
     region: Region
     columns: tuple[Column, ...]
     finish: Finish
     statistics: Statistics | None = None
     gathers: Statistics | None = None
+    block: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -11,7 +11,7 @@ convolution becomes a 1x1 one that fills the rows of the array.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-__all__ = ["PatchLayout", "Region", "Run", "TensorLayout"]
+__all__ = ["PatchLayout", "Region", "Run", "TensorLayout", "blocks"]
 
 Run = tuple[int, int]
 """Consecutive addresses: (first, stop)."""
@@ -102,8 +102,8 @@ class TensorLayout:
 
     def region_runs(self, group: int, region: Region, first: int, count: int) -> Iterator[Run]:
         """Yield what holds some pixels of a region of a channel group, plane by plane."""
-        begin, last = (region.offset(pixel, self.width) for pixel in (first, first + count - 1))
-        return self.pixel_runs(group, begin, last + 1 - begin)
+        ends = [region.offset(pixel, self.width) for pixel in (first, first + count - 1)]
+        return self.pixel_runs(group, min(ends), max(ends) + 1 - min(ends))
 
     def row_run(self, plane: int, group: int, top: int, bottom: int) -> Run:
         """Return the addresses of map rows ``top`` to ``bottom``, clipped to the map."""
@@ -138,3 +138,9 @@ class PatchLayout:
         size = min(self.block, self.pixels - first)
         per_pixel = self.words_per_plane * self.planes
         return self.base + first * per_pixel + (word * self.planes + plane) * size
+
+
+def blocks(pixels: int, depth: int) -> Iterator[tuple[int, int]]:
+    """Yield (first, count) of the blocks of at most ``depth`` pixels."""
+    for first in range(0, pixels, depth):
+        yield first, min(depth, pixels - first)

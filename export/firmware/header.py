@@ -20,6 +20,16 @@ def weight_lines(network: IntegerNetwork, places: MemoryMap) -> str:
     return "\n".join(rows)
 
 
+def mask_lines(network: IntegerNetwork) -> str:
+    """Return what the host must know of inputs that mask scores."""
+    names = dict.fromkeys(mask.port.tensor for mask in network.input_masks)
+    return "".join(
+        f" * {comment(name)} is a mask of attention: it must leave every query a key, such as a\n"
+        " * length of at least 1; nothing here checks it.\n *\n"
+        for name in names
+    )
+
+
 def header_text(network: IntegerNetwork, places: MemoryMap) -> str:
     """Return ``network.h``."""
     maps = "\n".join(
@@ -48,7 +58,7 @@ def header_text(network: IntegerNetwork, places: MemoryMap) -> str:
  *
 {maps}
  *
- * Results, one output after another, and what they are in real numbers:
+{mask_lines(network)} * Results, one output after another, and what they are in real numbers:
  *
 {scales}
  */

@@ -25,6 +25,7 @@ def fuse(graph: Graph) -> FusedNetwork:
     fuser = Fuser(graph)
     for node in graph.nodes.values():
         fuser.visit(node)
+    fuser.sort()
     fuser.finish()
     return FusedNetwork(
         tuple(fuser.entries.values()),
@@ -50,6 +51,8 @@ class Fuser:
         self.entries: dict[str, Entry] = {}
         self.growing: dict[str, str] = {}
         self.constants: list[Held] = []
+        self.places = {name: place for place, name in enumerate(graph.nodes)}
+        self.ends: dict[str, int] = {}
 
     def visit(self, node: Node) -> None:
         """Extend the stage of the node's operand, or start a new one."""
@@ -209,11 +212,13 @@ class Fuser:
         self.pending[node.name] = Stage(
             node.name, beginning.op, tensors, node.shape, gain, bias, mean=mean, std=std, low=low
         )
+        self.ends[node.name] = self.places[node.name]
         self.low[node.name] = low
 
     def extend(self, node: Node, stage: Stage) -> None:
         """Let a grown stage stand for this node."""
         self.pending[node.name] = replace(stage, shape=node.shape)
+        self.ends[stage.name] = self.places[node.name]
         self.low[node.name] = stage.low
 
     def open_stage(self, name: str) -> Stage | None:
@@ -230,9 +235,15 @@ class Fuser:
             padded = name in self.pads
             node = self.graph.nodes[name]
             stage = self.identity(node, name) if padded else self.pending.pop(name)
+            self.ends.setdefault(stage.name, self.places[name])
             self.stages.append(stage)
             self.stored[name] = stage.name
         return self.stored[name]
+
+    def sort(self) -> None:
+        """Put each stage where its last node is: what it reads comes before, and no tensor waits
+        for what follows later, such as a head of attention for all heads' scores."""
+        self.stages.sort(key=lambda stage: self.ends[stage.name])
 
     def finish(self) -> None:
         """Close the outputs' stages; a stored output gets an identity that stops at ``y``."""

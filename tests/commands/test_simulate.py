@@ -11,6 +11,7 @@ from nupes.cli import main
 from nupes.commands import simulate
 from tests.commands.run import ARRAY_TEXT, refused
 from tests.small import ARRAY
+from tests.test_masks import masked
 
 
 def test_simulate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,3 +115,13 @@ def test_a_program_of_any_size(folder: Path, capsys: pytest.CaptureFixture[str])
     words = ["simulate", "large.safetensors", "data.npz", "--images", "1", "--array", ARRAY_TEXT]
     assert main(words) == 0
     assert "bit-exact 1/1 images, 1/1 layers" in capsys.readouterr().out
+
+
+def test_a_length_of_zero_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    masked(4, np.ones((1, 4), bool), 0).save("masked.safetensors")
+    mask = np.ones((3, 1, 4), np.float32)
+    mask[2] = 0
+    np.savez("lengths.npz", x=np.ones((3, 4, 3), np.float32), mask=mask[:, 0])
+    words = ["masked.safetensors", "lengths.npz:x,mask", "--array", f"{ARRAY_TEXT},attention=1"]
+    message = "input 'mask': a mask must leave every query a key, not none in sample 2"
+    assert refused(capsys, "simulate", *words) == message

@@ -12,16 +12,9 @@ from nupes.compiler.program import compile
 from nupes.model.errors import CapacityError, InputError, UnsupportedError
 from nupes.model.network import IntegerNetwork
 from tests.compiler.test_program import execute
-from tests.networks import images_of
-from tests.transformers import (
-    Books,
-    Sizes,
-    Transformer,
-    aligned,
-    biased_scores,
-    coded_tokens,
-    transformers,
-)
+from tests.encoders import aligned, biased_scores, coded_tokens, encoders_for
+from tests.networks import all_images_of
+from tests.transformers import Books, Sizes, Transformer
 
 SHAPES = st.sampled_from([(4, 4), (4, 2), (4, 8), (8, 4), (16, 16)])
 ARRAYS = st.builds(
@@ -34,16 +27,16 @@ ARRAYS = st.builds(
 
 def check(network: IntegerNetwork, config: ArrayConfig) -> None:
     """Compare what the program of one image means with what the network gives."""
-    codes = network.encode(images_of(network, 1))
+    codes = network.encode_all(*all_images_of(network, 1))
     program = compile(network, config)
-    np.testing.assert_array_equal(execute(program, codes[0]), network.run(codes)[0])
+    y = execute(program, *(part[0] for part in codes))
+    np.testing.assert_array_equal(y, network.run(*codes)[0])
 
 
 @settings(max_examples=20)
 @given(ARRAYS, st.data())
 def test_programs_mean_what_the_network_means(config: ArrayConfig, data: st.DataObject) -> None:
-    network = data.draw(transformers(aligned(config)))
-    check(network, config)
+    check(data.draw(encoders_for(config)), config)
 
 
 @settings(max_examples=25)

@@ -32,6 +32,7 @@ from tests.model.tiny import tiny_network
 from tests.networks import JOINS, networks
 from tests.small import small_network
 from tests.small_joins import small_joins
+from tests.test_masks import masked
 
 STRICT = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic"]
 
@@ -246,3 +247,9 @@ def test_unwritable_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(nupes.ArtifactError, match=r"output folder .*file must be writable"):
         export_firmware(small_network(), tmp_path / "file")
+
+
+def test_the_header_says_what_a_mask_must_leave() -> None:
+    network = masked(4, np.ones((1, 4), bool), 0)
+    header = build_firmware(network)["network.h"].decode()
+    assert "mask is a mask of attention: it must leave every query a key" in header

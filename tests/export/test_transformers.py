@@ -8,21 +8,16 @@ from onnx.reference import ReferenceEvaluator
 
 from nupes.export.onnx import build_onnx
 from nupes.model.network import IntegerNetwork
+from tests.encoders import biased_scores, coded_tokens, transformers
 from tests.export.cases import input_codes
 from tests.export.test_firmware import check as check_firmware
 from tests.export.test_firmware import needs_compiler
 from tests.export.test_onnx import check as check_onnx
 from tests.networks import images_of
-from tests.test_masks import masked
-from tests.transformers import biased_scores, coded_tokens, one_block, transformers
+from tests.transformers import one_block
 
-CAUSAL: st.SearchStrategy[IntegerNetwork] = st.builds(
-    lambda tokens, seed: masked(tokens, np.tri(tokens, dtype=bool), seed),
-    st.integers(2, 9),
-    st.integers(0, 2**32 - 1),
-)
-
-NETWORKS = st.one_of(transformers(), coded_tokens(), biased_scores(st.integers(1, 9)), CAUSAL)
+ENCODERS = transformers(gates=True)
+NETWORKS = st.one_of(ENCODERS, coded_tokens(), biased_scores(st.integers(1, 9)))
 
 
 @settings(max_examples=20)

@@ -12,9 +12,10 @@ from nupes.model.artifact.reader import load
 from nupes.model.errors import InputError
 from nupes.model.layer import ShiftEncoder
 from nupes.model.network import IntegerNetwork
+from tests.encoders import transformers
 from tests.model.reference import network as reference
-from tests.networks import images_of
-from tests.transformers import Books, Sizes, Transformer, transformers
+from tests.networks import all_images_of, images_of
+from tests.transformers import Books, Sizes, Transformer
 
 
 def encoder(seed: int = 0, **sizes: Any) -> IntegerNetwork:
@@ -23,11 +24,11 @@ def encoder(seed: int = 0, **sizes: Any) -> IntegerNetwork:
 
 
 @settings(max_examples=40)
-@given(transformers())
+@given(transformers(gates=True, lengths=True))
 def test_random_encoders_equal_the_reference(network: IntegerNetwork) -> None:
-    codes = network.encode(images_of(network, 2))
-    got = network.run(codes).reshape(2, -1).tolist()
-    assert got == [reference.run(network, image) for image in codes]
+    codes = network.encode_all(*all_images_of(network, 2))
+    got = network.run(*codes).reshape(2, -1).tolist()
+    assert got == [reference.run(network, *image) for image in zip(*codes, strict=True)]
 
 
 def test_two_blocks() -> None:

@@ -10,6 +10,7 @@ from nupes.quantizer.frontend.call import Call, map_shape, value_shape
 from nupes.quantizer.frontend.graph import Add, Affine, Node, Product
 from nupes.quantizer.frontend.handlers.joins import multiply_tensors
 from nupes.quantizer.frontend.handlers.pointwise import common_root, join, translate_pointwise
+from nupes.quantizer.frontend.heads import by_tokens
 from nupes.quantizer.frontend.registry import handles
 from nupes.quantizer.frontend.views import find_mosaic, without_repeats
 
@@ -35,7 +36,7 @@ def translate_arithmetic(
     data, constant = (other, input) if reverse else (input, other)
     if rounding_mode is not None or (kind == "div" and reverse):
         return translate_pointwise(call)
-    source = call.anywhere(data)
+    (source,) = by_tokens(call, [data]) or [call.anywhere(data)]
     if value_shape(call.node) != value_shape(data):
         call.refuse("its constant operand must not change the tensor's shape")
     value = constant_map(call, constant, source, data)
@@ -53,7 +54,8 @@ def translate_arithmetic(
             return affine(call, source, pixels[0], zeros)
         return affine(call, source, scale * ones, factor * pixels[0])
     if kind == "mul":
-        held = call.hold(without_repeats(value))
+        source, signs = without_signs(call, source)
+        held = call.hold(without_repeats(value * signs))
         return call.add(Product(), (held, source.name), source.shape, call.kind)
     scaled = source.name if scale == 1 else multiple(call, source, scale)
     return call.add(Add(), (scaled, call.hold(factor * value)), source.shape, call.kind)
@@ -62,7 +64,7 @@ def translate_arithmetic(
 @handles("neg", "negative")
 def negate(call: Call, input: fx.Node) -> str:
     """Translate the change of sign."""
-    source = call.anywhere(input)
+    (source,) = by_tokens(call, [input]) or [call.anywhere(input)]
     return affine(call, source, -np.ones(source.shape[2]), np.zeros(source.shape[2]))
 
 
@@ -99,6 +101,17 @@ def constant_map(call: Call, value: Any, source: Node, data: fx.Node) -> np.ndar
     return found.reshape(channels, height, width).transpose(1, 2, 0)
 
 
+def without_signs(call: Call, node: Node) -> tuple[Node, np.ndarray]:
+    """Return a node and factors of its channels, 1 or -1, that are a node: the one before, if it is
+    one of signs alone."""
+    op = node.op
+    if isinstance(op, Affine) and not op.shift.any() and (np.abs(op.scale) == 1).all():
+        before = call.values.graph.nodes[node.inputs[0]]
+        if before.shape == node.shape:
+            return before, op.scale
+    return node, np.ones(node.shape[2])
+
+
 def multiple(call: Call, source: Node, factor: float) -> str:
     """Add a multiple of a map."""
     scale = np.full(source.shape[2], float(factor))
@@ -130,12 +143,16 @@ def combine(
 ) -> str:
     """Add what two computed tensors give: one function if both are functions of one tensor, or
     else their product, or their sum with these factors."""
-    root = common_root(call, [left, right])
+    tokens = by_tokens(call, [left, right]) if factors or kind == "mul" else None
+    root = None if tokens else common_root(call, [left, right])
     if root is not None:
         return join(call, root)
+    if tokens and factors is None:
+        names = tokens[0].name, tokens[1].name
+        return call.add(Product(), names, tokens[0].shape, call.kind)
     if factors is None:
         return multiply_tensors(call, left, right) if kind == "mul" else translate_pointwise(call)
-    first, second = (spread(call, value) for value in (left, right))
+    first, second = tokens or (spread(call, value) for value in (left, right))
     if first.shape != second.shape:
         call.refuse(
             "both tensors of a sum must have one shape, or sizes of 1 that serve all of the "

@@ -14,6 +14,7 @@ from nupes.quantizer.frontend.graph import Concat, Node, Product
 from nupes.quantizer.frontend.handlers.pairs import Pair
 from nupes.quantizer.frontend.handlers.pointwise import add_function
 from nupes.quantizer.frontend.handlers.rows import concatenate_pixels, constant_part
+from nupes.quantizer.frontend.heads import join_by_tokens
 from nupes.quantizer.frontend.pieces import find_pieces
 from nupes.quantizer.frontend.registry import handles
 from nupes.quantizer.frontend.views import in_order, own_places
@@ -30,6 +31,9 @@ def concatenate(call: Call, tensors: list[Any], dim: int) -> str:
     first = next(filter(call.is_computed, tensors))
     dims = len(full_shape(first))
     axis = dim % dims
+    name = join_by_tokens(call, tensors, axis - 1, new=False)
+    if name is not None:
+        return name
     if (dims, axis) == (3, 1):
         for part in filter(call.is_computed, tensors):
             call.lays_last(part, strict=False)
@@ -57,6 +61,9 @@ def stack(call: Call, tensors: list[Any], dim: int) -> str:
         call.refuse("it must leave the batch dimension as it is")
     if len(tensors) == 1:
         return call.view(tensors[0], np.expand_dims(call.places(tensors[0]), axis - 1))
+    name = join_by_tokens(call, tensors, axis - 1, new=True)
+    if name is not None:
+        return name
     first = next(filter(call.is_computed, tensors))
     size = call.anywhere(first).shape[:2]
     last = call.is_last(first) and not call.is_first(first)

@@ -7,7 +7,7 @@ import torch
 from torch import fx
 
 from nupes.quantizer.frontend.call import Call, full_shape
-from nupes.quantizer.frontend.graph import Affine, Constant, Input
+from nupes.quantizer.frontend.graph import Affine, Input
 from nupes.quantizer.frontend.views import in_order, without_repeats
 
 __all__ = ["LEAST", "masks_of"]
@@ -54,14 +54,10 @@ def allowed_pairs(call: Call, mask: fx.Node, heads: int, queries: int, keys: int
 
 
 def held(call: Call, allowed: np.ndarray) -> str | None:
-    """Return the node of a constant mask (h, w, keys), the one that there is if there is one."""
+    """Return the node of a constant mask (h, w, keys), ``None`` if every key counts."""
     if allowed.all():
         return None
-    values = np.where(allowed, 0.0, LEAST)
-    for name, node in call.values.graph.nodes.items():
-        if isinstance(node.op, Constant) and np.array_equal(node.op.values, values):
-            return name
-    return call.hold(values)
+    return call.hold(np.where(allowed, 0.0, LEAST))
 
 
 def given(call: Call, mask: fx.Node, keys: int) -> str:

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import LAG_FREE
-from nupes.compiler.emit.arrival import blocks
 from nupes.compiler.emit.instructions import Load, Pool, Tile
 from nupes.compiler.emit.schedules import schedule
+from nupes.compiler.place.layout import blocks
 from nupes.compiler.program import compile
 from nupes.model.codebook import Codebook, make_codebook, table_codebook
 from nupes.model.errors import CapacityError, UnsupportedError

@@ -9,7 +9,6 @@ from nupes.compiler.program import compile
 from nupes.model.network import IntegerNetwork, Output
 from nupes.model.operators import Normalize
 from nupes.model.tensor import Port
-from tests.assemble import given
 from tests.transformers import Books, Sizes, Transformer
 
 ARRAY = ArrayConfig(4, 4, acc_depth=16, attention=True)
@@ -38,7 +37,7 @@ class Norms(Transformer):
     def __init__(self) -> None:
         super().__init__(Sizes((5, 1), 6), Books(), np.random.default_rng(0))
         for name in "xy":
-            self.linear(name, "input", 6, None)
+            self.linear(name, Port("input"), 6, None)
 
     def normalize(self, *sources: str, epsilon: int = 5) -> IntegerNetwork:
         """Return the network of a normalization of each source, the last one an output."""
@@ -47,8 +46,7 @@ class Norms(Transformer):
             book = None if last else self.books.activation
             op = Normalize(6, True, epsilon)
             self.add(f"norm {index}", op, [Port(source)], book)
-        output = Output(f"norm {len(sources) - 1}", (6, 5, 1))
-        return IntegerNetwork((given(self.source),), tuple(self.layers), (output,))
+        return self.network(Output(f"norm {len(sources) - 1}", (6, 5, 1)))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,70 @@
+"""Masks: tensors that are added to scores and make minus infinity of some, whatever their sums."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from nupes.model.arithmetic import residual_term
+from nupes.model.layer import Layer
+from nupes.model.operators.subtract_max import MASKED, SubtractMax
+from nupes.model.tensor import Port, Tensor
+
+__all__ = ["Mask", "find_masks", "hiding"]
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """What ``port`` reads of an input or a constant masks the ``scores`` of a layer, of which a
+    subtract-max reads those of ``seen``; ``hides`` (codes, keys) bool: which codes mask a key."""
+
+    scores: Layer
+    port: Port
+    seen: Port
+    hides: np.ndarray
+
+    def hidden(self, codes: np.ndarray) -> np.ndarray:
+        """Return which scores of those that are read are masked, bool (b, h, w, keys), or (b, 1, 1,
+        keys) if all pixels' are, for codes (b, h, w, c) of the mask."""
+        read = self.port.select(codes)
+        found = self.hides[read, np.arange(read.shape[3])]
+        one = found.shape[1:3] == (1, 1)
+        seen = replace(self.seen, first_row=0, rows=None) if one else self.seen
+        return seen.select(found)
+
+    def without_keys(self, codes: np.ndarray) -> np.ndarray:
+        """Return which samples of codes (b, h, w, c) leave some query no key: bool (b,)."""
+        hidden = self.hidden(codes)
+        rows = hidden.reshape(len(hidden), -1, hidden.shape[3])
+        return np.any(rows.all(axis=2), axis=1)
+
+
+def find_masks(
+    layers: Sequence[Layer], given: Mapping[str, Tensor], bounds: Mapping[str, int]
+) -> Iterator[Mask]:
+    """Yield the masks among ``given`` tensors, inputs and constants by name; ``bounds`` are those
+    of the layers' accumulators."""
+    writers = {layer.output.name: layer for layer in layers}
+    for layer in layers:
+        if not isinstance(layer.op, SubtractMax):
+            continue
+        seen = layer.inputs[0]
+        scores = writers.get(seen.tensor)
+        residual = None if scores is None else scores.residual
+        if scores is None or not scores.wide or residual is None:
+            continue
+        if residual.port.tensor in given:
+            hides = hiding(scores, given[residual.port.tensor], bounds[scores.name])
+            if hides.any():
+                yield Mask(scores, residual.port, seen, hides)
+
+
+def hiding(scores: Layer, mask: Tensor, bound: int) -> np.ndarray:
+    """Return which codes of a mask make -32768 of each channel of ``scores``, whatever its sum, of
+    magnitude up to ``bound``: bool (codes, channels)."""
+    assert scores.post is not None
+    assert scores.residual is not None
+    tail, residual = scores.post.requantize, scores.residual
+    reach = np.abs(tail.mult.astype(np.int64)) * bound + tail.bias >> tail.shift.astype(np.int64)
+    term = residual_term(mask.codebook.levels, residual.mult, residual.shift)
+    return term[:, None] + reach <= MASKED
