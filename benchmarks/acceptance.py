@@ -7,7 +7,7 @@ from torch import nn
 import nupes
 from benchmarks.alone import Result
 from benchmarks.fitting import compile_fitting
-from benchmarks.zoo import build, draw_images, image_shape
+from benchmarks.zoo import build, draw_images, image_shape, kind_of
 from nupes.arch.config import ArrayConfig
 from nupes.inputs import quiet_torch
 from nupes.quantizer.frontend.inspection import inspect_module
@@ -19,7 +19,7 @@ ARRAY = ArrayConfig(rows=16, cols=16, products=True, act_depth=1 << 20)
 
 SCHEME = "W4A4"
 
-CALIBRATION = 4
+CALIBRATION = 2
 """Images from which the ranges of tensors come."""
 
 SMALL = (32, 64, 96, 128, 160, 192, 224, 256)
@@ -29,8 +29,17 @@ SMALL = (32, 64, 96, 128, 160, 192, 224, 256)
 def check_network(name: str, seed: int) -> Result:
     """Return what of a network will run: layers, MACs, parameters, or its problems."""
     module = build(name, seed)
-    with quiet_torch():
-        found = inspect_module(module, image_shape(name, module))
+    shape = image_shape(name, module)
+    return {"kind": kind_of(module, shape)} | inspect(module, shape)
+
+
+def inspect(module: nn.Module, shape: tuple[int, ...]) -> Result:
+    """Return what ``nupes check`` finds in a module."""
+    try:
+        with quiet_torch():
+            found = inspect_module(module, shape)
+    except nupes.NupesError as error:
+        return {"reason": str(error)}
     problems = ((problem.operator, problem.reason) for problem in found.problems)
     return {
         "layers": len(found.layers),
@@ -41,10 +50,16 @@ def check_network(name: str, seed: int) -> Result:
 
 
 def quantize_network(name: str, seed: int) -> Result:
-    """Return layers, MACs and cycles of a network that is quantized and compiled."""
+    """Return layers, MACs and cycles of a network that is quantized and compiled, or why it is not,
+    with what ``nupes check`` says."""
     module = build(name, seed)
-    program = nupes.compile(quantize(module, image_shape(name, module), seed), ARRAY)
-    return {
+    shape = image_shape(name, module)
+    kind = {"kind": kind_of(module, shape)}
+    try:
+        program = nupes.compile(quantize(module, shape, seed), ARRAY)
+    except nupes.NupesError as error:
+        return kind | {"reason": str(error)} | inspect(module, shape)
+    return kind | {
         "layers": len(program.layers),
         "macs": sum(layer.macs for layer in program.layers),
         "cycles": program.cycles,

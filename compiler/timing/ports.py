@@ -11,13 +11,22 @@ __all__ = ["ResidualPort", "WritePorts"]
 
 
 class WritePorts:
-    """One port of each bank: the cycles in which results are written, increasing."""
+    """One port of each bank: the cycles in which results are written, increasing.
+
+    Only a LOAD of the activation memory asks for them: until then tiles are noted as they are.
+    """
 
     def __init__(self) -> None:
         self.busy: list[list[int]] = [[] for _ in range(BANKS)]
+        self.noted: list[tuple[Streaming, int, range]] = []
 
-    def write(self, tile: Streaming, pixel: int, cycle: int) -> None:
-        """Occupy the ports for the planes of a pixel's result, from ``cycle`` on."""
+    def write(self, tile: Streaming, pixel: int, cycles: range) -> None:
+        """Occupy the ports for the planes of the results of pixels from ``pixel`` on; each is
+        written from one of the ``cycles`` on."""
+        self.noted.append((tile, pixel, cycles))
+
+    def occupy(self, tile: Streaming, pixel: int, cycle: int) -> None:
+        """Occupy the ports for the planes of one pixel's result."""
         pairs, single = divmod(tile.writes, BANKS)
         for busy in self.busy:
             busy += range(cycle, cycle + pairs)
@@ -28,6 +37,10 @@ class WritePorts:
         """Return the first cycle from ``cycle`` on in which no result is written to the bank of
         ``address``.
         """
+        for tile, first, cycles in self.noted:
+            for pixel, begin in enumerate(cycles, first):
+                self.occupy(tile, pixel, begin)
+        self.noted.clear()
         busy = self.busy[address % BANKS]
         position = bisect_left(busy, cycle)
         while position < len(busy) and busy[position] == cycle:
