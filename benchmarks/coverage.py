@@ -1,7 +1,7 @@
 """Which networks of torchvision and timm run, with random weights, and why the others do not.
 
     python -m benchmarks.coverage                      # accepted: quantized, compiled, checked
-    python -m benchmarks.coverage --check              # captured: the others, what `nupes check` says
+    python -m benchmarks.coverage --check              # captured: `nupes check` of the others
     python -m benchmarks.coverage --simulate 20        # some of these on the RTL, at a small size
     python -m benchmarks.coverage --table              # what is known, as Markdown
 
