@@ -1,13 +1,14 @@
 """What is measured of a network for its coverage: captured, accepted, equal on the RTL."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from torch import nn
 
 import nupes
 from benchmarks.alone import Result
 from benchmarks.fitting import compile_fitting
-from benchmarks.zoo import build, draw_images, image_shape, kind_of
+from benchmarks.zoo import KINDS, build, draw_images, image_shape, kind_of
 from nupes.arch.config import ArrayConfig
 from nupes.inputs import quiet_torch
 from nupes.quantizer.frontend.inspection import inspect_module
@@ -16,6 +17,7 @@ from nupes.verify import check_outputs
 __all__ = ["MEASURES"]
 
 ARRAY = ArrayConfig(rows=16, cols=16, products=True, act_depth=1 << 20)
+"""The array of convolutional networks; that of others has attention, too."""
 
 SCHEME = "W4A4"
 
@@ -54,12 +56,13 @@ def quantize_network(name: str, seed: int) -> Result:
     with what ``nupes check`` says."""
     module = build(name, seed)
     shape = image_shape(name, module)
-    kind = {"kind": kind_of(module, shape)}
+    kind = kind_of(module, shape)
     try:
-        program = nupes.compile(quantize(module, shape, seed), ARRAY)
+        program = nupes.compile(quantize(module, shape, seed), array_for(kind))
     except nupes.NupesError as error:
-        return kind | {"reason": str(error)} | inspect(module, shape)
-    return kind | {
+        return {"kind": kind, "reason": str(error)} | inspect(module, shape)
+    return {
+        "kind": kind,
         "layers": len(program.layers),
         "macs": sum(layer.macs for layer in program.layers),
         "cycles": program.cycles,
@@ -75,7 +78,8 @@ def simulate_network(name: str, seed: int) -> Result:
     for size in SMALL:
         shape = (channels, size, size)
         try:
-            program = compile_fitting(quantize(module, shape, seed), ARRAY)
+            array = array_for(kind_of(module, shape))
+            program = compile_fitting(quantize(module, shape, seed), array)
         except nupes.NupesError as error:
             reason = str(error)
             continue
@@ -83,6 +87,11 @@ def simulate_network(name: str, seed: int) -> Result:
             found = check_outputs(hw, program, draw_images(shape, 1, seed + 1).numpy())
         return {"size": size, "exact": found.exact, "cycles": program.cycles}
     return {"reason": reason}
+
+
+def array_for(kind: str) -> ArrayConfig:
+    """Return the array of a kind of networks."""
+    return replace(ARRAY, attention=kind != KINDS[0])
 
 
 def quantize(module: nn.Module, shape: tuple[int, ...], seed: int) -> nupes.IntegerNetwork:
