@@ -33,14 +33,23 @@ class WritePorts:
         if single:
             self.busy[(tile.out_address + pixel) % BANKS].append(cycle + pairs)
 
-    def free(self, address: int, cycle: int) -> int:
-        """Return the first cycle from ``cycle`` on in which no result is written to the bank of
-        ``address``.
-        """
+    def settle(self) -> None:
+        """Occupy the ports for the tiles that were noted."""
         for tile, first, cycles in self.noted:
             for pixel, begin in enumerate(cycles, first):
                 self.occupy(tile, pixel, begin)
         self.noted.clear()
+
+    def last(self) -> int:
+        """Return the last cycle in which a result is written, as far as is known; -1 for none."""
+        self.settle()
+        return max((busy[-1] for busy in self.busy if busy), default=-1)
+
+    def free(self, address: int, cycle: int) -> int:
+        """Return the first cycle from ``cycle`` on in which no result is written to the bank of
+        ``address``.
+        """
+        self.settle()
         busy = self.busy[address % BANKS]
         position = bisect_left(busy, cycle)
         while position < len(busy) and busy[position] == cycle:

@@ -35,10 +35,16 @@ class StreamEngine:
         self.queue.append((tile, cycle))
         self.advance()
 
-    def arrive(self, address: int, cycle: int) -> None:
-        """Note that an input word is written in ``cycle``."""
-        self.written[address] = cycle
+    def arrive(self, address: int, cycles: np.ndarray) -> None:
+        """Note in which ``cycles`` input words are written, those from ``address`` on."""
+        self.written[address : address + len(cycles)] = cycles
         self.advance()
+
+    def stores_nothing(self) -> bool:
+        """Whether no tile that still waits for the input stores results."""
+        return not any(
+            tile.writes and not tile.to_host for tile, _ in self.queue[len(self.final) :]
+        )
 
     def started(self, tile: int) -> int:
         """Return the cycle in which a tile issues its first word."""
