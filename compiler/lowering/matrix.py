@@ -128,7 +128,7 @@ class Matrix:
         columns = slice(column * config.cols, (column + 1) * config.cols)
         digits = self.block(tile.weight_plane, tile.tap, rows, columns)
         present = self.presence(rows, columns)
-        if present is not None and not tile.masked:
+        if present is not None:
             digits = np.where(present, digits, max(self.zero[tile.weight_plane], 0)).astype(
                 np.uint8
             )
