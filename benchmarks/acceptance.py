@@ -32,7 +32,7 @@ def check_network(name: str, seed: int) -> Result:
     """Return what of a network will run: layers, MACs, parameters, or its problems."""
     module = build(name, seed)
     shape = image_shape(name, module)
-    return {"kind": kind_of(module, shape)} | inspect(module, shape)
+    return inspect(module, shape)
 
 
 def inspect(module: nn.Module, shape: tuple[int, ...]) -> Result:
@@ -56,13 +56,12 @@ def quantize_network(name: str, seed: int) -> Result:
     with what ``nupes check`` says."""
     module = build(name, seed)
     shape = image_shape(name, module)
-    kind = kind_of(module, shape)
     try:
-        program = nupes.compile(quantize(module, shape, seed), array_for(kind))
+        array = array_for(module, shape)
+        program = nupes.compile(quantize(module, shape, seed), array)
     except nupes.NupesError as error:
-        return {"kind": kind, "reason": str(error)} | inspect(module, shape)
+        return {"reason": str(error)} | inspect(module, shape)
     return {
-        "kind": kind,
         "layers": len(program.layers),
         "macs": sum(layer.macs for layer in program.layers),
         "cycles": program.cycles,
@@ -78,7 +77,7 @@ def simulate_network(name: str, seed: int) -> Result:
     for size in SMALL:
         shape = (channels, size, size)
         try:
-            array = array_for(kind_of(module, shape))
+            array = array_for(module, shape)
             program = compile_fitting(quantize(module, shape, seed), array)
         except nupes.NupesError as error:
             reason = str(error)
@@ -89,9 +88,9 @@ def simulate_network(name: str, seed: int) -> Result:
     return {"reason": reason}
 
 
-def array_for(kind: str) -> ArrayConfig:
-    """Return the array of a kind of networks."""
-    return replace(ARRAY, attention=kind != KINDS[0])
+def array_for(module: nn.Module, shape: tuple[int, ...]) -> ArrayConfig:
+    """Return the array for a network of its kind."""
+    return replace(ARRAY, attention=kind_of(module, shape) != KINDS[0])
 
 
 def quantize(module: nn.Module, shape: tuple[int, ...], seed: int) -> nupes.IntegerNetwork:

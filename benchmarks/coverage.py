@@ -31,7 +31,7 @@ import nupes
 from benchmarks.acceptance import MEASURES
 from benchmarks.alone import preload, run_alone, runs
 from benchmarks.summary import first_reason, print_tables
-from benchmarks.zoo import count_parameters, libraries, names_of, smallest_networks
+from benchmarks.zoo import describe_network, libraries, names_of, smallest_networks
 from nupes.model.files import write_atomically
 
 VERSIONS = ("nupes", "torch", "torchvision", "timm")
@@ -53,15 +53,14 @@ class Survey:
         write_atomically(self.path, json.dumps(self.found, indent=1).encode())
 
     def names(self) -> list[str]:
-        """Return all networks, the smallest one first; their parameters are counted once."""
-        if "parameters" not in self.found:
+        """Return all networks, the smallest one first; they are looked at once."""
+        if "networks" not in self.found:
             print("counting the parameters of networks", flush=True)
-            self.found["smallest"] = {name: module for module, name in smallest_networks()}
-            names = names_of(self.found["smallest"])
-            self.found["parameters"] = {name: count_parameters(name) for name in names}
+            names = names_of(name for _, name in smallest_networks())
+            self.found["networks"] = {name: describe_network(name) for name in names}
             self.save()
-        parameters = self.found["parameters"]
-        return sorted(parameters, key=lambda name: parameters[name])
+        networks = self.found["networks"]
+        return sorted(networks, key=lambda name: networks[name]["parameters"])
 
     def candidates(self, measure: str, count: int) -> list[str]:
         """Return the networks to be measured: all, those of which no more is known, or so many

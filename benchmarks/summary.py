@@ -5,12 +5,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from benchmarks.alone import Result, runs
-from benchmarks.zoo import KINDS
+from benchmarks.zoo import KINDS, UNKNOWN
 
 __all__ = ["first_reason", "print_tables"]
-
-UNKNOWN = "not known"
-"""The kind of a network that was not looked at to its end."""
 
 
 def first_reason(result: Result) -> str:
@@ -26,7 +23,7 @@ def print_tables(found: dict[str, Any]) -> None:
     print(f"Seed {found['seed']}.")
     for stamp, count in Counter(stamps([known, found["simulate"]])).items():
         print(f"{count} results of {stamp}.")
-    print_counts(known)
+    print_counts(found["networks"], known)
     reasons: dict[str, list[str]] = {}
     for name, result in known.items():
         if not runs(result):
@@ -57,17 +54,22 @@ def stamps(measures: Iterable[dict[str, Result]]) -> list[str]:
     return [f"{r['date']}: {r['versions']}" for results in measures for r in results.values()]
 
 
-def print_counts(known: dict[str, Result]) -> None:
-    """Print how many networks of each library and kind run."""
+def print_counts(networks: dict[str, Any], known: dict[str, Result]) -> None:
+    """Print of each library and kind how many networks there are, and of those that were measured
+    how many run."""
     rows = []
-    for library in sorted({name.split("/")[0] for name in known}):
-        ours = [result for name, result in known.items() if name.startswith(f"{library}/")]
+    for library in sorted({name.split("/")[0] for name in networks}):
         for kind in (*KINDS, UNKNOWN):
-            some = [result for result in ours if result.get("kind", UNKNOWN) == kind]
-            captured, accepted = sum(map(is_captured, some)), sum(map(is_accepted, some))
-            if some:
-                rows.append((library, kind, len(some), captured, accepted))
-    print_rows(("library", "kind", "networks", "captured", "accepted"), rows)
+            names = [
+                name
+                for name, network in networks.items()
+                if name.startswith(f"{library}/") and network["kind"] == kind
+            ]
+            tried = [known[name] for name in names if name in known]
+            captured, accepted = sum(map(is_captured, tried)), sum(map(is_accepted, tried))
+            if names:
+                rows.append((library, kind, len(names), len(tried), captured, accepted))
+    print_rows(("library", "kind", "networks", "measured", "captured", "accepted"), rows)
 
 
 def by_count(reasons: dict[str, list[str]]) -> list[tuple[Any, ...]]:

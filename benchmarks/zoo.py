@@ -19,8 +19,9 @@ from torch.overrides import TorchFunctionMode
 __all__ = [
     "KINDS",
     "LIBRARIES",
+    "UNKNOWN",
     "build",
-    "count_parameters",
+    "describe_network",
     "draw_images",
     "image_shape",
     "kind_of",
@@ -40,6 +41,9 @@ IMAGES = 4
 
 KINDS = ("convolutional", "with attention or norms")
 """Kinds of networks."""
+
+UNKNOWN = "not known"
+"""The kind of a network that takes no images, or shows it only with values."""
 
 ATTENTION = {
     *("layer_norm", "group_norm", "instance_norm", "rms_norm", "local_response_norm"),
@@ -94,13 +98,29 @@ def smallest_networks() -> Iterator[tuple[str, str]]:
 
 
 def count_parameters(name: str) -> int:
-    """Return the parameters of a network, which is not filled with values if it can do without."""
+    """Return the parameters of a network."""
+    return sum(parameter.numel() for parameter in outline(name).parameters())
+
+
+def outline(name: str) -> nn.Module:
+    """Return a network without values, if it can do without."""
     try:
         with torch.device("meta"):
-            module = make(name)
+            return make(name)
     except (NotImplementedError, RuntimeError):
-        module = make(name)
-    return sum(parameter.numel() for parameter in module.parameters())
+        return make(name)
+
+
+def describe_network(name: str) -> dict[str, Any]:
+    """Return the parameters and the kind of a network."""
+    module = outline(name).eval()
+    parameter = next(module.parameters())
+    with parameter.device:
+        try:
+            kind = kind_of(module, image_shape(name, module))
+        except (NotImplementedError, RuntimeError):  # it needs values, or other inputs
+            kind = UNKNOWN
+    return {"parameters": sum(part.numel() for part in module.parameters()), "kind": kind}
 
 
 class Names(TorchFunctionMode):
