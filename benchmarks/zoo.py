@@ -118,7 +118,7 @@ def describe_network(name: str) -> dict[str, Any]:
     with parameter.device:
         try:
             kind = kind_of(module, image_shape(name, module))
-        except (NotImplementedError, RuntimeError):  # it needs values, or other inputs
+        except Exception:  # of the libraries: it needs values, or other inputs
             kind = UNKNOWN
     return {"parameters": sum(part.numel() for part in module.parameters()), "kind": kind}
 
@@ -132,7 +132,7 @@ class Names(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Note a function, and call it."""
-        self.found.add(func.__name__)
+        self.found.add(getattr(func, "__name__", ""))
         return func(*args, **(kwargs or {}))
 
 
