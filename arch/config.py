@@ -5,6 +5,7 @@ No Amaranth here: the compiler shares this file with the hardware.
 """
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 from nupes.arch.cells import CELLS, CellKind
 from nupes.arch.pipeline import Pipeline, clog2
@@ -239,22 +240,22 @@ class ArrayConfig(Pipeline):
         """Bits of the left shift of partial sums: where operands are digits of levels."""
         return 0 if self.mac in ("decode", "product") else 4
 
-    @property
+    @cached_property
     def lanes(self) -> int:
         """Codes in one word of the activation memory."""
         return max(self.rows, self.cols)
 
-    @property
+    @cached_property
     def word_bits(self) -> int:
         """Bits of one word of the activation memory."""
         return self.lanes * self.code_bits
 
-    @property
+    @cached_property
     def port_bits(self) -> int:
         """Bits of one word of the external memory port."""
         return max(64, self.word_bits)
 
-    @property
+    @cached_property
     def instruction_words(self) -> int:
         """Port words of one instruction."""
         return -(-INSTRUCTION_BITS // self.port_bits)

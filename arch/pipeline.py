@@ -1,5 +1,7 @@
 """The pipeline: how many cycles lie between what happens to a word, whatever the program."""
 
+from functools import cached_property
+
 __all__ = ["RECIPROCAL_CYCLES", "Pipeline", "clog2"]
 
 RECIPROCAL_CYCLES = 24
@@ -75,7 +77,7 @@ class Pipeline:
         its results are where a MEASURE's words are a cycle after their issue."""
         return self.issue_to_write - 2 + self.issue_to_factor
 
-    @property
+    @cached_property
     def issue_to_write(self) -> int:
         """Cycles from the issue of a word to the write of its (first) result word."""
         return self.issue_to_psum + self.lane_latency + self.cols

@@ -1,13 +1,14 @@
 """What is measured of a network for its coverage: captured, accepted, equal on the RTL."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from torch import nn
 
 import nupes
 from benchmarks.alone import Result
 from benchmarks.fitting import compile_fitting
-from benchmarks.zoo import build, draw_images, image_shape
+from benchmarks.zoo import KINDS, build, draw_images, image_shape, kind_of
 from nupes.arch.config import ArrayConfig
 from nupes.inputs import quiet_torch
 from nupes.quantizer.frontend.inspection import inspect_module
@@ -16,10 +17,11 @@ from nupes.verify import check_outputs
 __all__ = ["MEASURES"]
 
 ARRAY = ArrayConfig(rows=16, cols=16, products=True, act_depth=1 << 20)
+"""The array of convolutional networks; that of others has attention, too."""
 
 SCHEME = "W4A4"
 
-CALIBRATION = 4
+CALIBRATION = 2
 """Images from which the ranges of tensors come."""
 
 SMALL = (32, 64, 96, 128, 160, 192, 224, 256)
@@ -29,8 +31,17 @@ SMALL = (32, 64, 96, 128, 160, 192, 224, 256)
 def check_network(name: str, seed: int) -> Result:
     """Return what of a network will run: layers, MACs, parameters, or its problems."""
     module = build(name, seed)
-    with quiet_torch():
-        found = inspect_module(module, image_shape(name, module))
+    shape = image_shape(name, module)
+    return inspect(module, shape)
+
+
+def inspect(module: nn.Module, shape: tuple[int, ...]) -> Result:
+    """Return what ``nupes check`` finds in a module."""
+    try:
+        with quiet_torch():
+            found = inspect_module(module, shape)
+    except nupes.NupesError as error:
+        return {"reason": str(error)}
     problems = ((problem.operator, problem.reason) for problem in found.problems)
     return {
         "layers": len(found.layers),
@@ -41,9 +52,15 @@ def check_network(name: str, seed: int) -> Result:
 
 
 def quantize_network(name: str, seed: int) -> Result:
-    """Return layers, MACs and cycles of a network that is quantized and compiled."""
+    """Return layers, MACs and cycles of a network that is quantized and compiled, or why it is not,
+    with what ``nupes check`` says."""
     module = build(name, seed)
-    program = nupes.compile(quantize(module, image_shape(name, module), seed), ARRAY)
+    shape = image_shape(name, module)
+    try:
+        array = array_for(module, shape)
+        program = nupes.compile(quantize(module, shape, seed), array)
+    except nupes.NupesError as error:
+        return {"reason": str(error)} | inspect(module, shape)
     return {
         "layers": len(program.layers),
         "macs": sum(layer.macs for layer in program.layers),
@@ -60,7 +77,8 @@ def simulate_network(name: str, seed: int) -> Result:
     for size in SMALL:
         shape = (channels, size, size)
         try:
-            program = compile_fitting(quantize(module, shape, seed), ARRAY)
+            array = array_for(module, shape)
+            program = compile_fitting(quantize(module, shape, seed), array)
         except nupes.NupesError as error:
             reason = str(error)
             continue
@@ -68,6 +86,11 @@ def simulate_network(name: str, seed: int) -> Result:
             found = check_outputs(hw, program, draw_images(shape, 1, seed + 1).numpy())
         return {"size": size, "exact": found.exact, "cycles": program.cycles}
     return {"reason": reason}
+
+
+def array_for(module: nn.Module, shape: tuple[int, ...]) -> ArrayConfig:
+    """Return the array for a network of its kind."""
+    return replace(ARRAY, attention=kind_of(module, shape) != KINDS[0])
 
 
 def quantize(module: nn.Module, shape: tuple[int, ...], seed: int) -> nupes.IntegerNetwork:

@@ -1,15 +1,15 @@
 """Which networks of torchvision and timm run, with random weights, and why the others do not.
 
-    python -m benchmarks.coverage --check              # captured: what `nupes check` says
     python -m benchmarks.coverage                      # accepted: quantized, compiled, checked
+    python -m benchmarks.coverage --check              # captured: `nupes check` of the others
     python -m benchmarks.coverage --simulate 20        # some of these on the RTL, at a small size
     python -m benchmarks.coverage --table              # what is known, as Markdown
 
-The networks are those of ``benchmarks/zoo.py``. One is *captured* if ``nupes check`` finds nothing
-in it that will not run. It is *accepted* if ``nupes.quantize`` makes integers of it (``rtn``, W4A4)
-which its self-checks find right, and if these are compiled for a 16x16 array with products and the
-largest activation memory. Networks to be simulated are drawn from the accepted ones: one image,
-every output and cycle compared.
+The networks are those of ``benchmarks/zoo.py``, the one with the fewest parameters first. One is
+*captured* if ``nupes check`` finds nothing in it that will not run. It is *accepted* if
+``nupes.quantize`` makes integers of it (``rtn``, W4A4) which its self-checks find right, and if
+these are compiled for a 16x16 array with products and the largest activation memory. Networks to be
+simulated are drawn from the accepted ones: one image, every output and cycle compared.
 
 Each runs in a process of its own, one at a time. Results are kept in a file as soon as they are
 there; what is in it is not measured again unless ``--networks`` names it, such as
@@ -31,7 +31,7 @@ import nupes
 from benchmarks.acceptance import MEASURES
 from benchmarks.alone import preload, run_alone, runs
 from benchmarks.summary import first_reason, print_tables
-from benchmarks.zoo import libraries, names_of, smallest_networks
+from benchmarks.zoo import describe_network, libraries, names_of, smallest_networks
 from nupes.model.files import write_atomically
 
 VERSIONS = ("nupes", "torch", "torchvision", "timm")
@@ -53,21 +53,22 @@ class Survey:
         write_atomically(self.path, json.dumps(self.found, indent=1).encode())
 
     def names(self) -> list[str]:
-        """Return all networks; timm's are compared once."""
-        if "smallest" not in self.found:
-            print("counting the parameters of timm's networks", flush=True)
-            self.found["smallest"] = {name: module for module, name in smallest_networks()}
+        """Return all networks, the smallest one first; they are looked at once."""
+        if "networks" not in self.found:
+            print("counting the parameters of networks", flush=True)
+            names = names_of(name for _, name in smallest_networks())
+            self.found["networks"] = {name: describe_network(name) for name in names}
             self.save()
-        return names_of(self.found["smallest"])
+        networks = self.found["networks"]
+        return sorted(networks, key=lambda name: networks[name]["parameters"])
 
     def candidates(self, measure: str, count: int) -> list[str]:
-        """Return the networks to be measured: all, the captured ones, smallest first, or so many
+        """Return the networks to be measured: all, those of which no more is known, or so many
         drawn from the accepted ones."""
         if measure == "check":
-            return self.names()
+            return [name for name in self.names() if name not in self.found["accept"]]
         if measure == "accept":
-            found = {name: result for name, result in self.found["check"].items() if runs(result)}
-            return sorted(found, key=lambda name: found[name]["macs"])
+            return self.names()
         accepted = sorted(name for name, result in self.found["accept"].items() if runs(result))
         return random.Random(self.found["seed"]).sample(accepted, min(count, len(accepted)))
 
@@ -111,7 +112,7 @@ def main(
     else:
         candidates, known = survey.candidates(measure, simulate), survey.found[measure]
         wanted = [name for name in candidates if name not in known]
-    preload("benchmarks.acceptance", "nupes.quantizer.pipeline", "nupes.sim")
+    preload("benchmarks.warm", "benchmarks.acceptance", "nupes.quantizer.pipeline", "nupes.sim")
     survey.measure(measure, wanted, seconds, gib)
 
 

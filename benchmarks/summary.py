@@ -5,65 +5,48 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from benchmarks.alone import Result, runs
+from benchmarks.zoo import KINDS, UNKNOWN
 
 __all__ = ["first_reason", "print_tables"]
 
-ATTENTION = {
-    *("layer_norm", "native_layer_norm", "group_norm", "instance_norm", "rms_norm", "var"),
-    *("var_mean", "linalg_vector_norm", "softmax", "scaled_dot_product_attention", "bmm"),
-    *("matmul", "einsum", "lstm"),
-}
-"""Operators that make a network one of attention, recurrence, or norms of each token or image,
-where they are refused: a convolutional one has none of them."""
 
-
-KINDS = ("convolutional", "with attention or norms", "not known")
-
-
-def kind_of(check: Result) -> str:
-    """Return the kind of a network; it is not known of one that was not looked at to its end."""
-    if "reason" in check:
-        return KINDS[2]
-    return KINDS[any(operator in ATTENTION for operator, _ in check.get("problems", []))]
-
-
-def first_reason(*results: Result) -> str:
-    """Return the first reason of results why a network does not run, that of attention before
-    others; empty if there is none."""
-    problems = [pair for result in results for pair in result.get("problems", [])]
-    reasons = [pair for pair in problems if pair[0] in ATTENTION] or problems
-    if reasons:
-        operator, reason = reasons[0]
+def first_reason(result: Result) -> str:
+    """Return the first reason why a network does not run; empty if there is none."""
+    for operator, reason in result.get("problems", []):
         return f"`{operator}` {reason}" if operator else reason
-    return next((result["reason"] for result in results if "reason" in result), "")
+    return result.get("reason", "")
 
 
 def print_tables(found: dict[str, Any]) -> None:
     """Print how many networks of each kind run, why the others do not, and every network."""
-    checks, accepts = known_checks(found), found["accept"]
+    known = dict(sorted((found["check"] | found["accept"]).items()))
     print(f"Seed {found['seed']}.")
-    for stamp, count in Counter(stamps([found["check"], accepts, found["simulate"]])).items():
+    for stamp, count in Counter(stamps([known, found["simulate"]])).items():
         print(f"{count} results of {stamp}.")
-    print_counts(found)
+    print_counts(found["networks"], known)
     reasons: dict[str, list[str]] = {}
-    for name, check in checks.items():
-        reason = shorten(first_reason(check, accepts.get(name, {})))
-        if reason:
-            reasons.setdefault(reason, []).append(name)
+    for name, result in known.items():
+        if not runs(result):
+            reasons.setdefault(shorten(first_reason(result)), []).append(name)
     print_rows(("first reason", "networks", ""), by_count(reasons))
     print_rows(
         ("network", "", "layers", "million MACs", "cycles at 16x16", "seconds"),
-        (row(name, check, accepts.get(name, {})) for name, check in checks.items()),
+        (row(name, result) for name, result in known.items()),
     )
-    simulated = found["simulate"].items()
+    simulated = sorted(found["simulate"].items())
     if simulated:
         print_rows(("simulated", "image", "cycles", ""), (tail(*item) for item in simulated))
 
 
-def known_checks(found: dict[str, Any]) -> dict[str, Result]:
-    """Return what captures gave, and for accepted networks that they are captured."""
-    accepted = {name: {} for name, result in found["accept"].items() if runs(result)}
-    return dict(sorted((accepted | found["check"]).items()))
+def is_captured(result: Result) -> bool:
+    """Whether nothing was found in a network that does not run, though more may be refused than
+    its capture."""
+    return bool(result.get("layers"))
+
+
+def is_accepted(result: Result) -> bool:
+    """Whether a network is quantized and compiled."""
+    return "cycles" in result
 
 
 def stamps(measures: Iterable[dict[str, Result]]) -> list[str]:
@@ -71,20 +54,22 @@ def stamps(measures: Iterable[dict[str, Result]]) -> list[str]:
     return [f"{r['date']}: {r['versions']}" for results in measures for r in results.values()]
 
 
-def print_counts(found: dict[str, Any]) -> None:
-    """Print how many networks of each library and kind run."""
-    checks, accepts = known_checks(found), found["accept"]
+def print_counts(networks: dict[str, Any], known: dict[str, Result]) -> None:
+    """Print of each library and kind how many networks there are, and of those that were measured
+    how many run."""
     rows = []
-    for library in sorted({name.split("/")[0] for name in checks}):
-        for kind in KINDS:
-            ours = [name for name in checks if name.startswith(f"{library}/")]
-            names = [name for name in ours if kind_of(checks[name]) == kind]
-            captured = sum(runs(checks[name]) for name in names)
-            tried = [accepts[name] for name in names if name in accepts]
-            accepted = f"{sum(map(runs, tried))} of {len(tried)}"
+    for library in sorted({name.split("/")[0] for name in networks}):
+        for kind in (*KINDS, UNKNOWN):
+            names = [
+                name
+                for name, network in networks.items()
+                if name.startswith(f"{library}/") and network["kind"] == kind
+            ]
+            tried = [known[name] for name in names if name in known]
+            captured, accepted = sum(map(is_captured, tried)), sum(map(is_accepted, tried))
             if names:
-                rows.append((library, kind, len(names), captured, accepted))
-    print_rows(("library", "kind", "networks", "captured", "accepted"), rows)
+                rows.append((library, kind, len(names), len(tried), captured, accepted))
+    print_rows(("library", "kind", "networks", "measured", "captured", "accepted"), rows)
 
 
 def by_count(reasons: dict[str, list[str]]) -> list[tuple[Any, ...]]:
@@ -93,19 +78,16 @@ def by_count(reasons: dict[str, list[str]]) -> list[tuple[Any, ...]]:
     return [(reason, len(names), ", ".join(sorted(names))) for reason, names in found]
 
 
-def row(name: str, check: Result, accept: Result) -> tuple[Any, ...]:
+def row(name: str, result: Result) -> tuple[Any, ...]:
     """Return what is known of a network."""
-    reason = first_reason(check, accept)
-    state = shorten(reason) if reason else "accepted" if accept else "captured"
-    known = check | accept
-    macs = known.get("macs", 0) / 1e6
+    macs = result.get("macs", 0) / 1e6
     return (
         name,
-        state,
-        known.get("layers") or "",
+        shorten(first_reason(result)) or ("accepted" if is_accepted(result) else "captured"),
+        result.get("layers") or "",
         f"{macs:,.0f}" if macs else "",
-        f"{known['cycles']:,}" if "cycles" in known else "",
-        f"{known['seconds']:.0f}" if "seconds" in known else "",
+        f"{result['cycles']:,}" if "cycles" in result else "",
+        f"{result['seconds']:.0f}" if "seconds" in result else "",
     )
 
 

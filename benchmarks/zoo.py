@@ -14,12 +14,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
 
 __all__ = [
+    "KINDS",
     "LIBRARIES",
+    "UNKNOWN",
     "build",
+    "describe_network",
     "draw_images",
     "image_shape",
+    "kind_of",
     "libraries",
     "names_of",
     "smallest_networks",
@@ -32,6 +37,22 @@ SIZE = 224
 
 IMAGES = 4
 """Images over which the statistics of batch norms are taken."""
+
+
+KINDS = ("convolutional", "with attention or norms")
+"""Kinds of networks."""
+
+UNKNOWN = "not known"
+"""The kind of a network that takes no images, or shows it only with values."""
+
+ATTENTION = {
+    *("layer_norm", "group_norm", "instance_norm", "rms_norm", "local_response_norm"),
+    *("var", "var_mean", "std", "norm", "vector_norm", "linalg_vector_norm", "linalg_norm"),
+    *("scaled_dot_product_attention", "multi_head_attention_forward", "bmm", "baddbmm"),
+    *("matmul", "__matmul__", "einsum", "lstm", "gru"),
+}
+"""Functions of PyTorch that make a network one of attention, recurrence, or norms of each token or
+image; a convolutional one calls none of them."""
 
 
 def declare_operators() -> None:
@@ -70,22 +91,57 @@ def smallest_networks() -> Iterator[tuple[str, str]]:
     timm, _ = libraries()
     for module in timm.list_modules():
         names = timm.list_models(module=module)
-        counts = {name: count_parameters(name) for name in names}
+        counts = {name: count_parameters(f"timm/{name}") for name in names}
         if counts:
             name = min(counts, key=lambda name: (counts[name], name))
             yield module, name
 
 
 def count_parameters(name: str) -> int:
-    """Return the parameters of a network of timm, which is not filled with values if it can do
-    without."""
-    timm, _ = libraries()
+    """Return the parameters of a network."""
+    return sum(parameter.numel() for parameter in outline(name).parameters())
+
+
+def outline(name: str) -> nn.Module:
+    """Return a network without values, if it can do without."""
     try:
         with torch.device("meta"):
-            module = timm.create_model(name)
+            return make(name)
     except (NotImplementedError, RuntimeError):
-        module = timm.create_model(name)
-    return sum(parameter.numel() for parameter in module.parameters())
+        return make(name)
+
+
+def describe_network(name: str) -> dict[str, Any]:
+    """Return the parameters and the kind of a network."""
+    module = outline(name).eval()
+    parameter = next(module.parameters())
+    with parameter.device:
+        try:
+            kind = kind_of(module, image_shape(name, module))
+        except Exception:  # of the libraries: it needs values, or other inputs
+            kind = UNKNOWN
+    return {"parameters": sum(part.numel() for part in module.parameters()), "kind": kind}
+
+
+class Names(TorchFunctionMode):
+    """The names of the functions that are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Note a function, and call it."""
+        self.found.add(getattr(func, "__name__", ""))
+        return func(*args, **(kwargs or {}))
+
+
+@torch.no_grad()
+def kind_of(module: nn.Module, shape: tuple[int, ...]) -> str:
+    """Return the kind of a network, from what it calls for an image."""
+    with Names() as names:
+        module(torch.zeros(1, *shape))
+    return KINDS[not names.found.isdisjoint(ATTENTION)]
 
 
 def make(name: str) -> nn.Module:

@@ -7,6 +7,7 @@ reproduce the table.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -128,10 +129,22 @@ class Codebook:
     def nearest(self, values: np.ndarray) -> np.ndarray:
         """Return the code (uint8) of the level nearest to each value (in level units); ties go to
         the upper level."""
-        middle = (self.levels[:-1].astype(np.float64) + self.levels[1:]) / 2
-        return np.searchsorted(middle, np.asarray(values, np.float64), side="right").astype(
-            np.uint8
-        )
+        low, high = 2 * int(self.levels[0]), 2 * int(self.levels[-1])
+        cells = np.array(values, np.float64)  # in place from here on: values are many
+        cells *= 2
+        np.floor(cells, out=cells)
+        np.fmin(cells, high, out=cells)  # takes NaN as well
+        np.fmax(cells, low, out=cells)
+        cells -= low
+        return self._cells[cells.astype(np.intp)]
+
+    @cached_property
+    def _cells(self) -> np.ndarray:
+        """The nearest code of the values in each cell of half a level unit, from the first level
+        on: levels are integers, so that the thresholds between them are whole or half."""
+        halves = np.arange(2 * int(self.levels[0]), 2 * int(self.levels[-1]) + 1)
+        middle = self.levels[:-1].astype(np.int64) + self.levels[1:]
+        return np.searchsorted(middle, halves, side="right").astype(np.uint8)
 
 
 def uniform_levels(bits: int, signed: bool, lmax: int | None = None) -> np.ndarray:

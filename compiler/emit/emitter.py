@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from nupes.arch.config import ArrayConfig
-from nupes.arch.isa import Destination
+from nupes.arch.isa import LAG_FREE, Destination
 from nupes.compiler.emit.arrival import Arrival, input_loads
 from nupes.compiler.emit.dependencies import Writers, lag_after
 from nupes.compiler.emit.instructions import (
@@ -71,6 +71,7 @@ class Emitter:
         self.arrival = Arrival()
         self.unmarked = True
         self.residual_user = -1  # the last tile that reads at the residual port
+        self.descriptors: dict[tuple, Descriptor] = {}  # of the work at hand
 
     def plain_input(self, layout: TensorLayout) -> None:
         """Load an input that lies in memory like any tensor."""
@@ -92,6 +93,7 @@ class Emitter:
 
     def array(self, name: str, work: ArrayWork) -> None:
         """Emit blocks of pixels, column tiles, passes."""
+        self.descriptors.clear()
         every = blocks(work.region.pixels, self.config.acc_depth)
         for first, count in every if work.block is None else [work.block]:
             if work.statistics is not None:
@@ -106,107 +108,117 @@ class Emitter:
     ) -> None:
         """Emit the TILE of pass ``index`` of a column tile, over a block or the first pixels of
         it."""
-        finish, region = work.finish, work.region
+        finish, region, stationary = work.finish, work.region, column.passes[index].stationary
         item, left = column.passes[index], len(column.passes) - 1 - index
         count = count if item.count is None else item.count
         stream, tables, target = item.stream, item.tables, finish.target
+        last, multiplies = left == 0, item.times is not None
         group, part = divmod(column.index * self.config.cols, self.config.lanes)
-        slots = TileSlots(descriptor=0)
+        weight = activation = param = encoder = depth = 0
         if tables is not None:
-            slots = TileSlots(
-                descriptor=0,
-                weight=self.residency.table(Destination.WEIGHT_TABLE, tables.weight),
-                activation=self.residency.table(Destination.ACTIVATION_TABLE, tables.activation),
-            )
+            weight = self.residency.table(Destination.WEIGHT_TABLE, tables.weight)
+            activation = self.residency.table(Destination.ACTIVATION_TABLE, tables.activation)
             if tables.products is not None:
                 self.residency.products(tables.products)
-        walk, start, waits = begin(stream, first, count)
-        reads = list(waits)
-        second = finish.residual if item.times is None else item.times
-        fields = token_fields(item, finish, second)
-        if work.gathers is not None:
-            last = work.columns[-1].index
-            edge = min(work.gathers.numbers - last * self.config.cols, self.config.cols)
-            fields = self.statistics(fields, work.gathers, edge)
-        results = results_of(finish, second, region)
+        walk, start, reads = begin(stream, first, count)
+        second = item.times if multiplies else finish.residual
         if target is not None:
             encoder, depth = self.residency.encoder(name, target, left)
-            results = replace(results, encoder_slot=encoder, encoder_depth=depth)
-        descriptor = Descriptor(walk, results, fields)
-        slots = replace(slots, descriptor=self.residency.descriptor(descriptor))
-        tile = Tile(
-            start=start,
-            descriptor=descriptor,
-            slots=slots,
-            count=count,
-            payload=item.stationary,
-            first=index == 0,
-            finish=left == 0,
-            multiplies=item.times is not None,
-            slice=item.slice,
-            out_slice=part // self.config.cols,
-            shift=0 if tables is None else tables.shift,
-            chase=start.address if isinstance(stream, PatchStream) else -1,
-        )
-        if work.gathers is not None and left == 0:
-            ends = column is work.columns[0], column is work.columns[-1]
-            tile = replace(tile, gathers=True, gathers_first=ends[0], gathers_last=ends[1])
-        writes: list[Run] = []
-        if isinstance(item.stationary, Stored):
-            user = max(self.writers.newest([item.stationary.reads]), self.residual_user)
-            tile = replace(tile, weight_lag=lag_after(user, self.tiles))
-        if tile.reads_residual:
+        descriptor = self.descriptor(work, item, walk, (encoder, depth))
+        slot = self.residency.descriptor(descriptor)
+        weight_lag = LAG_FREE
+        if isinstance(stationary, Stored):
+            user = max(self.writers.newest([stationary.reads]), self.residual_user)
+            weight_lag = lag_after(user, self.tiles)
+        residual_address = 0
+        if last or multiplies:
             param = self.residency.parameters(name, finish.requantize, column.index, second)
-            tile = replace(tile, slots=replace(slots, param=param))
             if second is not None:
                 self.residual_user = self.tiles
                 layout = second.layout
-                address, runs = layout.address(0, group), layout.pixel_runs(group, 0, 1)
+                residual_address, runs = layout.address(0, group), layout.pixel_runs(group, 0, 1)
                 if not serves_all(second):
-                    address += region.offset(first, layout.width)
+                    residual_address += region.offset(first, layout.width)
                     runs = layout.region_runs(group, region, first, count)
-                tile = replace(tile, residual_address=address)
-                reads += runs
-        if left == 0:
-            if target is None:
-                channel = column.index * self.config.cols
-                self.results.append(ResultTile(name, channel, region, first, count))
-            else:
-                layout = target.layout
-                address = layout.address(0, group) + region.offset(first, layout.width)
-                tile = replace(tile, out_address=address)
-                writes += layout.region_runs(group, region, first, count)
-        self.emit(tile, reads, writes)
+                reads = (*reads, *runs)
+        out_address, writes = 0, ()
+        if last and target is None:
+            channel = column.index * self.config.cols
+            self.results.append(ResultTile(name, channel, region, first, count))
+        elif last and target is not None:
+            out_address = target.layout.address(0, group)
+            out_address += region.offset(first, target.layout.width)
+            writes = target.layout.region_runs(group, region, first, count)
+        gathers = last and work.gathers is not None
+        tile = Tile(
+            start=start,
+            descriptor=descriptor,
+            slots=TileSlots(descriptor=slot, weight=weight, activation=activation, param=param),
+            count=count,
+            lag=self.writers.lag(reads, self.tiles),
+            mark=self.unmarked,
+            out_address=out_address,
+            payload=stationary,
+            first=index == 0,
+            finish=last,
+            multiplies=multiplies,
+            slice=item.slice,
+            out_slice=part // self.config.cols,
+            shift=0 if tables is None else tables.shift,
+            residual_address=residual_address,
+            chase=start.address if isinstance(stream, PatchStream) else -1,
+            weight_lag=weight_lag,
+            gathers=gathers,
+            gathers_first=gathers and column is work.columns[0],
+            gathers_last=gathers and column is work.columns[-1],
+        )
+        self.emit(tile, writes)
         if isinstance(stream, PatchStream):
             self.instructions += self.arrival.follow(start.address, count)
+
+    def descriptor(
+        self, work: ArrayWork, item: Pass, walk: Walk, encoder: tuple[int, int]
+    ) -> Descriptor:
+        """Return the descriptor of a pass; tiles of the same work share it."""
+        second, table = work.finish.residual if item.times is None else item.times, 0
+        if work.gathers is not None:
+            table = self.statistics_table(work.gathers)
+        key = (walk, second, isinstance(item.stationary, Stored), encoder, table)
+        if key not in self.descriptors:
+            fields = token_fields(item, work.finish, second)
+            if work.gathers is not None:
+                numbers = work.gathers.numbers - work.columns[-1].index * self.config.cols
+                edge = min(numbers, self.config.cols)
+                fields = statistics_fields(fields, work.gathers, edge, table)
+            results = replace(
+                results_of(work.finish, second, work.region),
+                encoder_slot=encoder[0],
+                encoder_depth=encoder[1],
+            )
+            self.descriptors[key] = Descriptor(walk, results, fields)
+        return self.descriptors[key]
 
     def measure(self, work: Statistics, first: int, count: int) -> None:
         """Emit the MEASURE of a block of tokens."""
         stream = work.stream
         edge = work.numbers - (work.layout.groups - 1) * self.config.lanes
-        fields = self.statistics(TokenFields(), work, edge)
+        fields = statistics_fields(TokenFields(), work, edge, self.statistics_table(work))
         descriptor = Descriptor(stream.walk, Results(), fields)
-        slots = TileSlots(descriptor=self.residency.descriptor(descriptor))
-        start = stream.walk.start(stream.layout, stream.plane, stream.group, 0, 0, first)
-        item = Measure(start=start, descriptor=descriptor, slots=slots, count=count)
-        self.emit(item, work.reads(first, count), ())
-
-    def statistics(self, fields: TokenFields, work: Statistics, edge: int) -> TokenFields:
-        """Return the fields with those of the statistics unit."""
-        table = 0
-        if work.table is not None:
-            table = self.residency.table(Destination.ACTIVATION_TABLE, work.table)
-        return replace(
-            fields,
-            statistic=work.statistic,
-            linear=work.table is None,
-            odd=work.odd,
-            level_offset=work.offset,
-            edge=edge,
-            channels=work.channels,
-            epsilon=work.epsilon,
-            table=table,
+        item = Measure(
+            start=stream.walk.start(stream.layout, stream.plane, stream.group, 0, 0, first),
+            descriptor=descriptor,
+            slots=TileSlots(descriptor=self.residency.descriptor(descriptor)),
+            count=count,
+            lag=self.writers.lag(work.reads(first, count), self.tiles),
+            mark=self.unmarked,
         )
+        self.emit(item, ())
+
+    def statistics_table(self, work: Statistics) -> int:
+        """Return the slot of the table with which levels are decoded, 0 if there is none."""
+        if work.table is None:
+            return 0
+        return self.residency.table(Destination.ACTIVATION_TABLE, work.table)
 
     def pool(self, work: PoolWork) -> None:
         """Emit a max-pool: POOLs of each channel group."""
@@ -222,16 +234,17 @@ class Emitter:
                     descriptor=descriptor,
                     slots=TileSlots(descriptor=self.residency.descriptor(descriptor)),
                     count=count,
+                    lag=self.writers.lag(work.reads, self.tiles),
+                    mark=self.unmarked,
                     out_address=target.address(0, group) + first,
                 )
-                self.emit(pool, work.reads, target.pixel_runs(group, first, count))
+                self.emit(pool, target.pixel_runs(group, first, count))
 
-    def emit(self, tile: Streaming, reads: Iterable[Run], writes: Iterable[Run]) -> None:
-        """Append a TILE or POOL after the LOADs that it needs."""
+    def emit(self, tile: Streaming, writes: Iterable[Run]) -> None:
+        """Append a TILE, POOL or MEASURE after the LOADs that it needs."""
         for entries, user, ahead in self.residency.take(self.tiles):
             self.instructions.append(self.load(entries, user, self.tiles + ahead))
-        lag = self.writers.lag(reads, self.tiles)
-        self.instructions.append(replace(tile, lag=lag, mark=self.unmarked))
+        self.instructions.append(tile)
         self.unmarked = False
         self.writers.note(writes, self.tiles)
         self.tiles += 1
@@ -297,6 +310,21 @@ def token_fields(item: Pass, finish: Finish, second: Second | None) -> TokenFiel
         residual_wide=second is not None and second.wide,
         scaled=finish.scaled,
         weight_step=int(isinstance(item.stationary, Stored)),
+    )
+
+
+def statistics_fields(fields: TokenFields, work: Statistics, edge: int, table: int) -> TokenFields:
+    """Return the fields with those of the statistics unit, whose decode table is in a slot."""
+    return replace(
+        fields,
+        statistic=work.statistic,
+        linear=work.table is None,
+        odd=work.odd,
+        level_offset=work.offset,
+        edge=edge,
+        channels=work.channels,
+        epsilon=work.epsilon,
+        table=table,
     )
 
 

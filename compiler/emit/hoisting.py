@@ -11,7 +11,7 @@ from dataclasses import replace
 from nupes.arch.config import ArrayConfig
 from nupes.compiler.emit.arrival import TILES_BEHIND
 from nupes.compiler.emit.dependencies import lag_after
-from nupes.compiler.emit.instructions import Instruction, Load, Streaming, Tile
+from nupes.compiler.emit.instructions import Instruction, Load, Streamed, Streaming, Tile
 
 __all__ = ["prefetch"]
 
@@ -79,7 +79,7 @@ def group(
 ) -> tuple[list[list[Instruction]], list[list[Load]], list[Streaming]]:
     """Return, for each tile and the end, the instructions that stay and the LOADs due; and the
     tiles."""
-    tiles = [item for item in program if isinstance(item, Streaming)]
+    tiles = [item for item in program if isinstance(item, Streamed)]
     fixed: list[list[Instruction]] = [[] for _ in range(len(tiles) + 1)]
     loads: list[list[Load]] = [[] for _ in range(len(tiles) + 1)]
     index = 0
@@ -88,7 +88,7 @@ def group(
             loads[item.due].append(item)
             continue
         fixed[index].append(item)
-        index += isinstance(item, Streaming)
+        index += isinstance(item, Streamed)
     return fixed, loads, tiles
 
 

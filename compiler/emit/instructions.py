@@ -6,6 +6,7 @@ They are values: whoever moves or cuts one makes another. Each packs itself by t
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -30,6 +31,7 @@ __all__ = [
     "Measure",
     "Pool",
     "Results",
+    "Streamed",
     "Streaming",
     "Tile",
     "TileSlots",
@@ -37,7 +39,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Results:
     """Where a layer's results go and what they are added to: fields of a descriptor."""
 
@@ -52,7 +54,7 @@ class Results:
     out_row_step: int = 0
     residual_row_step: int = 0
 
-    @property
+    @cached_property
     def pace(self) -> int:
         """Cycles that a word holds the stream: until its residual is read and its result
         written."""
@@ -77,7 +79,7 @@ class TokenFields:
     table: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Descriptor:
     """What the tiles of a layer have in common."""
 
@@ -85,8 +87,9 @@ class Descriptor:
     results: Results
     tokens: TokenFields = TokenFields()
 
-    def pack(self) -> int:
-        """Return the descriptor as an integer."""
+    @cached_property
+    def packed(self) -> int:
+        """The descriptor as an integer."""
         results = self.results
         # The planes of wide tensors are the array's; their fields are not read.
         if self.tokens.out_wide:

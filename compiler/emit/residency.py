@@ -40,9 +40,10 @@ class Slots:
 
     def claim(self, key: Hashable) -> tuple[int, bool]:
         """Return the slot of a content, and whether it is already there."""
-        if key in self.resident:
+        slot = self.resident.get(key)
+        if slot is not None:
             self.resident.move_to_end(key)
-            return self.resident[key], True
+            return slot, True
         slot = self.free.pop() if self.free else self.resident.popitem(last=False)[1]
         self.resident[key] = slot
         return slot, False
@@ -151,11 +152,11 @@ class Residency:
         """Return the slot of a descriptor."""
 
         def entries(address: int) -> list[Entries]:
-            packed = descriptor.pack()
+            packed = descriptor.packed
             words = [packed >> (64 * i) & (2**64 - 1) for i in range(descriptor_words(self.config))]
             return [(Destination.DESCRIPTOR, address, words)]
 
-        return self.ask(Destination.DESCRIPTOR, descriptor, entries)
+        return self.ask(Destination.DESCRIPTOR, descriptor.packed, entries)
 
 
 def search_tree(encoder: Encoder, planes: Planes, depth: int) -> tuple[list[int], list[int]]:

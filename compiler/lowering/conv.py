@@ -40,7 +40,7 @@ def lower(layer: Layer, context: Context) -> tuple[ArrayWork, ...]:
         tiling = Tiling(patch_matrix(op, operands), operands, patch_stream(patches))
     else:
         walk = window_walk(layer, op, source.shape, source.layout, whole=False)
-        matrix = conv_matrix(op, source.channels, operands, source.lead)
+        matrix = conv_matrix(op, operands, source.lead)
         tiling = Tiling(matrix, operands, map_stream(op, source, walk))
     check_sums(layer, tiling, 1, config)
     work = ArrayWork(

@@ -60,12 +60,16 @@ class Matrix:
     ``digits`` (passes, taps, k, n) uint8; ``present`` (k, n) bool says where an operand exists at
     all (None: everywhere); ``tables`` (passes, 2**code_bits) are the levels of the digits. ``zero``
     (passes,) is a digit of level 0 per pass, or -1 where none exists.
+
+    With ``starts`` (n,), increasing, the ``digits`` of a column are those of its k rows from there
+    on, and no other row has an operand.
     """
 
     digits: np.ndarray
     tables: np.ndarray
     present: np.ndarray | None
     zero: tuple[int, ...]
+    starts: np.ndarray | None = None
 
     @property
     def taps(self) -> int:
@@ -81,32 +85,50 @@ class Matrix:
         """Return the passes of one column tile for an input of ``planes`` passes, in execution
         order: those that hold an operand.
         """
-        k = self.digits.shape[2]
         columns = slice(column * config.cols, (column + 1) * config.cols)
+        first, last, end = 0, self.digits.shape[2], self.digits.shape[2]
+        if self.starts is not None:
+            first, end = int(self.starts[columns][0]), int(self.starts[-1]) + last
+            last += int(self.starts[columns][-1])
         tiles = []
-        for index in range(-(-k // config.rows)):
-            rows = min(config.rows, k - index * config.rows)
+        for index in range(first // config.rows, -(-last // config.rows)):
+            rows = slice(index * config.rows, min((index + 1) * config.rows, end))
+            present = self.presence(rows, columns)
             masked = [False] * len(self.tables)
-            if self.present is not None:
-                present = self.present[index * config.rows : index * config.rows + rows, columns]
+            if present is not None:
                 if not present.any():
                     continue
                 masked = [zero < 0 and not present.all() for zero in self.zero]
             tiles += [
-                WeightTile(tap, index, i, j, rows, masked[i])
+                WeightTile(tap, index, i, j, rows.stop - rows.start, masked[i])
                 for tap in range(self.taps)
                 for i in range(len(self.tables))
                 for j in range(planes)
             ]
         return tiles
 
+    def presence(self, rows: slice, columns: slice) -> np.ndarray | None:
+        """Return whether each operand of some rows and columns exists; ``None`` if all do."""
+        if self.starts is not None:
+            offset = np.arange(rows.start, rows.stop)[:, None] - self.starts[columns]
+            return (offset >= 0) & (offset < self.digits.shape[2])
+        return None if self.present is None else self.present[rows, columns]
+
+    def block(self, plane: int, tap: int, rows: slice, columns: slice) -> np.ndarray:
+        """Return the digits of some rows and columns; any ones where there is no operand."""
+        digits = self.digits[plane, tap, :, columns]
+        if self.starts is None:
+            return digits[rows]
+        offset = np.arange(rows.start, rows.stop)[:, None] - self.starts[columns]
+        return np.take_along_axis(digits, np.clip(offset, 0, len(digits) - 1), axis=0)
+
     def payload(self, tile: WeightTile, column: int, config: ArrayConfig) -> np.ndarray:
         """Return the port words of a tile, uint64 (payload, port words)."""
         rows = slice(tile.slice_index * config.rows, tile.slice_index * config.rows + tile.rows)
         columns = slice(column * config.cols, (column + 1) * config.cols)
-        digits = self.digits[tile.weight_plane, tile.tap, rows, columns]
-        present = None if self.present is None else self.present[rows, columns]
-        if present is not None and not tile.masked:
+        digits = self.block(tile.weight_plane, tile.tap, rows, columns)
+        present = self.presence(rows, columns)
+        if present is not None:
             digits = np.where(present, digits, max(self.zero[tile.weight_plane], 0)).astype(
                 np.uint8
             )
@@ -125,35 +147,24 @@ def zeros_of(tables: np.ndarray) -> tuple[int, ...]:
     return tuple(int(index[0]) if len(index) else -1 for index in found)
 
 
-def conv_matrix(op: Conv, channels: int, layer: LayerOperands, lead: int = 0) -> Matrix:
-    """Return the matrix of a convolution over ``channels`` input channels; groups become block-
-    diagonal, ``lead`` rows before them have no operands.
+def conv_matrix(op: Conv, layer: LayerOperands, lead: int = 0) -> Matrix:
+    """Return the matrix of a convolution; groups become block-diagonal, ``lead`` rows before them
+    have no operands.
     """
     planes = cast(Planes, layer.digits)
     n, per_group, kh, kw = op.codes.shape
     codes = op.codes.transpose(2, 3, 1, 0).reshape(kh * kw, per_group, n)
-    present = None
-    if op.groups > 1:
-        dense = np.zeros((kh * kw, channels, n), np.uint8)
-        present = np.zeros((channels, n), bool)
-        for group in range(op.groups):
-            rows = slice(group * per_group, (group + 1) * per_group)
-            columns = slice(group * (n // op.groups), (group + 1) * (n // op.groups))
-            dense[:, rows, columns] = codes[:, :, columns]
-            present[rows, columns] = True
-        codes = dense
-    if lead:
-        present = np.ones((channels, n), bool) if present is None else present
-        present = np.pad(present, ((lead, 0), (0, 0)))
-        codes = np.pad(codes, ((0, 0), (lead, 0), (0, 0)))
     digits = np.moveaxis(planes.digits[codes], -1, 0)[list(layer.weights.planes)]
+    starts = None
+    if op.groups > 1 or lead:
+        starts = lead + np.arange(n) // (n // op.groups) * per_group
     tables = layer.weights.levels
-    return Matrix(digits, tables, present, zeros_of(tables))
+    return Matrix(digits, tables, None, zeros_of(tables), starts)
 
 
 def patch_matrix(op: Conv, layer: LayerOperands) -> Matrix:
     """Return the matrix of a convolution over packed patches: one tap, ``taps * channels`` rows."""
-    matrix = conv_matrix(op, op.codes.shape[1], layer)
+    matrix = conv_matrix(op, layer)
     count, taps, k, n = matrix.digits.shape
     return Matrix(matrix.digits.reshape(count, 1, taps * k, n), matrix.tables, None, matrix.zero)
 
@@ -186,7 +197,7 @@ def partial_sum_bound(matrix: Matrix, tables: np.ndarray) -> int:
     low, high = map(sum, zip(*ends, strict=True))
     positive = np.zeros(matrix.channels, np.int64)
     negative = np.zeros(matrix.channels, np.int64)
-    # Tap by tap: groups have made the matrix dense, and sums are of 64 bits.
+    # Tap by tap: sums are of 64 bits.
     for plane, tap in np.ndindex(matrix.digits.shape[:2]):
         weights = matrix.tables[plane][matrix.digits[plane, tap]]
         if matrix.present is not None:

@@ -52,7 +52,7 @@ def lower(layer: Layer, context: Context) -> tuple[ArrayWork, ...]:
     source = context.source(layer.inputs[0])
     check_levels(f"layer {layer.name!r}", op.codebook, "weight_level_bits", config)
     operands = layer_operands(layer, source.tensor, source.planes, config)
-    matrix = conv_matrix(op, source.channels, operands, source.lead)
+    matrix = conv_matrix(op, operands, source.lead)
     height, width, _ = layer.output.shape
     works = []
     for y, x in product(phases(op, 0, height), phases(op, 1, width)):

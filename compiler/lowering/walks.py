@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from nupes.arch.isa import ADDRESS_BITS
 from nupes.compiler.place.layout import TensorLayout
@@ -29,7 +30,7 @@ class Start:
     y: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Walk:
     """How a walk goes on: fields of a descriptor."""
 
@@ -49,7 +50,7 @@ class Walk:
     planes: int = 1
     step_plane: int = 0
 
-    @property
+    @cached_property
     def words(self) -> int:
         """Words that are read for each output pixel."""
         return self.kernel_h * self.kernel_w * self.planes

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from nupes.arch.config import ArrayConfig
-from nupes.compiler.emit.instructions import Streaming
+from nupes.compiler.emit.instructions import Streamed, Streaming
 from nupes.compiler.emit.schedules import Schedule
 from nupes.compiler.timing.timeline import Timeline
 from nupes.model.network import IntegerNetwork
@@ -103,7 +103,7 @@ def layer_tiles(plan: Schedule, config: ArrayConfig) -> Iterator[tuple[int, list
             if item is None:
                 break
             words += config.instruction_words + item.words
-            if isinstance(item, Streaming):
+            if isinstance(item, Streamed):
                 tiles.append(item)
         yield words, tiles
 

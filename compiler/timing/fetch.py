@@ -1,5 +1,7 @@
 """The fetch port: when each word of the program can be consumed."""
 
+from collections.abc import Iterator
+
 from nupes.arch.config import ArrayConfig
 from nupes.compiler.timing.progress import Progress
 
@@ -48,18 +50,25 @@ class FetchPort:
         """Consume ``count`` words, the first not before ``earliest``; return the cycle of the last
         one.
         """
-        cycle = max(self.cycle, earliest - 1)
+        wanted = max(self.cycle + 1, earliest)
+        for first, words in self.runs(count, earliest):
+            self.waited += first - wanted
+            wanted = first + words
+        return self.cycle
+
+    def runs(self, count: int, earliest: int) -> Iterator[tuple[int, int]]:
+        """Consume ``count`` words, the first not before ``earliest``; yield the first cycle and the
+        words of each run that nothing holds up."""
+        self.cycle = max(self.cycle, earliest - 1)
         while count:
             index, offset = divmod(self.word, self.burst)
             run = min(count, self.burst - offset)
             ready = self.burst_arrival(index) + offset + 1
-            self.waited += max(ready - (cycle + 1), 0)
-            first = max(cycle + 1, ready)
-            cycle = first + run - 1
-            self.progress.note(first, cycle)
+            first = max(self.cycle + 1, ready)
+            self.cycle = first + run - 1
+            self.progress.note(first, self.cycle)
             self.word += run
             count -= run
             if offset + run == self.burst:
-                self.popped.append(cycle)
-        self.cycle = cycle
-        return cycle
+                self.popped.append(self.cycle)
+            yield first, run

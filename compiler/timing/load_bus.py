@@ -1,5 +1,7 @@
 """The load bus: takes payloads from the fetch port to tables, weights and the activation memory."""
 
+import numpy as np
+
 from nupes.arch.isa import Destination
 from nupes.compiler.emit.instructions import Load
 from nupes.compiler.timing.fetch import FetchPort
@@ -18,10 +20,14 @@ def carry(
     """
     if load.destination != Destination.ACTIVATION:
         return fetch.consume(load.words, decode + 1)
-    cycle = decode
-    for address in range(load.address, load.address + load.words):
+    cycle, address, end = decode, load.address, load.address + load.words
+    while address < end and not (writes.last() <= cycle and stream.stores_nothing()):
         # The cycle in which the word could be taken, then the first one in which its bank is free.
         cycle = writes.free(address, max(cycle + 1, fetch.ready()))
         fetch.consume(1, cycle)
-        stream.arrive(address, cycle)
-    return cycle
+        stream.arrive(address, np.array([cycle]))
+        address += 1
+    for first, count in fetch.runs(end - address, cycle + 1):
+        stream.arrive(address, np.arange(first, first + count))
+        address += count
+    return fetch.cycle

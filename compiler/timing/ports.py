@@ -11,23 +11,45 @@ __all__ = ["ResidualPort", "WritePorts"]
 
 
 class WritePorts:
-    """One port of each bank: the cycles in which results are written, increasing."""
+    """One port of each bank: the cycles in which results are written, increasing.
+
+    Only a LOAD of the activation memory asks for them: until then tiles are noted as they are.
+    """
 
     def __init__(self) -> None:
         self.busy: list[list[int]] = [[] for _ in range(BANKS)]
+        self.noted: list[tuple[Streaming, int, range]] = []
 
-    def write(self, tile: Streaming, pixel: int, cycle: int) -> None:
-        """Occupy the ports for the planes of a pixel's result, from ``cycle`` on."""
+    def write(self, tile: Streaming, pixel: int, cycles: range) -> None:
+        """Occupy the ports for the planes of the results of pixels from ``pixel`` on; each is
+        written from one of the ``cycles`` on."""
+        self.noted.append((tile, pixel, cycles))
+
+    def occupy(self, tile: Streaming, pixel: int, cycle: int) -> None:
+        """Occupy the ports for the planes of one pixel's result."""
         pairs, single = divmod(tile.writes, BANKS)
         for busy in self.busy:
             busy += range(cycle, cycle + pairs)
         if single:
             self.busy[(tile.out_address + pixel) % BANKS].append(cycle + pairs)
 
+    def settle(self) -> None:
+        """Occupy the ports for the tiles that were noted."""
+        for tile, first, cycles in self.noted:
+            for pixel, begin in enumerate(cycles, first):
+                self.occupy(tile, pixel, begin)
+        self.noted.clear()
+
+    def last(self) -> int:
+        """Return the last cycle in which a result is written, as far as is known; -1 for none."""
+        self.settle()
+        return max((busy[-1] for busy in self.busy if busy), default=-1)
+
     def free(self, address: int, cycle: int) -> int:
         """Return the first cycle from ``cycle`` on in which no result is written to the bank of
         ``address``.
         """
+        self.settle()
         busy = self.busy[address % BANKS]
         position = bisect_left(busy, cycle)
         while position < len(busy) and busy[position] == cycle:

@@ -35,10 +35,16 @@ class StreamEngine:
         self.queue.append((tile, cycle))
         self.advance()
 
-    def arrive(self, address: int, cycle: int) -> None:
-        """Note that an input word is written in ``cycle``."""
-        self.written[address] = cycle
+    def arrive(self, address: int, cycles: np.ndarray) -> None:
+        """Note in which ``cycles`` input words are written, those from ``address`` on."""
+        self.written[address : address + len(cycles)] = cycles
         self.advance()
+
+    def stores_nothing(self) -> bool:
+        """Whether no tile that still waits for the input stores results."""
+        return not any(
+            tile.writes and not tile.to_host for tile, _ in self.queue[len(self.final) :]
+        )
 
     def started(self, tile: int) -> int:
         """Return the cycle in which a tile issues its first word."""
@@ -80,9 +86,9 @@ class StreamEngine:
         self.first.append(self.next_issue)
         last = self.next_issue + tile.per_pixel - 1
         if tile.writes and not tile.to_host:
-            delay = self.delay(tile)
-            for pixel in range(tile.count):
-                self.writes.write(tile, pixel, last + distance * pixel + delay)
+            written = last + self.delay(tile)
+            cycles = range(written, written + distance * tile.count, distance)
+            self.writes.write(tile, 0, cycles)
         self.finish(tile, last + distance * (tile.count - 1))
         self.progress.note(self.first[-1], self.final[-1])
 
@@ -100,7 +106,8 @@ class StreamEngine:
             if not self.chased:
                 self.first.append(cycle)
             if tile.writes and not tile.to_host:
-                self.writes.write(tile, len(self.chased), cycle + delay)
+                cycles = range(cycle + delay, cycle + delay + 1)
+                self.writes.write(tile, len(self.chased), cycles)
             self.progress.note(cycle, cycle)
             self.chased.append(cycle)
             self.next_issue = cycle + pace

@@ -9,6 +9,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from nupes.model.errors import UnsupportedError
+from nupes.model.operators import Operator
 from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.frontend.call import value_shape
 from nupes.quantizer.frontend.functions import IDENTITY
@@ -89,23 +90,23 @@ def list_layers(network: FusedNetwork) -> tuple[FoundLayer, ...]:
     for stage in network.stages:
         weights = operators[stage.name].kernel.size if stage.name in operators else 0
         sources = [shapes[name] for name in stage.sources]
-        height, width, _ = stage.shape
+        op = bare_operator(stage, 8, 0)
         found.append(
             FoundLayer(
                 stage.name,
-                describe_stage(stage, sources),
+                describe_stage(stage, op, sources),
                 sources[0],
                 stage.shape,
-                height * width * weights,
+                op.macs(*sources),
                 weights + (len(stage.bias) if weights else 0),
             )
         )
     return tuple(found)
 
 
-def describe_stage(stage: Stage, sources: Sequence[Shape]) -> str:
+def describe_stage(stage: Stage, op: Operator, sources: Sequence[Shape]) -> str:
     """Return a stage in words: operator, window, stride, what is added and the function."""
-    words = [bare_operator(stage, 8, 0).words(*sources)]
+    words = [op.words(*sources)]
     if stage.residual is not None:
         words.append("add")
     if stage.function is not IDENTITY:

@@ -158,9 +158,11 @@ class LayerSearch(Hooks):
         n = len(weight)
         grouped = weight.reshape(op.groups, n // op.groups, -1)
         bits = self.plan.weights[stage.name]
-        moments = input_moments(op, exact, rounded, self.importance.get(stage.name))
-        target = compensate(grouped, moments) if self.recipe.compensate else grouped
-        gram = dampen(target, moments, bits) if self.recipe.metric == "output" else moments.gram
+        target, gram = grouped, np.ones((grouped.shape[0], grouped.shape[2]))
+        if self.recipe.compensate or self.recipe.metric == "output":
+            moments = input_moments(op, exact, rounded, self.importance.get(stage.name))
+            target = compensate(grouped, moments) if self.recipe.compensate else grouped
+            gram = dampen(target, moments, bits) if self.recipe.metric == "output" else gram
         codebook, solution = choose_weights(target, gram, bits, self.recipe, self.exponent)
         alive = np.abs(weight).reshape(n, -1).any(1)
         return WeightCode(

@@ -101,7 +101,7 @@ def test_tiles_of_a_convolution_are_its_weights(
         first = channel // (n // op.groups) * per_group
         dense = op.levels[channel].transpose(1, 2, 0).reshape(kh * kw, per_group)
         want[:, first : first + per_group, channel] = dense
-    got = weights_of(conv_matrix(op, k, operands_for(op, config)), k, planes, config)
+    got = weights_of(conv_matrix(op, operands_for(op, config)), k, planes, config)
     for plane in range(planes):
         np.testing.assert_array_equal(got[plane], want)
 
@@ -131,8 +131,8 @@ def test_lanes_before_a_range_of_channels_have_no_operands(
 ) -> None:
     channels = op.codes.shape[1] * op.groups
     operands = operands_for(op, config)
-    whole = weights_of(conv_matrix(op, channels, operands), channels, 1, config)
-    moved = conv_matrix(op, channels, operands, lead)
+    whole = weights_of(conv_matrix(op, operands), channels, 1, config)
+    moved = conv_matrix(op, operands, lead)
     got = weights_of(moved, lead + channels, 1, config)
     np.testing.assert_array_equal(got[:, :, lead:], whole)
     assert not got[:, :, :lead].any()
@@ -157,9 +157,8 @@ def test_tiles_without_an_operand_are_left_out() -> None:
 @given(convolutions(), activation_codebooks(), st.integers(2, 8), st.integers(0, 2**32 - 1))
 def test_no_partial_sum_exceeds_the_bound(op: Conv, book, code_bits: int, seed: int) -> None:
     config = ArrayConfig(4, 4, code_bits=code_bits)
-    channels = op.codes.shape[1] * op.groups
     layer = operands_for(op, config, book)
-    matrix, passes = conv_matrix(op, channels, layer), layer.activations.levels
+    matrix, passes = conv_matrix(op, layer), layer.activations.levels
     bound = partial_sum_bound(matrix, passes)
     rng = np.random.default_rng(seed)
     present = True if matrix.present is None else matrix.present
@@ -171,3 +170,10 @@ def test_no_partial_sum_exceeds_the_bound(op: Conv, book, code_bits: int, seed: 
             products.append((weights * drawn).reshape(-1, op.codes.shape[0]))
     order = rng.permutation(np.concatenate(products))
     assert np.abs(np.cumsum(order, axis=0)).max() <= bound
+
+
+def test_groups_take_no_more_memory_than_their_weights() -> None:
+    op = Conv(np.zeros((64, 1, 3, 3), np.uint8), INPUT, np.ones(64), groups=64)
+    matrix = conv_matrix(op, operands_for(op, ArrayConfig(4, 4)))
+    assert matrix.digits.size == op.codes.size
+    assert [tile.slice_index for tile in matrix.column_tile(3, 1, ArrayConfig(4, 4))] == [3] * 9

@@ -19,7 +19,7 @@ def test_two_planes_are_written_at_once_and_a_single_one_to_its_bank() -> None:
     results = Results(out_step=1, out_planes=3)
     item = replace(tile(4, 9), descriptor=Descriptor(tile(4, 9).descriptor.walk, results))
     ports = WritePorts()
-    ports.write(replace(item, out_address=6), 1, 10)
+    ports.write(replace(item, out_address=6), 1, range(10, 11))
     assert [ports.free(address, 10) for address in (6, 7)] == [11, 12]
     assert [ports.free(address, 12) for address in (6, 7)] == [12, 12]
 

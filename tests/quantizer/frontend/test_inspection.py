@@ -62,8 +62,21 @@ def residual() -> nn.Module:
     return nn.Sequential(stem, Block(), Block(), head)
 
 
+def upsampling() -> nn.Module:
+    """Return a transposed convolution, each result of which reads some taps, and a bilinear one."""
+    stretch = nn.Upsample(scale_factor=2, mode="bilinear")
+    return nn.Sequential(nn.ConvTranspose2d(3, 6, 4, 2, 1), nn.ReLU(), stretch)
+
+
 @pytest.mark.parametrize(
-    "make", [residual, MODULES["conv uneven"], MODULES["pad max pool"], MODULES["linear twice"]]
+    "make",
+    [
+        residual,
+        upsampling,
+        MODULES["conv uneven"],
+        MODULES["pad max pool"],
+        MODULES["linear twice"],
+    ],
 )
 def test_the_layers_are_those_of_quantize(make: type[nn.Module]) -> None:
     torch.manual_seed(0)
