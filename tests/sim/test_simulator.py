@@ -240,6 +240,8 @@ def test_waves(tmp_path: Path, simulator: str, suffix: str) -> None:
 
 
 OWNER = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from nupes.sim import Simulator
 from tests.sim.conftest import needs_icarus
 from tests.sim.stub import ECHO, HANG, SMALL, stub
