@@ -171,7 +171,7 @@ EXAMPLES = {
     "gate of channels": Example(
         Attention,
         (3, 7, 6),
-        ["conv", "mosaic", "conv", "max_pool", "concat", "conv", "product", "conv"],
+        ["conv", "conv", "mosaic", "max_pool", "concat", "conv", "product", "conv"],
     ),
     # A factor costs no layer; the function of a tensor that is read again does.
     "sums with factors": Example(
