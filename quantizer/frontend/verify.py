@@ -49,6 +49,9 @@ stage's may be none of the program."""
 COMPARED = 1 << 17
 """Values of a stage that are compared, evenly spread: an error reaches more than one in so many."""
 
+GLANCE = 256
+"""Values by which most of what a stage may be is told apart from it."""
+
 CHECKS = {"_assert_tensor_metadata", "_guards_fn"}
 """Calls that check types: in float64 these are others."""
 
@@ -268,9 +271,15 @@ def some_channels(values: Tensor) -> Tensor:
 def match(found: Tensor, allowed: Tensor, candidates: list[Tensor]) -> Tensor | None:
     """Return the value of the program that a stage gives, if there is one: of several that it may
     be, the nearest one."""
-    errors = [(some(value) - found).abs() for value in candidates]
-    near = [index for index, error in enumerate(errors) if bool((error <= allowed).all())]
-    nearest = min(near, key=lambda index: float(errors[index].max()), default=None)
+    parts = [some(value) for value in candidates]
+
+    def is_near(part: Tensor, count: int) -> bool:
+        return bool(((part[:count] - found[:count]).abs() <= allowed[:count]).all())
+
+    # Most candidates of a deep network are far off from their first values on.
+    counts = GLANCE, len(found)
+    near = [i for i, part in enumerate(parts) if all(is_near(part, count) for count in counts)]
+    nearest = min(near, key=lambda i: float((parts[i] - found).abs().max()), default=None)
     return None if nearest is None else candidates[nearest]
 
 
