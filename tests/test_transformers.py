@@ -98,7 +98,7 @@ def stall(hardware: Simulator, network: IntegerNetwork, latency: int, stalls: St
 
 
 @pytest.mark.slow
-@many(50)
+@many(10)
 @given(st.data(), st.sampled_from([1, 5, 20, 100]), st.integers(1, 2**32 - 1))
 def test_many_random_encoders(
     hardware: Simulator, data: st.DataObject, latency: int, seed: int
