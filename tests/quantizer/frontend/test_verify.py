@@ -139,15 +139,26 @@ def test_the_program_is_compared_with_the_module() -> None:
         check(module, graph)
 
 
-def deep() -> nn.Module:
+def deep(growth: float = 4) -> nn.Module:
     """Return a network in which rounding errors grow from layer to layer."""
     torch.manual_seed(0)
     layers: list[nn.Module] = []
     for _ in range(30):
         layer = conv(3, 3, padding=1)
-        layer.weight.data *= 4
+        layer.weight.data *= growth
         layers += [layer, nn.Tanh()]
     return nn.Sequential(*layers)
+
+
+def test_a_network_that_makes_all_of_rounding_is_compared_in_its_own_types() -> None:
+    module, x = deep(8).eval(), torch.from_numpy(images(*SHAPE))
+    with torch.no_grad():
+        rounded = module(x).double()
+        assert (rounded - deep(8).double().eval()(x.double())).abs().max() > 0.1
+    graph = capture(export_module(module, SHAPE))
+    check(module, graph)
+    with pytest.raises(NupesError, match="captured program must give the module's output, not"):
+        check(deep(9).eval(), graph)
 
 
 def cancelling() -> nn.Module:
