@@ -50,7 +50,7 @@ def replace(node: fx.Node, order: dict[fx.Node, int]) -> bool:
     target, operand = functional(node.target), node.args[0]
     if target is None or not isinstance(operand, fx.Node):
         return False
-    if base_of(target) in COPIES and node.args[1:][-1:] == (False,):  # evaluation: nothing changes
+    if base_of(target) in COPIES and node.args[2:] == (False,):  # evaluation: nothing changes
         node.target = target
         return True
     if not is_fresh(operand):

@@ -26,13 +26,14 @@ ARRAYS = st.builds(
 )  # fmt: skip
 
 
-def execute(program: Program, *codes: np.ndarray) -> np.ndarray:
-    """Return the ``y`` of one image's input codes from an interpreter of the instruction set."""
+def execute(program: Program, *codes: np.ndarray, garbage: int = 1) -> np.ndarray:
+    """Return the ``y`` of one image's input codes from an interpreter of the instruction set, whose
+    memory holds ``garbage`` in every word."""
     image = program.image.copy()
     addresses, words = program.input_patches(*codes)
     image[addresses] = words
     # What no LOAD wrote holds garbage.
-    machine = Machine(program.array, defaultdict(lambda: 1))
+    machine = Machine(program.array, defaultdict(lambda: garbage))
     # A tile that chases the input stands before the LOAD; the interpreter does one at a time.
     places = sorted(program.places.tolist())
     for address, word in zip(places, integers(words), strict=True):

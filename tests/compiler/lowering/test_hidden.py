@@ -1,7 +1,5 @@
 """Masked pairs that are left out: what is computed is enough, and nothing reads what is not."""
 
-from collections import defaultdict
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,16 +7,14 @@ from hypothesis import strategies as st
 
 import nupes.compiler.emit.schedules as schedules
 from nupes.arch.config import ArrayConfig
-from nupes.arch.isa import Destination, Status
 from nupes.compiler.emit.instructions import Tile
 from nupes.compiler.lowering.hidden import plan_pixels, plan_words
 from nupes.compiler.lowering.passes import Stored
 from nupes.compiler.program import Program, compile
 from nupes.model.network import IntegerNetwork
 from nupes.verify import observe
-from tests.compiler.place.test_packing import integers
+from tests.compiler.test_program import execute
 from tests.networks import images_of
-from tests.rtl.interpreter import Machine
 from tests.test_masks import lengths, masked
 
 ARRAYS = st.builds(
@@ -63,20 +59,6 @@ def test_plans_have_every_pair_that_counts(allowed: np.ndarray, lanes: int) -> N
     assert list(words) == list(range(words[0], words[-1] + 1))
 
 
-def execute(program: Program, codes: np.ndarray, poison: int) -> np.ndarray:
-    """Return the ``y`` of one image from an interpreter whose memory holds a word everywhere."""
-    image = program.image.copy()
-    addresses, words = program.input_patches(codes)
-    image[addresses] = words
-    machine = Machine(program.array, defaultdict(lambda: poison))
-    for address, word in zip(sorted(program.places.tolist()), integers(words), strict=True):
-        machine.memory[Destination.ACTIVATION, address] = word
-    machine.run(integers(image))
-    assert machine.status == Status.OK
-    (y,) = program.outputs(np.array(machine.results, np.int16))
-    return y[0]
-
-
 @settings(max_examples=30)
 @given(pairs(), ARRAYS, st.integers(0, 2**32 - 1), st.booleans())
 def test_nothing_reads_what_is_left_out(
@@ -84,8 +66,8 @@ def test_nothing_reads_what_is_left_out(
 ) -> None:
     network = masked(len(allowed), allowed, seed)
     codes = network.encode(images_of(network, 1))
-    poison = (1 << config.lanes * config.code_bits) - 1 if ones else 0
-    found = execute(compile(network, config), codes[0], poison)
+    garbage = (1 << config.lanes * config.code_bits) - 1 if ones else 0
+    found = execute(compile(network, config), codes[0], garbage=garbage)
     np.testing.assert_array_equal(found, network.run(codes)[0])
 
 
