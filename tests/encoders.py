@@ -11,15 +11,15 @@ from nupes.model.tensor import Port
 from tests.codebooks import activation_codebooks, weight_codebooks
 from tests.transformers import Books, Sizes, Transformer
 
-__all__ = ["aligned", "biased_scores", "coded_tokens", "encoders_for", "transformers"]
+__all__ = ["biased_scores", "coded_tokens", "encoders_for", "transformers"]
 
 
 @st.composite
-def biased_scores(draw: st.DrawFn, heads_of: st.SearchStrategy[int]) -> IntegerNetwork:
+def biased_scores(draw: st.DrawFn) -> IntegerNetwork:
     """Draw a network of products of stored tensors, one behind the other, each added to the one
     before: additive biases of scores, and rows of a matrix that are no tokens of a mean."""
     books = Books(draw(activation_codebooks()), draw(matrix_codebooks()))
-    size, tokens = draw(heads_of), (draw(st.integers(1, 9)), 1)
+    size, tokens = draw(st.integers(1, 9)), (draw(st.integers(1, 9)), 1)
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     made = Transformer(Sizes(tokens, 3), books, rng)
     query = made.linear("query", Port("input"), size, books.activation)
@@ -54,19 +54,13 @@ def coded_tokens(draw: st.DrawFn) -> IntegerNetwork:
 SMALL = st.integers(1, 3)
 
 
-def aligned(config: ArrayConfig) -> st.SearchStrategy[int]:
-    """Draw the channels of a head that begins with a word of an array, whatever their number."""
-    return st.integers(1, 2).map(lambda words: words * config.lanes)
-
-
 @st.composite
-def sizes(draw: st.DrawFn, heads_of: st.SearchStrategy[int], gates: bool, lengths: bool) -> Sizes:
-    """Draw what an encoder is, the channels of its heads as given."""
+def sizes(draw: st.DrawFn, gates: bool, lengths: bool) -> Sizes:
+    """Draw what an encoder is, its heads within words or not."""
     tokens = draw(st.tuples(st.integers(1, 20), st.just(1)) | st.tuples(SMALL, SMALL))
-    features, heads, hidden, blocks, classes = (
-        draw(st.integers(1, most)) for most in (6, 3, 9, 2, 4)
+    features, heads, head, hidden, blocks, classes = (
+        draw(st.integers(1, most)) for most in (6, 3, 9, 9, 2, 4)
     )
-    head = draw(heads_of if heads > 1 else st.integers(1, 9))
     norm_first, centered, shifts, signed = (draw(st.booleans()) for _ in range(4))
     kinds = [None, "causal", "window", "pairs", *(["lengths"] if lengths else [])]
     return Sizes(
@@ -86,15 +80,10 @@ def matrix_codebooks(draw: st.DrawFn) -> Codebook:
 
 
 @st.composite
-def transformers(
-    draw: st.DrawFn,
-    heads_of: st.SearchStrategy[int] | None = None,
-    gates: bool = False,
-    lengths: bool = False,
-) -> IntegerNetwork:
+def transformers(draw: st.DrawFn, gates: bool = False, lengths: bool = False) -> IntegerNetwork:
     """Draw an encoder of random integers: tokens, heads, norms first or last, constant masks, class
-    tokens, any codebooks; ``heads_of`` draws the channels of each of several heads. There are
-    ``gates`` and masks that are inputs, ``lengths``, only if asked for."""
+    tokens, any codebooks. There are ``gates`` and masks that are inputs, ``lengths``, only if asked
+    for."""
     books = Books(
         draw(activation_codebooks()),
         draw(matrix_codebooks()),
@@ -102,10 +91,9 @@ def transformers(
         make_codebook("power", draw(st.integers(2, 8)), False, 255, draw(st.floats(0.3, 1))),
     )
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    heads = st.integers(1, 6) if heads_of is None else heads_of
-    return Transformer(draw(sizes(heads, gates, lengths)), books, rng).build()
+    return Transformer(draw(sizes(gates, lengths)), books, rng).build()
 
 
 def encoders_for(config: ArrayConfig) -> st.SearchStrategy[IntegerNetwork]:
     """Draw an encoder that an array runs."""
-    return transformers(aligned(config), gates=config.products, lengths=True)
+    return transformers(gates=config.products, lengths=True)

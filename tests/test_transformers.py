@@ -12,7 +12,7 @@ from nupes.arch.config import ArrayConfig
 from nupes.compiler.program import compile
 from nupes.model.network import IntegerNetwork
 from nupes.sim.simulator import Simulator, Stalls
-from tests.encoders import aligned, biased_scores, coded_tokens, encoders_for
+from tests.encoders import biased_scores, coded_tokens, encoders_for
 from tests.networks import all_images_of, many, networks
 from tests.transformers import Books, Sizes, Transformer
 
@@ -70,9 +70,9 @@ def test_norms_of_codes(hardware: Simulator, network: IntegerNetwork) -> None:
 
 
 @many(15)
-@given(st.data(), st.sampled_from([1, 20, 100]))
-def test_biases_of_scores(hardware: Simulator, data: st.DataObject, latency: int) -> None:
-    check(hardware, data.draw(biased_scores(aligned(hardware.config))), latency)
+@given(biased_scores(), st.sampled_from([1, 20, 100]))
+def test_biases_of_scores(hardware: Simulator, network: IntegerNetwork, latency: int) -> None:
+    check(hardware, network, latency)
 
 
 @many(15)

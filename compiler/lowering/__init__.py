@@ -18,6 +18,7 @@ from nupes.compiler.lowering import (
     transposed_conv,
     weighted_mean,
 )
+from nupes.compiler.lowering.alignment import copy_parts
 from nupes.compiler.lowering.context import Context
 from nupes.compiler.lowering.limits import check_network
 from nupes.compiler.lowering.passes import Work
@@ -41,16 +42,18 @@ from nupes.model.operators import (
     WeightedMean,
 )
 
-__all__ = ["LOWERINGS", "Lowering", "arrange", "lower"]
+__all__ = ["LOWERINGS", "Lowering", "align", "arrange", "lower"]
 
 
 @dataclass(frozen=True)
 class Lowering:
     """What the compiler does for operators of one kind: ``lower`` makes work of a layer, ``parts``
-    names tensors that would better lie inside its result."""
+    names tensors that would better lie inside its result, ``whole`` are the inputs that are read in
+    whole words."""
 
     lower: Callable[[Layer, Context], tuple[Work, ...]]
     parts: Callable[[Layer, IntegerNetwork], Iterable[Part]] = lambda layer, network: ()
+    whole: tuple[int, ...] = ()
 
 
 LOWERINGS: dict[str, Lowering] = {
@@ -58,14 +61,14 @@ LOWERINGS: dict[str, Lowering] = {
     TransposedConv.kind: Lowering(transposed_conv.lower),
     AveragePool.kind: Lowering(average_pool.lower),
     Select.kind: Lowering(select.lower, select.parts),
-    MaxPool.kind: Lowering(max_pool.lower),
+    MaxPool.kind: Lowering(max_pool.lower, whole=(0,)),
     Mosaic.kind: Lowering(mosaic.lower, mosaic.parts),
     Concat.kind: Lowering(concat.lower, concat.parts),
-    Product.kind: Lowering(product.lower),
-    Matmul.kind: Lowering(matmul.lower),
-    SubtractMax.kind: Lowering(subtract_max.lower),
-    WeightedMean.kind: Lowering(weighted_mean.lower),
-    Normalize.kind: Lowering(normalize.lower),
+    Product.kind: Lowering(product.lower, whole=(1,)),
+    Matmul.kind: Lowering(matmul.lower, whole=(0, 1)),
+    SubtractMax.kind: Lowering(subtract_max.lower, whole=(0,)),
+    WeightedMean.kind: Lowering(weighted_mean.lower, whole=(0, 1)),
+    Normalize.kind: Lowering(normalize.lower, whole=(0,)),
 }
 """The lowerings by the kind of the operator."""
 
@@ -79,6 +82,12 @@ def lowering_of(layer: Layer) -> Lowering:
             f"layer {layer.name!r}: {kind} cannot run on the array yet; operators that can: {able}"
         )
     return LOWERINGS[kind]
+
+
+def align(network: IntegerNetwork, config: ArrayConfig) -> IntegerNetwork:
+    """Return a network of equal results whose layers read what they must read in whole words."""
+    whole = {kind: lowering.whole for kind, lowering in LOWERINGS.items()}
+    return copy_parts(network, config.lanes, whole)
 
 
 def arrange(network: IntegerNetwork, config: ArrayConfig) -> Placement:
