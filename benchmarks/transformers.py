@@ -12,7 +12,6 @@ status is 1 if any integer or any cycle of the RTL differs.
 """
 
 import gzip
-import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from PIL import Image
 from rich.table import Table
 
 import nupes
+from benchmarks.artifacts import quantize_once
 from benchmarks.pretrained import Pretrained, need
 from nupes.commands.compile import loss_table
 from nupes.console import print_table
@@ -68,22 +68,6 @@ def run_float(trained: Pretrained, images: np.ndarray) -> np.ndarray:
     """Return the float network's logits."""
     with torch.no_grad():
         return trained.module(torch.from_numpy(images)).numpy()
-
-
-def quantized(
-    folder: Path, trained: Pretrained, scheme: str, method: str, count: int, override: list[str]
-) -> tuple[nupes.IntegerNetwork, float]:
-    """Return a network, from its file if it is there, and the seconds that it took."""
-    start = time.monotonic()
-    part = re.sub(r"[^\w=]+", "", ",".join(override))
-    name = "-".join((trained.name, scheme, *([part] if part else []), method, str(count)))
-    path = folder / f"{name}.safetensors"
-    if not path.is_file():
-        nupes.quantize(
-            trained.module, scheme, trained.calibration[:count], method=method,
-            overrides=parse_overrides(override),
-        ).save(path)  # fmt: skip
-    return nupes.load(path), time.monotonic() - start
 
 
 def on_rtl(program: nupes.Program, images: np.ndarray, stored: bool) -> Check:
@@ -135,7 +119,6 @@ def main(
     trained = load_mnist(data)
     x, labels = trained.images[:images], trained.labels[:images]
     expected = run_float(trained, x)
-    out.mkdir(parents=True, exist_ok=True)
     table = Table("scheme", "method", box=None, pad_edge=False)
     for column in ("accuracy", "divergence", "seconds", "cycles", "on RTL"):
         table.add_column(column, justify="right")
@@ -143,7 +126,12 @@ def main(
     exact, programs = True, []
     for scheme in schemes.split(","):
         for method in methods.split(","):
-            network, seconds = quantized(out, trained, scheme, method, calibration, override or [])
+            start = time.monotonic()
+            network = quantize_once(
+                out, trained.name, trained.module, scheme, method,
+                trained.calibration[:calibration], parse_overrides(override or []),
+            )  # fmt: skip
+            seconds = time.monotonic() - start
             found = network(x)
             program = nupes.compile(network, config)
             programs.append((f"{scheme} {method}", program))

@@ -5,10 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
+from torch.nn import functional as F
 
 from nupes.examples.pretrained.dscnn import DSCNN, load_dscnn
 from nupes.examples.pretrained.keras import SameConv, same_padding
+from nupes.examples.pretrained.minilm import BertShape, load_minilm, mean_of_tokens
 from nupes.examples.pretrained.mobilenetv2 import MobileNetV2, load_mobilenetv2
 from nupes.examples.pretrained.resnet8 import ResNet8, load_resnet8
 from nupes.examples.pretrained.resnet20 import ResNet20, load_resnet20
@@ -152,3 +155,71 @@ def test_super_resolution(tmp_path: Path) -> None:
             arrays["b8"] = arrays["b8"][:1]
         np.savez(tmp_path / f"{name}.npz", **arrays)  # type: ignore[arg-type]
         check(network, load(tmp_path / f"{name}.npz"))
+
+
+def bert_state(shape: BertShape, words: int) -> dict[str, torch.Tensor]:
+    """Return random weights under the names of published encoders."""
+    generator, state = torch.Generator().manual_seed(0), {}
+
+    def draw(name: str, *size: int) -> None:
+        state[name] = torch.randn(size, generator=generator)
+
+    for table, rows in (("word", words), ("position", 2 * shape.tokens), ("token_type", 2)):
+        draw(f"embeddings.{table}_embeddings.weight", rows, shape.width)
+    norms, linears = ["embeddings.LayerNorm"], {}
+    for layer in (f"encoder.layer.{i}" for i in range(shape.depth)):
+        norms += [f"{layer}.attention.output.LayerNorm", f"{layer}.output.LayerNorm"]
+        linears |= {
+            f"{layer}.attention.{part}": (shape.width, shape.width)
+            for part in ("self.query", "self.key", "self.value", "output.dense")
+        }
+        linears[f"{layer}.intermediate.dense"] = (shape.hidden, shape.width)
+        linears[f"{layer}.output.dense"] = (shape.width, shape.hidden)
+    for name, size in (linears | {norm: (shape.width,) for norm in norms}).items():
+        draw(f"{name}.weight", *size)
+        draw(f"{name}.bias", size[0])
+    return state
+
+
+def bert(state: dict[str, torch.Tensor], shape: BertShape, ids: list[int]) -> torch.Tensor:
+    """Return the tokens (t, c) of one sentence without padding, as Devlin et al. have them."""
+
+    def linear(x: torch.Tensor, name: str) -> torch.Tensor:
+        return x @ state[f"{name}.weight"].T + state[f"{name}.bias"]
+
+    def norm(x: torch.Tensor, name: str) -> torch.Tensor:
+        weight, bias = state[f"{name}.LayerNorm.weight"], state[f"{name}.LayerNorm.bias"]
+        return F.layer_norm(x, (shape.width,), weight, bias, shape.epsilon)
+
+    x = state["embeddings.word_embeddings.weight"][ids]
+    x = x + state["embeddings.position_embeddings.weight"][: len(ids)]
+    x = norm(x + state["embeddings.token_type_embeddings.weight"][0], "embeddings")
+    size = shape.width // shape.heads
+    for layer in (f"encoder.layer.{i}" for i in range(shape.depth)):
+        parts = [linear(x, f"{layer}.attention.self.{part}") for part in ("query", "key", "value")]
+        heads = [
+            (q @ k.T / size**0.5).softmax(-1) @ v
+            for q, k, v in zip(*(part.split(size, -1) for part in parts), strict=True)
+        ]
+        mixed = linear(torch.cat(heads, -1), f"{layer}.attention.output.dense")
+        x = norm(x + mixed, f"{layer}.attention.output")
+        hidden = F.gelu(linear(x, f"{layer}.intermediate.dense"))
+        x = norm(x + linear(hidden, f"{layer}.output.dense"), f"{layer}.output")
+    return x
+
+
+def test_minilm(tmp_path: Path) -> None:
+    shape = BertShape(6, width=8, depth=2, heads=2, hidden=12)
+    state = bert_state(shape, 10)
+    save_file(state, tmp_path / "bert.safetensors")
+    loaded = load_minilm(tmp_path / "bert.safetensors", shape)
+    sentences = [[1, 5, 3], [2, 2, 9, 4, 7, 1]]  # the shorter one is padded with word 0
+    ids = torch.tensor([sentence + [0] * (6 - len(sentence)) for sentence in sentences])
+    mask = (ids > 0).float()
+    with torch.no_grad():
+        tokens = loaded.module(loaded.words[ids], mask)
+    expected = [bert(state, shape, sentence) for sentence in sentences]
+    torch.testing.assert_close(tokens[0, :3], expected[0])
+    torch.testing.assert_close(tokens[1], expected[1])
+    embedding = F.normalize(torch.stack([part.mean(0) for part in expected]), dim=1)
+    torch.testing.assert_close(mean_of_tokens(tokens, mask), embedding)

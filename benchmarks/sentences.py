@@ -1,0 +1,194 @@
+"""A sentence encoder in integers, all-MiniLM-L6-v2: how near to float, and whether the RTL agrees.
+
+    python -m benchmarks.sentences --data DIR [--schemes W8A8,W4A4] [--methods rtn,search]
+    python -m benchmarks.sentences --data DIR --pairs 100 --simulate 20
+
+``DIR/transformers`` holds ``all-MiniLM-L6-v2.safetensors`` and its ``.tokenizer.json``, which
+``benchmarks.prepare`` fetches, and the STS benchmark, ``sts-dev.csv`` to calibrate with and
+``sts-test.csv``. The error is the squared one of the normalized embeddings over their variance; the
+correlation is Spearman's, of cosines with what people say of pairs. The exit status is 1 if any
+integer or any cycle of the RTL differs.
+"""
+
+import csv
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from rich.table import Table
+from scipy.stats import spearmanr
+from tokenizers import Tokenizer
+from torch import Tensor
+
+import nupes
+from benchmarks.artifacts import quantize_once
+from benchmarks.fitting import compile_fitting
+from benchmarks.pretrained import need
+from nupes.console import print_table
+from nupes.examples.pretrained.minilm import BertShape, MiniLM, load_minilm, mean_of_tokens
+from nupes.inputs import parse_array, parse_overrides
+from nupes.verify import check_layers, check_outputs
+
+BATCH = 64
+"""Sentences at a time."""
+
+SCORE, SENTENCES = 4, (5, 6)
+"""Columns of the STS benchmark."""
+
+Infer = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Words (b, t, c) and a mask (b, t) to tokens (b, t, c)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sentences:
+    """Token ids (n, t), 0 behind the end of each sentence, with the table of words (vocabulary, c),
+    and a mask (n, t) of those that are there."""
+
+    ids: Tensor
+    mask: Tensor
+    words: Tensor
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, index: slice | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return words (b, t, c) and masks (b, t) of some sentences."""
+        return self.words[self.ids[index]].numpy(), self.mask[index].numpy()
+
+    def of_different_lengths(self, count: int) -> np.ndarray:
+        """Return so many sentences, from the shortest to the longest one: where there are enough
+        lengths, no two have one."""
+        lengths, first = np.unique(self.mask.sum(1).numpy(), return_index=True)
+        if len(lengths) < count:
+            first = np.argsort(self.mask.sum(1).numpy(), kind="stable")
+        return first[np.linspace(0, len(first) - 1, min(count, len(first))).round().astype(int)]
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Pairs of sentences, the first ones in front, and how alike people find them (n,)."""
+
+    sentences: Sentences
+    scores: np.ndarray
+
+
+def read_pairs(path: Path, tokenizer: Tokenizer, network: MiniLM, count: int) -> Pairs:
+    """Return so many pairs of a file of the STS benchmark, evenly spaced."""
+    with need(path).open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    rows = [rows[i] for i in np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)]
+    tokens = network.module.positions.shape[1]
+    texts = [row[column] for column in SENTENCES for row in rows]
+    ids = torch.zeros(len(texts), tokens, dtype=torch.long)
+    mask = torch.zeros(len(texts), tokens)
+    for index, encoding in enumerate(tokenizer.encode_batch(texts)):
+        length = min(tokens, len(encoding.ids))
+        ids[index, :length] = torch.tensor(encoding.ids[:length])
+        mask[index, :length] = 1
+    sentences = Sentences(ids, mask, network.words)
+    return Pairs(sentences, np.array([float(row[SCORE]) for row in rows]))
+
+
+def embed(infer: Infer, sentences: Sentences) -> np.ndarray:
+    """Return the embeddings (n, c), each of length 1."""
+    parts = []
+    for start in range(0, len(sentences), BATCH):
+        words, mask = sentences.take(slice(start, start + BATCH))
+        tokens = torch.from_numpy(infer(words, mask))
+        parts.append(mean_of_tokens(tokens, torch.from_numpy(mask)).numpy())
+    return np.concatenate(parts)
+
+
+def correlation(embeddings: np.ndarray, scores: np.ndarray) -> float:
+    """Return Spearman's correlation of the cosines of pairs with scores."""
+    first, second = np.split(embeddings, 2)
+    return float(spearmanr((first * second).sum(1), scores).statistic)
+
+
+def error(expected: np.ndarray, found: np.ndarray) -> tuple[float, float]:
+    """Return the squared error over the variance, and its standard error over sentences."""
+    variance = np.square(expected - expected.mean(0)).sum(1).mean()
+    each = np.square(found - expected).sum(1) / variance
+    return float(each.mean()), float(each.std(ddof=1) / np.sqrt(len(each)))
+
+
+def on_rtl(program: nupes.Program, inputs: tuple[np.ndarray, ...], stored: bool) -> bool:
+    """Whether all outputs and every layer's cycles are equal, and with ``stored`` all that is
+    stored for the first sentence."""
+    with nupes.Simulator(program.array) as hardware:
+        check = check_outputs(hardware, program, inputs)
+        if stored and check.exact:
+            first = tuple(part[:1] for part in inputs)
+            check = check_layers(hardware, program, check_outputs(hardware, program, first), first)
+    return check.exact
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="Directory with the weights and data.")] = Path("data"),
+    schemes: Annotated[str, typer.Option(help="Comma-separated schemes.")] = "W8A8",
+    methods: Annotated[str, typer.Option(help="Comma-separated methods.")] = "rtn,search",
+    pairs: Annotated[int, typer.Option(help="How many test pairs.")] = 1379,
+    tokens: Annotated[int, typer.Option(help="The longest sentence, in tokens.")] = 48,
+    calibration: Annotated[int, typer.Option(help="Sentences to calibrate with.")] = 64,
+    override: Annotated[
+        list[str] | None, typer.Option(help="PATTERN=SCHEME, as in nupes quantize.")
+    ] = None,
+    array: Annotated[str, typer.Option(help="The array.")] = "16x16,attention=1",
+    simulate: Annotated[int, typer.Option(help="Sentences on the RTL.")] = 0,
+    stored: Annotated[bool, typer.Option(help="All that is stored, for a sentence.")] = False,
+    out: Annotated[Path, typer.Option(help="Directory for artifacts.")] = Path("out"),
+) -> None:
+    """Print what integers lose of embeddings and of the correlation, and the cycles."""
+    folder = data / "transformers"
+    network = load_minilm(need(folder / "all-MiniLM-L6-v2.safetensors"), BertShape(tokens))
+    tokenizer = Tokenizer.from_file(str(need(folder / "all-MiniLM-L6-v2.tokenizer.json")))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    test = read_pairs(folder / "sts-test.csv", tokenizer, network, pairs)
+    known = read_pairs(folder / "sts-dev.csv", tokenizer, network, calibration).sentences
+    samples = known.take(slice(0, calibration))  # the first ones of as many pairs
+
+    def run_float(*inputs: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return network.module(*map(torch.from_numpy, inputs)).numpy()
+
+    expected = embed(run_float, test.sentences)
+    table = Table("scheme", "method", box=None, pad_edge=False)
+    for column in ("error", "+-", "correlation", "seconds", "cycles", "on RTL"):
+        table.add_column(column, justify="right")
+    before = correlation(expected, test.scores)
+    table.add_row("float", "", "", "", f"{100 * before:.2f}", "", "", "")
+    exact = True
+    for scheme in schemes.split(","):
+        for method in methods.split(","):
+            start = time.monotonic()
+            integers = quantize_once(
+                out, f"minilm-{tokens}", network.module, scheme, method, samples,
+                parse_overrides(override or []),
+            )  # fmt: skip
+            seconds = time.monotonic() - start
+            found = embed(integers, test.sentences)
+            program = compile_fitting(integers, parse_array(array))
+            equal = ""
+            if simulate:
+                few = test.sentences.take(test.sentences.of_different_lengths(simulate))
+                agrees = on_rtl(program, few, stored)
+                equal = f"{len(few[0])} exact" if agrees else "MISMATCH"
+                exact &= agrees
+            away, noise = error(expected, found)
+            table.add_row(
+                scheme, method, f"{away:.5f}", f"{noise:.5f}",
+                f"{100 * correlation(found, test.scores):.2f}", f"{seconds:.0f}",
+                f"{program.cycles:,}", equal,
+            )  # fmt: skip
+    print_table(table)
+    raise typer.Exit(int(not exact))
+
+
+if __name__ == "__main__":
+    typer.run(main)
