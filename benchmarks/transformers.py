@@ -3,7 +3,7 @@
     python -m benchmarks.transformers --data DIR [--schemes W8A8,W4A4] [--methods rtn,search]
     python -m benchmarks.transformers --data DIR --images 1000 --simulate 10
     python -m benchmarks.transformers --data DIR --override "*.scores*=W8A4"    # keys of 8 bits
-    python -m benchmarks.transformers --deit     # DeiT-Tiny's shape, random weights: cycles alone
+    python -m benchmarks.transformers --deit --simulate 1    # DeiT-Tiny's shape, random weights
 
 The directory holds ``transformers/`` with ``vit_mnist_gpu.pt``, ``t10k-images-idx3-ubyte.gz``,
 ``t10k-labels-idx1-ubyte.gz`` and ``mnist_batch_0.png``, whose training images calibrate. The
@@ -81,18 +81,26 @@ def on_rtl(program: nupes.Program, images: np.ndarray, stored: bool) -> Check:
     return check
 
 
-def measure_deit(array: nupes.ArrayConfig, shape: Shape = DEIT_TINY) -> None:
-    """Print the cycles of DeiT-Tiny's shape with random weights, for each pair of ends."""
+def measure_deit(array: nupes.ArrayConfig, simulate: int, shape: Shape = DEIT_TINY) -> bool:
+    """Print the cycles of DeiT-Tiny's shape with random weights, for each pair of ends; return
+    whether the RTL agrees for some images, at most those that calibrate."""
     array = replace(array, act_depth=max(array.act_depth, DEIT_WORDS))
     torch.manual_seed(0)
     module = ViT(shape).eval()
     x = np.random.default_rng(0).random((DEIT_CALIBRATION, 3, 224, 224), np.float32)
-    table = Table("DeiT-Tiny 224, W4A4", "cycles", "utilization", box=None, pad_edge=False)
+    columns = "DeiT-Tiny 224, W4A4", "cycles", "utilization", "on RTL"
+    table, exact = Table(*columns, box=None, pad_edge=False), True
     for label, ends in (("8-bit ends", 8), ("4-bit ends", None)):
         network = nupes.quantize(module, "W4A4", x, method="rtn", ends=ends)
         program = nupes.compile(network, array)
-        table.add_row(label, f"{program.cycles:,}", f"{program.utilization:.1%}")
+        equal = ""
+        if simulate:
+            check = on_rtl(program, x[:simulate], False)
+            equal = f"{'exact' if check.exact else 'MISMATCH'}, {check.measured_cycles[0]:,}"
+            exact &= check.exact
+        table.add_row(label, f"{program.cycles:,}", f"{program.utilization:.1%}", equal)
     print_table(table)
+    return exact
 
 
 def main(
@@ -114,8 +122,7 @@ def main(
     """Print accuracy, divergence from float and cycles of transformers."""
     config = parse_array(array)
     if deit:
-        measure_deit(config)
-        return
+        raise typer.Exit(int(not measure_deit(config, simulate)))
     trained = load_mnist(data)
     x, labels = trained.images[:images], trained.labels[:images]
     expected = run_float(trained, x)

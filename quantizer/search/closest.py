@@ -19,7 +19,7 @@ RIDGE = 1e-6
 BLOCK = 32
 """Weights whose errors are spread together."""
 
-BEGINNINGS = 1024
+BEGINNINGS = 4096
 """Beginnings that are extended at a time, of all channels together."""
 
 NOISE = 0.3
@@ -116,24 +116,27 @@ def walk(wishes: np.ndarray, upper: np.ndarray, codebook: Codebook, width: int) 
     levels = codebook.levels.astype(np.float64)
     channel = np.arange(channels)[:, None]
     rest, cost = wishes[:, None], np.zeros((channels, 1))
-    taken = []
+    taken: list[tuple[np.ndarray, np.ndarray]] = []
     for start in range(0, size, BLOCK):
         stop = min(start + BLOCK, size)
         block = upper[:, None, start:stop, start:stop]
-        left = rest[..., : stop - start].copy()
-        errors = np.zeros_like(left)
-        origin = np.broadcast_to(np.arange(left.shape[1]), left.shape[:2])
+        left, made = rest[..., : stop - start].copy(), []
         for k in range(stop - start):
-            wish, unit = left[..., k], block[..., k, k]
-            code = codebook.nearest(wish)
+            unit, code = block[..., k, k], codebook.nearest(left[..., 0])
             parent = np.zeros_like(code)
             if width > 1:
-                code, parent, cost = branch(wish, code, levels, unit, cost, width)
-                left, errors = left[channel, parent], errors[channel, parent]
-                wish, origin = left[..., k], np.take_along_axis(origin, parent, 1)
+                code, parent, cost = branch(left[..., 0], code, levels, unit, cost, width)
+                left = left[channel, parent]
+            error = (left[..., 0] - levels[code]) / unit
             taken.append((code, parent))
-            errors[..., k] = (wish - levels[code]) / unit
-            left[..., k + 1 :] -= errors[..., k, None] * block[..., k, k + 1 :]
+            made.append(error)
+            left = left[..., 1:]
+            left -= error[..., None] * block[..., k, k + 1 :]
+        errors = np.empty((*cost.shape, stop - start))
+        origin = np.broadcast_to(np.arange(cost.shape[1]), cost.shape)
+        for k in reversed(range(stop - start)):
+            errors[..., k] = made[k][channel, origin]
+            origin = taken[start + k][1][channel, origin]
         rest = rest[channel, origin, stop - start :]
         rest -= spread(errors, upper[:, start:stop, stop:])
     best = cost.argmin(1)[:, None]
@@ -162,13 +165,15 @@ def branch(
     """Return code and parent (uint8) and cost, each (channels, ``width`` at most), of the
     beginnings that go on: each of the present ones (channels, b) may take the nearest ``code`` to
     its ``wish``, or the one on the wish's other side; beyond the last code the one before it."""
-    top = len(levels) - 1
-    beside = np.abs(code.astype(np.int64) + np.where(wish < levels[code], -1, 1))
-    beside = (top - np.abs(top - beside)).clip(0).astype(np.uint8)
+    channel, top = np.arange(len(wish))[:, None], len(levels) - 1
+    places, near = np.arange(top + 1), levels[code]
+    below, above = np.abs(places - 1), top - np.abs(top - places - 1)
+    beside = np.where(wish < near, below[code], above[code].clip(0)).astype(np.uint8)
     codes = np.concatenate([code, beside], axis=1)
-    costs = np.tile(cost, 2) + np.square((np.tile(wish, 2) - levels[codes]) / unit)
+    away = np.concatenate([wish - near, wish - levels[beside]], axis=1)
+    costs = np.concatenate([cost, cost], axis=1) + np.square(away / unit)
     kept = np.broadcast_to(np.arange(costs.shape[1]), costs.shape)
     if costs.shape[1] > width:
         kept = np.argpartition(costs, width - 1, axis=1)[:, :width]
     parent = (kept % wish.shape[1]).astype(np.uint8)
-    return np.take_along_axis(codes, kept, 1), parent, np.take_along_axis(costs, kept, 1)
+    return codes[channel, kept], parent, costs[channel, kept]
