@@ -12,7 +12,7 @@ integer or any cycle of the RTL differs.
 
 import csv
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -23,14 +23,13 @@ import typer
 from rich.table import Table
 from scipy.stats import spearmanr
 from tokenizers import Tokenizer
-from torch import Tensor
 
 import nupes
 from benchmarks.artifacts import quantize_once
 from benchmarks.fitting import compile_fitting
 from benchmarks.pretrained import need
 from nupes.console import print_table
-from nupes.examples.pretrained.minilm import BertShape, MiniLM, load_minilm, mean_of_tokens
+from nupes.examples.pretrained.minilm import BertShape, MiniLM, load_minilm
 from nupes.inputs import parse_array, parse_overrides
 from nupes.verify import check_layers, check_outputs
 
@@ -40,33 +39,31 @@ BATCH = 64
 SCORE, SENTENCES = 4, (5, 6)
 """Columns of the STS benchmark."""
 
-Infer = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""Words (b, t, c) and a mask (b, t) to tokens (b, t, c)."""
+Infer = Callable[..., np.ndarray]
+"""What the network is given, to sentences (b, c)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sentences:
-    """Token ids (n, t), 0 behind the end of each sentence, with the table of words (vocabulary, c),
-    and a mask (n, t) of those that are there."""
+    """Sentences, each the ids of its tokens, and the network that they are for."""
 
-    ids: Tensor
-    mask: Tensor
-    words: Tensor
+    ids: list[list[int]]
+    network: MiniLM
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def take(self, index: slice | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return words (b, t, c) and masks (b, t) of some sentences."""
-        return self.words[self.ids[index]].numpy(), self.mask[index].numpy()
+    def take(self, numbers: Iterable[int]) -> tuple[np.ndarray, ...]:
+        """Return what the network is given for some sentences."""
+        return tuple(x.numpy() for x in self.network.inputs([self.ids[i] for i in numbers]))
 
-    def of_different_lengths(self, count: int) -> np.ndarray:
-        """Return so many sentences, from the shortest to the longest one: where there are enough
-        lengths, no two have one."""
-        lengths, first = np.unique(self.mask.sum(1).numpy(), return_index=True)
-        if len(lengths) < count:
-            first = np.argsort(self.mask.sum(1).numpy(), kind="stable")
-        return first[np.linspace(0, len(first) - 1, min(count, len(first))).round().astype(int)]
+    def of_different_lengths(self, count: int) -> list[int]:
+        """Return so many sentences, by number, from the shortest to the longest one: where there
+        are enough lengths, no two have one."""
+        order = sorted(range(len(self)), key=lambda i: len(self.ids[i]))
+        first = {len(self.ids[i]): i for i in reversed(order)}
+        some = sorted(first.values(), key=order.index) if len(first) >= count else order
+        return [some[i] for i in np.linspace(0, len(some) - 1, min(count, len(some))).astype(int)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,26 +79,17 @@ def read_pairs(path: Path, tokenizer: Tokenizer, network: MiniLM, count: int) ->
     with need(path).open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     rows = [rows[i] for i in np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)]
-    tokens = network.module.positions.shape[1]
     texts = [row[column] for column in SENTENCES for row in rows]
-    ids = torch.zeros(len(texts), tokens, dtype=torch.long)
-    mask = torch.zeros(len(texts), tokens)
-    for index, encoding in enumerate(tokenizer.encode_batch(texts)):
-        length = min(tokens, len(encoding.ids))
-        ids[index, :length] = torch.tensor(encoding.ids[:length])
-        mask[index, :length] = 1
-    sentences = Sentences(ids, mask, network.words)
-    return Pairs(sentences, np.array([float(row[SCORE]) for row in rows]))
+    ids = [encoding.ids for encoding in tokenizer.encode_batch(texts)]
+    return Pairs(Sentences(ids, network), np.array([float(row[SCORE]) for row in rows]))
 
 
 def embed(infer: Infer, sentences: Sentences) -> np.ndarray:
     """Return the embeddings (n, c), each of length 1."""
-    parts = []
-    for start in range(0, len(sentences), BATCH):
-        words, mask = sentences.take(slice(start, start + BATCH))
-        tokens = torch.from_numpy(infer(words, mask))
-        parts.append(mean_of_tokens(tokens, torch.from_numpy(mask)).numpy())
-    return np.concatenate(parts)
+    numbers = range(len(sentences))
+    chunks = [numbers[start : start + BATCH] for start in range(0, len(numbers), BATCH)]
+    found = np.concatenate([infer(*sentences.take(chunk)) for chunk in chunks])
+    return found / np.linalg.norm(found, axis=1, keepdims=True)
 
 
 def correlation(embeddings: np.ndarray, scores: np.ndarray) -> float:
@@ -151,7 +139,7 @@ def main(
     tokenizer.no_truncation()
     test = read_pairs(folder / "sts-test.csv", tokenizer, network, pairs)
     known = read_pairs(folder / "sts-dev.csv", tokenizer, network, calibration).sentences
-    samples = known.take(slice(0, calibration))  # the first ones of as many pairs
+    samples = known.take(range(calibration))  # the first ones of as many pairs
 
     def run_float(*inputs: np.ndarray) -> np.ndarray:
         with torch.no_grad():

@@ -1,10 +1,11 @@
 """The sentence encoder all-MiniLM-L6-v2: BERT (Devlin et al., 2019) with 6 layers of 384 channels.
 
 Weights: ``model.safetensors`` of sentence-transformers/all-MiniLM-L6-v2. The host looks tokens up
-in the table of words and takes the mean of the last layer's tokens; the rest is the network.
+in the table of words and says which of them count; the rest is the network.
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Bert", "BertShape", "MiniLM", "load_minilm", "mean_of_tokens"]
+__all__ = ["Bert", "BertShape", "MiniLM", "load_minilm"]
 
 MASKED = -1e9
 """What is added to the scores of a key that does not count."""
@@ -54,7 +55,7 @@ class BertLayer(nn.Module):
 
 
 class Bert(nn.Module):
-    """Words with their positions, normalized, through layers."""
+    """Words with their positions, normalized, through layers; the mean of the tokens that count."""
 
     def __init__(self, shape: BertShape) -> None:
         super().__init__()
@@ -62,13 +63,13 @@ class Bert(nn.Module):
         self.norm = nn.LayerNorm(shape.width, shape.epsilon)
         self.layers = nn.ModuleList(BertLayer(shape) for _ in range(shape.depth))
 
-    def forward(self, words: Tensor, mask: Tensor) -> Tensor:
-        """Return tokens (b, t, c), given the rows of words' table (b, t, c) and a mask (b, t), 1
-        for tokens that count."""
+    def forward(self, words: Tensor, mask: Tensor, shares: Tensor) -> Tensor:
+        """Return sentences (b, c), given the rows of words' table (b, t, c), a mask (b, t), 1 for
+        tokens that count, and what each of them counts in the mean (b, t)."""
         x, bias = self.norm(words + self.positions), (1 - mask)[:, None, None, :] * MASKED
         for layer in self.layers:
             x = layer(x, bias)
-        return x
+        return (shares[:, None] @ x).squeeze(1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +78,18 @@ class MiniLM:
 
     module: Bert
     words: Tensor
+
+    def inputs(self, sentences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what the network is given for sentences, each the ids of its tokens, of which the
+        first ones are taken."""
+        tokens = self.module.positions.shape[1]
+        ids = torch.zeros(len(sentences), tokens, dtype=torch.long)
+        mask = torch.zeros(len(sentences), tokens)
+        for index, sentence in enumerate(sentences):
+            length = min(tokens, len(sentence))
+            ids[index, :length] = torch.tensor(sentence[:length])
+            mask[index, :length] = 1
+        return self.words[ids], mask, mask / mask.sum(1, keepdim=True)
 
 
 NAMES = {
@@ -106,9 +119,3 @@ def load_minilm(path: str | os.PathLike[str], shape: BertShape) -> MiniLM:
     module = Bert(shape).eval()
     module.load_state_dict(own)
     return MiniLM(module, state[f"{tables}word_embeddings.weight"])
-
-
-def mean_of_tokens(tokens: Tensor, mask: Tensor) -> Tensor:
-    """Return the embeddings (b, c) of sentences, of length 1: the mean of the tokens (b, t, c) that
-    count in the mask (b, t)."""
-    return F.normalize((tokens * mask[:, :, None]).sum(1), dim=1)

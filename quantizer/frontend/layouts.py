@@ -8,7 +8,7 @@ from nupes.quantizer.frontend.registry import base_name
 
 __all__ = ["input_is_tokens"]
 
-LAST = {"linear", "matmul", "mm", "layer_norm"}
+LAST = {"linear", "matmul", "mm", "bmm", "layer_norm"}
 """Operators whose channels are in the last dimension."""
 
 FIRST = {"conv1d", "batch_norm", "max_pool1d", "avg_pool1d", "adaptive_avg_pool1d", "prelu"}

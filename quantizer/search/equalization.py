@@ -81,7 +81,8 @@ def rescale(network: FusedNetwork, factors: dict[str, np.ndarray]) -> FusedNetwo
             for name, value in (("mean", stage.mean), ("std", stage.std))
             if value is not None
         }
-        stages.append(replace(stage, op=op, bias=stage.bias / out, **described))
+        gain = stage.gain / out if op.gain_scales else stage.gain
+        stages.append(replace(stage, op=op, gain=gain, bias=stage.bias / out, **described))
     return replace(network, stages=tuple(stages))
 
 
@@ -110,12 +111,14 @@ class Channels:
 def measure_channels(
     network: FusedNetwork, inputs: Batch, bits: dict[str, int]
 ) -> dict[str, Channels]:
-    """Return what the tensors of fewer than 8 bits are like on inputs (n, c, h, w)."""
+    """Return what the tensors of fewer than 8 bits, and what norms give, are like on inputs (n, c,
+    h, w)."""
+    norms = {stage.name for stage in network.stages if stage.op.gain_scales}
     sensitivity = measure_sensitivity(network, inputs)
     sample = network.start(inputs[sensitivity.images])
     found = {}
     for name, values in run_float(network.stages, sample).items():
-        if bits.get(name, 8) == 8:
+        if name not in bits or (bits[name] == 8 and name not in norms):
             continue
         power = values.square().mean((0, 2, 3)).double().numpy()
         power = np.maximum(power, LEAST**2 * power.max() or 1.0)

@@ -16,6 +16,7 @@ from nupes.quantizer.frontend.graph import Add, Affine, Constant, Graph, Input, 
 from nupes.quantizer.stages.operators import Beginning, Convolution, Select, begin
 from nupes.quantizer.stages.operators.base import add_padding
 from nupes.quantizer.stages.stage import Entry, FusedNetwork, Held, Stage
+from nupes.quantizer.stages.streams import split_streams
 
 __all__ = ["fuse"]
 
@@ -27,12 +28,13 @@ def fuse(graph: Graph) -> FusedNetwork:
         fuser.visit(node)
     fuser.sort()
     fuser.finish()
-    return FusedNetwork(
+    network = FusedNetwork(
         tuple(fuser.entries.values()),
         tuple(fuser.stages),
         tuple(fuser.outputs),
         tuple(fuser.constants),
     )
+    return split_streams(network)
 
 
 class Fuser:

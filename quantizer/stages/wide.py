@@ -28,9 +28,10 @@ def is_view(stage: Stage, network: FusedNetwork) -> bool:
 
 
 def wide_roots(network: FusedNetwork) -> dict[str, str]:
-    """Return the tensors that are wide: those that operators of 16 bits read, and no other
-    operators; rows of them, too. Each with the first one of those that share its scale: a wide
-    tensor that is added to what becomes another one, a residual stream."""
+    """Return the tensors that are wide: those that operators of 16 bits read, or that are added to
+    wide ones, and that no other operators read; rows of them, too. Each with the first one of those
+    that share its scale: a wide tensor that is added to what becomes another one, a residual
+    stream."""
     readers, roots = network.readers(), {}
 
     def readings(name: str) -> Iterator[tuple[Stage, str]]:
@@ -40,14 +41,22 @@ def wide_roots(network: FusedNetwork) -> dict[str, str]:
             else:
                 yield stage, name
 
-    for stage in network.stages:
-        if is_view(stage, network) and stage.sources[0] in roots:
-            roots[stage.name] = roots[stage.sources[0]]
+    wide: set[str] = set()
+    for stage in reversed(network.stages):
         pairs = list(readings(stage.name))
-        asked = any(name in item.sources and item.op.reads_wide for item, name in pairs)
+        asked = any(
+            (name in item.sources and item.op.reads_wide)
+            or (name == item.residual and item.name in wide)
+            for item, name in pairs
+        )
         fitting = all(accepts(item, name) for item, name in pairs)
         plain = stage.function is IDENTITY and stage.op.accumulates and not stage.copies_codes
         if asked and fitting and plain and stage.name not in network.emitted:
+            wide.add(stage.name)
+    for stage in network.stages:
+        if is_view(stage, network) and stage.sources[0] in roots:
+            roots[stage.name] = roots[stage.sources[0]]
+        if stage.name in wide:
             roots[stage.name] = roots.get(stage.residual or "", stage.name)
     return roots
 

@@ -12,7 +12,7 @@ from nupes.quantizer.frontend.graph import Affine, Concat, Node
 from nupes.quantizer.frontend.handlers.masks import masks_of
 from nupes.quantizer.frontend.registry import handles
 
-__all__ = ["attend"]
+__all__ = ["attend", "multiply"]
 
 EXPONENTIAL = Function("exp", lambda x: exp(x.clamp(max=0)), 0.0, 1.0)
 """Of distances from the largest score, which are at most 0."""
@@ -46,13 +46,35 @@ def attend(
             for (node, _), some, what in zip(heads, channels, ("q", "k", "v"), strict=True)
         ]
         means.append(head(call, nodes, masks[number], factor, number))
-    graph = call.values.graph
-    tokens, sizes = graph.nodes[means[0]].shape[:2], value_shape(call.node)
-    name, width = means[0], len(means) * sizes[-1]
-    if len(means) > 1:
-        name = call.add(Concat(), tuple(means), (*tokens, width), "attention")
+    return join_heads(call, means)
+
+
+def multiply(call: Call, left: fx.Node, right: fx.Node) -> str:
+    """Translate the product of computed matrices (b, heads, n, t) and (b, heads, t, d), or of (b,
+    n, t) and (b, t, d)."""
+    (rows, some), (columns, others) = call.heads(left), call.heads(right)
+    if len(some) != len(others):
+        call.refuse("both matrices of a product must have one number of heads")
+    made, nodes = [], call.values.graph.nodes
+    for number, channels in enumerate(zip(some, others, strict=True)):
+        first, second = (
+            nodes[take(call, node, part, f"{side}_{number}")]
+            for node, part, side in zip((rows, columns), channels, ("left", "right"), strict=True)
+        )
+        shape = (*first.shape[:2], second.shape[2])
+        op = Matmul(first.shape[2], False)
+        made.append(call.add(op, (first.name, second.name), shape, "matmul", f"sums_{number}"))
+    return join_heads(call, made)
+
+
+def join_heads(call: Call, heads: list[str]) -> str:
+    """Let the call's value (heads, t, d) be a view of all heads' channels, one after another."""
+    tokens, sizes = call.values.graph.nodes[heads[0]].shape[:2], value_shape(call.node)
+    name, width = heads[0], len(heads) * sizes[-1]
+    if len(heads) > 1:
+        name = call.add(Concat(), tuple(heads), (*tokens, width), "attention")
     places = np.arange(width * tokens[0] * tokens[1], dtype=np.int32)
-    places = places.reshape(len(means), sizes[-1], -1).swapaxes(1, 2).reshape(sizes)
+    places = places.reshape(len(heads), sizes[-1], -1).swapaxes(1, 2).reshape(sizes)
     call.views[call.node] = places
     return name
 

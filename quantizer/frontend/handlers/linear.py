@@ -7,6 +7,7 @@ from torch import fx
 
 from nupes.quantizer.frontend.call import Call, full_shape, value_shape
 from nupes.quantizer.frontend.graph import Convolution, Node
+from nupes.quantizer.frontend.handlers.attention import multiply
 from nupes.quantizer.frontend.patches import Patches, find_patches
 from nupes.quantizer.frontend.registry import handles
 from nupes.quantizer.frontend.views import in_order, last_places
@@ -29,10 +30,14 @@ def addmm(call: Call, input: Any, mat1: Any, mat2: Any, beta: float, alpha: floa
     return add_linear(call, mat1, alpha * matrix, beta * bias)
 
 
-@handles("mm", "matmul")
+@handles("mm", "matmul", "bmm")
 def product(call: Call, input: fx.Node, mat2: Any = None, other: Any = None) -> str:
-    """Translate the product of a flattened map with a constant matrix (features, n)."""
-    matrix = call.constant(other if mat2 is None else mat2, "second operand")
+    """Translate the product of a flattened map with a constant matrix (features, n), or with a
+    computed one."""
+    second = other if mat2 is None else mat2
+    if call.is_computed(second):
+        return multiply(call, input, second)
+    matrix = call.constant(second, "second operand")
     if matrix.ndim != 2:
         call.refuse(f"its second operand must be a matrix, not of shape {matrix.shape}")
     return add_linear(call, input, matrix.T, np.zeros(matrix.shape[1]))

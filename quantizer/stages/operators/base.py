@@ -57,6 +57,9 @@ class StageOperator:
     any_gain: ClassVar[bool] = False
     """Whether a gain that follows may be negative."""
 
+    gain_scales: ClassVar[bool] = False
+    """Whether the gain takes up factors of the result's channels, which are tied to none then."""
+
     def takes_part(self, index: int) -> bool:
         """Whether a source, by number, may be some channels of a tensor, wherever they begin:
         hardware reads others from the beginning of a word on."""

@@ -30,6 +30,7 @@ class Normalize(StageOperator):
     reads_wide: ClassVar[bool] = True
     tokens: ClassVar[bool] = True
     any_gain: ClassVar[bool] = True
+    gain_scales: ClassVar[bool] = True
 
     @classmethod
     def begin(cls, op: graph.Normalize) -> Beginning:
@@ -49,8 +50,8 @@ class Normalize(StageOperator):
         return max(self.channels**0.5, reaches[0] / self.epsilon**0.5 if reaches[0] < 1 else 0.0)
 
     def ties(self, out: np.ndarray, *sources: np.ndarray) -> Iterable[Tie]:
-        """Return that all is left as it is."""
-        return [(numbers, np.zeros_like(numbers)) for numbers in (out, *sources)]
+        """Return that the source is left as it is; the gain takes up what scales the result."""
+        return [(numbers, np.zeros_like(numbers)) for numbers in sources]
 
     def at_scales(self, *scales: float) -> Self:
         """Return the normalization of a source of this scale."""

@@ -19,11 +19,13 @@ from nupes.quantizer.search.equalization import (
     rescale,
 )
 from nupes.quantizer.stages.fuser import fuse
+from nupes.quantizer.stages.operators import Convolution
 from nupes.quantizer.stages.run import run_float
 from nupes.quantizer.stages.stage import FusedNetwork
 from tests.networks import many
 from tests.quantizer.close import images
 from tests.quantizer.test_operators import MODULES, make
+from tests.test_attention import Encoder
 
 X = Batch((torch.from_numpy(images(6, 3, 10, 9)),))
 
@@ -33,9 +35,9 @@ def fused(module: nn.Module) -> FusedNetwork:
     return fuse(capture(export_module(module, (2, *X.shapes[0]))))
 
 
-def output(network: FusedNetwork) -> np.ndarray:
+def output(network: FusedNetwork, x: Batch = X) -> np.ndarray:
     """Return what the network gives in float."""
-    maps = network.start(X)
+    maps = network.start(x)
     return run_float(network.stages, maps)[network.stages[-1].name].numpy()
 
 
@@ -67,6 +69,24 @@ def test_any_factors_leave_the_network_the_same(name: str, data: st.DataObject) 
     np.testing.assert_allclose(
         output(scaled), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max()
     )
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_norms_take_any_factors(first: bool) -> None:
+    torch.manual_seed(0)
+    tokens = torch.randn(6, 5, 6)
+    network = fuse(capture(export_module(Encoder(first=first).eval(), (2, 5, 6))))
+    x, classes = network.maps(Batch((tokens,))), channel_classes(network)
+    count = 1 + max(int(indices.max()) for indices in classes.values())
+    factors = np.exp(np.random.default_rng(0).uniform(-2, 2, count))
+    factors[0] = 1.0
+    scaled = rescale(network, {name: factors[indices] for name, indices in classes.items()})
+    norms = [stage for stage in network.stages if stage.op.gain_scales]
+    read = [stage.sources[0] for stage in network.stages if isinstance(stage.op, Convolution)]
+    assert all((classes[stage.name] > 0).all() for stage in norms if stage.name in read)
+    np.testing.assert_allclose(output(scaled, x), output(network, x), rtol=1e-3, atol=1e-4)
+    bits = dict.fromkeys(network.shapes, 8)
+    assert set(measure_channels(network, x, bits)) == {stage.name for stage in norms}
 
 
 def cost(network: FusedNetwork, name: str) -> float:

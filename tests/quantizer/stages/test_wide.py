@@ -43,6 +43,19 @@ def test_what_another_operator_reads_is_coded() -> None:
     assert "embed" not in roots
 
 
+def test_norms_that_come_last_give_a_stream_and_codes() -> None:
+    network = fused(Encoder(first=False), 5, 6)
+    roots, readers = wide_roots(network), network.readers()
+    streams = [stage.name for stage in network.stages if stage.name.endswith(".stream")]
+    assert len(streams) == 3  # behind the last norm there is no sum
+    for name in streams:
+        (sum_,) = readers[name]
+        assert (sum_.residual, roots[sum_.name], roots[name]) == (name, name, name)
+        norm = name.removesuffix(".stream")
+        assert norm not in roots
+        assert all(stage.residual != norm for stage in readers[norm])
+
+
 @pytest.mark.parametrize("module", [nn.Sequential(conv(), nn.ReLU(), conv(4, 6))])
 def test_networks_without_such_operators_have_none(module: nn.Module) -> None:
     assert wide_roots(fused(module, 3, 8, 7)) == {}
