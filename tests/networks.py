@@ -21,12 +21,14 @@ from nupes.model.operators import (
     Operator,
     Product,
     Select,
+    SumOfProducts,
     TransposedConv,
 )
 from nupes.model.tensor import Port, Tensor
 from tests.assemble import assemble, coded, wide
 from tests.codebooks import activation_codebooks, held_codebooks, weight_codebooks
 from tests.mosaics import mosaics
+from tests.sums import sums_of_products
 
 __all__ = [
     "JOINS",
@@ -41,7 +43,7 @@ __all__ = [
     "unit",
 ]
 
-JOINS = ("concat", "product", "mosaic")
+JOINS = ("concat", "product", "sum_of_products", "mosaic")
 """Kinds of operators that read several tensors."""
 
 
@@ -240,6 +242,7 @@ class Builder:
         kinds = ["conv", "conv", "select", "average"] + ([] if last else ["max"])
         kinds += ["mosaic"] * ("mosaic" in self.also and not last)
         kinds += ["product"] * ("product" in self.also)
+        kinds += ["sum_of_products"] * ("sum_of_products" in self.also)
         kinds += ["concat"] * ("concat" in self.also and not last)
         kind = self.draw(st.sampled_from(kinds))
         if kind == "conv":
@@ -248,6 +251,8 @@ class Builder:
             return self.select(source), [source]
         if kind == "product":
             return Product(), self.factors(source)
+        if kind == "sum_of_products":
+            return self.draw(sums_of_products(source, self.tensors))
         if kind == "concat":
             return Concat(), self.parts(source)
         if kind == "mosaic":
@@ -277,8 +282,8 @@ class Builder:
                 and t.shape[2] >= shape[2]
             )  # fmt: skip
             skips += [self.part(tensor, shape[2], shape[0]) for tensor in larger]
-        # A product reads its second factor where a residual is read.
-        if skips and not isinstance(op, Product) and self.draw(st.booleans()):
+        # Products read their second factors where a residual is read.
+        if skips and not isinstance(op, Product | SumOfProducts) and self.draw(st.booleans()):
             skip = port_of(self.draw(st.sampled_from(skips)))
             mult, shift = self.draw(st.integers(0, 65535)), self.draw(st.integers(1, 31))
             residual = Residual(skip, mult, shift)

@@ -116,15 +116,18 @@ class Residency:
         """Return the slot of the parameters of a layer's column tile; ``second`` is what comes
         through the residual port.
         """
-        table = 0
+        table = offset = 0
         if second is not None and second.planes.count == 1:
             table = self.table(Destination.RESIDUAL_TABLE, second.planes.tables[0])
+        linear = second is not None and second.planes.count > 1
+        if second is not None:
+            offset = second.planes.offset
 
         def entries(address: int) -> list[Entries]:
             scale, shift = lane_parameters(requantize, column, self.config.cols, second, table)
             return [(Destination.SCALE, address, scale), (Destination.SHIFT, address, shift)]
 
-        return self.ask(Destination.SCALE, (name, column, table), entries)
+        return self.ask(Destination.SCALE, (name, column, table, linear, offset), entries)
 
     def encoder(self, name: str, target: Target, ahead: int = 0) -> tuple[int, int]:
         """Return the slot and the depth of the search tree and map of a layer, 0 of a wide one.

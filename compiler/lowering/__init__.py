@@ -15,10 +15,11 @@ from nupes.compiler.lowering import (
     product,
     select,
     subtract_max,
+    sum_of_products,
     transposed_conv,
     weighted_mean,
 )
-from nupes.compiler.lowering.alignment import copy_parts
+from nupes.compiler.lowering.alignment import Inputs, copy_parts, none
 from nupes.compiler.lowering.context import Context
 from nupes.compiler.lowering.limits import check_network
 from nupes.compiler.lowering.passes import Work
@@ -38,6 +39,7 @@ from nupes.model.operators import (
     Product,
     Select,
     SubtractMax,
+    SumOfProducts,
     TransposedConv,
     WeightedMean,
 )
@@ -48,12 +50,17 @@ __all__ = ["LOWERINGS", "Lowering", "align", "arrange", "lower"]
 @dataclass(frozen=True)
 class Lowering:
     """What the compiler does for operators of one kind: ``lower`` makes work of a layer, ``parts``
-    names tensors that would better lie inside its result, ``whole`` are the inputs that are read in
-    whole words."""
+    names tensors that would better lie inside its result, ``whole`` are the inputs of so many that
+    are read in whole words."""
 
     lower: Callable[[Layer, Context], tuple[Work, ...]]
     parts: Callable[[Layer, IntegerNetwork], Iterable[Part]] = lambda layer, network: ()
-    whole: tuple[int, ...] = ()
+    whole: Inputs = none
+
+
+def seconds(count: int) -> range:
+    """Return the second inputs of so many that are pairs, by number."""
+    return range(1, count, 2)
 
 
 LOWERINGS: dict[str, Lowering] = {
@@ -61,14 +68,15 @@ LOWERINGS: dict[str, Lowering] = {
     TransposedConv.kind: Lowering(transposed_conv.lower),
     AveragePool.kind: Lowering(average_pool.lower),
     Select.kind: Lowering(select.lower, select.parts),
-    MaxPool.kind: Lowering(max_pool.lower, whole=(0,)),
+    MaxPool.kind: Lowering(max_pool.lower, whole=range),
     Mosaic.kind: Lowering(mosaic.lower, mosaic.parts),
     Concat.kind: Lowering(concat.lower, concat.parts),
-    Product.kind: Lowering(product.lower, whole=(1,)),
-    Matmul.kind: Lowering(matmul.lower, whole=(0, 1)),
-    SubtractMax.kind: Lowering(subtract_max.lower, whole=(0,)),
-    WeightedMean.kind: Lowering(weighted_mean.lower, whole=(0, 1)),
-    Normalize.kind: Lowering(normalize.lower, whole=(0,)),
+    Product.kind: Lowering(product.lower, whole=seconds),
+    SumOfProducts.kind: Lowering(sum_of_products.lower, whole=seconds),
+    Matmul.kind: Lowering(matmul.lower, whole=range),
+    SubtractMax.kind: Lowering(subtract_max.lower, whole=range),
+    WeightedMean.kind: Lowering(weighted_mean.lower, whole=range),
+    Normalize.kind: Lowering(normalize.lower, whole=range),
 }
 """The lowerings by the kind of the operator."""
 

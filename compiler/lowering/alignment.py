@@ -1,7 +1,7 @@
 """Copies of what begins within a word of the activation memory, for ports that read whole words:
 heads of attention narrower than a word, halves of a map that gate one another."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from nupes.model.layer import Layer
@@ -9,22 +9,29 @@ from nupes.model.network import IntegerNetwork
 from nupes.model.operators import Mosaic, Piece
 from nupes.model.tensor import Port, Shape, Tensor, Wide
 
-__all__ = ["copy_parts"]
+__all__ = ["Inputs", "copy_parts", "none"]
+
+Inputs = Callable[[int], Iterable[int]]
+"""Which inputs of a layer that has so many, by number."""
 
 
-def copy_parts(
-    network: IntegerNetwork, lanes: int, whole: Mapping[str, tuple[int, ...]]
-) -> IntegerNetwork:
+def none(count: int) -> Iterable[int]:
+    """Return that no input is meant."""
+    return ()
+
+
+def copy_parts(network: IntegerNetwork, lanes: int, whole: Mapping[str, Inputs]) -> IntegerNetwork:
     """Return a network of equal results, in which no port that reads whole words of ``lanes``
     channels begins within one: a layer before copies the part, once for all that read it.
 
-    ``whole`` are the numbers of such inputs by the kind of the operator; skip tensors are read so
-    by every kind. Parts of wide tensors stay, as nothing copies them.
+    ``whole`` are such inputs by the kind of the operator; skip tensors are read so by every kind.
+    Parts of wide tensors stay, as nothing copies them.
     """
     copies = Copies(network, lanes)
     for layer in network.layers:
-        held, residual = whole.get(layer.op.kind, ()), layer.residual
-        inputs = [copies.of(p) if i in held else p for i, p in enumerate(layer.inputs)]
+        inputs, residual = list(layer.inputs), layer.residual
+        for index in whole.get(layer.op.kind, none)(len(inputs)):
+            inputs[index] = copies.of(inputs[index])
         post = layer.post
         if post is not None and residual is not None:
             skip = replace(residual, port=copies.of(residual.port))

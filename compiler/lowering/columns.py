@@ -27,6 +27,7 @@ __all__ = [
     "Place",
     "Tiling",
     "all_columns",
+    "check_bound",
     "check_sums",
     "column_tiles",
     "map_stream",
@@ -45,6 +46,11 @@ class Tiling:
     operands: LayerOperands
     place: Place
     times: Second | None = None
+
+    @property
+    def largest(self) -> int:
+        """The largest magnitude of any partial sum, before it is multiplied."""
+        return partial_sum_bound(self.matrix, self.operands.activations.levels)
 
     def passes(self, column: int, config: ArrayConfig) -> list[Pass]:
         """Return the passes of a column tile, in execution order; maybe none."""
@@ -121,7 +127,11 @@ def patch_stream(layout: PatchLayout) -> Place:
 def check_sums(layer: Layer, tiling: Tiling, gain: int, config: ArrayConfig) -> None:
     """Refuse a layer whose accumulators could overflow; every sum is at most ``gain`` times that of
     the matrix."""
-    bound = partial_sum_bound(tiling.matrix, tiling.operands.activations.levels) * gain
+    check_bound(layer, tiling.largest * gain, config)
+
+
+def check_bound(layer: Layer, bound: int, config: ArrayConfig) -> None:
+    """Refuse a layer whose accumulators could reach a number that they do not hold."""
     if bound >= 1 << (config.acc_bits - 1):
         raise CapacityError(
             f"layer {layer.name!r}: accumulator could reach {bound}, beyond acc_bits "

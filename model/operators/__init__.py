@@ -11,6 +11,7 @@ from nupes.model.operators.operator import Operator
 from nupes.model.operators.product import Product
 from nupes.model.operators.select import Select
 from nupes.model.operators.subtract_max import SubtractMax
+from nupes.model.operators.sum_of_products import SumOfProducts
 from nupes.model.operators.transposed_conv import TransposedConv
 from nupes.model.operators.weighted_mean import WeightedMean
 from nupes.model.operators.window import Padding, Window
@@ -30,6 +31,7 @@ __all__ = [
     "Product",
     "Select",
     "SubtractMax",
+    "SumOfProducts",
     "TransposedConv",
     "WeightedMean",
     "Window",
@@ -48,6 +50,7 @@ OPERATORS: dict[str, type[Operator]] = {
         Product,
         Select,
         SubtractMax,
+        SumOfProducts,
         TransposedConv,
         WeightedMean,
     )

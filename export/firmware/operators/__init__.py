@@ -14,6 +14,7 @@ from nupes.export.firmware.operators.operator import Described
 from nupes.export.firmware.operators.product import describe_product
 from nupes.export.firmware.operators.select import describe_select
 from nupes.export.firmware.operators.subtract_max import describe_subtract_max
+from nupes.export.firmware.operators.sum_of_products import describe_sum_of_products
 from nupes.export.firmware.operators.transposed_conv import describe_transposed_conv
 from nupes.export.firmware.operators.weighted_mean import describe_weighted_mean
 
@@ -28,6 +29,7 @@ EXPORTERS: dict[str, Callable[[Any], Described]] = {
     "mosaic": describe_mosaic,
     "concat": describe_concat,
     "product": describe_product,
+    "sum_of_products": describe_sum_of_products,
     "matmul": describe_matmul,
     "subtract_max": describe_subtract_max,
     "weighted_mean": describe_weighted_mean,

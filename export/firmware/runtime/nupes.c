@@ -137,6 +137,20 @@ static int32_t factor(const nupes_port *port, const nupes_tensor *tensors, const
     return source->levels[codes_at(source, port, memory, y, x)[port->channels == 1 ? 0 : n]];
 }
 
+/* Sum over pairs of inputs of the level of a channel of the first times that of the second. */
+static int32_t sum_of_products(const nupes_layer *layer, const nupes_tensor *tensors,
+                               const uint8_t *memory, int32_t row, int32_t column, int32_t n)
+{
+    int32_t sum = 0;
+    for (int32_t i = 0; i < layer->pairs; i++) {
+        const nupes_port *pair = layer->inputs + 2 * i;
+        int32_t taken = layer->selected[i * layer->channels + n];
+        sum += factor(pair, tensors, memory, row, column, taken) *
+               factor(pair + 1, tensors, memory, row, column, n);
+    }
+    return sum;
+}
+
 /* What a port reads in channel n of a pixel: the level of a code, or 16 bits. */
 static int32_t value_at(const nupes_port *port, const nupes_tensor *tensors, const uint8_t *memory,
                         int32_t place, int32_t n)
@@ -252,6 +266,8 @@ static int32_t accumulate(const nupes_layer *layer, const nupes_tensor *tensors,
     case NUPES_PRODUCT:
         return factor(&layer->inputs[0], tensors, memory, row, column, n) *
                factor(&layer->inputs[1], tensors, memory, row, column, n);
+    case NUPES_SUM_OF_PRODUCTS:
+        return sum_of_products(layer, tensors, memory, row, column, n);
     case NUPES_MATMUL:
         return row_sum(layer, tensors, memory, place, n);
     case NUPES_WEIGHTED_MEAN:

@@ -27,6 +27,7 @@ typedef enum {
     NUPES_AVERAGE, /* sum of the levels in the window; the divisor is part of mult and shift */
     NUPES_SELECT,  /* level of channel selected[n], 0 where that is -1 */
     NUPES_PRODUCT, /* level * level of two inputs; a size of 1 of the first serves all of the second */
+    NUPES_SUM_OF_PRODUCTS, /* sum over pairs of inputs: channel selected[] of one * level of the other */
     NUPES_MATMUL,  /* sum of level * level: channels of a pixel, rows or columns of the second input */
     NUPES_WEIGHTED_MEAN, /* mean of the second input's rows, weighted by the channels of a pixel */
     NUPES_SUBTRACT_MAX,  /* value minus the largest one of its pixel */
@@ -55,7 +56,8 @@ typedef struct {
     int32_t transposed;          /* NUPES_MATMUL: rows of the second input are the matrix's columns */
     int32_t centered;            /* NUPES_NORMALIZE: the mean is subtracted first */
     int64_t epsilon;             /* NUPES_NORMALIZE: added to n * sum of squares - square of sum */
-    const int32_t *selected;     /* channels by number, for NUPES_SELECT */
+    int32_t pairs;               /* NUPES_SUM_OF_PRODUCTS: pairs of inputs, a factor and a whole */
+    const int32_t *selected;     /* channels by number, for NUPES_SELECT; of each factor, in turn */
     const nupes_piece *pieces;   /* of a mosaic; they make up the whole result */
     uint32_t weights, bits;      /* first byte in the weight image; bits of a code */
     const int8_t *levels;        /* value of each weight code */

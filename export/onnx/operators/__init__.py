@@ -14,6 +14,7 @@ from nupes.export.onnx.operators.normalize import add_normalize
 from nupes.export.onnx.operators.product import add_product
 from nupes.export.onnx.operators.select import add_select
 from nupes.export.onnx.operators.subtract_max import add_subtract_max
+from nupes.export.onnx.operators.sum_of_products import add_sum_of_products
 from nupes.export.onnx.operators.transposed_conv import add_transposed_conv
 from nupes.export.onnx.operators.weighted_mean import add_weighted_mean
 
@@ -28,6 +29,7 @@ EXPORTERS: dict[str, Callable[[Graph, Any, list[Operand], str], str]] = {
     "mosaic": add_mosaic,
     "concat": add_concat,
     "product": add_product,
+    "sum_of_products": add_sum_of_products,
     "matmul": add_matmul,
     "subtract_max": add_subtract_max,
     "weighted_mean": add_weighted_mean,

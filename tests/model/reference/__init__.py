@@ -18,6 +18,7 @@ from tests.model.reference import (
     product,
     select,
     subtract_max,
+    sum_of_products,
     transposed_conv,
     weighted_mean,
 )
@@ -36,6 +37,7 @@ OPERATORS: dict[str, Callable[..., Map]] = {
     "product": product.products,
     "select": select.levels,
     "subtract_max": subtract_max.distances,
+    "sum_of_products": sum_of_products.sums,
     "transposed_conv": transposed_conv.sums,
     "weighted_mean": weighted_mean.means,
 }
