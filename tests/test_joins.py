@@ -68,6 +68,23 @@ class Swish(nn.Module):
         return self.head(a * torch.sigmoid(a) + a * torch.sigmoid(b))
 
 
+class Gates(nn.Module):
+    """Sums of products of computed maps: a map between two others, a product of complex numbers,
+    the second one larger."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.values = nn.Conv2d(3, 6, 1), nn.Conv2d(3, 12, 3, padding=1)
+        self.turn, self.head = nn.Conv2d(3, 12, 1), nn.Conv2d(12, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = torch.sigmoid(self.gate(x))
+        a, b = self.values(x).chunk(2, 1)
+        c, d = (10 * self.turn(x)).chunk(2, 1)
+        between = F.relu(gate * a + (1 - gate) * b)
+        return self.head(torch.cat([between, a * c - b * d], 1))
+
+
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "squeezenet": lambda: nn.Sequential(
         nn.Conv2d(3, 6, 3), nn.ReLU(), Fire(6, 3, 4), nn.MaxPool2d(2), Fire(8, 2, 3)
@@ -75,6 +92,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "unet": UNet,
     "gate": Gate,
     "swish": Swish,
+    "gates": Gates,
 }
 
 

@@ -6,7 +6,6 @@ d). As a map of its own it would have the heads as channels.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import fx
@@ -15,22 +14,10 @@ from nupes.model.operators import Concat as IntegerConcat
 from nupes.model.operators import Select
 from nupes.quantizer.frontend.call import Call, value_shape
 from nupes.quantizer.frontend.graph import Affine, Concat, Node
+from nupes.quantizer.frontend.multiples import Multiples, origin
 from nupes.quantizer.frontend.views import in_order
 
 __all__ = ["by_tokens", "join_by_tokens"]
-
-
-@dataclass(frozen=True, eq=False)
-class Multiples:
-    """Channels of a node, by number, times ``factors``."""
-
-    source: Node
-    channels: np.ndarray
-    factors: np.ndarray
-
-    def of(self, order: np.ndarray) -> "Multiples":
-        """Return some of them, by number."""
-        return replace(self, channels=self.channels[order], factors=self.factors[order])
 
 
 Axes = tuple[int, np.ndarray]
@@ -102,33 +89,13 @@ def in_one_order(call: Call, values: Sequence[fx.Node]) -> list[Node] | None:
         node, order = call.viewed(value), channels.ravel()
         if np.array_equal(order, np.arange(node.shape[2])):
             continue
-        taken = take(call, origin(call, node).of(order))
+        taken = take(call, origin(call.values.graph.nodes, node).of(order))
         call.values.names[value] = taken.name
         pixels = node.shape[0] * node.shape[1]
         every = grid(np.arange(len(order)).reshape(channels.shape), pixels)
         places = np.moveaxis(every, -1, axis).astype(np.int32)
         show(call, value, places, taken)
     return [call.viewed(value) for value in values]
-
-
-def origin(call: Call, node: Node) -> Multiples:
-    """Return the channels of a node as multiples of those of the first node before it of which they
-    are nothing else."""
-    nodes, op, count = call.values.graph.nodes, node.op, node.shape[2]
-    own = Multiples(node, np.arange(count), np.ones(count))
-    if isinstance(op, Affine) and not op.shift.any() and op.mean is None and len(op.scale) == count:
-        found = origin(call, nodes[node.inputs[0]])
-        if len(found.factors) == count:
-            return replace(found, factors=found.factors * op.scale)
-    if isinstance(op, Select) and op == Select(op.channels) and min(op.channels) >= 0:
-        return origin(call, nodes[node.inputs[0]]).of(np.array(op.channels))
-    if isinstance(op, Concat):
-        parts = [origin(call, nodes[name]) for name in node.inputs]
-        if all(part.source is parts[0].source for part in parts):
-            channels = np.concatenate([part.channels for part in parts])
-            factors = np.concatenate([part.factors for part in parts])
-            return Multiples(parts[0].source, channels, factors)
-    return own
 
 
 def take(call: Call, wanted: Multiples) -> Node:

@@ -31,6 +31,7 @@ from nupes.quantizer.frontend.handlers.views import is_view, translate_view
 from nupes.quantizer.frontend.layouts import input_is_tokens
 from nupes.quantizer.frontend.liveness import keep_live_rows
 from nupes.quantizer.frontend.problems import Problem, find_advice
+from nupes.quantizer.frontend.products import join_products
 from nupes.quantizer.frontend.program import Program, prepare
 from nupes.quantizer.frontend.projections import split_projections
 from nupes.quantizer.frontend.registry import (
@@ -240,6 +241,7 @@ class Walk:
         graph.prune()
         examiner = Examiner()
         join_chains(graph, examiner)
+        join_products(graph)
         for node in graph.nodes.values():
             if isinstance(node.op, Function):
                 call = Call(self.values.origins[node.name], self.values)

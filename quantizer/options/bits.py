@@ -71,4 +71,5 @@ def operand_bits(
     """Return the bits that a stage wants of the tensor it reads."""
     if stage.name in named:
         return named[stage.name].activations
-    return ends if ends is not None and stage.name in last else scheme.activations
+    bits = ends if ends is not None and stage.name in last else scheme.activations
+    return max(bits, stage.op.least_bits)

@@ -1,8 +1,10 @@
-"""Joins: tensors that must share one code, because codes are copied from one to another."""
+"""Joins: tensors that must share one code, because codes are copied from one to another or products
+of them added up."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nupes.quantizer.stages.stage import FusedNetwork
+from nupes.quantizer.stages.stage import FusedNetwork, Stage
 
 __all__ = ["Joins", "join_tensors"]
 
@@ -24,6 +26,14 @@ class Joins:
         return [other for other in self.origins[self.root[name]] if other != name]
 
 
+def sharing(stage: Stage) -> Iterator[tuple[str, ...]]:
+    """Yield tensors that share a code because of a stage."""
+    if stage.copies_codes:
+        yield stage.name, *stage.sources
+    for group in range(stage.op.groups):
+        yield stage.sources[group :: stage.op.groups]
+
+
 def join_tensors(network: FusedNetwork) -> Joins:
     """Return which tensors of a network share a code, its result included."""
     root = {name: name for name in network.shapes}
@@ -35,8 +45,8 @@ def join_tensors(network: FusedNetwork) -> Joins:
 
     order = list(root)
     for stage in network.stages:
-        if stage.copies_codes:
-            roots = sorted({find(name) for name in (stage.name, *stage.sources)}, key=order.index)
+        for names in sharing(stage):
+            roots = sorted(set(map(find, names)), key=order.index)
             for other in roots[1:]:
                 root[other] = roots[0]
     root = {name: find(name) for name in root}

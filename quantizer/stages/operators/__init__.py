@@ -15,6 +15,7 @@ from nupes.quantizer.stages.operators.normalize import Normalize
 from nupes.quantizer.stages.operators.product import Product
 from nupes.quantizer.stages.operators.select import Select
 from nupes.quantizer.stages.operators.subtract_max import SubtractMax
+from nupes.quantizer.stages.operators.sum_of_products import SumOfProducts
 from nupes.quantizer.stages.operators.weighted_mean import WeightedMean
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Select",
     "StageOperator",
     "SubtractMax",
+    "SumOfProducts",
     "WeightedMean",
     "begin",
     "column",
@@ -47,6 +49,7 @@ OPERATORS: dict[type, type[StageOperator]] = {
     integer.MaxPool: MaxPool,
     integer.Matmul: Matmul,
     integer.SubtractMax: SubtractMax,
+    integer.SumOfProducts: SumOfProducts,
     integer.WeightedMean: WeightedMean,
     graph.Normalize: Normalize,
 }

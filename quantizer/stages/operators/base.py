@@ -54,6 +54,13 @@ class StageOperator:
     most_read: ClassVar[int | None] = None
     """How many of its sources the integer operator reads, if not all."""
 
+    groups: ClassVar[int] = 0
+    """Into how many groups its sources are dealt, in turn, whose tensors share one code: sums of
+    products have one unit; 0 where sources share nothing."""
+
+    least_bits: ClassVar[int] = 0
+    """How many bits its sources want at least, whatever the scheme."""
+
     any_gain: ClassVar[bool] = False
     """Whether a gain that follows may be negative."""
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from nupes.quantizer.frontend.program import export_module
 from nupes.quantizer.frontend.walk import capture
@@ -11,7 +11,7 @@ from nupes.quantizer.stages.fuser import fuse
 from nupes.quantizer.stages.joins import join_tensors
 from nupes.quantizer.stages.operators import Select
 from nupes.quantizer.stages.stage import FusedNetwork, Stage
-from tests.quantizer.test_operators import conv
+from tests.quantizer.test_operators import Call, conv
 
 
 def test_a_pool_shares_the_code_of_what_it_reads() -> None:
@@ -21,6 +21,18 @@ def test_a_pool_shares_the_code_of_what_it_reads() -> None:
     assert joins.members("3") == ["0", "2", "3"]
     assert joins.origins == {"input": ["input"], "0": ["0"], "4": ["4"]}
     assert joins.others("0") == []
+
+
+def test_factors_share_a_code_and_wholes() -> None:
+    def forward(s: Call, x: Tensor) -> Tensor:
+        return s.e(s.a(x) * s.b(x) + s.c(x) * s.d(x))
+
+    module = Call(forward, **{name: conv() for name in "abcd"}, e=conv(4, 6, 1))
+    joins = join_tensors(fuse(capture(export_module(module.eval(), (2, 3, 10, 9)))))
+    assert joins.members("a") == ["a", "c"]
+    assert joins.members("b") == ["b", "d"]
+    assert joins.origins["a"] == ["a", "c"]
+    assert joins.others("e") == []
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from nupes.quantizer.stages.operators import (
     Select,
     StageOperator,
     SubtractMax,
+    SumOfProducts,
     WeightedMean,
 )
 
@@ -70,6 +71,8 @@ CASES = {
     "mosaic": Case(Mosaic((2, 3, 4), pieces_of_two()), (2, 3), ((6, 7),) * 2),
     "product": Case(Product(), (3, 3), ((6, 7), (6, 7))),
     "gate": Case(Product(), (3, 3), ((1, 1), (6, 7))),
+    "rotation": Case(SumOfProducts(((0, 1, 2), (1, 0, 2))), (3,) * 4, ((6, 7),) * 4),
+    "gated sum": Case(SumOfProducts(((0, 0), (2, 1))), (1, 2, 3, 2), ((1, 7), (6, 7)) * 2),
     "scores": Case(Matmul(3, True), (3, 3), ((6, 7), (2, 4))),
     "matrix": Case(Matmul(8, False), (8, 3), ((6, 7), (2, 4))),
     "distances": Case(SubtractMax(), (3,)),
