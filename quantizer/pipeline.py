@@ -37,6 +37,7 @@ from nupes.quantizer.options.scheme import Scheme
 from nupes.quantizer.search.equalization import equalize
 from nupes.quantizer.search.inputs import code_inputs
 from nupes.quantizer.search.layers import choose
+from nupes.quantizer.search.pairs import settle_pairs
 from nupes.quantizer.stages.fuser import fuse
 from nupes.quantizer.stages.run import measure_reach
 from nupes.quantizer.stages.stage import FusedNetwork
@@ -112,9 +113,11 @@ def capture_network(module: nn.Module | ExportedProgram, inputs: Batch) -> Fused
 
 
 def prepare(network: FusedNetwork, inputs: Batch, options: Options) -> Task:
-    """Return the task of a network: its bits are planned, its inputs drawn, limited and
-    coded, and channels equalized."""
+    """Return the task of a network: its inputs are limited, pairs of products settled, its bits
+    planned, its inputs drawn and coded, and channels equalized."""
     recipe = options.recipe
+    inputs = limit_images(inputs, network)
+    network = settle_pairs(network, inputs)
     plan = plan_bits(
         network,
         options.scheme,
@@ -123,7 +126,6 @@ def prepare(network: FusedNetwork, inputs: Batch, options: Options) -> Task:
         options.residual_bits,
         options.overrides,
     )
-    inputs = limit_images(inputs, network)
     check_float_run(network, inputs, plan, recipe)
     if options.made_up and recipe.distill:
         ranges = [bounds for bounds in options.input_ranges if bounds is not None]

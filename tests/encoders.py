@@ -66,7 +66,7 @@ def sizes(draw: st.DrawFn, gates: bool, lengths: bool) -> Sizes:
     return Sizes(
         tokens, features, heads, head, hidden, blocks, classes, norm_first, centered, shifts,
         signed, draw(st.sampled_from(kinds)), tokens[1] == 1 and draw(st.booleans()),
-        gates and draw(st.booleans()),
+        gates and draw(st.booleans()), gates and draw(st.booleans()),
     )  # fmt: skip
 
 
@@ -82,8 +82,8 @@ def matrix_codebooks(draw: st.DrawFn) -> Codebook:
 @st.composite
 def transformers(draw: st.DrawFn, gates: bool = False, lengths: bool = False) -> IntegerNetwork:
     """Draw an encoder of random integers: tokens, heads, norms first or last, constant masks, class
-    tokens, any codebooks. There are ``gates`` and masks that are inputs, ``lengths``, only if asked
-    for."""
+    tokens, any codebooks. There are ``gates`` and rotations, and masks that are inputs,
+    ``lengths``, only if asked for."""
     books = Books(
         draw(activation_codebooks()),
         draw(matrix_codebooks()),

@@ -19,6 +19,7 @@ from nupes.model.operators import (
     Piece,
     Product,
     SubtractMax,
+    SumOfProducts,
     WeightedMean,
 )
 from nupes.model.tensor import Port, Shape, Tensor
@@ -58,6 +59,7 @@ class Sizes:
     mask: str | None = None
     class_token: bool = False
     gated: bool = False
+    rotated: bool = False
 
     @property
     def sequence(self) -> tuple[int, int]:
@@ -239,22 +241,40 @@ class Transformer:
         means = WeightedMean(keys)
         return self.add(f"{name} mean", means, [Port(weights), value], self.books.activation)
 
+    def rotated(self, name: str, source: Port, book: Codebook) -> Port:
+        """Append a sum of products of queries or keys and tables, if that is asked for; the second
+        one takes the channels of each head in another order."""
+        if not self.sizes.rotated:
+            return source
+        shape = source.shape(self.tensors[source.tensor].shape)
+        every, ports = np.arange(shape[2]), list[Port]()
+        other = self.rng.permutation(every.reshape(-1, self.sizes.head), axis=1)
+        for part in ("cosines", "sines"):
+            table = coded(f"{name} {part}", shape, self.books.activation)
+            self.hold(table, self.codes(shape, self.books.activation))
+            ports += [source, Port(table.name)]
+        op = SumOfProducts((tuple(every.tolist()), tuple(other.ravel().tolist())))
+        return Port(self.add(name, op, ports, book))
+
     def attention(self, name: str, source: str, stream: Port) -> str:
         """Append attention of all heads, added to the rows of the stream that are read."""
         sizes, matrix, whole = self.sizes, self.books.matrix, Port(source)
         rows = Port(source, first_row=stream.first_row, rows=stream.rows)
-        query = self.linear(f"{name} query", rows, sizes.width, self.books.activation)
+        query = Port(self.linear(f"{name} query", rows, sizes.width, self.books.activation))
+        query = self.rotated(f"{name} turned query", query, self.books.activation)
         if sizes.heads == 1:
-            others = (self.linear(f"{name} {x}", whole, sizes.head, matrix) for x in "kv")
-            parts = [self.head(f"{name} head", Port(query), *map(Port, others))]
+            key, value = (Port(self.linear(f"{name} {x}", whole, sizes.head, matrix)) for x in "kv")
+            key = self.rotated(f"{name} turned key", key, matrix)
+            parts = [self.head(f"{name} head", query, key, value)]
             return self.linear(f"{name} sum", Port(parts[0]), sizes.width, None, stream)
         pair = self.linear(f"{name} pair", whole, 2 * sizes.width, matrix)
+        keys = self.rotated(f"{name} turned keys", Port(pair, 0, sizes.width), matrix)
         parts = []
         for head in range(sizes.heads):
             first = head * sizes.head
             ports = (
-                Port(query, first, sizes.head),
-                Port(pair, first, sizes.head),
+                Port(query.tensor, first, sizes.head),
+                Port(keys.tensor, first, sizes.head),
                 Port(pair, sizes.width + first, sizes.head),
             )
             parts.append(self.head(f"{name} head {head}", *ports))

@@ -17,7 +17,7 @@ from tests.networks import images_of
 from tests.transformers import one_block
 
 ENCODERS = transformers(gates=True)
-NETWORKS = st.one_of(ENCODERS, coded_tokens(), biased_scores(st.integers(1, 9)))
+NETWORKS = st.one_of(ENCODERS, coded_tokens(), biased_scores())
 
 
 @settings(max_examples=20)
