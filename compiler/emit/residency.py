@@ -114,20 +114,19 @@ class Residency:
         self, name: str, requantize: Requantize, column: int, second: Second | None
     ) -> int:
         """Return the slot of the parameters of a layer's column tile; ``second`` is what comes
-        through the residual port.
+        through the residual port, another tensor for each pair of a sum of products.
         """
-        table = offset = 0
+        table, offset = 0, None
         if second is not None and second.planes.count == 1:
             table = self.table(Destination.RESIDUAL_TABLE, second.planes.tables[0])
-        linear = second is not None and second.planes.count > 1
-        if second is not None:
+        elif second is not None:
             offset = second.planes.offset
 
         def entries(address: int) -> list[Entries]:
             scale, shift = lane_parameters(requantize, column, self.config.cols, second, table)
             return [(Destination.SCALE, address, scale), (Destination.SHIFT, address, shift)]
 
-        return self.ask(Destination.SCALE, (name, column, table, linear, offset), entries)
+        return self.ask(Destination.SCALE, (name, column, table, offset), entries)
 
     def encoder(self, name: str, target: Target, ahead: int = 0) -> tuple[int, int]:
         """Return the slot and the depth of the search tree and map of a layer, 0 of a wide one.

@@ -44,12 +44,13 @@ def settle_pairs(network: FusedNetwork, inputs: Batch) -> FusedNetwork:
 
 def settled(stage: Stage, network: FusedNetwork, reach: Mapping[str, float]) -> Iterator[Stage]:
     """Yield what takes the place of a stage."""
-    if not isinstance(stage.op, SumOfProducts):
+    op = stage.op
+    if not isinstance(op, SumOfProducts):
         yield stage
         return
     every = tuple(range(stage.shape[2]))
     sources, reaches = list[str](), list[Reach]()
-    pairs = zip(stage.sources[::2], stage.sources[1::2], stage.op.channels, strict=True)
+    pairs = zip(stage.sources[::2], stage.sources[1::2], op.channels, strict=True)
     for factor, whole, channels in pairs:
         found, turned = (reach[factor], reach[whole]), (reach[whole], reach[factor])
         alike = channels == every and network.shapes[factor] == stage.shape
@@ -58,7 +59,7 @@ def settled(stage: Stage, network: FusedNetwork, reach: Mapping[str, float]) -> 
         sources += [factor, whole]
         reaches.append(found)
     stage = replace(stage, sources=tuple(sources))
-    yield from [stage] if excess(reaches) <= MOST else split(stage, stage.op, network)
+    yield from [stage] if excess(reaches) <= MOST else split(stage, op, network)
 
 
 def excess(reaches: Sequence[Reach]) -> float:

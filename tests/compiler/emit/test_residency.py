@@ -65,6 +65,21 @@ def test_lane_parameters(bits: int) -> None:
         assert word >> 32 == (-7 % 512 if bits == 2 else 0)
 
 
+def test_pairs_of_a_layer_have_parameters_of_their_own() -> None:
+    residency, tail, slots = Residency(ArrayConfig(4, 4)), parameters(4), []
+    books = [
+        make_codebook("uniform", 4, True),
+        make_codebook("power", 4, True, 127, 0.5),
+        make_codebook("uniform", 8, True),
+        make_codebook("uniform", 8, False),
+    ]
+    for book in (*books, *books):
+        planes = split_planes(book, 4)
+        second = Second(TensorLayout.whole(0, 1, 1, 1, planes.count), planes)
+        slots.append(residency.parameters("layer", tail, 0, second))
+    assert slots == [0, 1, 2, 3] * 2
+
+
 def test_without_a_skip_tensor_the_residual_mult_is_0() -> None:
     _, shift = lane_parameters(parameters(4), 0, 4, None, 0)
     assert all(word >> 16 & 0xFFFF == 0 for word in shift)
