@@ -339,5 +339,5 @@ class Transformer:
 
 def one_block() -> IntegerNetwork:
     """Return an encoder of one block and one head, with all that a file can hold of one."""
-    sizes = Sizes((3, 1), 2, 1, 2, 2, 1, 2, shifts=True, signed=True)
+    sizes = Sizes((3, 1), 2, 1, 2, 2, 1, 2, shifts=True, signed=True, rotated=True)
     return Transformer(sizes, Books(), np.random.default_rng(0)).build()
