@@ -122,10 +122,10 @@ def combined(
 def beside(nodes: Mapping[str, Node], node: Node, parts: Sequence[Terms]) -> Terms:
     """Return the terms of a concatenation of sums of products of one node with tables; channels of
     the node itself, which are not rotated, are products with 1."""
-    filled = []
+    filled = list[Terms]()
     for name, part in zip(node.inputs, parts, strict=True):
         shape = nodes[name].shape
-        filled.append(part or [taken(nodes, nodes[name], np.ones(shape), shape[2])])
+        filled.append([*part] or [taken(nodes, nodes[name], np.ones(shape), shape[2])])
     terms = [term for part in filled for term in part]
     if len({term.factor for term in terms}) > 1 or any(isinstance(t.whole, str) for t in terms):
         return []
