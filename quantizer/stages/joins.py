@@ -30,8 +30,8 @@ def sharing(stage: Stage) -> Iterator[tuple[str, ...]]:
     """Yield tensors that share a code because of a stage."""
     if stage.copies_codes:
         yield stage.name, *stage.sources
-    for group in range(stage.op.groups):
-        yield stage.sources[group :: stage.op.groups]
+    for group in range(stage.op.code_groups):
+        yield stage.sources[group :: stage.op.code_groups]
 
 
 def join_tensors(network: FusedNetwork) -> Joins:

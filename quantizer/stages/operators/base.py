@@ -54,7 +54,7 @@ class StageOperator:
     most_read: ClassVar[int | None] = None
     """How many of its sources the integer operator reads, if not all."""
 
-    groups: ClassVar[int] = 0
+    code_groups: ClassVar[int] = 0
     """Into how many groups its sources are dealt, in turn, whose tensors share one code: sums of
     products have one unit; 0 where sources share nothing."""
 

@@ -23,7 +23,7 @@ class SumOfProducts(StageOperator):
     channels: tuple[tuple[int, ...], ...]
 
     takes_residual = False
-    groups: ClassVar[int] = 2
+    code_groups: ClassVar[int] = 2
     least_bits: ClassVar[int] = 8
 
     @classmethod
