@@ -201,6 +201,18 @@ def test_tensors_that_live_together_do_not_overlap(network: IntegerNetwork) -> N
                 assert set(area).isdisjoint(sizes[name])
 
 
+@needs_compiler
+def test_no_kind_can_be_left_out(tmp_path: Path) -> None:
+    """A kind without a case must not be summed as if it were another one."""
+    export_firmware(small_network(), tmp_path)
+    header, source = tmp_path / "nupes.h", tmp_path / "nupes.c"
+    header.write_text(header.read_text().replace("NUPES_CONV,", "NUPES_CONV, NUPES_NEW,"))
+    command = [str(COMPILER), *STRICT, "-fsyntax-only", str(source)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode != 0
+    assert "NUPES_NEW" in result.stderr
+
+
 def test_runtime_has_integers_only() -> None:
     for name, data in build_firmware(small_network()).items():
         if name.endswith((".c", ".h")) and name != "network.h":

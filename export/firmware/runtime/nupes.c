@@ -262,7 +262,11 @@ static int32_t accumulate(const nupes_layer *layer, const nupes_tensor *tensors,
                           int32_t column, int32_t n)
 {
     int32_t place = row * layer->width + column;
-    switch (layer->kind) {
+    switch (layer->kind) { /* no default: compilers warn of a kind that is left out */
+    case NUPES_CONV:
+    case NUPES_AVERAGE:
+    case NUPES_SELECT:
+        return window_sum(layer, &tensors[layer->inputs->tensor], weights, memory, row, column, n);
     case NUPES_PRODUCT:
         return factor(&layer->inputs[0], tensors, memory, row, column, n) *
                factor(&layer->inputs[1], tensors, memory, row, column, n);
@@ -276,9 +280,12 @@ static int32_t accumulate(const nupes_layer *layer, const nupes_tensor *tensors,
         return below_largest(layer, tensors, memory, place, n);
     case NUPES_NORMALIZE:
         return normalized(layer, tensors, memory, place, n);
-    default:
-        return window_sum(layer, &tensors[layer->inputs->tensor], weights, memory, row, column, n);
+    case NUPES_MAX:
+    case NUPES_CONCAT:
+    case NUPES_MOSAIC:
+        break; /* these copy codes: they have no accumulator, and compute() returns before */
     }
+    return 0;
 }
 
 /* The term of the skip tensor at `place`, a pixel of the result, in channel n. */
