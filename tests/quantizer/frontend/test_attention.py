@@ -48,6 +48,9 @@ REFUSED = {
         F.scaled_dot_product_attention(*[x.unflatten(2, (2, -1))] * 3).flatten(2)
     ),
     "queries, keys and values must have one number of heads": lambda x: attend(x, keys=1),
+    "both matrices of a product must have one number of heads": lambda x: (
+        split(x[..., :5], 1) @ split(x, 2)
+    ),
 }
 
 
