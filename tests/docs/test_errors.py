@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -33,15 +33,21 @@ def plain(message: str) -> str:
 
 
 def messages() -> Iterator[str]:
-    """Yield the message of every error that the stages raise."""
+    """Yield the message of every error that the stages raise, as a heading has it."""
     for path in (path for stage in STAGES for path in (ROOT / stage).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and node.args:
                 name = node.func.attr if isinstance(node.func, ast.Attribute) else None
                 name = node.func.id if isinstance(node.func, ast.Name) else name
-                message = plain(text_of(node.args[0]))
-                if name in RAISING and re.search("[a-z]", message):
+                message = " ".join(text_of(node.args[0]).split())
+                if name in RAISING and re.search("[a-z]", plain(message)):
                     yield message
+
+
+def heading(message: str) -> str:
+    """Return a heading for a message; its anchor is made of the message's first words."""
+    words = re.findall("[a-z0-9]+", plain(message).lower())
+    return f"### `{message}` {{ #{'-'.join(words[:6])} }}"
 
 
 HEADINGS = {
@@ -52,10 +58,26 @@ HEADINGS = {
 
 def test_the_catalogue_has_every_message() -> None:
     shown = [plain(message) for message in HEADINGS]
-    raised = set(messages())
-    assert sorted(raised - set(shown)) == []
-    assert sorted(set(shown) - raised) == []
+    raised = {plain(message): message for message in messages()}
+    report(f"{PAGE} lacks", [heading(raised[each]) for each in raised.keys() - set(shown)])
+    report(f"nothing raises, but {PAGE} has", set(shown) - raised.keys())
     assert len(shown) == len(set(shown))
+
+
+def report(fault: str, lines: Iterable[str]) -> None:
+    """Fail with all lines, if there are any."""
+    if text := "\n".join(sorted(lines)):
+        pytest.fail(f"{fault}\n{text}", pytrace=False)
+
+
+def test_a_missing_heading_can_be_pasted() -> None:
+    line = heading("…: a running sum must be of … channels, not …")
+    assert line == (
+        "### `…: a running sum must be of … channels, not …` { #a-running-sum-must-be-of }"
+    )
+    assert HEADING.fullmatch(line)
+    with pytest.raises(pytest.fail.Exception, match="it lacks\na\nb"):
+        report("it lacks", ["b", "a"])
 
 
 def test_every_message_finds_its_heading() -> None:

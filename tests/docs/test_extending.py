@@ -26,14 +26,24 @@ def sections() -> dict[str, list[Block]]:
     return found
 
 
+def diff_of(section: str) -> str:
+    """Return the diffs of a section."""
+    return "".join(block.text for block in sections()[section] if block.language == "diff")
+
+
 def apply(section: str, folder: Path, *options: str) -> None:
     """Apply the diffs of a section to sources."""
-    diff = "".join(block.text for block in sections()[section] if block.language == "diff")
-    command = ["git", "apply", *options, "-"]
+    command = ["git", "apply", "-C1", *options, "-"]
     result = subprocess.run(
-        command, input=diff, capture_output=True, text=True, check=False, cwd=folder
+        command, input=diff_of(section), capture_output=True, text=True, check=False, cwd=folder
     )
-    assert result.returncode == 0, result.stderr
+    if result.returncode:
+        places = re.findall(r"^error: (?:patch failed: )?(.+)", result.stderr, re.MULTILINE)
+        pytest.fail(
+            "lines that docs/extending.md quotes have changed: bring its diffs up to date\n"
+            + "\n".join(place for place in places if "does not apply" not in place),
+            pytrace=False,
+        )
 
 
 def test_every_block_is_a_diff_or_its_tests() -> None:
@@ -45,6 +55,29 @@ def test_every_block_is_a_diff_or_its_tests() -> None:
 @pytest.mark.parametrize("section", sections())
 def test_diffs_apply(section: str) -> None:
     apply(section, ROOT, "--check")
+
+
+def test_diffs_that_do_not_apply_name_the_places(tmp_path: Path) -> None:
+    page = tmp_path / "docs" / "errors.md"
+    page.parent.mkdir()
+    page.write_text("another page\n")
+    with pytest.raises(pytest.fail.Exception) as error:
+        apply("An operator made of known ones", tmp_path)
+    message, *places = str(error.value).splitlines()
+    assert message.endswith("bring its diffs up to date")
+    assert any(place.startswith("docs/errors.md:") for place in places)
+    assert any(place.startswith("tests/quantizer/test_operators.py: ") for place in places)
+
+
+@pytest.mark.skipif(shutil.which("awk") is None, reason="no awk")
+def test_the_command_gives_the_diffs_of_a_section() -> None:
+    (command,) = re.findall(
+        r"^    (awk .+) \| git apply -C1$", PAGE.read_text("utf-8"), re.MULTILINE
+    )
+    found = subprocess.run(
+        shlex.split(command), capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert found.stdout == diff_of("A new operator")
 
 
 @pytest.mark.slow
