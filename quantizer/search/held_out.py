@@ -24,6 +24,10 @@ DAMPINGS = (0.0, 1e-3, 1e-2, 1e-1)
 TIE = 0.01
 """Relative difference of errors that is the luck of rounding: the least damping serves."""
 
+USUAL, FAR = 0.9, 16.0
+"""The share of outputs, by weight, whose errors are the usual ones, and how many times the largest
+of their squares an error's is that tells of its own output alone."""
+
 JUDGED = 64
 """Most channels of each group that are compared."""
 
@@ -31,8 +35,8 @@ JUDGED = 64
 def held_mean(values: Tensor, weight: Tensor) -> np.ndarray:
     """Return the weighted means (c,) float64 of the channels of maps (b, c, h, w), shrunk by the
     factor in 0..1 for which the means of all parts of the images but one leave the least of that
-    one's."""
-    parts = min(FOLDS, len(values))
+    one's. Outputs with errors far beyond the usual ones do not count."""
+    parts, weight = min(FOLDS, len(values)), weight * are_usual(values, weight)
     weighed = values * weight
     sums, totals = (
         torch.stack([x[first::parts].double().sum((0, 2, 3)) for first in range(parts)])
@@ -45,6 +49,20 @@ def held_mean(values: Tensor, weight: Tensor) -> np.ndarray:
     power = float(others.square().sum())
     agreed = float((others * sums / totals).sum())
     return (mean * min(max(agreed / power, 0.0), 1.0) if power > 0 else mean).numpy()
+
+
+def are_usual(errors: Tensor, weight: Tensor) -> Tensor:
+    """Return whether the errors of an output (b, 1, h, w) are of the size that those of most others
+    have, for errors and weights (b, c, h, w).
+
+    Massive activations (Sun et al., arXiv 2402.17762) make one token's errors thousands of times as
+    large as any other's. A norm divides them by the token's size, which weights that hold for small
+    errors do not know; in a mean they would move all other tokens.
+    """
+    power = errors.square().mean(1, keepdim=True)
+    ordered, order = power.flatten().sort()
+    share = weight.mean(1, keepdim=True).expand_as(power).flatten()[order].double().cumsum(0)
+    return power <= FAR * ordered[torch.searchsorted(share, USUAL * share[-1])]
 
 
 def some_channels(weight: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.measure.sensitivity import measure_importance
 from nupes.quantizer.options.bits import BitPlan
 from nupes.quantizer.options.recipe import Recipe
-from nupes.quantizer.search.held_out import compensate, dampen, held_mean
+from nupes.quantizer.search.held_out import are_usual, compensate, dampen, held_mean
 from nupes.quantizer.search.moments import input_moments, weigh_outputs
 from nupes.quantizer.search.repair import FloatRun
 from nupes.quantizer.search.stored import TensorSearch
@@ -160,7 +160,10 @@ class LayerSearch(Hooks):
         bits = self.plan.weights[stage.name]
         target, gram = grouped, np.ones((grouped.shape[0], grouped.shape[2]))
         if self.recipe.compensate or self.recipe.metric == "output":
-            moments = input_moments(op, exact, rounded, self.importance.get(stage.name))
+            importance = self.importance.get(stage.name)
+            if importance is not None:
+                importance = importance * are_usual(op.apply(rounded - exact), importance)
+            moments = input_moments(op, exact, rounded, importance)
             target = compensate(grouped, moments) if self.recipe.compensate else grouped
             gram = dampen(target, moments, bits) if self.recipe.metric == "output" else gram
         codebook, solution = choose_weights(target, gram, bits, self.recipe, self.exponent)
