@@ -13,7 +13,7 @@ from nupes.model.codebook import make_codebook
 from nupes.quantizer.search.closest import decode
 from nupes.quantizer.search.moments import FOLDS, PRECISION, Moments
 
-__all__ = ["compensate", "dampen", "held_mean"]
+__all__ = ["are_usual", "compensate", "dampen", "held_mean"]
 
 RIDGES = 0.005 * 4.0 ** np.arange(7)
 """Shares of the mean moment that may hold compensated weights near the float ones."""
@@ -35,8 +35,8 @@ JUDGED = 64
 def held_mean(values: Tensor, weight: Tensor) -> np.ndarray:
     """Return the weighted means (c,) float64 of the channels of maps (b, c, h, w), shrunk by the
     factor in 0..1 for which the means of all parts of the images but one leave the least of that
-    one's. Outputs with errors far beyond the usual ones do not count."""
-    parts, weight = min(FOLDS, len(values)), weight * are_usual(values, weight)
+    one's."""
+    parts = min(FOLDS, len(values))
     weighed = values * weight
     sums, totals = (
         torch.stack([x[first::parts].double().sum((0, 2, 3)) for first in range(parts)])
@@ -56,8 +56,8 @@ def are_usual(errors: Tensor, weight: Tensor) -> Tensor:
     have, for errors and weights (b, c, h, w).
 
     Massive activations (Sun et al., arXiv 2402.17762) make one token's errors thousands of times as
-    large as any other's. A norm divides them by the token's size, which weights that hold for small
-    errors do not know; in a mean they would move all other tokens.
+    large as any other's. A norm that follows divides them by the token's size, which weights that
+    hold for small errors do not know; in a mean they would move all other tokens.
     """
     power = errors.square().mean(1, keepdim=True)
     ordered, order = power.flatten().sort()

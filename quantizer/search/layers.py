@@ -21,7 +21,7 @@ from nupes.quantizer.search.moments import input_moments, weigh_outputs
 from nupes.quantizer.search.repair import FloatRun
 from nupes.quantizer.search.stored import TensorSearch
 from nupes.quantizer.search.weights import choose_weights, network_exponent
-from nupes.quantizer.stages.operators import Convolution, column
+from nupes.quantizer.stages.operators import Convolution, Normalize, column
 from nupes.quantizer.stages.run import Hooks, Maps, evaluate
 from nupes.quantizer.stages.stage import FusedNetwork, Stage, weighted
 
@@ -111,6 +111,7 @@ class LayerSearch(Hooks):
         self.plan, self.recipe, self.choices = plan, recipe, choices
         self.importance = measure_importance(network, inputs) if recipe.output_cost else {}
         self.operators = weighted(network.stages)
+        self.normed = any(isinstance(stage.op, Normalize) for stage in network.stages)
         self.exponent = exponent
         self.float_run = FloatRun(repair)
         self.exact: Maps = {}
@@ -140,7 +141,12 @@ class LayerSearch(Hooks):
             groups = self.operators[stage.name].groups
             weight = weigh_outputs(self.importance[stage.name])
             weight = weight.repeat_interleave(error.shape[1] // groups, 1)
-        return held_mean(error, weight.expand_as(error))
+        return held_mean(error, self.usual(error, weight.expand_as(error)))
+
+    def usual(self, error: Tensor, weight: Tensor) -> Tensor:
+        """Return the weights (b, c, h, w) of outputs, where norms follow 0 for those with errors far
+        beyond the usual ones."""
+        return weight * are_usual(error, weight) if self.normed else weight
 
     def observe(self, stage: Stage, y: Tensor) -> None:
         """Keep the largest magnitude of both runs."""
@@ -162,7 +168,7 @@ class LayerSearch(Hooks):
         if self.recipe.compensate or self.recipe.metric == "output":
             importance = self.importance.get(stage.name)
             if importance is not None:
-                importance = importance * are_usual(op.apply(rounded - exact), importance)
+                importance = self.usual(op.apply(rounded - exact), importance)
             moments = input_moments(op, exact, rounded, importance)
             target = compensate(grouped, moments) if self.recipe.compensate else grouped
             gram = dampen(target, moments, bits) if self.recipe.metric == "output" else gram

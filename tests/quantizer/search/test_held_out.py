@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from nupes.model.codebook import make_codebook
-from nupes.quantizer.search.held_out import compensate, dampen, held_mean
+from nupes.quantizer.search.held_out import are_usual, compensate, dampen, held_mean
 from nupes.quantizer.search.moments import Moments, input_moments
 from nupes.quantizer.search.solver import STEPS, output_error, round_to_nearest
 from nupes.quantizer.stages.operators import Convolution
@@ -122,3 +122,18 @@ def test_many_images_lose_nothing_by_damping() -> None:
         real = codebook.levels[solution.codes] * solution.scale[..., None]
         errors.append(float(output_error(real - weight, found.gram).sum()))
     assert errors[1] <= 1.05 * errors[0]
+
+
+def test_one_output_of_many_may_be_far_off() -> None:
+    rng = np.random.default_rng(0)
+    errors = torch.from_numpy(rng.normal(size=(8, 16, 12, 1))).float()
+    weight = torch.ones(8, 16, 12, 1)
+    assert are_usual(errors, weight).all()
+    errors[:, :, 0] *= 30  # the first token of each
+    found = are_usual(errors, weight)
+    assert found.shape == (8, 1, 12, 1)
+    assert not found[:, :, 0].any()
+    assert found[:, :, 1:].all()
+    weight[:, :, 1:] = 1e-4  # all that counts is large
+    assert are_usual(errors, weight).all()
+    assert are_usual(torch.zeros(2, 3, 4, 1), torch.ones(2, 3, 4, 1)).all()
