@@ -144,8 +144,8 @@ class LayerSearch(Hooks):
         return held_mean(error, self.usual(error, weight.expand_as(error)))
 
     def usual(self, error: Tensor, weight: Tensor) -> Tensor:
-        """Return the weights (b, c, h, w) of outputs, where norms follow 0 for those with errors far
-        beyond the usual ones."""
+        """Return the weights (b, c, h, w) of outputs, 0 where the network has norms and errors are
+        far beyond the usual ones."""
         return weight * are_usual(error, weight) if self.normed else weight
 
     def observe(self, stage: Stage, y: Tensor) -> None:
