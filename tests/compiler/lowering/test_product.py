@@ -18,7 +18,7 @@ from nupes.model.tensor import Port, Shape
 from tests.assemble import assemble, coded, layer_of, wide
 from tests.compiler.test_program import ARRAYS, execute
 from tests.model.tiny import requantize
-from tests.networks import JOINS, images_of, networks
+from tests.networks import JOINS, images_of, many, networks
 
 BOOK = make_codebook("uniform", 8, True)
 PRODUCTS = ARRAYS.map(lambda config: replace(config, products=True))
@@ -112,7 +112,7 @@ def test_cells_that_multiply_digits(mac: str) -> None:
     check(gated(FACTORS["pixels"], (5, 3, 9)), replace(CONFIG, mac=mac))
 
 
-@settings(max_examples=60)
+@many(20)
 @given(networks(most_layers=6, also=JOINS), PRODUCTS, st.sampled_from([1, 20]))
 def test_random_networks(network: IntegerNetwork, config: ArrayConfig, latency: int) -> None:
     program = compile(network, config, latency)
