@@ -30,12 +30,16 @@ from nupes.commands.compile import loss_table
 from nupes.console import print_table
 from nupes.examples.pretrained.vit import DEIT_TINY, Shape, ViT, load_vit
 from nupes.inputs import parse_array, parse_overrides
+from nupes.model.operators import Normalize, SubtractMax
 from nupes.verify import Check, check_layers, check_outputs
 
 HEADERS = 16, 8
 """Bytes in front of the images, and of the labels, of MNIST's files."""
 
 DEIT_CALIBRATION = 4
+
+TOKEN_KINDS = {Normalize.kind, SubtractMax.kind}
+"""Norms, and softmax's numerators."""
 
 DEIT_WORDS = 1 << 16
 """Words of activation memory that the larger network needs at least, rounded up."""
@@ -81,24 +85,30 @@ def on_rtl(program: nupes.Program, images: np.ndarray, stored: bool) -> Check:
     return check
 
 
-def measure_deit(array: nupes.ArrayConfig, simulate: int, shape: Shape = DEIT_TINY) -> bool:
-    """Print the cycles of DeiT-Tiny's shape with random weights, for each pair of ends; return
-    whether the RTL agrees for some images, at most those that calibrate."""
+def measure_deit(
+    array: nupes.ArrayConfig, simulate: int, overrides: dict[str, str], shape: Shape = DEIT_TINY
+) -> bool:
+    """Print the cycles of DeiT-Tiny's shape with random weights, for each pair of ends, and which
+    part of them norms and softmax's numerators take; return whether the RTL agrees for some images,
+    at most those that calibrate."""
     array = replace(array, act_depth=max(array.act_depth, DEIT_WORDS))
     torch.manual_seed(0)
     module = ViT(shape).eval()
     x = np.random.default_rng(0).random((DEIT_CALIBRATION, 3, 224, 224), np.float32)
-    columns = "DeiT-Tiny 224, W4A4", "cycles", "utilization", "on RTL"
+    columns = "DeiT-Tiny 224, W4A4", "cycles", "utilization", "norms, numerators", "on RTL"
     table, exact = Table(*columns, box=None, pad_edge=False), True
     for label, ends in (("8-bit ends", 8), ("4-bit ends", None)):
-        network = nupes.quantize(module, "W4A4", x, method="rtn", ends=ends)
+        network = nupes.quantize(module, "W4A4", x, method="rtn", ends=ends, overrides=overrides)
         program = nupes.compile(network, array)
+        pairs = zip(program.network.layers, program.layers, strict=True)
+        tokens = sum(cost.cycles for layer, cost in pairs if layer.op.kind in TOKEN_KINDS)
         equal = ""
         if simulate:
             check = on_rtl(program, x[:simulate], False)
             equal = f"{'exact' if check.exact else 'MISMATCH'}, {check.measured_cycles[0]:,}"
             exact &= check.exact
-        table.add_row(label, f"{program.cycles:,}", f"{program.utilization:.1%}", equal)
+        share = f"{tokens / program.cycles:.1%}"
+        table.add_row(label, f"{program.cycles:,}", f"{program.utilization:.1%}", share, equal)
     print_table(table)
     return exact
 
@@ -122,7 +132,7 @@ def main(
     """Print accuracy, divergence from float and cycles of transformers."""
     config = parse_array(array)
     if deit:
-        raise typer.Exit(int(not measure_deit(config, simulate)))
+        raise typer.Exit(int(not measure_deit(config, simulate, parse_overrides(override or []))))
     trained = load_mnist(data)
     x, labels = trained.images[:images], trained.labels[:images]
     expected = run_float(trained, x)
