@@ -24,14 +24,13 @@ from rich.table import Table
 from scipy.stats import spearmanr
 from tokenizers import Tokenizer
 
-import nupes
 from benchmarks.artifacts import quantize_once
 from benchmarks.fitting import compile_fitting
+from benchmarks.hardware import check_on_rtl
 from benchmarks.pretrained import need
 from nupes.console import print_table
 from nupes.examples.pretrained.minilm import BertShape, MiniLM, load_minilm
 from nupes.inputs import parse_array, parse_overrides
-from nupes.verify import check_layers, check_outputs
 
 BATCH = 64
 """Sentences at a time."""
@@ -105,17 +104,6 @@ def error(expected: np.ndarray, found: np.ndarray) -> tuple[float, float]:
     return float(each.mean()), float(each.std(ddof=1) / np.sqrt(len(each)))
 
 
-def on_rtl(program: nupes.Program, inputs: tuple[np.ndarray, ...], stored: bool) -> bool:
-    """Whether all outputs and every layer's cycles are equal, and with ``stored`` all that is
-    stored for the first sentence."""
-    with nupes.Simulator(program.array) as hardware:
-        check = check_outputs(hardware, program, inputs)
-        if stored and check.exact:
-            first = tuple(part[:1] for part in inputs)
-            check = check_layers(hardware, program, check_outputs(hardware, program, first), first)
-    return check.exact
-
-
 def main(
     data: Annotated[Path, typer.Option(help="Directory with the weights and data.")] = Path("data"),
     schemes: Annotated[str, typer.Option(help="Comma-separated schemes.")] = "W8A8",
@@ -165,7 +153,7 @@ def main(
             equal = ""
             if simulate:
                 few = test.sentences.take(test.sentences.of_different_lengths(simulate))
-                agrees = on_rtl(program, few, stored)
+                agrees = check_on_rtl(program, few, stored).exact
                 equal = f"{len(few[0])} exact" if agrees else "MISMATCH"
                 exact &= agrees
             away, noise = error(expected, found)

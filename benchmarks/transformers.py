@@ -25,13 +25,13 @@ from rich.table import Table
 
 import nupes
 from benchmarks.artifacts import quantize_once
+from benchmarks.hardware import check_on_rtl
 from benchmarks.pretrained import Pretrained, need
 from nupes.commands.compile import loss_table
 from nupes.console import print_table
 from nupes.examples.pretrained.vit import DEIT_TINY, Shape, ViT, load_vit
 from nupes.inputs import parse_array, parse_overrides
 from nupes.model.operators import Normalize, SubtractMax
-from nupes.verify import Check, check_layers, check_outputs
 
 HEADERS = 16, 8
 """Bytes in front of the images, and of the labels, of MNIST's files."""
@@ -74,17 +74,6 @@ def run_float(trained: Pretrained, images: np.ndarray) -> np.ndarray:
         return trained.module(torch.from_numpy(images)).numpy()
 
 
-def on_rtl(program: nupes.Program, images: np.ndarray, stored: bool) -> Check:
-    """Return whether every output and every layer's cycles are equal, and with ``stored`` all that
-    is stored for the first image."""
-    with nupes.Simulator(program.array) as hardware:
-        check = check_outputs(hardware, program, images)
-        if stored and check.exact:
-            first = images[:1]
-            check = check_layers(hardware, program, check_outputs(hardware, program, first), first)
-    return check
-
-
 def measure_deit(
     array: nupes.ArrayConfig, simulate: int, overrides: dict[str, str], shape: Shape = DEIT_TINY
 ) -> bool:
@@ -104,7 +93,7 @@ def measure_deit(
         tokens = sum(cost.cycles for layer, cost in pairs if layer.op.kind in TOKEN_KINDS)
         equal = ""
         if simulate:
-            check = on_rtl(program, x[:simulate], False)
+            check = check_on_rtl(program, (x[:simulate],), False)
             equal = f"{'exact' if check.exact else 'MISMATCH'}, {check.measured_cycles[0]:,}"
             exact &= check.exact
         share = f"{tokens / program.cycles:.1%}"
@@ -154,7 +143,7 @@ def main(
             programs.append((f"{scheme} {method}", program))
             equal = ""
             if simulate:
-                check = on_rtl(program, x[:simulate], stored)
+                check = check_on_rtl(program, (x[:simulate],), stored)
                 equal = f"{'exact' if check.exact else 'MISMATCH'}, {check.measured_cycles[0]:,}"
                 exact &= check.exact
             table.add_row(
