@@ -15,14 +15,13 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 import typer
 from rich.table import Table
 from scipy.stats import spearmanr
-from tokenizers import Tokenizer
 
 from benchmarks.artifacts import quantize_once
 from benchmarks.fitting import compile_fitting
@@ -73,7 +72,21 @@ class Pairs:
     scores: np.ndarray
 
 
-def read_pairs(path: Path, tokenizer: Tokenizer, network: MiniLM, count: int) -> Pairs:
+def read_tokenizer(path: Path) -> Any:
+    """Return what makes tokens of words: all of them, and none more."""
+    try:
+        from tokenizers import Tokenizer  # pyright: ignore[reportMissingImports] - an extra
+    except ModuleNotFoundError as error:
+        raise SystemExit(
+            f"{error.name} is missing: pip install 'nupes[benchmarks]' brings it"
+        ) from None
+    tokenizer = Tokenizer.from_file(str(need(path)))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def read_pairs(path: Path, tokenizer: Any, network: MiniLM, count: int) -> Pairs:
     """Return so many pairs of a file of the STS benchmark, evenly spaced."""
     with need(path).open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
@@ -122,9 +135,7 @@ def main(
     """Print what integers lose of embeddings and of the correlation, and the cycles."""
     folder = data / "transformers"
     network = load_minilm(need(folder / "all-MiniLM-L6-v2.safetensors"), BertShape(tokens))
-    tokenizer = Tokenizer.from_file(str(need(folder / "all-MiniLM-L6-v2.tokenizer.json")))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
+    tokenizer = read_tokenizer(folder / "all-MiniLM-L6-v2.tokenizer.json")
     test = read_pairs(folder / "sts-test.csv", tokenizer, network, pairs)
     known = read_pairs(folder / "sts-dev.csv", tokenizer, network, calibration).sentences
     samples = known.take(range(calibration))  # the first ones of as many pairs
