@@ -11,7 +11,7 @@ from benchmarks.fitting import compile_fitting
 from benchmarks.zoo import KINDS, build, draw_images, image_shape, kind_of
 from nupes.arch.config import ArrayConfig
 from nupes.inputs import quiet_torch
-from nupes.quantizer.frontend.inspection import inspect_module
+from nupes.quantizer.frontend.inspection import Inspection, inspect_module
 from nupes.verify import check_outputs
 
 __all__ = ["MEASURES"]
@@ -32,16 +32,20 @@ def check_network(name: str, seed: int) -> Result:
     """Return what of a network will run: layers, MACs, parameters, or its problems."""
     module = build(name, seed)
     shape = image_shape(name, module)
-    return inspect(module, shape)
-
-
-def inspect(module: nn.Module, shape: tuple[int, ...]) -> Result:
-    """Return what ``nupes check`` finds in a module."""
     try:
-        with quiet_torch():
-            found = inspect_module(module, shape)
+        return describe(inspect(module, shape))
     except nupes.NupesError as error:
         return {"reason": str(error)}
+
+
+def inspect(module: nn.Module, shape: tuple[int, ...]) -> Inspection:
+    """Return what ``nupes check`` finds in a module."""
+    with quiet_torch():
+        return inspect_module(module, shape)
+
+
+def describe(found: Inspection) -> Result:
+    """Return what was found as data."""
     problems = ((problem.operator, problem.reason) for problem in found.problems)
     return {
         "layers": len(found.layers),
@@ -53,19 +57,29 @@ def inspect(module: nn.Module, shape: tuple[int, ...]) -> Result:
 
 def quantize_network(name: str, seed: int) -> Result:
     """Return layers, MACs and cycles of a network that is quantized and compiled, or why it is not,
-    with what ``nupes check`` says."""
+    with what ``nupes check`` says: of one that is accepted, the same layers."""
     module = build(name, seed)
     shape = image_shape(name, module)
+    checked: Result = {}
     try:
-        array = array_for(module, shape)
-        program = nupes.compile(quantize(module, shape, seed), array)
+        found = inspect(module, shape)
+        checked = describe(found)
+        network = quantize(module, shape, seed)
+        program = nupes.compile(network, array_for(module, shape))
     except nupes.NupesError as error:
-        return {"reason": str(error)} | inspect(module, shape)
+        return {"reason": str(error)} | checked
+    if layers_of(network) != [(item.name, item.output_shape, item.macs) for item in found.layers]:
+        return {"reason": "the layers of nupes check are others"} | checked
     return {
         "layers": len(program.layers),
         "macs": sum(layer.macs for layer in program.layers),
         "cycles": program.cycles,
     }
+
+
+def layers_of(network: nupes.IntegerNetwork) -> list[tuple[str, tuple[int, ...], int]]:
+    """Return name, shape of the output and MACs of every layer."""
+    return [(item.name, item.output.shape, network.macs[item.name]) for item in network.layers]
 
 
 def simulate_network(name: str, seed: int) -> Result:

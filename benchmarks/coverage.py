@@ -7,9 +7,10 @@
 
 The networks are those of ``benchmarks/zoo.py``, the one with the fewest parameters first. One is
 *captured* if ``nupes check`` finds nothing in it that will not run. It is *accepted* if
-``nupes.quantize`` makes integers of it (``rtn``, W4A4) which its self-checks find right, and if
-these are compiled for a 16x16 array with products and the largest activation memory. Networks to be
-simulated are drawn from the accepted ones: one image, every output and cycle compared.
+``nupes.quantize`` makes integers of it (``rtn``, W4A4) which its self-checks find right, in the
+layers that ``nupes check`` gives, and if these are compiled for a 16x16 array with products and the
+largest activation memory. Networks to be simulated are drawn from the accepted ones: one image,
+every output and cycle compared.
 
 Each runs in a process of its own, one at a time. Results are kept in a file as soon as they are
 there; what is in it is not measured again unless ``--networks`` names it, such as
