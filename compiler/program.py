@@ -10,7 +10,7 @@ import numpy as np
 from nupes.arch.config import INSTRUCTION_BITS, ArrayConfig
 from nupes.compiler.emit.instructions import Instruction, Load, Tile
 from nupes.compiler.emit.schedules import Schedule, schedule
-from nupes.compiler.lowering import align
+from nupes.compiler.lowering import adapt
 from nupes.compiler.lowering.passes import Payload
 from nupes.compiler.place.packing import InputLayout
 from nupes.compiler.report.losses import LayerReport, report
@@ -160,7 +160,7 @@ def compile(network: IntegerNetwork, array: ArrayConfig, latency: int = 20) -> P
     never depend on it.
     """
     check_latency(latency)
-    network = align(network, array)
+    network = adapt(network, array)
     plan = schedule(network, array)
     timeline = predict(plan.instructions, array, latency)
     check_watchdog(timeline, array, latency)

@@ -23,9 +23,10 @@ from nupes.compiler.lowering.alignment import Inputs, copy_parts, none
 from nupes.compiler.lowering.context import Context
 from nupes.compiler.lowering.limits import check_network
 from nupes.compiler.lowering.passes import Work
+from nupes.compiler.lowering.queries import most_queries, split_queries
 from nupes.compiler.place.placement import Placement, place
 from nupes.compiler.place.ranges import Part, choose_ranges
-from nupes.model.errors import UnsupportedError
+from nupes.model.errors import CapacityError, UnsupportedError
 from nupes.model.layer import Layer
 from nupes.model.network import IntegerNetwork
 from nupes.model.operators import (
@@ -44,7 +45,7 @@ from nupes.model.operators import (
     WeightedMean,
 )
 
-__all__ = ["LOWERINGS", "Lowering", "align", "arrange", "lower"]
+__all__ = ["LOWERINGS", "Lowering", "adapt", "arrange", "lower"]
 
 
 @dataclass(frozen=True)
@@ -92,10 +93,29 @@ def lowering_of(layer: Layer) -> Lowering:
     return LOWERINGS[kind]
 
 
-def align(network: IntegerNetwork, config: ArrayConfig) -> IntegerNetwork:
-    """Return a network of equal results whose layers read what they must read in whole words."""
+def adapt(network: IntegerNetwork, config: ArrayConfig) -> IntegerNetwork:
+    """Return a network of equal results that suits an array: its layers read what they must read in
+    whole words, and heads of attention have as many queries at a time as the accumulators hold, or
+    fewer where their scores do not fit the activation memory otherwise."""
     whole = {kind: lowering.whole for kind, lowering in LOWERINGS.items()}
-    return copy_parts(network, config.lanes, whole)
+    aligned = copy_parts(network, config.lanes, whole)
+    queries = min(most_queries(aligned), config.acc_depth)
+    if not queries:
+        return aligned
+    found = split_queries(aligned, queries)
+    while queries > config.lanes and not fits(found, config):
+        queries = -(-queries // 2)
+        found = split_queries(aligned, queries)
+    return found
+
+
+def fits(network: IntegerNetwork, config: ArrayConfig) -> bool:
+    """Whether an array has room for a network."""
+    try:
+        arrange(network, config)
+    except CapacityError:
+        return False
+    return True
 
 
 def arrange(network: IntegerNetwork, config: ArrayConfig) -> Placement:

@@ -58,15 +58,16 @@ def lower(layer: Layer, context: Context) -> tuple[ArrayWork, ...]:
     """Return the copies of the parts that do not lie in the result already."""
     config, output, ranges = context.config, layer.output, context.placement.ranges
     height, width, channels = output.shape
-    root, base = root_of(output.name, ranges)
+    root = root_of(output.name, ranges)
     tilings: list[Tiling] = []
     copied = np.zeros(channels, bool)
     first = 0
     for port in layer.inputs:
         source = context.source(port)
-        holder, group = root_of(port.tensor, ranges)
-        place = config.lanes * (group - base) + port.first
-        copied[first : first + source.channels] = (holder, place) != (root, first)
+        found = root_of(port.tensor, ranges)
+        place = config.lanes * (found.group - root.group) + port.first
+        there = (found.whole, found.pixel, place) == (root.whole, root.pixel, first)
+        copied[first : first + source.channels] = not there
         window = Select.every(source.channels)
         walk = window_walk(layer, window, source.shape, source.layout, whole=False)
         operands = layer_operands(layer, source.tensor, source.planes, config)

@@ -11,6 +11,7 @@ from typing import cast
 import numpy as np
 
 from nupes.arch.config import ArrayConfig
+from nupes.compiler.lowering.heads import head_of
 from nupes.compiler.lowering.passes import (
     ArrayWork,
     Column,
@@ -23,11 +24,9 @@ from nupes.compiler.lowering.passes import (
 from nupes.compiler.place.layout import Region, blocks
 from nupes.model.arithmetic import requantize
 from nupes.model.layer import Layer
-from nupes.model.masks import Mask, find_masks
+from nupes.model.masks import find_masks
 from nupes.model.network import IntegerNetwork
-from nupes.model.operators import WeightedMean
 from nupes.model.operators.subtract_max import MASKED_DISTANCE
-from nupes.model.tensor import Port
 
 __all__ = ["Plan", "leave_out", "plan_pixels", "plan_words"]
 
@@ -50,42 +49,20 @@ def leave_out(
     held = {item.tensor.name: item for item in network.constants}
     tensors = {name: item.tensor for name, item in held.items()}
     for mask in find_masks(network.layers, tensors, network.bounds):
-        head = head_of(network, mask)
+        head = head_of(network, mask.scores)
         if head is None:
             continue
         hidden = mask.hidden(held[mask.port.tensor].codes[None])[0]
         allowed = ~np.broadcast_to(hidden, mask.scores.output.shape)
-        if not levels_are_zero(head[1], allowed):
+        if not levels_are_zero(head.numerators, allowed):
             continue
-        places = [numbers[layer.name] for layer in head]
+        places = [numbers[layer.name] for layer in head.layers]
         trio = [made[place] for place in places]
         works_of_head = [work for works in trio for work in works if isinstance(work, ArrayWork)]
         if len(works_of_head) == len(trio):
             for place, some in zip(places, visible(works_of_head, allowed, config), strict=True):
                 made[place] = some
     return made
-
-
-def head_of(network: IntegerNetwork, mask: Mask) -> tuple[Layer, Layer, Layer] | None:
-    """Return the layers of the scores, numerators and means that a mask is for, if nothing else
-    reads the first two."""
-    found = [mask.scores]
-    for _ in range(2):
-        port = Port(found[-1].output.name)
-        readers = [layer for layer in network.layers if port.tensor in names(layer)]
-        kept = port.tensor in {*network.emitted, *(item.written for item in network.state)}
-        if kept or len(readers) != 1 or readers[0].inputs[0] != port:
-            return None
-        if [read.tensor for read in readers[0].reads].count(port.tensor) > 1:
-            return None
-        found.append(readers[0])
-    scores, numerators, means = found
-    return (scores, numerators, means) if isinstance(means.op, WeightedMean) else None
-
-
-def names(layer: Layer) -> set[str]:
-    """Return the tensors that a layer reads."""
-    return {port.tensor for port in layer.reads}
 
 
 def levels_are_zero(numerators: Layer, allowed: np.ndarray) -> bool:

@@ -1,6 +1,6 @@
 """Mosaics: each grid of the result's pixels is written by identity tiles of its pieces."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import cast
 
 import numpy as np
@@ -12,7 +12,7 @@ from nupes.compiler.lowering.operands import layer_operands
 from nupes.compiler.lowering.passes import ArrayWork, MapStream
 from nupes.compiler.lowering.walks import grid_walk
 from nupes.compiler.place.layout import Region
-from nupes.compiler.place.ranges import Part
+from nupes.compiler.place.ranges import Part, Range
 from nupes.model.layer import Layer
 from nupes.model.network import IntegerNetwork
 from nupes.model.operators import Mosaic, Piece
@@ -21,27 +21,44 @@ from nupes.model.tensor import Port
 __all__ = ["lower"]
 
 
-def parts(layer: Layer, network: IntegerNetwork) -> Iterator[Part]:
-    """Yield that what is read may lie where the result has it, if all its pixels stay in raster
-    order: a map that becomes a sequence."""
-    op, port = cast(Mosaic, layer.op), layer.inputs[0]
-    shape = network.tensors[port.tensor].shape
-    if layer.inputs != (Port(port.tensor),) or op.size[2] != shape[2]:
-        return
-    places = np.arange(np.prod(shape, dtype=int)).reshape(1, *shape)
-    if np.array_equal(op.copy(places).ravel(), places.ravel()):
-        yield Part(port.tensor, layer.output.name, 0)
+def parts(layer: Layer, network: IntegerNetwork) -> Iterable[Part]:
+    """Return that what is read may lie where the result has it, if all its pixels follow one
+    another there in raster order: a map that becomes a sequence, blocks of rows."""
+    return parts_by_input(layer, network).values()
+
+
+def parts_by_input(layer: Layer, network: IntegerNetwork) -> dict[int, Part]:
+    """Return which inputs, by number, may lie where the result has them."""
+    op, shapes = cast(Mosaic, layer.op), network.input_shapes(layer)
+    ends = np.cumsum([np.prod(shape, dtype=int) for shape in shapes])
+    numbers = [
+        np.arange(end - np.prod(shape, dtype=int), end).reshape(1, *shape)
+        for end, shape in zip(ends, shapes, strict=True)
+    ]
+    made = op.copy(*numbers).reshape(-1, op.size[2])
+    found = {}
+    for index, (port, values) in enumerate(zip(layer.inputs, numbers, strict=True)):
+        first = int((made[:, 0] == values.flat[0]).argmax())
+        wanted = values.reshape(-1, values.shape[3])
+        if port == Port(port.tensor) and np.array_equal(made[first : first + len(wanted)], wanted):
+            found[index] = Part(port.tensor, layer.output.name, 0, first)
+    return found
 
 
 def lower(layer: Layer, context: Context) -> tuple[ArrayWork, ...]:
-    """Return a mosaic as work of the array: one for each grid."""
+    """Return a mosaic as work of the array: one for each grid that does not lie there already."""
     op, config = cast(Mosaic, layer.op), context.config
-    found = context.placement.ranges.get(layer.inputs[0].tensor)
-    if found is not None and found.whole == layer.output.name and len(layer.inputs) == 1:
-        return ()
+    ranges = context.placement.ranges
+    there = {
+        index
+        for index, part in parts_by_input(layer, context.network).items()
+        if ranges.get(part.tensor) == Range(part.whole, 0, part.pixel)
+    }
     columns = range(-(-layer.output.shape[2] // config.cols))
     works = []
     for grid, pieces in op.grids.items():
+        if there.issuperset(piece.source for piece in pieces):
+            continue
         tilings = [tiling_of(layer, piece, context) for piece in pieces]
         for tiling in tilings:
             check_sums(layer, tiling, 1, config)

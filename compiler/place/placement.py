@@ -93,10 +93,11 @@ def place_as(
     bases = allocate(requests, config)
     layouts: dict[str, TensorLayout] = {}
     for name, tensor in tensors.items():
-        root, group = root_of(name, way.ranges)
-        whole = map_layout(tensors[root], bases[root], planes[root].count, config)
-        part = whole.part(group, -(-tensor.shape[2] // config.lanes))
-        # What lies in another tensor has as many pixels, maybe of other rows.
+        found = root_of(name, way.ranges)
+        root, base = found.whole, bases[found.whole] + found.pixel
+        whole = map_layout(tensors[root], base, planes[root].count, config)
+        part = whole.part(found.group, -(-tensor.shape[2] // config.lanes))
+        # What lies in another tensor has pixels that follow one another there, maybe of other rows.
         layouts[name] = replace(part, height=tensor.shape[0], width=tensor.shape[1])
     patches = None
     if way.patched is not None:
@@ -163,10 +164,10 @@ def requests_of(
     dies = dict(born)
     for index, layer in enumerate(network.layers):
         for port in layer.reads:
-            root = root_of(port.tensor, way.ranges)[0]
+            root = root_of(port.tensor, way.ranges).whole
             dies[root] = max(dies[root], index)
         if layer.output.name in network.stored:
-            root = root_of(layer.output.name, way.ranges)[0]
+            root = root_of(layer.output.name, way.ranges).whole
             born.setdefault(root, index)
             dies[root] = index
     return [

@@ -11,19 +11,23 @@ __all__ = ["Part", "Range", "Ranges", "choose_ranges", "root_of"]
 
 @dataclass(frozen=True)
 class Part:
-    """A tensor that could be the channels of ``whole`` from ``first`` on."""
+    """A tensor that could be the channels of ``whole`` from ``first`` on, of its pixels in raster
+    order those from ``pixel`` on."""
 
     tensor: str
     whole: str
     first: int
+    pixel: int = 0
 
 
 @dataclass(frozen=True)
 class Range:
-    """The channel groups of the tensor ``whole`` from ``group`` on."""
+    """The channel groups of the tensor ``whole`` from ``group`` on, of its pixels those from
+    ``pixel`` on."""
 
     whole: str
     group: int
+    pixel: int = 0
 
 
 Ranges = Mapping[str, Range]
@@ -39,14 +43,15 @@ def choose_ranges(
     for part in parts:
         group, lane = divmod(part.first, config.lanes)
         if lane == 0 and part.tensor in written and part.tensor not in ranges:
-            ranges[part.tensor] = Range(part.whole, group)
+            ranges[part.tensor] = Range(part.whole, group, part.pixel)
     return ranges
 
 
-def root_of(name: str, ranges: Ranges) -> tuple[str, int]:
-    """Return the tensor that holds another one and lies in none, and the first channel group."""
-    group = 0
+def root_of(name: str, ranges: Ranges) -> Range:
+    """Return the range of the tensor that holds another one and lies in none."""
+    group = pixel = 0
     while name in ranges:
         group += ranges[name].group
+        pixel += ranges[name].pixel
         name = ranges[name].whole
-    return name, group
+    return Range(name, group, pixel)

@@ -18,7 +18,7 @@ from typing import Any
 
 from nupes.arch.config import ArrayConfig
 from nupes.arch.costs import memory_bits
-from nupes.compiler.lowering import align, arrange
+from nupes.compiler.lowering import adapt, arrange
 from nupes.compiler.place.memory import MOST_DEPTH
 from nupes.compiler.program import compile
 from nupes.model.errors import InputError, NupesError
@@ -95,7 +95,7 @@ def grid(
 def evaluate(network: IntegerNetwork, array: ArrayConfig, latency: int) -> Point:
     """Return the point of one array, its activation memory as large as the compiler uses."""
     try:
-        network = align(network, array)
+        network = adapt(network, array)
         words = arrange(network, replace(array, act_depth=MOST_DEPTH)).act_words
         array = replace(array, act_depth=max(words, 4))
         program = compile(network, array, latency)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nupes.arch.config import ArrayConfig
-from nupes.compiler.lowering import align
+from nupes.compiler.lowering import adapt
 from nupes.compiler.program import compile
 from nupes.model.codebook import make_codebook
 from nupes.model.errors import UnsupportedError
@@ -57,12 +57,12 @@ def test_rows_of_a_part_are_another_part() -> None:
 
 def test_what_begins_with_a_word_is_read_where_it_lies() -> None:
     network = pooled(Port("input", 4, 5), Port("input", 4, 5))
-    assert align(network, CONFIG) is network
-    assert align(network, ArrayConfig(8, 8)) is not network
+    assert adapt(network, CONFIG) is network
+    assert adapt(network, ArrayConfig(8, 8)) is not network
 
 
 def test_copies_are_of_codes() -> None:
-    network = align(pooled(Port("input", 1, 3)), CONFIG)
+    network = adapt(pooled(Port("input", 1, 3)), CONFIG)
     copy = network.layers[0]
     assert isinstance(copy.op, Mosaic)
     assert (copy.post, copy.output.format) == (None, network.tensors["input"].format)

@@ -14,10 +14,10 @@ def test_a_part_lies_in_one_tensor_from_a_word_on() -> None:
         Part("a", "x", 8),
         Part("a", "y", 0),
         Part("y", "z", 4),  # goes to the host
-        Part("b", "a", 4),
+        Part("b", "a", 4, 6),
     ]
     found = choose_ranges(network, parts, ArrayConfig(4, 4))
-    assert found == {"a": Range("x", 2), "b": Range("a", 1)}
-    assert root_of("b", found) == ("x", 3)
-    assert root_of("a", found) == ("x", 2)
-    assert root_of("x", found) == ("x", 0)
+    assert found == {"a": Range("x", 2), "b": Range("a", 1, 6)}
+    assert root_of("b", found) == Range("x", 3, 6)
+    assert root_of("a", found) == Range("x", 2)
+    assert root_of("x", found) == Range("x", 0)
