@@ -187,6 +187,11 @@ class IntegerNetwork:
         found = [item.tensor for item in (*self.inputs, *self.constants, *self.state)]
         return {t.name: t for t in (*found, *(layer.output for layer in self.layers))}
 
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The names of all tensors and layers."""
+        return frozenset(self.tensors) | {layer.name for layer in self.layers}
+
     @property
     def stored(self) -> dict[str, Tensor]:
         """The tensors that layers may read: all but those that the host reads."""

@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from nupes.compiler.program import Program, compile
 from nupes.model.layer import Layer, Post, Requantize
+from nupes.model.names import free_name
 from nupes.model.network import IntegerNetwork, Output
 from nupes.model.operators import Select
 from nupes.model.tensor import Port, Tensor, Wide
@@ -150,9 +151,7 @@ def observe(network: IntegerNetwork, index: int) -> IntegerNetwork:
         bias=np.zeros(channels, np.int64),
         shift=np.ones(channels, np.int32),
     )
-    name = "observed levels"
-    while name in network.tensors or name in {layer.name for layer in network.layers}:
-        name += "_"
+    name = free_name("observed levels", network.names)
     levels = Tensor(name, tensor.shape, Wide(tensor.scale))
     last = Layer(name, Select.every(channels), (Port(tensor.name),), levels, Post(identity))
     return IntegerNetwork(

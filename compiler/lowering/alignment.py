@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from nupes.model.layer import Layer
+from nupes.model.names import free_name
 from nupes.model.network import IntegerNetwork
 from nupes.model.operators import Mosaic, Piece
 from nupes.model.tensor import Port, Shape, Tensor, Wide
@@ -66,7 +67,7 @@ class Copies:
         name = f"{port.tensor}[{port.first}:{port.first + channels}]"
         if rows != self.network.tensors[port.tensor].shape[0]:
             name += f"[{port.first_row}:{port.first_row + rows}]"
-        return name
+        return free_name(name, self.network.names)
 
 
 def everything(shape: Shape) -> Mosaic:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from nupes.compiler.lowering.heads import Head, find_heads
 from nupes.model.layer import Layer
+from nupes.model.names import free_name
 from nupes.model.network import IntegerNetwork
 from nupes.model.operators import Mosaic, Piece
 from nupes.model.tensor import Port, Tensor
@@ -70,7 +71,7 @@ def rows_of(
 ) -> Layer:
     """Return a layer for ``count`` rows from ``first`` on; its first input is what comes
     ``before``, or those rows of its own."""
-    name = f"{layer.output.name}[{first}:{first + count}]"
+    name = free_name(f"{layer.output.name}[{first}:{first + count}]", network.names)
     output = Tensor(name, (count, *layer.output.shape[1:]), layer.output.format)
 
     def rows(port: Port) -> Port:

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from nupes.model.names import free_name
 from nupes.model.operators import Padding
 from nupes.quantizer.frontend.functions import IDENTITY, Function
 from nupes.quantizer.frontend.graph import Add, Affine, Constant, Graph, Input, Node, Pad
@@ -253,17 +254,11 @@ class Fuser:
             stage = self.open_stage(output)
             if stage is None or stage.function is not IDENTITY:
                 stage = self.identity(self.graph.nodes[output], output)
-                stage = replace(stage, name=self.free_name("output"))
+                taken = {stage.name for stage in (*self.stages, *self.pending.values())}
+                stage = replace(stage, name=free_name("output", taken))
             self.pending.pop(output, None)
             self.stages.append(stage)
             self.outputs.append((stage.name, shape))
-
-    def free_name(self, name: str) -> str:
-        """Return a name that no stage has."""
-        taken = {stage.name for stage in (*self.stages, *self.pending.values())}
-        while name in taken:
-            name += "_"
-        return name
 
 
 def scaled_bound(low: float, gain: np.ndarray | float, bias: np.ndarray | float) -> float:

@@ -8,6 +8,7 @@ bits of the layers' inputs.
 from collections.abc import Iterator
 from dataclasses import replace
 
+from nupes.model.names import free_name
 from nupes.quantizer.stages.stage import FusedNetwork, Stage
 from nupes.quantizer.stages.wide import wide_roots
 
@@ -28,9 +29,10 @@ def split_streams(network: FusedNetwork) -> FusedNetwork:
             sums = [item for item in readers[stage.name] if item.residual == stage.name]
             added = [item for item in sums if item.name in wide and stage.name not in item.sources]
             if stage.op.any_gain and added and len(added) < len(readers[stage.name]):
-                streams.update({item.name: f"{stage.name}.stream" for item in added})
+                name = free_name(f"{stage.name}.stream", network.shapes)
+                streams.update({item.name: name for item in added})
                 yield stage
-                yield replace(stage, name=f"{stage.name}.stream")
+                yield replace(stage, name=name)
             else:
                 yield replace(stage, residual=streams.get(stage.name, stage.residual))
 

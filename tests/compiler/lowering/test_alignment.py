@@ -1,5 +1,7 @@
 """Parts that begin within a word: copied once for all that read them, and nothing else changes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -47,6 +49,14 @@ def test_one_copy_for_all_that_read_a_part() -> None:
     part = Port("input", 2, 5)
     layers = ["input[2:7]", "pool 0", "pool 1", "y"]
     assert check(pooled(part, part)) == layers
+
+
+def test_a_copy_has_a_name_of_its_own() -> None:
+    network = pooled(Port("input", 2, 5))
+    first, last = network.layers
+    named = replace(first, name="input[2:7]")
+    layers = check(replace(network, layers=(named, last)))
+    assert layers == ["input[2:7]_", "input[2:7]", "y"]
 
 
 def test_rows_of_a_part_are_another_part() -> None:
