@@ -45,13 +45,16 @@ Order = Literal["first", "last", "any", "rather last"]
 class Values:
     """The graph under construction, and what every torch value is in it: the name of a node, or a
     constant. ``origins`` are the calls for which nodes were added; the nodes in ``unknown`` stand
-    for values of refused calls."""
+    for values of refused calls. ``moved`` are the numbers of the values of views whose first
+    dimension is not the ``batch``, as many images as the program's example has."""
 
     graph: Graph = field(default_factory=Graph)
     names: dict[fx.Node, str] = field(default_factory=dict)
     constants: dict[fx.Node, Any] = field(default_factory=dict)
     origins: dict[str, fx.Node] = field(default_factory=dict)
     unknown: set[str] = field(default_factory=set)
+    moved: dict[fx.Node, torch.Tensor | list[torch.Tensor]] = field(default_factory=dict)
+    batch: int = 1
 
 
 class Call:

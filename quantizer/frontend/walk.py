@@ -49,6 +49,9 @@ __all__ = ["Captured", "capture", "capture_program", "survey"]
 IGNORED = {"sym_size", "_assert_tensor_metadata", "_guards_fn"}
 """Operators without a value that matters: shapes and checks of the capture."""
 
+MOVES = {"getitem", "clone", "contiguous", "detach", "alias", "to", "_to_copy", "type_as"}
+"""Operators that give values as they are, and are no views."""
+
 
 class Captured:
     """A captured network and what keeps it from being one: the graph is whole only if there are no
@@ -101,6 +104,7 @@ class Walk:
     def run(self) -> Graph:
         """Return the graph; it is whole if nothing was refused."""
         live = self.program.live()
+        self.values.batch = concrete(full_shape(self.program.inputs[0])[0])
         for node in self.program.inputs:
             if node not in live and len(self.program.inputs) > 1:
                 raise UnsupportedError(
@@ -158,9 +162,11 @@ class Walk:
                 return
             if not known:
                 refuse_unknown(call)
+            if any(source in self.values.moved for source in sources) and not moves(call):
+                call.refuse("its operand must have the batch in dimension 0; move it back before")
             if self.can_judge(call):
                 self.values.names[node] = name = translate(call)
-                if node not in call.views:
+                if node not in call.views and node not in self.values.moved:
                     self.values.graph.calls.setdefault(name, node)
                 if self.values.origins.get(name) is node:
                     call.follow()
@@ -224,7 +230,8 @@ class Walk:
                 raise UnsupportedError("module output must depend on its input, not be a constant")
             name, shape = self.settled(output), value_shape(output)
             size = np.prod(graph.nodes[name].shape)
-            if not self.problems and np.prod(shape, dtype=int) != size:
+            kept = np.prod(shape, dtype=int) == size and output not in self.values.moved
+            if not self.problems and not kept:
                 raise InputError("module output must keep the batch dimension")
             graph.outputs.append((name, shape))
         changing = self.program.changing & self.values.constants.keys()
@@ -282,6 +289,11 @@ class Walk:
                 f"function {name!r} must have at most one turning point, not {found.turns}: an "
                 "encoder has two thresholds for each level"
             )
+
+
+def moves(call: Call) -> bool:
+    """Whether a call gives values as they are, wherever the batch is."""
+    return is_view(call.node) or call.kind in MOVES
 
 
 def translate(call: Call) -> str:

@@ -6,6 +6,7 @@ from torch import fx
 from nupes.quantizer.frontend.call import Call
 from nupes.quantizer.frontend.functions import Function
 from nupes.quantizer.frontend.handlers.pointwise import add_function
+from nupes.quantizer.frontend.handlers.views import show
 from nupes.quantizer.frontend.registry import handles
 
 __all__ = ["cast", "copy", "one_result"]
@@ -14,7 +15,7 @@ __all__ = ["cast", "copy", "one_result"]
 @handles("clone", "contiguous", "detach", "alias", "lift_fresh_copy", ignores=("memory_format",))
 def copy(call: Call, input: fx.Node) -> str:
     """Let a call that changes no value be the tensor that it reads."""
-    return call.view(input, call.places(input))
+    return same(call, input)
 
 
 @handles(
@@ -32,7 +33,13 @@ def cast(call: Call, input: fx.Node) -> str:
         return add_function(call, Function("float", lambda x: x.float()), call.anywhere(input))
     if before != after and not (before.is_floating_point and after.is_floating_point):
         call.refuse(f"a cast to {after} is not supported; keep floating-point numbers")
-    return call.view(input, call.places(input))
+    return same(call, input)
+
+
+def same(call: Call, input: fx.Node) -> str:
+    """Let a call be the tensor that it reads."""
+    moved = call.values.moved.get(input)
+    return call.view(input, call.places(input)) if moved is None else show(call, input, moved)
 
 
 @handles("getitem")
@@ -40,6 +47,9 @@ def one_result(call: Call, input: fx.Node) -> str:
     """Take one of several tensors, or the value of an operator that also returns statistics or
     indices."""
     index, parts = call.node.args[1], call.views.get(input)
+    moved = call.values.moved.get(input)
+    if isinstance(moved, list) and isinstance(index, int):
+        return show(call, input, moved[index])
     if isinstance(parts, list) and isinstance(index, int):
         return call.view(input, parts[index])
     if index != 0:

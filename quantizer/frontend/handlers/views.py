@@ -4,7 +4,7 @@ permutations, nearest upsampling.
 PyTorch evaluates them itself, on the numbers of the values instead of the values.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch.fx.node import map_arg
 from nupes.quantizer.frontend.call import Call, concrete, full_shape, is_known
 from nupes.quantizer.frontend.registry import base_name
 
-__all__ = ["is_view", "translate_view"]
+__all__ = ["is_view", "show", "translate_view"]
 
 COPIES = {
     *("_unsafe_view", "channel_shuffle", "native_channel_shuffle", "flip", "index", "index_select"),
@@ -46,12 +46,11 @@ def translate_view(call: Call) -> str:
     call.viewed(source)
     if not all(map(is_known, full_shape(call.node))):
         call.refuse("the shape of what it gives must be known; index by numbers, not by a mask")
-    batch, places = concrete(full_shape(source)[0]), call.places(source)
-    images = torch.arange(batch).reshape(-1, *[1] * places.ndim) * IMAGE
+    numbers = numbers_of(call, source)
 
     def operand(value: fx.Node) -> Any:
         if value is source:
-            return (images + torch.from_numpy(places)).double().contiguous()
+            return numbers.contiguous()
         if value in call.values.constants:
             return call.values.constants[value]
         known = value.meta["val"]
@@ -61,15 +60,42 @@ def translate_view(call: Call) -> str:
 
     args, kwargs = map_arg((call.node.args, call.node.kwargs), operand)
     moved = cast(Callable[..., Any], call.node.target)(*args, **kwargs)
-    if isinstance(moved, Tensor):
-        return call.view(source, of_one_image(call, moved, batch))
-    return call.view(source, [of_one_image(call, part, batch) for part in moved])
+    return show(call, source, moved)
 
 
-def of_one_image(call: Call, moved: Tensor, batch: int) -> np.ndarray:
-    """Return the places of the first image; refuse what mixes images."""
-    first = moved[:1]
-    images = torch.arange(batch).reshape(-1, *[1] * (moved.ndim - 1)) * IMAGE
-    if moved.ndim == 0 or len(moved) != batch or not bool((moved == first + images).all()):
-        call.refuse("it must leave the batch dimension as it is")
+def numbers_of(call: Call, value: fx.Node) -> Tensor:
+    """Return the numbers of all images' values of an operand, float64 of its whole shape."""
+    moved = call.values.moved.get(value)
+    if moved is not None:
+        assert isinstance(moved, Tensor)  # a list's only readers take one of it
+        return moved
+    places = torch.from_numpy(call.places(value))
+    return images(concrete(full_shape(value)[0]), places.ndim) + places.double()
+
+
+def images(batch: int, dims: int) -> Tensor:
+    """Return the number of each image's first value, of images of some dimensions."""
+    return torch.arange(batch).double().reshape(-1, *[1] * dims) * IMAGE
+
+
+def show(call: Call, source: fx.Node, moved: Tensor | Sequence[Tensor]) -> str:
+    """Let the call's value be a view of an operand's node that has these numbers of all images, or
+    several; where the batch is in another dimension than the first one, only views can read it."""
+    several = not isinstance(moved, Tensor)
+    parts = list(moved) if several else [moved]
+    places = [places_of(part, call.values.batch) for part in parts]
+    known = [part for part in places if part is not None]
+    if len(known) < len(parts):
+        call.values.moved[call.node] = parts if several else parts[0]
+        return call.viewed(source).name
+    return call.view(source, known if several else known[0])
+
+
+def places_of(numbers: Tensor, batch: int) -> np.ndarray | None:
+    """Return the places of the first image, ``None`` where the first dimension is not the batch."""
+    first = numbers[:1]
+    if numbers.ndim == 0 or len(numbers) != batch:
+        return None
+    if not bool((numbers == first + images(batch, numbers.ndim - 1)).all()):
+        return None
     return first[0].numpy().astype(np.int32)
