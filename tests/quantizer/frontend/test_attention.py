@@ -1,6 +1,6 @@
 """Norms and attention that cannot be captured are refused by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nupes.model.errors import UnsupportedError
+from nupes.quantizer.frontend.inspection import inspect_module
 from nupes.quantizer.frontend.program import export_module, prepare
 from nupes.quantizer.frontend.registry import base_name
 from nupes.quantizer.frontend.walk import capture
@@ -90,6 +91,60 @@ def test_multi_head_attention_is_itself_again_after_the_export() -> None:
 def test_multi_head_attention_with_more_is_refused(module: nn.Module) -> None:
     with pytest.raises(UnsupportedError):
         capture(export_module(module.eval(), (2, 5, 6)))
+
+
+Parts = Sequence[Tensor]
+
+
+def by_indexing(x: Tensor) -> Parts:
+    parts = x.permute(2, 0, 3, 1, 4)
+    return parts[0], parts[1], parts[2]
+
+
+def by_chunks(x: Tensor) -> Parts:
+    q, k, v = x.permute(2, 0, 3, 1, 4).contiguous().chunk(3)
+    return q.squeeze(0), k[0], v.squeeze(0).clone()
+
+
+PARTS: dict[str, Callable[[Tensor], Parts]] = {
+    "heads in front": lambda x: x.permute(0, 2, 3, 1, 4).unbind(1),
+    "timm": lambda x: x.permute(2, 0, 3, 1, 4).unbind(0),
+    "by indexing": by_indexing,
+    "by chunks": by_chunks,
+    "by two permutations": lambda x: x.permute(3, 1, 2, 0, 4).permute(2, 3, 0, 1, 4).float(),
+    "by transpositions": lambda x: [y.transpose(1, 2) for y in x.unbind(2)],
+    "back and forth": lambda x: x.transpose(0, 1).transpose(1, 0).permute(2, 0, 3, 1, 4).unbind(0),
+}
+
+
+class Fused(nn.Module):
+    """Queries, keys and values of one linear layer, taken apart in some way."""
+
+    def __init__(self, parts: Callable[[Tensor], Parts]) -> None:
+        super().__init__()
+        self.qkv, self.parts = nn.Linear(6, 24), parts
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.parts(self.qkv(x).unflatten(2, (3, 2, 4)))
+        y = F.scaled_dot_product_attention(q, k, v)
+        return y.transpose(1, 2).flatten(2)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_queries_keys_and_values_in_one_tensor(name: str) -> None:
+    torch.manual_seed(0)
+    found = inspect_module(Fused(PARTS[name]).eval(), (5, 6))
+    assert found.problems == ()
+    names = [layer.name for layer in found.layers]
+    assert names[:3] == ["qkv.query", "qkv.key", "qkv.value"]
+    assert [name for name in names if "mean" in name] == ["attention.mean_0", "attention.mean_1"]
+
+
+def test_what_computes_finds_the_batch_in_dimension_0() -> None:
+    found = inspect_module(Made(lambda x: x.transpose(0, 1).relu().transpose(0, 1)).eval(), (5, 6))
+    problem = found.problems[0]
+    assert problem.operator == "relu"
+    assert problem.reason == "its operand must have the batch in dimension 0; move it back before"
 
 
 def by_hand(x: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
