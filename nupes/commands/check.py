@@ -51,9 +51,20 @@ def fit(found: "Inspection", scheme: str, config: ArrayConfig) -> tuple[Program 
         return None, str(error)
 
 
-def cycles_of(program: Program | None) -> dict[str, int]:
-    """Return the cycles of every layer by its name; one that only reads a range is none."""
-    return {} if program is None else {layer.name: layer.cycles for layer in program.layers}
+def cycles_of(found: "Inspection", program: Program | None) -> dict[str, int]:
+    """Return the cycles of every layer by its name. Those of layers that the compiler adds are
+    counted: of blocks of rows with the layer that is split, of copies with the one that is copied,
+    or that reads a copy of an input.
+    """
+    costs, waiting = {layer.name: 0 for layer in found.layers}, 0
+    for layer in () if program is None else program.layers:
+        name = layer.name
+        while name not in costs and "[" in name:
+            name = name.rpartition("[")[0]
+        if name in costs:
+            costs[name] += layer.cycles + waiting
+        waiting = 0 if name in costs else waiting + layer.cycles
+    return costs
 
 
 def describe(
@@ -61,10 +72,10 @@ def describe(
 ) -> dict:
     """Return the findings as JSON data."""
     layers: list[dict[str, Any]] = [asdict(layer) for layer in found.layers]
-    costs = cycles_of(program)
+    costs = cycles_of(found, program)
     for layer in layers:
         if program is not None:
-            layer["cycles"] = costs.get(layer["name"], 0)
+            layer["cycles"] = costs[layer["name"]]
     return {
         "runs": program is not None,
         "array": str(config),
@@ -91,7 +102,7 @@ def layer_table(found: "Inspection", program: Program | None) -> Table:
         table.add_column(title, footer=footer, justify="right")
     if program is not None:
         table.add_column("cycles", footer=f"{program.cycles:,}", justify="right")
-    costs = cycles_of(program)
+    costs = cycles_of(found, program)
     for layer in found.layers:
         row = [
             layer.name,
@@ -101,7 +112,7 @@ def layer_table(found: "Inspection", program: Program | None) -> Table:
             f"{layer.macs:,}" if layer.macs else "-",
             f"{layer.parameters:,}" if layer.parameters else "-",
         ]
-        table.add_row(*row, *([f"{costs.get(layer.name, 0):,}"] if program else []))
+        table.add_row(*row, *([f"{costs[layer.name]:,}"] if program else []))
     return table
 
 

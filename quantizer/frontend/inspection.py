@@ -18,6 +18,7 @@ from nupes.quantizer.frontend.problems import Problem
 from nupes.quantizer.frontend.program import export_module
 from nupes.quantizer.frontend.verify import verify_capture
 from nupes.quantizer.frontend.walk import survey
+from nupes.quantizer.lowering.ports import stages_of_layers
 from nupes.quantizer.lowering.skeleton import bare_operator
 from nupes.quantizer.stages.fuser import fuse
 from nupes.quantizer.stages.stage import FusedNetwork, Stage, weighted
@@ -84,10 +85,10 @@ def inspect_module(
 
 
 def list_layers(network: FusedNetwork) -> tuple[FoundLayer, ...]:
-    """Return the layers of a fused network."""
+    """Return the layers that a fused network becomes."""
     shapes, operators = network.shapes, weighted(network.stages)
     found = []
-    for stage in network.stages:
+    for stage in stages_of_layers(network):
         weights = operators[stage.name].kernel.size if stage.name in operators else 0
         sources = [shapes[name] for name in stage.sources]
         op = bare_operator(stage, 8, 0)

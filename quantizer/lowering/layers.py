@@ -13,7 +13,12 @@ from nupes.model.tensor import Coded, Port, Tensor, Wide
 from nupes.quantizer.codes.decisions import Choices, TensorCode
 from nupes.quantizer.frontend.functions import build_encoder
 from nupes.quantizer.lowering.fixed_point import lower_requantize, raise_scale, to_fixed_point
-from nupes.quantizer.lowering.ports import find_ranges, ports_of, residual_port, without_copies
+from nupes.quantizer.lowering.ports import (
+    find_ranges,
+    ports_of,
+    residual_port,
+    stages_of_layers,
+)
 from nupes.quantizer.stages.masks import MASK_MULT, MASK_SHIFT, REACH, masks_of
 from nupes.quantizer.stages.stage import Entry, FusedNetwork, Held, Stage
 
@@ -37,16 +42,14 @@ def lower(network: FusedNetwork, choices: Choices, metadata: dict[str, Any]) -> 
     ranges = find_ranges(network)
     masks = masks_of(network)
     layers = [
-        lower_stage(stage, choices, tensors, ranges, masks)
-        for stage in network.stages
-        if not (stage.name in choices.wide and stage.copies_codes)
+        lower_stage(stage, choices, tensors, ranges, masks) for stage in stages_of_layers(network)
     ]
     return IntegerNetwork(
         inputs=tuple(
             Input(tensors[entry.name], lower_input(entry, choices.tensors[entry.name]))
             for entry in network.inputs
         ),
-        layers=without_copies(layers, ranges),
+        layers=tuple(layers),
         outputs=tuple(Output(name, shape) for name, shape in network.outputs),
         constants=tuple(
             Constant(tensors[item.name], lower_constant(item, choices.tensors[item.name]))

@@ -1,14 +1,15 @@
 """Ports: what a layer reads instead of a copy of some channels."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
-from nupes.model.layer import Layer
 from nupes.model.tensor import Port
+from nupes.quantizer.stages.masks import masks_of
 from nupes.quantizer.stages.operators import Select
 from nupes.quantizer.stages.stage import FusedNetwork, Stage
+from nupes.quantizer.stages.wide import wide_roots
 
-__all__ = ["find_ranges", "ports_of", "residual_port", "without_copies"]
+__all__ = ["find_ranges", "ports_of", "residual_port", "stages_of_layers"]
 
 
 def find_ranges(network: FusedNetwork) -> dict[str, Port]:
@@ -51,8 +52,12 @@ def residual_port(name: str, ranges: Mapping[str, Port]) -> Port:
     return Port(name) if port is None or port.first else port
 
 
-def without_copies(layers: Iterable[Layer], ranges: Mapping[str, Port]) -> tuple[Layer, ...]:
-    """Return layers without those that copy a range which nobody reads as a tensor."""
-    layers = tuple(layers)
-    read = {port.tensor for layer in layers for port in layer.reads}
-    return tuple(layer for layer in layers if layer.name not in ranges or layer.name in read)
+def stages_of_layers(network: FusedNetwork) -> tuple[Stage, ...]:
+    """Return the stages that become layers: those that only name what a wide tensor is, and copies
+    of ranges that nobody reads as a tensor, do not."""
+    ranges, wide, masks = find_ranges(network), wide_roots(network), masks_of(network)
+    stages = [item for item in network.stages if not (item.name in wide and item.copies_codes)]
+    read = {port.tensor for stage in stages for port in ports_of(stage, ranges)}
+    added = (masks.get(stage.name, stage.residual) for stage in stages)
+    read |= {residual_port(name, ranges).tensor for name in added if name is not None}
+    return tuple(item for item in stages if item.name not in ranges or item.name in read)

@@ -14,7 +14,12 @@ from nupes.model.operators import Operator
 from nupes.model.tensor import Coded, Port, Tensor, Wide
 from nupes.quantizer.codes.decisions import WeightCode
 from nupes.quantizer.frontend.functions import build_encoder
-from nupes.quantizer.lowering.ports import find_ranges, ports_of, residual_port, without_copies
+from nupes.quantizer.lowering.ports import (
+    find_ranges,
+    ports_of,
+    residual_port,
+    stages_of_layers,
+)
 from nupes.quantizer.options.bits import plan_bits
 from nupes.quantizer.options.scheme import parse_scheme
 from nupes.quantizer.stages.joins import join_tensors
@@ -50,16 +55,14 @@ def bare_network(
     for name in wide:
         tensors[name] = Tensor(name, network.shapes[name], Wide(1.0))
     layers, ranges, masks = [], find_ranges(network), masks_of(network)
-    for index, stage in enumerate(network.stages, start=1):
-        if stage.name in wide and stage.copies_codes:
-            continue
+    for index, stage in enumerate(stages_of_layers(network), start=1):
         output = tensors.get(stage.name, Tensor(stage.name, stage.shape, Wide(1.0)))
         op = bare_operator(stage, plan.weights.get(stage.name, 8), index, cell)
         ports = ports_of(stage, ranges)
         layers.append(Layer(stage.name, op, ports, output, bare_post(stage, output, ranges, masks)))
     return IntegerNetwork(
         tuple(bare_input(tensors[name]) for name in network.entered),
-        without_copies(layers, ranges),
+        tuple(layers),
         tuple(Output(name, shape) for name, shape in network.outputs),
         constants=tuple(
             Constant(tensors[item.name], np.zeros(item.shape, np.uint8))

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import nupes
 from nupes.quantizer.frontend.inspection import Inspection, inspect_module
@@ -68,6 +69,21 @@ def upsampling() -> nn.Module:
     return nn.Sequential(nn.ConvTranspose2d(3, 6, 4, 2, 1), nn.ReLU(), stretch)
 
 
+class Heads(nn.Module):
+    """Attention of two heads, whose queries, keys and values are parts of one tensor each, and a
+    stream of 16 bits of which some rows go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.norm = nn.Linear(3, 24), nn.LayerNorm(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.qkv(x.flatten(2).transpose(1, 2))
+        q, k, v = x.unflatten(2, (3, 2, 4)).permute(2, 0, 3, 1, 4)
+        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        return self.norm(x[..., :8] + y)[:, 1:5]
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -76,6 +92,7 @@ def upsampling() -> nn.Module:
         MODULES["conv uneven"],
         MODULES["pad max pool"],
         MODULES["linear twice"],
+        Heads,
     ],
 )
 def test_the_layers_are_those_of_quantize(make: type[nn.Module]) -> None:
