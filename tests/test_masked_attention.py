@@ -26,6 +26,8 @@ ERROR = 0.005
 PAIRS = torch.tensor(np.random.default_rng(0).integers(0, 2, (TOKENS, TOKENS))).bool()
 PAIRS |= torch.eye(TOKENS, dtype=torch.bool)
 
+BIASES = torch.tensor(np.random.default_rng(0).normal(size=(2, TOKENS, TOKENS))).float()
+
 Mask = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -86,6 +88,8 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
         lambda q, k, v: SDPA(q, k, v, attn_mask=torch.stack([PAIRS, PAIRS.T]))
     ),
     "by hand": lambda: Masked(lambda q, k, v: by_hand(q, k, v, added())),
+    "biases of each head": lambda: Masked(lambda q, k, v: SDPA(q, k, v, attn_mask=BIASES)),
+    "biases, by hand": lambda: Masked(lambda q, k, v: by_hand(q, k, v, BIASES[:1])),
     "encoder layers": Encoder,
     "lengths": lambda: Padded(lambda q, k, v, mask: SDPA(q, k, v, attn_mask=mask)),
     "lengths, by hand": lambda: Padded(by_hand),
@@ -134,8 +138,11 @@ REFUSED: dict[str, Callable[..., Tensor]] = {
     "a mask must leave every query a key, not none": lambda q, k, v: SDPA(
         q, k, v, attn_mask=torch.zeros(TOKENS, TOKENS).bool()
     ),
-    "a mask must be 0 or at most -1000, not another number": lambda q, k, v: SDPA(
-        q, k, v, attn_mask=torch.ones(TOKENS, TOKENS)
+    "a mask, of numbers of at most -1000, or a bias must be added to scores, not both": (
+        lambda q, k, v: SDPA(q, k, v, attn_mask=added() + BIASES)
+    ),
+    "what is added to scores must be numbers, not NaN": lambda q, k, v: SDPA(
+        q, k, v, attn_mask=torch.full((TOKENS, TOKENS), torch.nan)
     ),
     "a mask must be the same for every image of the batch, or an input": lambda q, k, v: SDPA(
         q, k, v, attn_mask=torch.ones(2, 1, TOKENS, TOKENS).bool()

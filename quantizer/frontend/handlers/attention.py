@@ -8,8 +8,8 @@ from torch import exp, fx
 from nupes.model.operators import Matmul, Select, SubtractMax, WeightedMean
 from nupes.quantizer.frontend.call import Call, value_shape
 from nupes.quantizer.frontend.functions import Function
-from nupes.quantizer.frontend.graph import Affine, Concat, Node
-from nupes.quantizer.frontend.handlers.masks import masks_of
+from nupes.quantizer.frontend.graph import Add, Affine, Concat, Node
+from nupes.quantizer.frontend.handlers.masks import Added, added_to_scores
 from nupes.quantizer.frontend.registry import handles
 
 __all__ = ["attend", "multiply"]
@@ -38,14 +38,14 @@ def attend(
     factor = value_shape(query)[-1] ** -0.5 if scale is None else float(scale)
     (height, width, _), keys = heads[0][0].shape, heads[1][0].shape
     sizes = height, width, keys[0] * keys[1]
-    masks = masks_of(call, attn_mask, is_causal, len(heads[0][1]), sizes)
+    added = added_to_scores(call, attn_mask, is_causal, len(heads[0][1]), sizes)
     means = []
     for number, channels in enumerate(zip(*(part for _, part in heads), strict=True)):
         nodes = [
             take(call, node, some, f"{what}_{number}")
             for (node, _), some, what in zip(heads, channels, ("q", "k", "v"), strict=True)
         ]
-        means.append(head(call, nodes, masks[number], factor, number))
+        means.append(head(call, nodes, added[number], factor, number))
     return join_heads(call, means)
 
 
@@ -87,7 +87,7 @@ def take(call: Call, node: Node, channels: np.ndarray, part: str) -> str:
     return call.add(Select.of(channels), (node.name,), shape, "attention", part)
 
 
-def head(call: Call, nodes: list[str], mask: str | None, factor: float, number: int) -> str:
+def head(call: Call, nodes: list[str], added: Added, factor: float, number: int) -> str:
     """Add one head; return the name of its means."""
     graph: Any = call.values.graph
     query, key, value = (graph.nodes[name] for name in nodes)
@@ -101,7 +101,9 @@ def head(call: Call, nodes: list[str], mask: str | None, factor: float, number: 
     scores = add(Matmul(terms, True), (query.name, key.name), shape, "scores")
     scaled = Affine(np.full(keys, factor), np.zeros(keys))
     scores = add(scaled, (scores,), shape, "scaled")
-    operands = (scores,) if mask is None else (scores, mask)
+    if added.bias is not None:
+        scores = add(Add(), (scores, added.bias), shape, "biased")
+    operands = (scores,) if added.mask is None else (scores, added.mask)
     distances = add(SubtractMax(), operands, shape, "distances")
     weights = add(EXPONENTIAL, (distances,), shape, "weights")
     sizes = (height, width, value.shape[2])

@@ -1,5 +1,6 @@
-"""Masks of attention: which keys count for which queries."""
+"""What is added to scores: masks, which say which keys count for which queries, and biases."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,54 +11,68 @@ from nupes.quantizer.frontend.call import Call, full_shape
 from nupes.quantizer.frontend.graph import Affine, Input
 from nupes.quantizer.frontend.views import in_order, without_repeats
 
-__all__ = ["LEAST", "masks_of"]
+__all__ = ["LEAST", "Added", "added_to_scores"]
 
 LEAST = -1e3
 """A number that is added to a score and no more than this makes the exponential 0."""
 
 
-def masks_of(
+@dataclass(frozen=True)
+class Added:
+    """The nodes of what is added to the scores of a head: a ``mask``, 0 for a pair of query and key
+    that counts and far below for others, and a ``bias``; ``None`` where there is none."""
+
+    mask: str | None = None
+    bias: str | None = None
+
+
+def added_to_scores(
     call: Call, mask: Any, causal: bool, heads: int, sizes: tuple[int, int, int]
-) -> list[str | None]:
-    """Return the node of each head's mask, ``None`` where every key counts: 0 for a pair of query
-    and key that counts, and far below for others. ``sizes`` are rows and columns of queries, and
+) -> list[Added]:
+    """Return what is added to each head's scores. ``sizes`` are rows and columns of queries, and
     keys."""
     height, width, keys = sizes
     queries = height * width
     if causal:
-        allowed = np.tri(queries, keys, dtype=bool)[None]
+        tables = np.where(np.tri(queries, keys, dtype=bool), 0.0, LEAST)[None]
     elif mask is None:
-        return [None] * heads
+        return [Added()] * heads
     elif call.is_computed(mask):
-        return [given(call, mask, keys)] * heads
+        return [Added(given(call, mask, keys))] * heads
     else:
-        allowed = allowed_pairs(call, mask, heads, queries, keys)
-    if not allowed.any(axis=2).all():
+        tables = constant_tables(call, mask, heads, queries, keys)
+    if not (tables > LEAST).any(axis=2).all():
         call.refuse("a mask must leave every query a key, not none")
-    names = [held(call, table.reshape(height, width, keys)) for table in allowed]
-    return names * (heads // len(names))
+    found = [held(call, table.reshape(height, width, keys)) for table in tables]
+    return found * (heads // len(found))
 
 
-def allowed_pairs(call: Call, mask: fx.Node, heads: int, queries: int, keys: int) -> np.ndarray:
-    """Return whether pairs count (heads, queries, keys), or the same for all heads (1, ...)."""
+def constant_tables(call: Call, mask: fx.Node, heads: int, queries: int, keys: int) -> np.ndarray:
+    """Return what a constant adds to each head's scores (heads, queries, keys), or to all heads' in
+    the same way (1, ...), float64; ``LEAST`` where a pair does not count."""
     table = torch.as_tensor(call.values.constants[mask]).detach()
-    if table.dtype != torch.bool:
-        counts = table == 0
-        if not bool((counts | (table <= LEAST)).all()):
-            call.refuse(f"a mask must be 0 or at most {LEAST:g}, not another number")
-        table = counts
-    table = table.reshape((1,) * (4 - table.ndim) + tuple(table.shape))
+    if table.dtype == torch.bool:
+        table = torch.where(table, 0.0, LEAST)
+    table = table.double().reshape((1,) * (4 - table.ndim) + tuple(table.shape))
     if table.shape[0] > 1:
         call.refuse("a mask must be the same for every image of the batch, or an input")
-    every = torch.broadcast_to(table[0], (table.shape[1], queries, keys))
+    every = torch.broadcast_to(table[0], (table.shape[1], queries, keys)).clamp(min=LEAST)
+    if bool(every.isnan().any()):
+        call.refuse("what is added to scores must be numbers, not NaN")
     return (every if every.shape[0] in (1, heads) else every[:1]).numpy()
 
 
-def held(call: Call, allowed: np.ndarray) -> str | None:
-    """Return the node of a constant mask (h, w, keys), ``None`` if every key counts."""
-    if allowed.all():
-        return None
-    return call.hold(np.where(allowed, 0.0, LEAST))
+def held(call: Call, table: np.ndarray) -> Added:
+    """Return what a constant (h, w, keys) is: a mask or a bias."""
+    hidden = table <= LEAST
+    bias = np.where(hidden, 0.0, table)
+    if hidden.any() and bias.any():
+        call.refuse(
+            f"a mask, of numbers of at most {LEAST:g}, or a bias must be added to scores, not both"
+        )
+    if hidden.any():
+        return Added(mask=call.hold(np.where(hidden, LEAST, 0.0)))
+    return Added(bias=call.hold(bias)) if bias.any() else Added()
 
 
 def given(call: Call, mask: fx.Node, keys: int) -> str:
