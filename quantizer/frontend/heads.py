@@ -57,12 +57,12 @@ def join_by_tokens(call: Call, values: Sequence[fx.Node], axis: int, new: bool) 
 
 
 def axes_of(call: Call, value: fx.Node) -> Axes | None:
-    """Return how an operand is a view of tokens, ``None`` where it is something else: a node in
-    its own order, or one whose channels are in the last dimension."""
+    """Return how an operand is a view of tokens in three dimensions or more, ``None`` where it is
+    something else, such as a node in its own order."""
     places = call.views.get(value)
     height, width, _ = call.viewed(value).shape
     pixels = height * width
-    if places is None or isinstance(places, list) or pixels == 1 or call.is_last(value):
+    if places is None or isinstance(places, list) or pixels == 1 or places.ndim < 3:
         return None
     for axis, size in enumerate(places.shape[:-1]):
         rows = np.moveaxis(places, axis, -1)

@@ -13,9 +13,11 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import ExportGraphSignature, InputKind, OutputKind
 
 from nupes.model.errors import InputError, UnsupportedError
+from nupes.quantizer.frontend.folds import unfold_batch
 from nupes.quantizer.frontend.multihead import plain_attention
 from nupes.quantizer.frontend.mutation import replace_in_place
 from nupes.quantizer.frontend.softmax import join_attention
+from nupes.quantizer.frontend.written_norms import join_norms
 
 __all__ = [
     "Program",
@@ -129,17 +131,19 @@ def first_line(error: Exception) -> str:
 
 
 def prepare(exported: ExportedProgram) -> Program:
-    """Return an exported program without in-place operators and wrapped regions, such as those of
-    ``torch.no_grad``, attention as one operator; refuse inputs that are no tensors, or of several
-    batch sizes."""
+    """Return an exported program without in-place operators, wrapped regions, such as those of
+    ``torch.no_grad``, tokens folded into the batch, and norms and attention written out; refuse
+    inputs that are no tensors, or of several batch sizes."""
     graph = replace_in_place(exported.graph)
     if graph is None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             exported = exported.run_decompositions({})
         graph = exported.graph
-    graph = join_attention(graph)
     signature = exported.graph_signature
+    check_inputs(inputs_of(graph, signature))
+    graph = join_norms(unfold_batch(graph, inputs_of(graph, signature)))
+    graph = join_attention(graph)
     # The specifications stand in the order of the placeholders, which a copy may have renamed.
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
     specs = list(zip(placeholders, signature.input_specs, strict=True))
@@ -149,7 +153,6 @@ def prepare(exported: ExportedProgram) -> Program:
     mutated = set(signature.buffers_to_mutate.values())
     changing = frozenset(node for node, spec in specs if spec.target in mutated)
     inputs = inputs_of(graph, signature)
-    check_inputs(inputs)
     results = graph.output_node().args[0]
     assert isinstance(results, list | tuple)
     outputs = []

@@ -13,7 +13,16 @@ from typing import Any
 import torch
 from torch import fx
 
-__all__ = ["HANDLERS", "Handler", "arguments", "base_name", "handles", "strangers", "supported"]
+__all__ = [
+    "HANDLERS",
+    "Handler",
+    "arguments",
+    "base_name",
+    "handles",
+    "is_pointwise",
+    "strangers",
+    "supported",
+]
 
 
 @dataclass(frozen=True)
@@ -24,6 +33,12 @@ class Handler:
     reads: frozenset[str]
     ignores: frozenset[str]
 
+
+UNTAGGED = {
+    *("absolute", "floor_divide", "hardswish", "log_sigmoid", "negative"),
+    *("special_expit", "special_erf", "where"),
+}
+"""Pointwise operators that PyTorch does not tag as such."""
 
 HANDLERS: dict[str, Handler] = {}
 """Handlers by the operator's name without namespace, overload and in-place mark."""
@@ -46,6 +61,13 @@ def base_name(node: fx.Node) -> str:
     schema = getattr(node.target, "_schema", None)
     name = getattr(node.target, "__name__", "") if schema is None else schema.name.split("::")[-1]
     return name if name.startswith("_") else name.rstrip("_")
+
+
+def is_pointwise(node: fx.Node) -> bool:
+    """Whether an operator gives each value from the value at the same place."""
+    tags = getattr(node.target, "tags", ())
+    random = torch.Tag.nondeterministic_seeded in tags
+    return not random and (torch.Tag.pointwise in tags or base_name(node) in UNTAGGED)
 
 
 def arguments(node: fx.Node) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from nupes.quantizer.frontend.factors import move_factors
 from nupes.quantizer.frontend.functions import Function
 from nupes.quantizer.frontend.graph import Graph, Input, Node
 from nupes.quantizer.frontend.halves import take_in_halves
-from nupes.quantizer.frontend.handlers.pointwise import is_pointwise, translate_pointwise
+from nupes.quantizer.frontend.handlers.pointwise import translate_pointwise
 from nupes.quantizer.frontend.handlers.views import is_view, translate_view
 from nupes.quantizer.frontend.layouts import input_is_tokens
 from nupes.quantizer.frontend.liveness import keep_live_rows
@@ -38,6 +38,7 @@ from nupes.quantizer.frontend.registry import (
     HANDLERS,
     arguments,
     base_name,
+    is_pointwise,
     strangers,
     supported,
 )

@@ -54,7 +54,7 @@ def constant_tables(call: Call, mask: fx.Node, heads: int, queries: int, keys: i
     if table.dtype == torch.bool:
         table = torch.where(table, 0.0, LEAST)
     table = table.double().reshape((1,) * (4 - table.ndim) + tuple(table.shape))
-    if table.shape[0] > 1:
+    if not bool((table == table[:1]).all()):
         call.refuse("a mask must be the same for every image of the batch, or an input")
     every = torch.broadcast_to(table[0], (table.shape[1], queries, keys)).clamp(min=LEAST)
     if bool(every.isnan().any()):

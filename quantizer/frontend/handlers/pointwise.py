@@ -19,23 +19,9 @@ __all__ = [
     "add_function",
     "common_root",
     "function_of",
-    "is_pointwise",
     "join",
     "translate_pointwise",
 ]
-
-UNTAGGED = {
-    *("absolute", "floor_divide", "hardswish", "log_sigmoid", "negative"),
-    *("special_expit", "special_erf", "where"),
-}
-"""Pointwise operators that PyTorch does not tag as such."""
-
-
-def is_pointwise(node: fx.Node) -> bool:
-    """Whether an operator gives each value from the value at the same place."""
-    tags = getattr(node.target, "tags", ())
-    random = torch.Tag.nondeterministic_seeded in tags
-    return not random and (torch.Tag.pointwise in tags or base_name(node) in UNTAGGED)
 
 
 def translate_pointwise(call: Call) -> str:

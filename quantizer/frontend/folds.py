@@ -1,0 +1,134 @@
+"""Tokens that are folded into the batch, ``x.view(-1, c)``, given their own dimension again.
+
+GPT-2 multiplies rows (batch * tokens, c), attention by hand is a batched product of (batch * heads,
+t, d), and windows of a map are (batch * windows, t, c). What an operator makes of each row, or of
+each matrix, it makes of them behind the batch as well.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.fx.node import map_arg
+
+from nupes.quantizer.frontend.registry import arguments, base_name, is_pointwise
+
+__all__ = ["unfold_batch"]
+
+ROWS = {
+    *("linear", "layer_norm", "rms_norm", "dropout", "scaled_dot_product_attention"),
+    *("softmax", "_softmax", "addmm", "mm", "bmm", "matmul", "baddbmm"),
+}
+"""Operators that make each row, or each matrix of the last two dimensions, of what they read; so
+do the pointwise ones."""
+
+ATEN = torch.ops.aten
+
+
+def unfold_batch(graph: fx.Graph, inputs: Iterable[fx.Node]) -> fx.Graph:
+    """Return a graph in which such operators read tensors whose first dimension is the batch of the
+    ``inputs``: itself, or a changed copy with reshapes around them."""
+    inputs = list(inputs)
+    batch = inputs[0].meta["val"].shape[0]
+    if not isinstance(batch, int) or not any(folds_of(n, batch) for n in graph.nodes):
+        return graph
+    copies: dict[fx.Node, fx.Node] = {}
+    copy = fx.Graph()
+    copy.output(copy.graph_copy(graph, copies))
+    computed = {copies[node] for node in inputs}
+    unfolded: dict[fx.Node, fx.Node] = {}
+    for node in list(copy.nodes):
+        operands = [value for value in node.all_input_nodes if value in computed]
+        if not operands:
+            continue
+        computed.add(node)
+        if not can_unfold(node, operands, batch):
+            continue
+        with copy.inserting_before(node):
+            for value in operands:
+                if value not in unfolded:
+                    unfolded[value] = reshape(value, unfold(value.meta["val"], batch))
+            made = call_unfolded(copy, node, unfolded)
+            made.meta = {**node.meta, "val": unfold(node.meta["val"], batch)}
+            back = reshape(made, node.meta["val"])
+        node.replace_all_uses_with(back)
+        copy.erase_node(node)
+        unfolded[back] = made
+        computed |= {made, back}
+    return copy
+
+
+def folds_of(node: fx.Node, batch: int) -> int:
+    """Return how many rows of each sample an operator's first dimension holds, 0 where it is none
+    that can be unfolded."""
+    value = node.meta.get("val")
+    known = node.op == "call_function" and (base_name(node) in ROWS or is_pointwise(node))
+    if not known or not isinstance(value, Tensor) or value.ndim < 2:
+        return 0
+    rows = value.shape[0]
+    return rows // batch if isinstance(rows, int) and rows > batch and rows % batch == 0 else 0
+
+
+def can_unfold(node: fx.Node, operands: list[fx.Node], batch: int) -> bool:
+    """Whether all operands of an operator are folded as its value is, and no constant is."""
+    if not folds_of(node, batch):
+        return False
+    value = node.meta["val"]
+    for operand in node.all_input_nodes:
+        given = operand.meta.get("val")
+        if operand in operands:
+            if not isinstance(given, Tensor) or given.ndim < 2 or given.shape[0] != value.shape[0]:
+                return False
+        elif isinstance(given, Tensor) and given.ndim >= value.ndim and given.shape[0] > 1:
+            if base_name(node) not in ("addmm", "mm", "matmul", "linear"):
+                return False
+    return True
+
+
+def unfold(value: Tensor, batch: int) -> Tensor:
+    """Return a tensor with the batch as its first dimension."""
+    return value.reshape(batch, value.shape[0] // batch, *value.shape[1:])
+
+
+def reshape(node: fx.Node, value: Tensor) -> fx.Node:
+    """Return a node that is another one in the shape of ``value``."""
+    made = node.graph.call_function(ATEN.reshape.default, (node, list(value.shape)))
+    made.meta = {**node.meta, "val": value}
+    return made
+
+
+def call_unfolded(graph: fx.Graph, node: fx.Node, unfolded: dict[fx.Node, fx.Node]) -> fx.Node:
+    """Return the call of an operator on unfolded operands."""
+    given = {
+        name: map_arg(value, lambda n: unfolded.get(n, n))
+        for name, value in arguments(node).items()
+    }
+    kind = base_name(node)
+    if kind in ("bmm", "mm"):
+        return graph.call_function(ATEN.matmul.default, (given["input"], given["mat2"]))
+    if kind in ("addmm", "baddbmm"):
+        names = ("mat1", "mat2") if kind == "addmm" else ("batch1", "batch2")
+        product = graph.call_function(ATEN.matmul.default, tuple(given[name] for name in names))
+        product.meta = {
+            **node.meta,
+            "val": given[names[0]].meta["val"] @ given[names[1]].meta["val"],
+        }
+        product = scaled(graph, product, given["alpha"])
+        return graph.call_function(
+            ATEN.add.Tensor, (product, scaled(graph, given["input"], given["beta"]))
+        )
+    args, kwargs = map_arg((node.args, node.kwargs), lambda n: unfolded.get(n, n))
+    if kind in ("softmax", "_softmax") and args[1] >= 0:
+        args = (args[0], args[1] + 1, *args[2:])
+    assert callable(node.target)
+    return graph.call_function(node.target, args, kwargs)
+
+
+def scaled(graph: fx.Graph, value: Any, factor: float) -> Any:
+    """Return a node times a number."""
+    if factor == 1:
+        return value
+    made = graph.call_function(ATEN.mul.Tensor, (value, factor))
+    made.meta = {**value.meta, "val": value.meta["val"] * factor}
+    return made
