@@ -118,7 +118,8 @@ def call_unfolded(graph: fx.Graph, node: fx.Node, unfolded: dict[fx.Node, fx.Nod
         return graph.call_function(
             ATEN.add.Tensor, (product, scaled(graph, given["input"], given["beta"]))
         )
-    args, kwargs = map_arg((node.args, node.kwargs), lambda n: unfolded.get(n, n))
+    changed: Any = map_arg((node.args, node.kwargs), lambda n: unfolded.get(n, n))
+    args, kwargs = changed
     if kind in ("softmax", "_softmax") and args[1] >= 0:
         args = (args[0], args[1] + 1, *args[2:])
     assert callable(node.target)
