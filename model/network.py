@@ -21,7 +21,7 @@ from nupes.model.errors import InputError, UnsupportedError
 from nupes.model.host import as_maps, has_channels_last, host_shapes
 from nupes.model.layer import Layer, Operands
 from nupes.model.masks import Mask, find_masks
-from nupes.model.stored import CodeMap, Float64Matrix
+from nupes.model.stored import CodeMap, CodeMatrix, Float64Matrix
 from nupes.model.tensor import Shape, Tensor
 from nupes.model.threads import single_threaded_blas
 from nupes.model.validation import validate
@@ -64,16 +64,20 @@ class InputEncoder:
 
 @dataclass(frozen=True, eq=False)
 class Input:
-    """A tensor that the host gives, and how it codes real values."""
+    """A tensor that the host gives, and how it codes real values; of a sequence of tokens (t, 1, c)
+    that are rows of a table, ``lookup`` (entries, c) uint8 holds their codes."""
 
     tensor: Tensor
     encoder: InputEncoder
+    lookup: CodeMatrix | None = None
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """Return the codes (b, h, w, c) uint8 of real images (b, c, h, w), or as the host has them
-        (``model.host``); they are checked."""
+        (``model.host``), or of ids (b, t) in the table; they are checked."""
         images = np.asarray(images)
         height, width, channels = self.tensor.shape
+        if self.lookup is not None and images.ndim == 2:
+            return self.look_up(images)
         if images.ndim < 2 or images.shape[1:] not in host_shapes(self.tensor.shape):
             raise InputError(
                 f"images must have shape (batch, {channels}, {height}, {width}), not {images.shape}"
@@ -85,6 +89,21 @@ class Input:
                 f"images must not contain NaN; image {np.argwhere(np.isnan(images))[0][0]} does"
             )
         return self.encoder(as_maps(images, self.tensor.shape))
+
+    def look_up(self, ids: np.ndarray) -> np.ndarray:
+        """Return the codes (b, t, 1, c) of ids (b, t)."""
+        assert self.lookup is not None
+        tokens, entries = self.tensor.shape[0], len(self.lookup)
+        if ids.shape[1] != tokens or ids.dtype.kind not in "iu":
+            raise InputError(
+                f"ids must be integers of shape (batch, {tokens}), not {ids.dtype} of {ids.shape}"
+            )
+        if ids.size and (ids.min() < 0 or ids.max() >= entries):
+            raise InputError(
+                f"ids must lie in 0..{entries - 1}, the table of input {self.tensor.name!r}, not "
+                f"{ids.min()}..{ids.max()}"
+            )
+        return self.lookup[ids][:, :, np.newaxis]
 
     def check_codes(self, codes: np.ndarray) -> np.ndarray:
         """Return codes (b, h, w, c) as uint8, or refuse them."""

@@ -7,6 +7,7 @@ import numpy as np
 
 __all__ = [
     "CodeMap",
+    "CodeMatrix",
     "CodeVector",
     "Float64Matrix",
     "Float64Vector",
@@ -28,6 +29,7 @@ class Stored:
     packed: bool = False
 
 
+CodeMatrix = Annotated[np.ndarray, Stored("uint8", 2)]
 CodeMap = Annotated[np.ndarray, Stored("uint8", 3)]
 CodeVector = Annotated[np.ndarray, Stored("uint8", 1)]
 Float64Matrix = Annotated[np.ndarray, Stored("float64", 2)]

@@ -101,6 +101,24 @@ def validate_input(item: "Input") -> None:
         raise InputError(f"input thresholds must be float64, not {thresholds.dtype}")
     if np.isnan(thresholds).any() or np.any(np.diff(thresholds, axis=1) < 0):
         raise InputError("input thresholds must be non-decreasing numbers")
+    if item.lookup is not None:
+        validate_lookup(item, item.lookup, where)
+
+
+def validate_lookup(item: "Input", lookup: np.ndarray, where: str) -> None:
+    """Check the table of an input's ids."""
+    _, width, channels = item.tensor.shape
+    if width != 1 or lookup.ndim != 2 or len(lookup) == 0 or lookup.shape[1] != channels:
+        raise InputError(
+            f"{where}: lookup must have a row of {channels} codes for each id, for a map of one "
+            f"column, not shape {lookup.shape} for {width}"
+        )
+    last = len(item.tensor.codebook) - 1
+    if lookup.dtype != np.uint8 or lookup.max() > last:
+        raise InputError(
+            f"{where}: lookup must hold codes 0..{last} as uint8, not {lookup.dtype} up to "
+            f"{lookup.max()}"
+        )
 
 
 def validate_layer(layer: Layer, tensors: Mapping[str, Tensor], where: str) -> int | None:

@@ -4,7 +4,7 @@ capture -> fuse -> prepare (bits, input code, equalization) -> search -> learn -
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +23,7 @@ from nupes.quantizer.data.calibration import Ranges
 from nupes.quantizer.data.distillation import distill
 from nupes.quantizer.data.inputs import limit_images
 from nupes.quantizer.frontend.call import value_shape
-from nupes.quantizer.frontend.program import export_module
+from nupes.quantizer.frontend.program import Program, export_module
 from nupes.quantizer.frontend.verify import verify_capture
 from nupes.quantizer.frontend.walk import capture
 from nupes.quantizer.learning.units import Augment, is_better, learn, output_losses, split_images
@@ -85,31 +85,48 @@ def quantize_module(
     module: nn.Module | ExportedProgram, inputs: Batch, options: Options
 ) -> IntegerNetwork:
     """Return the integer network of a module, for inputs (n, ...) of its own shapes."""
-    network = capture_network(module, inputs)
-    task = prepare(network, network.maps(inputs), options)
+    network, program, inputs = capture_network(module, inputs)
+    ranges = tuple(options.input_ranges[number] for number in program.numbers())
+    task = prepare(network, network.maps(inputs), replace(options, input_ranges=ranges))
     kept = Checkpoint(options.checkpoint, owner_of(task))
     choices = decide(task, kept)
     integer = lower(task.network, choices, metadata_of(task, choices))
     check_integers(task.network, choices, integer, task.inputs)
     kept.remove()
-    return integer
+    return with_tables(integer, program)
 
 
-def capture_network(module: nn.Module | ExportedProgram, inputs: Batch) -> FusedNetwork:
-    """Return the stages of a module for inputs of its shapes."""
-    program = module
-    if not isinstance(program, ExportedProgram):
-        program = export_module(program, *((EXPORT_BATCH, *shape) for shape in inputs.shapes))
-    graph = capture(program)
-    network = fuse(graph)
-    assert graph.program is not None
-    for source, shape in zip(graph.program.inputs, inputs.shapes, strict=True):
+def capture_network(
+    module: nn.Module | ExportedProgram, inputs: Batch
+) -> tuple[FusedNetwork, Program, Batch]:
+    """Return the stages of a module for inputs of its shapes, the captured program, and what the
+    network is given for what the module is."""
+    exported = module
+    if not isinstance(exported, ExportedProgram):
+        shapes = ((EXPORT_BATCH, *shape) for shape in inputs.shapes)
+        integers = [not part.is_floating_point() for part in inputs]
+        exported = export_module(exported, *shapes, integers=integers)
+    graph = capture(exported)
+    network, program = fuse(graph), graph.program
+    assert program is not None
+    for source, shape in zip(program.given, inputs.shapes, strict=True):
         if value_shape(source) != shape:
             raise InputError(
                 f"calibration images must have shape {value_shape(source)}, not {shape}"
             )
     verify_capture(module, graph, network, inputs)
-    return network
+    return network, program, program.enter(inputs)
+
+
+def with_tables(network: IntegerNetwork, program: Program) -> IntegerNetwork:
+    """Return a network whose inputs look up ids as the program does."""
+    inputs = list(network.inputs)
+    for index, node in enumerate(program.inputs):
+        if node in program.lookups:
+            table = program.lookups[node].table.double().numpy()
+            codes = inputs[index].encoder(table[:, :, None, None])[:, 0, 0]
+            inputs[index] = replace(inputs[index], lookup=codes)
+    return replace(network, inputs=tuple(inputs))
 
 
 def prepare(network: FusedNetwork, inputs: Batch, options: Options) -> Task:

@@ -145,7 +145,7 @@ REFUSED: dict[str, Callable[..., Tensor]] = {
         q, k, v, attn_mask=torch.full((TOKENS, TOKENS), torch.nan)
     ),
     "a mask must be the same for every image of the batch, or an input": lambda q, k, v: SDPA(
-        q, k, v, attn_mask=torch.ones(2, 1, TOKENS, TOKENS).bool()
+        q, k, v, attn_mask=torch.stack([PAIRS, PAIRS.T]).unsqueeze(1)
     ),
     "a mask that is computed must be a sum of numbers and an input": lambda q, k, v: SDPA(
         q, k, v, attn_mask=q[..., :1]

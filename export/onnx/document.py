@@ -9,7 +9,7 @@ import onnx
 from onnx import ModelProto
 
 from nupes.export.graph import Graph, Operand, end_name, prefix, read, safe
-from nupes.export.onnx.input_encoder import encode_input
+from nupes.export.onnx.input_encoder import encode_input, look_up
 from nupes.export.onnx.operators import EXPORTERS
 from nupes.export.onnx.requantize import add_post
 from nupes.export.support import exporter
@@ -37,10 +37,14 @@ End = tuple[str, Any, list[int | str]]
 def add_input(graph: Graph, item: Input, kind: InputKind, count: int) -> tuple[End, Operand]:
     """Append one of ``count`` inputs; return it and its codes."""
     height, width, channels = item.tensor.shape
+    below = end_name("input", item.tensor, count)
+    if kind != "codes" and item.lookup is not None:
+        name = end_name("ids", item.tensor, count)
+        codes = look_up(graph, item.lookup, name, below)
+        return (name, np.int64, ["batch", height]), Operand(item.tensor, codes)
     name = end_name("codes" if kind == "codes" else "images", item.tensor, count)
     codes, dtype = name, np.dtype(np.uint8 if kind == "codes" else kind)
     if kind != "codes":
-        below = end_name("input", item.tensor, count)
         codes = encode_input(graph, item.encoder.thresholds, name, below)
     return (name, dtype, ["batch", channels, height, width]), Operand(item.tensor, codes)
 
@@ -90,7 +94,8 @@ def state_end(base: str, item: State) -> End:
 def build_onnx(network: IntegerNetwork, input: InputKind = "float32") -> ModelProto:
     """Return a network as a checked ONNX model.
 
-    Input ``images`` (b, c, h, w) float32 or float64, or ``codes`` (b, c, h, w) uint8. Outputs:
+    Input ``images`` (b, c, h, w) float32 or float64, or ``codes`` (b, c, h, w) uint8; ``ids`` (b,
+    t) int64 in place of images that are looked up in a table. Outputs:
     ``y`` (b, *output shape) int16, equal to ``network.run``, and ``output``, the same times the
     scale in float64, equal to calling the network. Where there are several inputs or outputs, each
     of these names is followed by a slash and the tensor's name, percent-encoded. State is an input

@@ -1,10 +1,10 @@
-"""The host's encoder of real images, in float64."""
+"""The host's encoder of real images, in float64, and its table of ids."""
 
 import numpy as np
 
 from nupes.export.graph import Graph
 
-__all__ = ["encode_input"]
+__all__ = ["encode_input", "look_up"]
 
 
 def encode_input(graph: Graph, thresholds: np.ndarray, images: str, name: str) -> str:
@@ -33,3 +33,12 @@ def encode_input(graph: Graph, thresholds: np.ndarray, images: str, name: str) -
         found = graph.add("Add", [found, gain], f"{name}/found_{step}") if found else gain
     top = graph.constant(count, np.int32, f"{name}/last_code")
     return graph.cast(graph.add("Min", [found, top], f"{name}/clipped"), np.uint8, f"{name}/codes")
+
+
+def look_up(graph: Graph, lookup: np.ndarray, ids: str, name: str) -> str:
+    """Append the table (entries, c) of codes; return those of ids (b, t), as (b, c, t, 1)."""
+    table = graph.constant(lookup, np.uint8, f"{name}/table")
+    rows = graph.add("Gather", [table, ids], f"{name}/rows")
+    turned = graph.add("Transpose", [rows], f"{name}/turned", perm=[0, 2, 1])
+    last = graph.constant([3], np.int64, f"{name}/last_axis")
+    return graph.add("Unsqueeze", [turned, last], f"{name}/codes")

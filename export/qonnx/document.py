@@ -35,11 +35,29 @@ def add_input(graph: Shaped, item: Input, count: int) -> tuple[End, Operand]:
     """Append one of ``count`` inputs; return it and its levels."""
     tensor = item.tensor
     spacing(tensor.codebook, f"input {tensor.name!r}: codebook")
-    name, shape = end_name("images", tensor, count), planes(tensor.shape)
-    limits = round_up(item.encoder.thresholds)
-    label = f"{end_name('input', tensor, count)}/levels"
+    label, shape = f"{end_name('input', tensor, count)}/levels", planes(tensor.shape)
+    if item.lookup is not None:
+        name, tokens = end_name("ids", tensor, count), tensor.shape[0]
+        return (name, np.int64, [1, tokens]), Operand(tensor, look_up(graph, item, name, label))
+    name, limits = end_name("images", tensor, count), round_up(item.encoder.thresholds)
     levels = add_threshold(graph, name, limits, tensor.codebook, shape, label)
     return (name, np.float32, list(shape)), Operand(tensor, levels)
+
+
+def look_up(graph: Shaped, item: Input, ids: str, label: str) -> str:
+    """Append the table of an input's levels; return those of ids (1, t)."""
+    tokens, _, channels = item.tensor.shape
+    assert item.lookup is not None
+    levels = item.tensor.codebook.levels[item.lookup]
+    table = graph.constant(levels, np.float32, f"{label}/table")
+    rows = graph.put("Gather", [table, ids], f"{label}/rows", np.float32, (1, tokens, channels))
+    turned = graph.put(
+        *("Transpose", [rows], f"{label}/turned", np.float32),
+        (1, channels, tokens),
+        perm=[0, 2, 1],
+    )
+    target = graph.constant([1, channels, tokens, 1], np.int64, f"{label}/shape")
+    return graph.put("Reshape", [turned, target], label, np.float32, planes(item.tensor.shape))
 
 
 def add_constant(graph: Shaped, item: Constant) -> Operand:
@@ -89,9 +107,9 @@ def add_output(graph: Shaped, item: Output, source: Operand, count: int) -> End:
 
 
 def build_qonnx(network: IntegerNetwork) -> onnx.ModelProto:
-    """Return a network as a QONNX model: one image (1, c, h, w) float32 in, ``output`` float64 out,
-    equal to calling the network. Where there are several inputs or outputs, their names are
-    followed by a slash and the tensor's name, percent-encoded.
+    """Return a network as a QONNX model: one image (1, c, h, w) float32 in, or ids (1, t) int64 of
+    a table, ``output`` float64 out, equal to calling the network. Where there are several inputs or
+    outputs, their names are followed by a slash and the tensor's name, percent-encoded.
 
     Raise ``UnsupportedError``, naming the layer, for what the format cannot say: codebooks whose
     levels are not equally spaced, activation functions that decrease somewhere, accumulators beyond

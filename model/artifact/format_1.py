@@ -93,7 +93,13 @@ def convert_graph(graph: Mapping[str, Any], arrays: Arrays) -> dict[str, Any]:
         tensors[layer["output"]["name"]] = layer["output"]
         layers.append(layer)
     return {
-        "inputs": [{"tensor": first, "encoder": {"thresholds": sizes(arrays, "input.thresholds")}}],
+        "inputs": [
+            {
+                "tensor": first,
+                "encoder": {"thresholds": sizes(arrays, "input.thresholds")},
+                "lookup": None,
+            }
+        ],
         "layers": layers,
         "outputs": [{"tensor": layers[-1]["output"]["name"], "shape": shape}],
         "state": [],

@@ -159,11 +159,13 @@ def check_kind(batch: Any) -> None:
 
 
 def check_values(batch: np.ndarray | Tensor, chosen: Tensor) -> Tensor:
-    """Return a copy of the chosen images of a batch as float32 (n, ...), checked."""
-    if isinstance(batch, np.ndarray):
-        tensor = torch.from_numpy(np.ascontiguousarray(batch[chosen.numpy()], np.float32))
-    else:
-        tensor = batch.detach()[chosen.to(batch.device)].to("cpu", torch.float32)
+    """Return a copy of the chosen images of a batch as float32 (n, ...), or of integers (n, t),
+    which may be ids, as int64; they are checked."""
+    given = torch.as_tensor(batch[chosen.numpy()] if isinstance(batch, np.ndarray) else batch)
+    if isinstance(batch, Tensor):
+        given = batch.detach()[chosen.to(batch.device)]
+    integers = given.ndim == 2 and not given.is_floating_point()
+    tensor = given.to("cpu", torch.int64 if integers else torch.float32, copy=True)
     largest = tensor.abs().flatten(1).amax(1)
     for image, most in zip(chosen.tolist(), largest.tolist(), strict=True):
         if not math.isfinite(most):

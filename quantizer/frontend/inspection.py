@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
 from nupes.model.errors import UnsupportedError
@@ -74,14 +74,18 @@ def inspect_module(
         return Inspection((), (Problem("", "", str(error)),), None, False)
     assert captured.graph.program is not None
     generator = torch.Generator().manual_seed(0)
-    noise = Batch(
-        tuple(
-            2 * torch.rand(1, *value_shape(source), generator=generator) - 1
-            for source in captured.graph.program.inputs
-        )
-    )
+    noise = Batch(tuple(made_up(source, generator) for source in captured.graph.program.given))
     verify_capture(module, captured.graph, network, noise)
     return Inspection(list_layers(network), (), network)
+
+
+def made_up(source: fx.Node, generator: torch.Generator) -> Tensor:
+    """Return a sample of an input: noise, or for integers ones, which are ids and masks that hide
+    nothing."""
+    shape = (1, *value_shape(source))
+    if not source.meta["val"].is_floating_point():
+        return torch.ones(shape, dtype=torch.int64)
+    return 2 * torch.rand(shape, generator=generator) - 1
 
 
 def list_layers(network: FusedNetwork) -> tuple[FoundLayer, ...]:

@@ -3,7 +3,7 @@ changes a tensor in place."""
 
 import inspect
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -13,7 +13,10 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import ExportGraphSignature, InputKind, OutputKind
 
 from nupes.model.errors import InputError, UnsupportedError
+from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.frontend.folds import unfold_batch
+from nupes.quantizer.frontend.key_masks import join_masks, own_copy
+from nupes.quantizer.frontend.lookups import Lookup, find_lookups
 from nupes.quantizer.frontend.multihead import plain_attention
 from nupes.quantizer.frontend.mutation import replace_in_place
 from nupes.quantizer.frontend.softmax import join_attention
@@ -34,7 +37,8 @@ class Program:
     """Calls of ATen operators on inputs (batch, ...), which give one or several outputs.
 
     ``constants`` are parameters, buffers and lifted constants, as the module holds them, ``paths``
-    where in it; ``changing`` are those that a call of the module changes.
+    where in it; ``changing`` are those that a call of the module changes. What the module is
+    ``given`` are the inputs, but for ids: then they are the calls that look these up.
     """
 
     graph: fx.Graph
@@ -43,12 +47,33 @@ class Program:
     constants: dict[fx.Node, Tensor]
     paths: dict[fx.Node, str]
     changing: frozenset[fx.Node]
+    given: tuple[fx.Node, ...]
+    lookups: dict[fx.Node, Lookup]
+
+    def source(self, node: fx.Node) -> fx.Node:
+        """Return which of what the module is given an input comes from."""
+        return self.lookups[node].source if node in self.lookups else node
+
+    def numbers(self) -> list[int]:
+        """Return of each input the number of what the module is given that it comes from."""
+        return [self.given.index(self.source(node)) for node in self.inputs]
+
+    def enter(self, batch: Batch) -> Batch:
+        """Return the inputs for what the module is given, float32."""
+        parts = []
+        for node, number in zip(self.inputs, self.numbers(), strict=True):
+            part, lookup = batch.parts[number], self.lookups.get(node)
+            parts.append(part.float() if lookup is None else lookup(part))
+        return Batch(tuple(parts))
 
     def live(self) -> set[fx.Node]:
         """Return the nodes on which the outputs depend."""
         found, waiting = set(self.outputs), list(self.outputs)
         while waiting:
-            new = [node for node in waiting.pop().all_input_nodes if node not in found]
+            node = waiting.pop()
+            if node in self.lookups:
+                continue
+            new = [source for source in node.all_input_nodes if source not in found]
             found.update(new)
             waiting += new
         return found
@@ -62,9 +87,12 @@ def count_inputs(module: nn.Module | ExportedProgram) -> int:
     return max(1, len(needed_arguments(module)))
 
 
-def export_module(module: nn.Module, *shapes: tuple[int, ...]) -> ExportedProgram:
+def export_module(
+    module: nn.Module, *shapes: tuple[int, ...], integers: Sequence[bool] = ()
+) -> ExportedProgram:
     """Return the exported program of a module in evaluation mode, for inputs of these shapes
-    (batch, ...).
+    (batch, ...); ``integers`` says which of them are rather ids (batch, tokens) than real numbers,
+    if it is known. Where the module does not take these, the others are tried.
 
     The module's training flags are restored.
     """
@@ -75,19 +103,30 @@ def export_module(module: nn.Module, *shapes: tuple[int, ...]) -> ExportedProgra
             f"({', '.join(needed)}), not {len(shapes)}"
         )
     parameter = next(module.parameters(), torch.zeros(()))
-    examples = tuple(
-        torch.zeros(shape, dtype=parameter.dtype, device=parameter.device) for shape in shapes
-    )
+    flat = tuple(len(shape) == 2 for shape in shapes)
+    ways = [tuple(integers) or (False,) * len(shapes), (False,) * len(shapes), flat]
+    examples = [
+        tuple(
+            torch.zeros(
+                shape, dtype=torch.int64 if ids else parameter.dtype, device=parameter.device
+            )
+            for shape, ids in zip(shapes, way, strict=True)
+        )
+        for way in dict.fromkeys(ways)
+    ]
     with evaluation(module), plain_attention(module), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            return torch.export.export(module, examples)
-        except Exception as error:
-            run_once(module, *examples)
-            raise UnsupportedError(
-                f"module {type(module).__name__} must be exportable by torch.export, not fail "
-                f"with: {first_line(error)}"
-            ) from error
+        failures = []
+        for given in examples:
+            try:
+                return torch.export.export(module, given)
+            except Exception as error:
+                failures.append(error)
+        run_once(module, *examples[0])
+        raise UnsupportedError(
+            f"module {type(module).__name__} must be exportable by torch.export, not fail "
+            f"with: {first_line(failures[0])}"
+        ) from failures[0]
 
 
 @contextmanager
@@ -143,7 +182,7 @@ def prepare(exported: ExportedProgram) -> Program:
     signature = exported.graph_signature
     check_inputs(inputs_of(graph, signature))
     graph = join_norms(unfold_batch(graph, inputs_of(graph, signature)))
-    graph = join_attention(graph)
+    graph = own_copy(join_attention(graph))
     # The specifications stand in the order of the placeholders, which a copy may have renamed.
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
     specs = list(zip(placeholders, signature.input_specs, strict=True))
@@ -161,7 +200,21 @@ def prepare(exported: ExportedProgram) -> Program:
             if not isinstance(result, fx.Node) or "val" not in result.meta:
                 raise UnsupportedError("module output must depend on its input, not be a constant")
             outputs.append(result)
-    return Program(graph, inputs, tuple(outputs), constants, paths, changing)
+    lookups = find_lookups(graph, inputs, constants)
+    join_masks(graph, inputs, constants)
+    program = Program(graph, inputs, tuple(outputs), constants, paths, changing, inputs, lookups)
+    return replace(program, inputs=entered(program))
+
+
+def entered(program: Program) -> tuple[fx.Node, ...]:
+    """Return the inputs of a program in the order of what the module is given: calls that look ids
+    up, and what else is read. An input that nothing reads stays."""
+    live, found = program.live(), []
+    for node in program.given:
+        calls = [call for call, lookup in program.lookups.items() if lookup.source is node]
+        found += [call for call in calls if call in live]
+        found += [node] if node in live or not calls else []
+    return tuple(found)
 
 
 def inputs_of(graph: fx.Graph, signature: ExportGraphSignature) -> tuple[fx.Node, ...]:

@@ -64,35 +64,44 @@ def verify_capture(
 ) -> None:
     """Raise ``NupesError`` with the first layer whose float values are not those of the module.
 
-    ``inputs`` (n, ...) are images, sequences or vectors such as the module takes; of them one
+    ``inputs`` (n, ...) are images, sequences, vectors or ids such as the module takes; of them one
     sample is used, and one that is made up in their range.
     """
     program = graph.program
     assert program is not None
     size = full_shape(program.inputs[0])[0]
     masks = masking(network)
-    images = Batch(
+    only_first = {
+        number
+        for number, name in zip(program.numbers(), network.entered, strict=True)
+        if name in masks
+    }
+    given = Batch(
         tuple(
-            choose_images(part, size, seed, name in masks)
-            for seed, (name, part) in enumerate(zip(network.entered, inputs, strict=True))
+            choose_images(part, size, number, number in only_first)
+            for number, part in enumerate(inputs)
         )
     )
+    images = program.enter(given)
     calls = {call for name, call in graph.calls.items() if name in graph.nodes}
     values = run_program(program, images, {*calls, *program.outputs})
     expected = [values[output].double() for output in program.outputs]
-    compare_module(module, program, images, expected, largest(values.values()))
+    compare_module(module, program, given, expected, largest(values.values()))
     check_stages(graph, network, images, values)
 
 
 def choose_images(inputs: Tensor, batch: int | torch.SymInt, seed: int, mask: bool) -> Tensor:
-    """Return a batch (b, ...) of noise in the range of images and the first image in turn; of a
-    mask, of which numbers in between mean nothing, the first one alone."""
-    first = inputs[:1].to("cpu", torch.float32)
-    low, high = float(inputs.min()), float(inputs.max())
-    if not low < high:
-        low, high = low - 1, high + 1
-    generator = torch.Generator().manual_seed(seed)
-    noise = low + (high - low) * torch.rand(first.shape, generator=generator)
+    """Return a batch (b, ...) of noise in the range of images, or of ids, and the first image in
+    turn; of a mask, of which numbers in between mean nothing, the first one alone."""
+    generator, first = torch.Generator().manual_seed(seed), inputs[:1].cpu()
+    if first.is_floating_point():
+        low, high = float(inputs.min()), float(inputs.max())
+        if not low < high:
+            low, high = low - 1, high + 1
+        noise = low + (high - low) * torch.rand(first.shape, generator=generator)
+    else:
+        low, high = int(inputs.min()), int(inputs.max())
+        noise = torch.randint(low, high + 1, first.shape, generator=generator)
     count = batch if isinstance(batch, int) else 2
     return torch.cat([first if mask else noise, first] * count)[:count]
 
@@ -122,8 +131,10 @@ def run_program(
     for node in program.graph.nodes:
         if node not in live or base_name(node) in CHECKS:
             continue
-        if node.op == "placeholder":
-            values[node] = given[node] if node in given else program.constants[node].cpu()
+        if node in given:
+            values[node] = given[node]
+        elif node.op == "placeholder":
+            values[node] = program.constants[node].cpu()
         elif node.op == "call_function":
             if computed.intersection(node.all_input_nodes):
                 computed.add(node)
@@ -136,7 +147,7 @@ def run_program(
         if node in wanted:
             value = values[node]
             found[node] = (value if isinstance(value, Tensor) else value[0]).float()  # type: ignore[index]
-        for source in node.all_input_nodes:
+        for source in () if node in given else node.all_input_nodes:
             waiting[source] -= 1
             if not waiting[source]:
                 values.pop(source, None)
@@ -151,7 +162,7 @@ def is_real(value: object) -> TypeGuard[Tensor]:
 def compare_module(
     module: nn.Module | ExportedProgram,
     program: Program,
-    images: Batch,
+    given: Batch,
     expected: list[Tensor],
     magnitude: float,
 ) -> None:
@@ -161,16 +172,19 @@ def compare_module(
     if isinstance(module, ExportedProgram):
         return
     parameter = next(module.parameters(), torch.zeros(()))
-    moved = Batch(tuple(part.to(parameter.device, parameter.dtype) for part in images))
+    types = [node.meta["val"].dtype for node in program.given]
+    moved = Batch(
+        tuple(part.to(parameter.device, kind) for part, kind in zip(given, types, strict=True))
+    )
     with evaluation(module):
         results = [result.cpu().double() for result in tree_leaves(module(*moved))]
     seen = [node.meta.get("val") for node in program.live()]
-    types = {parameter.dtype, *(value.dtype for value in seen if is_real(value))}
-    eps = max(2 * UNIT, *(torch.finfo(kind).eps for kind in types))
+    real = {parameter.dtype, *(value.dtype for value in seen if is_real(value))}
+    eps = max(2 * UNIT, *(torch.finfo(kind).eps for kind in real))
     limits = [eps**0.5 * largest([wanted]) + MARGIN * eps * magnitude for wanted in expected]
     difference = first_difference(expected, results, limits)
     if difference is not None:
-        moved = Batch(tuple(part.cpu() for part in moved))
+        moved = program.enter(Batch(tuple(part.cpu() for part in moved)))
         own = run_program(program, moved, set(program.outputs), fine=False)
         difference = first_difference([own[y].double() for y in program.outputs], results, limits)
     if difference is not None:

@@ -114,10 +114,11 @@ class Walk:
                 )
             self.add_input(node)
         for node in self.program.graph.nodes:
-            if node.op == "placeholder" and node in live and node not in self.program.inputs:
+            if node.op == "placeholder" and node in live and node not in self.program.given:
                 self.values.constants[node] = self.parameter(node)
             elif node.op == "call_function" and node in live and base_name(node) not in IGNORED:
-                self.visit(node)
+                if node not in self.program.inputs:
+                    self.visit(node)
         self.finish()
         return self.values.graph
 
@@ -130,8 +131,12 @@ class Walk:
                 "module input must have shape (batch, channels, height, width), (batch, channels, "
                 f"length), (batch, tokens, channels) or (batch, features), not {tuple(shape)}"
             )
-        tokens = len(shape) == 3 and input_is_tokens(source)
-        name = "input" if len(self.program.inputs) == 1 else f"input.{source.name}"
+        looked_up = source in self.program.lookups
+        tokens = len(shape) == 3 and (looked_up or input_is_tokens(source))
+        argument = self.program.source(source).name
+        name = "input" if len(self.program.inputs) == 1 else f"input.{argument}"
+        if name in self.values.graph.nodes:  # ids that are looked up in several tables
+            name = f"input.{source.name}"
         node = Node(name, Input(), (), map_shape(value_shape(source), tokens))
         self.values.graph.nodes[node.name] = node
         self.values.names[source] = node.name

@@ -19,7 +19,7 @@ from nupes.quantizer.codes.candidates import make_levels
 from nupes.quantizer.codes.decisions import TensorCode, round_values
 from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.data.calibration import Range, Ranges
-from nupes.quantizer.frontend.handlers.masks import LEAST
+from nupes.quantizer.frontend.key_masks import LEAST
 from nupes.quantizer.options.bits import BitPlan
 from nupes.quantizer.options.recipe import Recipe
 from nupes.quantizer.search.equalization import rescale

@@ -9,12 +9,10 @@ from torch import fx
 
 from nupes.quantizer.frontend.call import Call, full_shape
 from nupes.quantizer.frontend.graph import Affine, Input
+from nupes.quantizer.frontend.key_masks import LEAST
 from nupes.quantizer.frontend.views import in_order, without_repeats
 
-__all__ = ["LEAST", "Added", "added_to_scores"]
-
-LEAST = -1e3
-"""A number that is added to a score and no more than this makes the exponential 0."""
+__all__ = ["Added", "added_to_scores"]
 
 
 @dataclass(frozen=True)
@@ -53,12 +51,12 @@ def constant_tables(call: Call, mask: fx.Node, heads: int, queries: int, keys: i
     table = torch.as_tensor(call.values.constants[mask]).detach()
     if table.dtype == torch.bool:
         table = torch.where(table, 0.0, LEAST)
+    if bool(table.isnan().any()):
+        call.refuse("what is added to scores must be numbers, not NaN")
     table = table.double().reshape((1,) * (4 - table.ndim) + tuple(table.shape))
     if not bool((table == table[:1]).all()):
         call.refuse("a mask must be the same for every image of the batch, or an input")
     every = torch.broadcast_to(table[0], (table.shape[1], queries, keys)).clamp(min=LEAST)
-    if bool(every.isnan().any()):
-        call.refuse("what is added to scores must be numbers, not NaN")
     return (every if every.shape[0] in (1, heads) else every[:1]).numpy()
 
 

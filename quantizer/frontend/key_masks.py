@@ -1,0 +1,126 @@
+"""Masks of keys that are computed from an input (b, keys) of ones and zeros, as one sum.
+
+Libraries make the mask of attention in many steps: truth values, indices, broadcasts, logical
+operators. What it is in the end is found by trying: an input of ones, and one with a zero for each
+key in turn. If a zero hides that key and nothing else, the mask is ``(input - 1) * 1e9``.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.fx.node import map_arg
+
+from nupes.quantizer.frontend.registry import arguments, base_name
+
+__all__ = ["LEAST", "join_masks", "own_copy"]
+
+LEAST = -1e3
+"""A number that is added to a score and no more than this makes the exponential 0."""
+
+FAR = 1e9
+"""How far a key that does not count lies below one that does."""
+
+ATEN = torch.ops.aten
+
+
+def own_copy(graph: fx.Graph) -> fx.Graph:
+    """Return a graph of which masks can be changed: a copy where there are any."""
+    if not any(mask_of(node) for node in graph.nodes):
+        return graph
+    copy = fx.Graph()
+    copy.output(copy.graph_copy(graph, {}))
+    return copy
+
+
+def mask_of(node: fx.Node) -> fx.Node | None:
+    """Return the mask of attention, ``None`` where there is none."""
+    if node.op != "call_function" or base_name(node) != "scaled_dot_product_attention":
+        return None
+    mask = arguments(node)["attn_mask"]
+    return mask if isinstance(mask, fx.Node) else None
+
+
+def join_masks(
+    graph: fx.Graph, inputs: Iterable[fx.Node], constants: dict[fx.Node, Tensor]
+) -> None:
+    """Let attention read such masks as sums; the ``graph`` is changed."""
+    inputs = [node for node in inputs if node.meta["val"].ndim == 2]
+    sums: dict[fx.Node, fx.Node] = {}
+    for node in list(graph.nodes):
+        mask = mask_of(node)
+        source = None if mask is None else source_of(mask, inputs)
+        if mask is None or source is None or not hides_keys(mask, source, constants):
+            continue
+        if source not in sums:
+            with graph.inserting_before(node):
+                sums[source] = add_sum(graph, source)
+        node.replace_input_with(mask, sums[source])
+
+
+def source_of(mask: fx.Node, inputs: list[fx.Node]) -> fx.Node | None:
+    """Return the one input on which a mask depends, ``None`` if there is none or are several."""
+    found, waiting = {mask}, [mask]
+    while waiting:
+        new = [node for node in waiting.pop().all_input_nodes if node not in found]
+        found.update(new)
+        waiting += new
+    given = [node for node in inputs if node in found]
+    return given[0] if len(given) == 1 else None
+
+
+def hides_keys(mask: fx.Node, source: fx.Node, constants: dict[fx.Node, Tensor]) -> bool:
+    """Whether a zero for a key in the input hides that key from all queries, and nothing else
+    does."""
+    value = source.meta["val"]
+    batch, keys = value.shape
+    if not isinstance(batch, int) or mask.meta["val"].shape[-1] != keys:
+        return False
+    numbers = torch.arange(keys)
+    for first in range(-1, keys, batch):  # -1 hides none
+        hidden = torch.arange(first, first + batch)[:, None] == numbers
+        found = evaluate(mask, source, (~hidden).to(value.dtype), constants)
+        wanted = ~hidden[:, None, None] if found.ndim == 4 else ~hidden[:, None]
+        if found.dtype != torch.bool:
+            known = (found == 0) | (found <= LEAST)
+            if not bool(known.all()):
+                return False
+            found = found == 0
+        if not bool((found == wanted).all()):
+            return False
+    return True
+
+
+def evaluate(
+    node: fx.Node, source: fx.Node, given: Tensor, constants: dict[fx.Node, Tensor]
+) -> Tensor:
+    """Return the value of a call for an input, which stands for ``source``."""
+    values: dict[fx.Node, Any] = {source: given}
+    waiting = [node]
+    while waiting:
+        call = waiting[-1]
+        missing = [value for value in call.all_input_nodes if value not in values]
+        if call in values or missing:
+            waiting = waiting[:-1] if call in values else waiting + missing
+        elif call.op == "call_function":
+            args, kwargs = map_arg((call.args, call.kwargs), lambda n: values[n])
+            assert callable(call.target)
+            values[call] = call.target(*args, **kwargs)
+        else:
+            values[call] = constants[call]
+    return values[node]
+
+
+def add_sum(graph: fx.Graph, source: fx.Node) -> fx.Node:
+    """Add ``(source - 1) * FAR`` as (b, 1, 1, keys)."""
+    value = source.meta["val"]
+    made = source
+    for target, number in ((ATEN.sub.Tensor, 1), (ATEN.mul.Tensor, FAR)):
+        made = graph.call_function(target, (made, number))
+        value = target(value, number)
+        made.meta = {**source.meta, "val": value}
+    shape = [value.shape[0], 1, 1, value.shape[1]]
+    made = graph.call_function(ATEN.reshape.default, (made, shape))
+    made.meta = {**source.meta, "val": value.reshape(shape)}
+    return made
