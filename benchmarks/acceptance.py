@@ -28,14 +28,20 @@ SMALL = (32, 64, 96, 128, 160, 192, 224, 256)
 """Heights and widths of simulated images; the first one that a network takes."""
 
 
-def check_network(name: str, seed: int) -> Result:
+def check_network(name: str, seed: int, size: int) -> Result:
     """Return what of a network will run: layers, MACs, parameters, or its problems."""
     module = build(name, seed)
-    shape = image_shape(name, module)
+    shape = shape_of(name, module, size)
     try:
         return describe(inspect(module, shape))
     except nupes.NupesError as error:
         return {"reason": str(error)}
+
+
+def shape_of(name: str, module: nn.Module, size: int) -> tuple[int, ...]:
+    """Return the shape of a network's images, its own or of a size."""
+    channels, height, width = image_shape(name, module)
+    return channels, size or height, size or width
 
 
 def inspect(module: nn.Module, shape: tuple[int, ...]) -> Inspection:
@@ -55,11 +61,11 @@ def describe(found: Inspection) -> Result:
     }
 
 
-def quantize_network(name: str, seed: int) -> Result:
+def quantize_network(name: str, seed: int, size: int) -> Result:
     """Return layers, MACs and cycles of a network that is quantized and compiled, or why it is not,
     with what ``nupes check`` says: of one that is accepted, the same layers."""
     module = build(name, seed)
-    shape = image_shape(name, module)
+    shape = shape_of(name, module, size)
     checked: Result = {}
     try:
         found = inspect(module, shape)
@@ -82,14 +88,14 @@ def layers_of(network: nupes.IntegerNetwork) -> list[tuple[str, tuple[int, ...],
     return [(item.name, item.output.shape, network.macs[item.name]) for item in network.layers]
 
 
-def simulate_network(name: str, seed: int) -> Result:
+def simulate_network(name: str, seed: int, size: int) -> Result:
     """Return whether a network's outputs and cycles on the RTL are those predicted, for one image
     of the smallest size that it takes."""
     module = build(name, seed)
     channels = image_shape(name, module)[0]
     reason = ""
-    for size in SMALL:
-        shape = (channels, size, size)
+    for side in (size,) if size else SMALL:
+        shape = (channels, side, side)
         try:
             array = array_for(module, shape)
             program = compile_fitting(quantize(module, shape, seed), array)
@@ -98,7 +104,7 @@ def simulate_network(name: str, seed: int) -> Result:
             continue
         with nupes.Simulator(program.array) as hw:
             found = check_outputs(hw, program, draw_images(shape, 1, seed + 1).numpy())
-        return {"size": size, "exact": found.exact, "cycles": program.cycles}
+        return {"size": side, "exact": found.exact, "cycles": program.cycles}
     return {"reason": reason}
 
 
@@ -114,9 +120,10 @@ def quantize(module: nn.Module, shape: tuple[int, ...], seed: int) -> nupes.Inte
         return nupes.quantize(module, SCHEME, calibration=images, method="rtn")
 
 
-MEASURES: dict[str, Callable[[str, int], Result]] = {
+MEASURES: dict[str, Callable[[str, int, int], Result]] = {
     "check": check_network,
     "accept": quantize_network,
     "simulate": simulate_network,
 }
-"""What is measured, by the name under which it is kept."""
+"""What is measured, by the name under which it is kept, of a network for images of a size, or 0 for
+those that are its own."""

@@ -1,0 +1,223 @@
+"""Networks of Hugging Face's transformers, random and small: captured, quantized, equal on the RTL.
+
+    python -m benchmarks.huggingface [--networks bert,gpt2] [--scheme W8A8] [--no-simulate]
+
+Every network has two layers of 32 channels and is given ids of tokens, images, spectra or waves.
+Its integers are compared with the float module, the squared error over the variance of what it
+gives, and for two inputs with the RTL: outputs and every layer's cycles. Needs transformers (extra
+``coverage``). The exit status is 1 if any integer or cycle differs.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from rich.table import Table
+from torch import Tensor, nn
+
+import nupes
+from benchmarks.hardware import check_on_rtl
+from benchmarks.zoo import declare_operators
+from nupes.console import print_table
+from nupes.inputs import parse_array, quiet_torch
+
+TOKENS, WORDS, SAMPLES = 10, 100, 16
+
+IMAGE, SPECTRUM, WAVE = (3, 32, 32), (8, 32), (400,)
+"""Shapes of what is no text."""
+
+SIZES = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 48,
+}
+TEXT = {"vocab_size": WORDS, "max_position_embeddings": 64}
+DECODER = {**SIZES, **TEXT, "use_cache": False}
+GROUPED = {**DECODER, "num_key_value_heads": 1, "head_dim": 16}
+PIXELS = {"image_size": 32, "patch_size": 8}
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model's class and what its configuration is given; the ``shape`` of what is no text, and
+    whether text has a mask of its length."""
+
+    model: str
+    config: dict[str, Any]
+    shape: tuple[int, ...] | None = None
+    mask: bool = False
+
+
+NETWORKS = {
+    "albert": Network("AlbertModel", {**SIZES, **TEXT, "embedding_size": 16}, mask=True),
+    "bert": Network("BertModel", {**SIZES, **TEXT}, mask=True),
+    "clip-images": Network("CLIPVisionModel", {**SIZES, **PIXELS}, IMAGE),
+    "convnextv2": Network(
+        "ConvNextV2Model", {"hidden_sizes": [8, 16, 16, 16], "depths": [1] * 4}, IMAGE
+    ),
+    "deit": Network("DeiTModel", {**SIZES, **PIXELS}, IMAGE),
+    "dinov2": Network("Dinov2Model", {**SIZES, **PIXELS, "mlp_ratio": 2}, IMAGE),
+    "distilbert": Network(
+        "DistilBertModel",
+        {**TEXT, "dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 48},
+        mask=True,
+    ),
+    "electra": Network("ElectraModel", {**SIZES, **TEXT, "embedding_size": 16}, mask=True),
+    "gemma": Network("GemmaModel", GROUPED),
+    "gpt2": Network(
+        "GPT2Model",
+        {"vocab_size": WORDS, "n_embd": 32, "n_layer": 2, "n_head": 2, "use_cache": False},
+    ),
+    "llama": Network("LlamaModel", GROUPED),
+    "mistral": Network("MistralModel", GROUPED),
+    "mpnet": Network("MPNetModel", {**SIZES, **TEXT}),
+    "opt": Network(
+        "OPTModel", {**DECODER, "ffn_dim": 48, "word_embed_proj_dim": 32, "pad_token_id": 0}
+    ),
+    "phi": Network("PhiModel", DECODER),
+    "qwen2": Network("Qwen2Model", GROUPED),
+    "qwen3": Network("Qwen3Model", GROUPED),
+    "roberta": Network("RobertaModel", {**SIZES, **TEXT}),
+    "segformer": Network(
+        "SegformerModel",
+        {
+            "hidden_sizes": [8, 16], "depths": [1, 1], "num_attention_heads": [1, 2],
+            "num_encoder_blocks": 2, "sr_ratios": [4, 2], "patch_sizes": [7, 3],
+            "strides": [4, 2], "mlp_ratios": [2, 2],
+        },
+        IMAGE,
+    ),
+    "swin": Network(
+        "SwinModel",
+        {
+            "embed_dim": 16, "depths": [2, 2], "num_heads": [2, 2], "window_size": 4,
+            "image_size": 32, "patch_size": 2,
+        },
+        IMAGE,
+    ),
+    "t5-encoder": Network(
+        "T5EncoderModel",
+        {
+            "vocab_size": WORDS, "d_model": 32, "d_kv": 16, "d_ff": 48, "num_layers": 2,
+            "num_heads": 2,
+        },
+    ),
+    "vit": Network("ViTModel", {**SIZES, **PIXELS}, IMAGE),
+    "wav2vec2": Network(
+        "Wav2Vec2Model",
+        {
+            **SIZES, "conv_dim": (16, 16), "conv_stride": (5, 2), "conv_kernel": (10, 3),
+            "num_feat_extract_layers": 2, "num_conv_pos_embeddings": 8,
+            "num_conv_pos_embedding_groups": 2, "apply_spec_augment": False,
+        },
+        WAVE,
+    ),
+    "whisper-encoder": Network(
+        "WhisperModel",
+        {
+            "d_model": 32, "encoder_layers": 2, "decoder_layers": 1, "encoder_attention_heads": 2,
+            "decoder_attention_heads": 2, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48,
+            "num_mel_bins": 8, "max_source_positions": 16, "vocab_size": WORDS,
+            "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1,
+        },
+        SPECTRUM,
+    ),
+}  # fmt: skip
+
+
+class Plain(nn.Module):
+    """The first result of a model, its hidden states."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, given: Tensor) -> Tensor:
+        """Return the hidden states."""
+        return self.model(given)[0]
+
+
+class Masked(Plain):
+    """The same for text with a mask."""
+
+    def forward(self, given: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
+        """Return the hidden states."""
+        return self.model(given, attention_mask=mask)[0]
+
+
+def build(network: Network) -> nn.Module:
+    """Return a network with random weights."""
+    declare_operators()
+    try:
+        import transformers  # pyright: ignore[reportMissingImports] - an extra
+    except ModuleNotFoundError as error:
+        raise SystemExit(
+            f"{error.name} is missing: pip install 'nupes[coverage]' brings it"
+        ) from None
+    torch.manual_seed(0)
+    kind = getattr(transformers, network.model)
+    model = kind(kind.config_class(**network.config)).eval()
+    if network.model == "WhisperModel":
+        model = model.encoder
+    return Masked(model) if network.mask else Plain(model)
+
+
+def draw(network: Network) -> tuple[np.ndarray, ...]:
+    """Return random inputs, text of all lengths if it has a mask."""
+    rng = np.random.default_rng(0)
+    if network.shape is not None:
+        return (rng.normal(size=(SAMPLES, *network.shape)).astype(np.float32),)
+    ids = rng.integers(3, WORDS, (SAMPLES, TOKENS))
+    lengths = rng.integers(1, TOKENS + 1, (SAMPLES, 1))
+    return (ids, (np.arange(TOKENS) < lengths).astype(np.int64)) if network.mask else (ids,)
+
+
+def measure(network: Network, scheme: str, simulate: bool, array: str) -> dict[str, Any]:
+    """Return what became of a network."""
+    module, inputs = build(network), draw(network)
+    try:
+        with quiet_torch():
+            integers = nupes.quantize(module, scheme, inputs, method="rtn")
+        program = nupes.compile(integers, parse_array(array))
+    except nupes.NupesError as error:
+        return {"reason": " ".join(str(error).splitlines()[0].split())[:120]}
+    with torch.no_grad():
+        expected = module(*map(torch.from_numpy, inputs)).numpy()
+    error = np.square(integers(*inputs) - expected).mean() / expected.var()
+    found = {"layers": len(program.layers), "cycles": program.cycles, "error": float(error)}
+    if simulate:
+        found["exact"] = check_on_rtl(program, tuple(part[:2] for part in inputs), False).exact
+    return found
+
+
+def main(
+    networks: Annotated[str, typer.Option(help="Comma-separated networks.")] = "",
+    scheme: Annotated[str, typer.Option(help="Bits of weights and activations.")] = "W8A8",
+    array: Annotated[str, typer.Option(help="The array.")] = "8x8,attention=1,products=1",
+    simulate: Annotated[bool, typer.Option(help="Compare with the RTL.")] = True,
+) -> None:
+    """Print of every network how near to float it is, its cycles, and whether the RTL agrees."""
+    table = Table("network", box=None, pad_edge=False)
+    for column in ("layers", "error", "cycles", "on RTL"):
+        table.add_column(column, justify="right")
+    table.add_column("reason")
+    exact = True
+    for name in networks.split(",") if networks else NETWORKS:
+        found = measure(NETWORKS[name], scheme, simulate, array)
+        agrees = found.get("exact", True)
+        equal = ("exact" if agrees else "MISMATCH") if "exact" in found else ""
+        exact &= agrees
+        table.add_row(
+            name, f"{found.get('layers', '')}",
+            f"{found['error']:.5f}" if "error" in found else "",
+            f"{found['cycles']:,}" if "cycles" in found else "", equal, found.get("reason", ""),
+        )  # fmt: skip
+    print_table(table)
+    raise typer.Exit(int(not exact))
+
+
+if __name__ == "__main__":
+    typer.run(main)
