@@ -14,8 +14,8 @@ every output and cycle compared.
 
 Each runs in a process of its own, one at a time. Results are kept in a file as soon as they are
 there; what is in it is not measured again unless ``--networks`` names it, such as
-``torchvision/resnet*,timm/regnetx_002``. Smaller images (``--size 64``, in a file of their own) show
-in less time that a network is accepted, in the layers of ``nupes check``, but not its cycles.
+``torchvision/resnet*,timm/regnetx_002``. Smaller images (``--size 64``, in a file of their own)
+show in less time that a network is accepted, in the layers of ``nupes check``, but not its cycles.
 """
 
 import json
