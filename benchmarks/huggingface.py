@@ -42,13 +42,15 @@ PIXELS = {"image_size": 32, "patch_size": 8}
 
 @dataclass(frozen=True)
 class Network:
-    """A model's class and what its configuration is given; the ``shape`` of what is no text, and
-    whether text has a mask of its length."""
+    """A model's class and what its configuration is given; the ``shape`` of what is no text,
+    whether text has a mask of its length, and its first position where the model would find
+    positions by ids that are padding."""
 
     model: str
     config: dict[str, Any]
     shape: tuple[int, ...] | None = None
     mask: bool = False
+    position: int | None = None
 
 
 NETWORKS = {
@@ -73,14 +75,14 @@ NETWORKS = {
     ),
     "llama": Network("LlamaModel", GROUPED),
     "mistral": Network("MistralModel", GROUPED),
-    "mpnet": Network("MPNetModel", {**SIZES, **TEXT}),
+    "mpnet": Network("MPNetModel", {**SIZES, **TEXT}, position=2),
     "opt": Network(
         "OPTModel", {**DECODER, "ffn_dim": 48, "word_embed_proj_dim": 32, "pad_token_id": 0}
     ),
     "phi": Network("PhiModel", DECODER),
     "qwen2": Network("Qwen2Model", GROUPED),
     "qwen3": Network("Qwen3Model", GROUPED),
-    "roberta": Network("RobertaModel", {**SIZES, **TEXT}),
+    "roberta": Network("RobertaModel", {**SIZES, **TEXT}, position=2),
     "segformer": Network(
         "SegformerModel",
         {
@@ -140,6 +142,18 @@ class Plain(nn.Module):
         return self.model(given)[0]
 
 
+class Placed(Plain):
+    """The same for text whose positions are given."""
+
+    def __init__(self, model: nn.Module, first: int) -> None:
+        super().__init__(model)
+        self.register_buffer("places", torch.arange(first, first + TOKENS)[None])
+
+    def forward(self, given: Tensor) -> Tensor:
+        """Return the hidden states."""
+        return self.model(given, position_ids=self.places)[0]
+
+
 class Masked(Plain):
     """The same for text with a mask."""
 
@@ -162,6 +176,8 @@ def build(network: Network) -> nn.Module:
     model = kind(kind.config_class(**network.config)).eval()
     if network.model == "WhisperModel":
         model = model.encoder
+    if network.position is not None:
+        return Placed(model, network.position)
     return Masked(model) if network.mask else Plain(model)
 
 

@@ -21,14 +21,14 @@ PLAIN = {"dropout", "clone", "contiguous", "detach"}
 
 
 class Match(NamedTuple):
-    """The operands of attention, keys transposed, the factor of its scores, and what is added to
-    them."""
+    """The operands of attention, keys transposed, the factor of its scores, and what tensors are
+    added to them."""
 
     query: fx.Node
     key: fx.Node
     value: fx.Node
     scale: float
-    mask: fx.Node | None
+    added: tuple[fx.Node, ...]
 
 
 def join_attention(graph: fx.Graph) -> fx.Graph:
@@ -38,8 +38,9 @@ def join_attention(graph: fx.Graph) -> fx.Graph:
     copy = fx.Graph()
     copy.output(copy.graph_copy(graph, {}))
     while (found := find(copy.nodes)) is not None:
-        node, (query, key, value, scale, mask) = found
+        node, (query, key, value, scale, added) = found
         with copy.inserting_before(node):
+            mask = total(copy, added)
             turned = copy.call_function(torch.ops.aten.transpose.int, (key, -2, -1))
             turned.meta = {**key.meta, "val": key.meta["val"].transpose(-2, -1)}
             parts = (query, turned, value, mask)
@@ -75,12 +76,25 @@ def match(node: fx.Node) -> Match | None:
     last = weights.meta["val"].ndim - 1
     if arguments(weights)["dim"] not in (-1, last):
         return None
-    scores, mask = without_mask(operands(weights)[0])
+    scores, added = without_addends(operands(weights)[0])
     scores, scale = without_factors(scores)
     if not is_product(scores):
         return None
     (query, first), (key, second) = map(without_factors, operands(scores))
-    return Match(query, key, value, scale * first * second, mask)
+    return Match(query, key, value, scale * first * second, added)
+
+
+def total(graph: fx.Graph, added: tuple[fx.Node, ...]) -> fx.Node | None:
+    """Return the sum of tensors that are added to scores, ``None`` if there are none."""
+    found = None
+    for value in added:
+        if found is None:
+            found = value
+            continue
+        made = graph.call_function(torch.ops.aten.add.Tensor, (found, value))
+        made.meta = {**value.meta, "val": found.meta["val"] + value.meta["val"]}
+        found = made
+    return found
 
 
 def operands(node: fx.Node) -> Any:
@@ -101,14 +115,16 @@ def is_product(value: Any) -> TypeGuard[fx.Node]:
     return all(isinstance(item, fx.Node) and item.meta["val"].ndim > 2 for item in given)
 
 
-def without_mask(value: fx.Node) -> tuple[fx.Node, fx.Node | None]:
-    """Return scores without the tensor that is added to them, and that tensor."""
+def without_addends(value: fx.Node) -> tuple[fx.Node, tuple[fx.Node, ...]]:
+    """Return scores without the tensors that are added to them, and those."""
     if is_call(value, {"add"}) and not value.kwargs:
         first, second = operands(value)[:2]
         if isinstance(second, fx.Node) and isinstance(first, fx.Node):
-            product = is_product(without_factors(first)[0])
-            return (first, second) if product else (second, first)
-    return value, None
+            for scores, other in ((first, second), (second, first)):
+                inner, added = without_addends(scores)
+                if is_product(without_factors(inner)[0]):
+                    return inner, (*added, other)
+    return value, ()
 
 
 def without_factors(value: fx.Node) -> tuple[fx.Node, float]:

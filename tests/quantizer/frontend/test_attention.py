@@ -140,6 +140,29 @@ def test_queries_keys_and_values_in_one_tensor(name: str) -> None:
     assert [name for name in names if "mean" in name] == ["attention.mean_0", "attention.mean_1"]
 
 
+NORMS: dict[str, Callable[[Tensor], Tensor]] = {
+    "heads in front": lambda x: F.layer_norm(x.transpose(1, 2), (4,)).transpose(1, 2),
+    "tokens in front": lambda x: F.layer_norm(x, (4,), torch.linspace(1, 2, 4, dtype=x.dtype)),
+    "root mean squares": lambda x: F.rms_norm(x.transpose(1, 2), (4,), eps=1e-6).transpose(1, 2),
+    "written out": lambda x: x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6),
+}
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_norms_of_heads(name: str) -> None:
+    torch.manual_seed(0)
+    norm = NORMS[name]
+
+    def parts(x: Tensor) -> list[Tensor]:
+        q, k, v = x.unbind(2)
+        return [y.transpose(1, 2) for y in (norm(q), norm(k), v)]
+
+    found = inspect_module(Fused(parts).eval(), (5, 6))
+    assert found.problems == ()
+    norms = [layer for layer in found.layers if "norm" in layer.operator]
+    assert [layer.output_shape for layer in norms] == [(5, 1, 4)] * 4
+
+
 def test_what_computes_finds_the_batch_in_dimension_0() -> None:
     found = inspect_module(Made(lambda x: x.transpose(0, 1).relu().transpose(0, 1)).eval(), (5, 6))
     problem = found.problems[0]
@@ -164,6 +187,12 @@ def test_attention_that_is_written_by_hand_becomes_one_operator() -> None:
     (node,) = (n for n in program.live() if base_name(n) == "scaled_dot_product_attention")
     assert node.kwargs["scale"] == pytest.approx(2 / 3)
     assert not any(base_name(n) == "softmax" for n in program.live())
+
+
+def test_what_is_added_to_scores_is_one_sum() -> None:
+    first, second = torch.zeros(5, 5), torch.linspace(-1, 1, 25).view(5, 5)
+    module = Made(lambda x: by_hand(x, lambda scores: (second + (scores + first)).softmax(3)))
+    assert inspect_module(module.eval(), (5, 6)).problems == ()
 
 
 @pytest.mark.parametrize(
