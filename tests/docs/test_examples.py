@@ -119,7 +119,8 @@ def test_blocks_run(
             elif block.language == "sh":
                 run_shell(block)
     finally:
-        sys.modules.pop("model", None)
+        for name in ("model", "encoder"):
+            sys.modules.pop(name, None)
     if page.name == "README.md":
         assert (names["logits"].argmax(1) == names["labels"]).mean() > 0.95
         assert names["result"].outputs.shape == (3, 10)
