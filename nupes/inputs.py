@@ -33,6 +33,7 @@ __all__ = [
     "load_labels",
     "load_model",
     "parse_array",
+    "parse_bits",
     "parse_ends",
     "parse_overrides",
     "parse_range",
@@ -105,6 +106,17 @@ def parse_ends(text: str) -> int | None:
     if not text.isdecimal():
         raise InputError(f"ends must be a number of bits or 'scheme', not {text!r}")
     return int(text)
+
+
+def parse_bits(text: str) -> dict[str, int]:
+    """Return kind -> bits of a text such as "keys=8,values=8"."""
+    found = {}
+    for part in text.split(","):
+        kind, _, count = part.partition("=")
+        if not kind or not count.isdecimal():
+            raise InputError(f"bits must be KIND=BITS, such as keys=8,values=8, not {text!r}")
+        found[kind] = int(count)
+    return found
 
 
 def parse_overrides(texts: list[str]) -> dict[str, str]:

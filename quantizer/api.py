@@ -16,6 +16,7 @@ from nupes.quantizer.data.calibration import check_ranges, check_shapes
 from nupes.quantizer.data.inputs import make_inputs
 from nupes.quantizer.frontend.program import count_inputs
 from nupes.quantizer.learning.units import Augment
+from nupes.quantizer.options.bits import KINDS, WIDE_KINDS
 from nupes.quantizer.options.recipe import Recipe, make_recipe
 from nupes.quantizer.options.scheme import parse_scheme
 from nupes.quantizer.pipeline import Options, quantize_module
@@ -36,6 +37,7 @@ def quantize(
     codebook: Literal["power", "uniform"] | None = None,
     cell: str | None = None,
     overrides: Mapping[str, str] | None = None,
+    bits: Mapping[str, int] | None = None,
     residual_bits: int | None = 8,
     augment: Augment | None = None,
     device: torch.device | str | None = None,
@@ -83,6 +85,9 @@ def quantize(
             ``{"layer3.*": "W8A8"}``: their weights, and the tensor that they read. Of a product of
             two tensors, W holds for the one that stands where weights do: ``"*.scores*": "W8A4"``
             are keys of 8 bits and queries of 4.
+        bits: bits of tensors of attention by their kind, such as ``{"keys": 8, "values": 8}``:
+            ``queries``, ``keys``, ``numerators`` (of softmax) and ``values``, where no override
+            says otherwise; ``scores`` and the ``stream`` have 16 in any case.
         residual_bits: bits of tensors that are read only by an addition; ``None`` for those of the
             scheme.
         augment: a function ``(images (b, c, h, w), generator)`` to other plausible images of the
@@ -113,6 +118,7 @@ def quantize(
         input_bits=check_bits("input_bits", input_bits),
         residual_bits=check_bits("residual_bits", residual_bits),
         overrides=check_overrides(overrides),
+        kinds=check_kinds(bits),
         input_ranges=check_ranges(input_range, count),
         made_up=calibration is None,
         augment=check_augment(augment, recipe),
@@ -171,6 +177,25 @@ def check_overrides(overrides: Any) -> Mapping[str, str]:
     for text in overrides.values():
         parse_scheme(text)
     return overrides
+
+
+def check_kinds(bits: Any) -> Mapping[str, int]:
+    """Return the bits of tensors by their kind, those that can be chosen; refuse others."""
+    if bits is not None and not isinstance(bits, Mapping):
+        raise InputError(
+            f"bits must be a mapping of kinds to numbers, such as {{'keys': 8}}, not "
+            f"{type(bits).__name__}"
+        )
+    for kind, count in (bits or {}).items():
+        if kind not in (*KINDS, *WIDE_KINDS):
+            raise InputError(f"bits must be of {', '.join((*KINDS, *WIDE_KINDS))}, not of {kind!r}")
+        if kind in WIDE_KINDS and count != 16:
+            raise InputError(
+                f"bits of {kind} must be 16, which the array has for them, not {count!r}"
+            )
+        if kind in KINDS and (isinstance(count, bool) or count not in range(2, 9)):
+            raise InputError(f"bits of {kind} must be 2 to 8, not {count!r}")
+    return {kind: count for kind, count in (bits or {}).items() if kind in KINDS}
 
 
 def check_checkpoint(checkpoint: Any) -> Path | None:

@@ -61,6 +61,7 @@ class Options:
     input_bits: int | None
     residual_bits: int | None
     overrides: Mapping[str, str]
+    kinds: Mapping[str, int]
     input_ranges: Ranges
     made_up: bool
     augment: Augment | None
@@ -142,6 +143,7 @@ def prepare(network: FusedNetwork, inputs: Batch, options: Options) -> Task:
         options.input_bits,
         options.residual_bits,
         options.overrides,
+        options.kinds,
     )
     check_float_run(network, inputs, plan, recipe)
     if options.made_up and recipe.distill:

@@ -11,6 +11,7 @@ from nupes.console import Reporter, print_json, print_text
 from nupes.inputs import (
     load_arrays,
     load_model,
+    parse_bits,
     parse_ends,
     parse_overrides,
     parse_range,
@@ -89,6 +90,12 @@ def run(
             metavar="PATTERN=WxAy", help="Bits of the layers whose name matches; may be repeated."
         ),
     ] = None,
+    bits: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND=BITS", help="Bits of tensors of attention, such as keys=8,values=8."
+        ),
+    ] = None,
     checkpoint: Annotated[
         Path | None,
         typer.Option(
@@ -115,7 +122,8 @@ def run(
     shapes = [parse_shape(text) for text in input_shape or []]
     limits = [parse_range(text) for text in input_range or []]
     overrides = parse_overrides(override or [])
-    bits = parse_ends(ends)
+    kinds = None if bits is None else parse_bits(bits)
+    end_bits = parse_ends(ends)
     data = None if calibration is None else load_arrays(calibration)
     with Reporter() as report:
         report("loading PyTorch and the model")
@@ -130,11 +138,12 @@ def run(
                 one_or_all(data),
                 input_shape=one_or_all(shapes),
                 input_range=one_or_all(limits),
-                ends=bits,
+                ends=end_bits,
                 method=method,
                 codebook=codebook,  # pyright: ignore[reportArgumentType] - checked there
                 cell=cell,
                 overrides=overrides,
+                bits=kinds,
                 device=device,
                 checkpoint=checkpoint,
                 progress=lambda part, done, total: report.count(done, total, part),

@@ -1,15 +1,22 @@
 """How many bits each layer's weights and each stored tensor get under a scheme."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from nupes.model.errors import InputError
 from nupes.quantizer.options.scheme import Scheme, match_overrides
 from nupes.quantizer.stages.joins import join_tensors
-from nupes.quantizer.stages.operators import Select
+from nupes.quantizer.stages.operators import Matmul, Select, WeightedMean
 from nupes.quantizer.stages.stage import FusedNetwork, Stage, weighted
 from nupes.quantizer.stages.wide import wide_roots
 
-__all__ = ["BitPlan", "plan_bits"]
+__all__ = ["KINDS", "WIDE_KINDS", "BitPlan", "plan_bits"]
+
+KINDS = ("queries", "keys", "numerators", "values")
+"""Kinds of tensors of attention whose bits can be asked for."""
+
+WIDE_KINDS = ("scores", "stream")
+"""Kinds of tensors that always have 16 bits."""
 
 
 @dataclass(frozen=True)
@@ -27,16 +34,19 @@ def plan_bits(
     input_bits: int | None,
     residual_bits: int | None,
     overrides: Mapping[str, str],
+    kinds: Mapping[str, int] | None = None,
 ) -> BitPlan:
     """Return the bits of every weight and tensor.
 
     ``input_bits`` holds for the inputs (``None``: as the ends), ``ends`` for the weights of the
     first and last layer and what the last layer reads; ``residual_bits`` for tensors that are only
     added, to one another or to a wide tensor; an override for a layer's weights, or the tensor that
-    stands in their place, and for what else it reads. Tensors that share a code share its bits, and
-    of several wishes have the largest.
+    stands in their place, and for what else it reads; ``kinds`` for tensors of attention by their
+    kind, where no override does. Tensors that share a code share its bits, and of several wishes
+    have the largest.
     """
-    stages = network.stages
+    stages, kinds = network.stages, kinds or {}
+    check_kinds(stages, kinds)
     named = match_overrides([stage.name for stage in stages], overrides)
     convolutions = list(weighted(stages))
     weights = {name: scheme.weights for name in convolutions}
@@ -55,14 +65,32 @@ def plan_bits(
                 bits = extra
             for index, source in enumerate(stage.sources):
                 override = named.get(stage.name) if index == stage.op.matrix else None
-                wishes[root[source]].append(override.weights if override else bits)
+                asked = None if stage.name in named else kinds.get(kind_of(stage, index))
+                wishes[root[source]].append(override.weights if override else asked or bits)
     tensors = {name: max(bits, default=extra) for name, bits in wishes.items()}
     at_host = ends if input_bits is None else input_bits
-    asked = {name for stage in stages if stage.name in named for name in stage.sources}
+    given = {name for stage in stages if stage.name in named for name in stage.sources}
     if at_host is not None:
-        held = {root[name] for name in network.entered if name in asked}
+        held = {root[name] for name in network.entered if name in given}
         tensors.update(dict.fromkeys({root[name] for name in network.entered} - held, at_host))
     return BitPlan(weights, {name: tensors[root[name]] for name in root})
+
+
+def kind_of(stage: Stage, index: int) -> str:
+    """Return which kind of a tensor of attention a stage's operand is, empty if it is none."""
+    if isinstance(stage.op, Matmul) and stage.op.transposed:
+        return KINDS[index]
+    return KINDS[2 + index] if isinstance(stage.op, WeightedMean) else ""
+
+
+def check_kinds(stages: Iterable[Stage], kinds: Mapping[str, int]) -> None:
+    """Refuse bits for tensors of a kind that a network has not."""
+    found = {kind_of(stage, index) for stage in stages for index in range(len(stage.sources))}
+    for kind in kinds:
+        if kind not in found:
+            raise InputError(
+                f"bits must be of tensors that the network has, not of {kind}: it has no attention"
+            )
 
 
 def operand_bits(
