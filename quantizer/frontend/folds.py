@@ -23,6 +23,9 @@ ROWS = {
 """Operators that make each row, or each matrix of the last two dimensions, of what they read; so
 do the pointwise ones."""
 
+MATRIX = {"linear", "addmm", "mm", "matmul"}
+"""Those whose second operand may be a constant matrix, which has no batch."""
+
 ATEN = torch.ops.aten
 
 
@@ -74,14 +77,19 @@ def can_unfold(node: fx.Node, operands: list[fx.Node], batch: int) -> bool:
     """Whether all operands of an operator are folded as its value is, and no constant is."""
     if not folds_of(node, batch):
         return False
-    value = node.meta["val"]
+    value, matrix = node.meta["val"], base_name(node) in MATRIX
+    if matrix and value.ndim == 2:
+        given = arguments(node)
+        # Rows of the first operand alone stay rows: any other product mixes them.
+        if operands != [given["mat1"] if "mat1" in given else given["input"]]:
+            return False
     for operand in node.all_input_nodes:
         given = operand.meta.get("val")
         if operand in operands:
             if not isinstance(given, Tensor) or given.ndim < 2 or given.shape[0] != value.shape[0]:
                 return False
         elif isinstance(given, Tensor) and given.ndim >= value.ndim and given.shape[0] > 1:
-            if base_name(node) not in ("addmm", "mm", "matmul", "linear"):
+            if not matrix:
                 return False
     return True
 

@@ -80,8 +80,10 @@ def test_a_graph_without_folds_is_itself() -> None:
     [
         lambda s, x: s.second(x.transpose(0, 1).reshape(-1, 8)).view(5, -1, 4).transpose(0, 1),
         lambda s, x: (rows(x) + torch.ones(10, 8, dtype=x.dtype)).view(-1, 5, 8),
+        lambda s, x: torch.mm(torch.ones(10, 10, dtype=x.dtype), rows(x)).view(-1, 5, 8),
+        lambda s, x: torch.mm(rows(x), torch.mm(rows(x).T, rows(x))).view(-1, 5, 8),
     ],
-    ids=["tokens in front of the batch", "a constant for each row"],
+    ids=["tokens in front of the batch", "a constant for each row", "mixed rows", "of all rows"],
 )
 def test_rows_of_another_order_are_refused(function: Callable[[Folded, Tensor], Tensor]) -> None:
     found = inspect_module(Folded(function).eval(), (5, 6))
