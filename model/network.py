@@ -82,7 +82,7 @@ class Input:
             raise InputError(
                 f"images must have shape (batch, {channels}, {height}, {width}), not {images.shape}"
             )
-        if images.dtype.kind not in "fiu":
+        if images.dtype.kind not in ("fiub" if images.ndim == 2 else "fiu"):
             raise InputError(f"images must be real numbers, not {images.dtype}")
         if np.isnan(images).any():
             raise InputError(

@@ -108,6 +108,8 @@ def validate_input(item: "Input") -> None:
 def validate_lookup(item: "Input", lookup: np.ndarray, where: str) -> None:
     """Check the table of an input's ids."""
     _, width, channels = item.tensor.shape
+    if not isinstance(lookup, np.ndarray):
+        raise InputError(f"{where}: lookup must be an array, not {type(lookup).__name__}")
     if width != 1 or lookup.ndim != 2 or len(lookup) == 0 or lookup.shape[1] != channels:
         raise InputError(
             f"{where}: lookup must have a row of {channels} codes for each id, for a map of one "

@@ -23,7 +23,7 @@ from nupes.quantizer.data.calibration import Ranges
 from nupes.quantizer.data.distillation import distill
 from nupes.quantizer.data.inputs import limit_images
 from nupes.quantizer.frontend.call import value_shape
-from nupes.quantizer.frontend.program import Program, export_module
+from nupes.quantizer.frontend.program import Program, export_inputs
 from nupes.quantizer.frontend.verify import verify_capture
 from nupes.quantizer.frontend.walk import capture
 from nupes.quantizer.learning.units import Augment, is_better, learn, output_losses, split_images
@@ -86,8 +86,14 @@ def quantize_module(
     module: nn.Module | ExportedProgram, inputs: Batch, options: Options
 ) -> IntegerNetwork:
     """Return the integer network of a module, for inputs (n, ...) of its own shapes."""
-    network, program, inputs = capture_network(module, inputs)
+    network, program, inputs = capture_network(module, inputs, options.made_up)
     ranges = tuple(options.input_ranges[number] for number in program.numbers())
+    for node, bounds in zip(program.inputs, ranges, strict=True):
+        if node in program.lookups and bounds is not None:
+            raise InputError(
+                f"input_range must be None for input {program.source(node).name!r}, whose ids are "
+                f"looked up, not {bounds}"
+            )
     task = prepare(network, network.maps(inputs), replace(options, input_ranges=ranges))
     kept = Checkpoint(options.checkpoint, owner_of(task))
     choices = decide(task, kept)
@@ -98,15 +104,15 @@ def quantize_module(
 
 
 def capture_network(
-    module: nn.Module | ExportedProgram, inputs: Batch
+    module: nn.Module | ExportedProgram, inputs: Batch, made_up: bool
 ) -> tuple[FusedNetwork, Program, Batch]:
     """Return the stages of a module for inputs of its shapes, the captured program, and what the
-    network is given for what the module is."""
+    network is given for what the module is, which is no ids if it is ``made_up``."""
     exported = module
     if not isinstance(exported, ExportedProgram):
         shapes = ((EXPORT_BATCH, *shape) for shape in inputs.shapes)
         integers = [not part.is_floating_point() for part in inputs]
-        exported = export_module(exported, *shapes, integers=integers)
+        exported = export_inputs(exported, *shapes, integers=integers)
     graph = capture(exported)
     network, program = fuse(graph), graph.program
     assert program is not None
@@ -115,6 +121,8 @@ def capture_network(
             raise InputError(
                 f"calibration images must have shape {value_shape(source)}, not {shape}"
             )
+    if made_up and program.integers:
+        raise InputError("calibration must be given for a module of ids, which cannot be made up")
     verify_capture(module, graph, network, inputs)
     return network, program, program.enter(inputs)
 

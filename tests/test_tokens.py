@@ -79,6 +79,15 @@ def test_embeddings_may_be_given_in_place_of_ids(
     np.testing.assert_array_equal(network(table[data[0]], data[1]), network(*data))
 
 
+def test_masks_may_be_truth_values(data: tuple[np.ndarray, np.ndarray]) -> None:
+    (ids, mask), module = data, Encoder().eval()
+    networks = [
+        nupes.quantize(module, "W8A8", (ids, some), method="rtn")
+        for some in (mask, mask.astype(bool))
+    ]
+    np.testing.assert_array_equal(networks[1](ids, mask > 0), networks[0](ids, mask))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -28,7 +28,8 @@ def parts(layer: Layer, network: IntegerNetwork) -> Iterable[Part]:
 
 
 def parts_by_input(layer: Layer, network: IntegerNetwork) -> dict[int, Part]:
-    """Return which inputs, by number, may lie where the result has them."""
+    """Return which inputs, by number, may lie where the result has them: there, and nowhere else in
+    it."""
     op, shapes = cast(Mosaic, layer.op), network.input_shapes(layer)
     ends = np.cumsum([np.prod(shape, dtype=int) for shape in shapes])
     numbers = [
@@ -40,7 +41,9 @@ def parts_by_input(layer: Layer, network: IntegerNetwork) -> dict[int, Part]:
     for index, (port, values) in enumerate(zip(layer.inputs, numbers, strict=True)):
         first = int((made[:, 0] == values.flat[0]).argmax())
         wanted = values.reshape(-1, values.shape[3])
-        if port == Port(port.tensor) and np.array_equal(made[first : first + len(wanted)], wanted):
+        whole = port == Port(port.tensor)
+        once = np.count_nonzero((made >= values.min()) & (made <= values.max())) == values.size
+        if whole and once and np.array_equal(made[first : first + len(wanted)], wanted):
             found[index] = Part(port.tensor, layer.output.name, 0, first)
     return found
 

@@ -146,9 +146,9 @@ def check_kind(batch: Any) -> None:
     if not isinstance(batch, (np.ndarray, Tensor)):
         raise InputError(f"calibration batch must be an array, not {type(batch).__name__}")
     if isinstance(batch, np.ndarray):
-        real = batch.dtype.kind in "fiu"
+        real = batch.dtype.kind in ("biuf" if batch.ndim == 2 else "iuf")
     else:
-        real = not batch.is_complex() and batch.dtype != torch.bool
+        real = not batch.is_complex() and (batch.ndim == 2 or batch.dtype != torch.bool)
     if not real:
         raise InputError(f"calibration must be real numbers, not {batch.dtype}")
     if batch.ndim not in (2, 3, 4):
@@ -161,11 +161,13 @@ def check_kind(batch: Any) -> None:
 def check_values(batch: np.ndarray | Tensor, chosen: Tensor) -> Tensor:
     """Return a copy of the chosen images of a batch as float32 (n, ...), or of integers (n, t),
     which may be ids, as int64; they are checked."""
-    given = torch.as_tensor(batch[chosen.numpy()] if isinstance(batch, np.ndarray) else batch)
-    if isinstance(batch, Tensor):
-        given = batch.detach()[chosen.to(batch.device)]
-    integers = given.ndim == 2 and not given.is_floating_point()
-    tensor = given.to("cpu", torch.int64 if integers else torch.float32, copy=True)
+    if isinstance(batch, np.ndarray):
+        kind = np.int64 if batch.ndim == 2 and batch.dtype.kind in "biu" else np.float32
+        tensor = torch.from_numpy(np.array(batch[chosen.numpy()], kind, order="C"))
+    else:
+        real = batch.ndim != 2 or batch.is_floating_point()
+        kind = torch.float32 if real else torch.int64
+        tensor = batch.detach()[chosen.to(batch.device)].to("cpu", kind)
     largest = tensor.abs().flatten(1).amax(1)
     for image, most in zip(chosen.tolist(), largest.tolist(), strict=True):
         if not math.isfinite(most):

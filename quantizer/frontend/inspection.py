@@ -15,7 +15,7 @@ from nupes.quantizer.frontend.call import value_shape
 from nupes.quantizer.frontend.functions import IDENTITY
 from nupes.quantizer.frontend.graph import Shape
 from nupes.quantizer.frontend.problems import Problem
-from nupes.quantizer.frontend.program import export_module
+from nupes.quantizer.frontend.program import Program, export_inputs
 from nupes.quantizer.frontend.verify import verify_capture
 from nupes.quantizer.frontend.walk import survey
 from nupes.quantizer.lowering.ports import stages_of_layers
@@ -65,7 +65,7 @@ def inspect_module(
         if isinstance(module, ExportedProgram):
             program = module
         else:
-            program = export_module(module, *((EXPORT_BATCH, *shape) for shape in input_shapes))
+            program = export_inputs(module, *((EXPORT_BATCH, *shape) for shape in input_shapes))
         captured = survey(program)
         if captured.problems:
             return Inspection((), tuple(captured.problems), None, captured.judged)
@@ -74,17 +74,17 @@ def inspect_module(
         return Inspection((), (Problem("", "", str(error)),), None, False)
     assert captured.graph.program is not None
     generator = torch.Generator().manual_seed(0)
-    noise = Batch(tuple(made_up(source, generator) for source in captured.graph.program.given))
+    given = captured.graph.program.given
+    noise = Batch(tuple(made_up(node, captured.graph.program, generator) for node in given))
     verify_capture(module, captured.graph, network, noise)
     return Inspection(list_layers(network), (), network)
 
 
-def made_up(source: fx.Node, generator: torch.Generator) -> Tensor:
-    """Return a sample of an input: noise, or for integers ones, which are ids and masks that hide
-    nothing."""
+def made_up(source: fx.Node, program: Program, generator: torch.Generator) -> Tensor:
+    """Return a sample of an input: noise, a mask that hides nothing, or ids of the first row."""
     shape = (1, *value_shape(source))
-    if not source.meta["val"].is_floating_point():
-        return torch.ones(shape, dtype=torch.int64)
+    if source in program.integers:
+        return torch.full(shape, int(source in program.flags))
     return 2 * torch.rand(shape, generator=generator) - 1
 
 

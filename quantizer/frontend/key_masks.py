@@ -1,11 +1,11 @@
 """Masks of keys that are computed from an input (b, keys) of ones and zeros, as one sum.
 
 Libraries make the mask of attention in many steps: truth values, indices, broadcasts, logical
-operators. What it is in the end is found by trying: an input of ones, and one with a zero for each
-key in turn. If a zero hides that key and nothing else, the mask is ``(input - 1) * 1e9``.
+operators. What it is in the end is found by trying inputs of ones and zeros. If every zero hides
+its key and nothing else, the mask is ``(input - 1) * 1e9``.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -21,6 +21,9 @@ LEAST = -1e3
 
 FAR = 1e9
 """How far a key that does not count lies below one that does."""
+
+TRIALS = 64
+"""Random inputs that are tried, beside those of one zero and of one one."""
 
 ATEN = torch.ops.aten
 
@@ -44,9 +47,10 @@ def mask_of(node: fx.Node) -> fx.Node | None:
 
 def join_masks(
     graph: fx.Graph, inputs: Iterable[fx.Node], constants: dict[fx.Node, Tensor]
-) -> None:
-    """Let attention read such masks as sums; the ``graph`` is changed."""
-    inputs = [node for node in inputs if node.meta["val"].ndim == 2]
+) -> frozenset[fx.Node]:
+    """Let attention read such masks of integers as sums, and return their inputs; the ``graph`` is
+    changed."""
+    inputs = list(inputs)
     sums: dict[fx.Node, fx.Node] = {}
     for node in list(graph.nodes):
         mask = mask_of(node)
@@ -57,6 +61,7 @@ def join_masks(
             with graph.inserting_before(node):
                 sums[source] = add_sum(graph, source)
         node.replace_input_with(mask, sums[source])
+    return frozenset(sums)
 
 
 def source_of(mask: fx.Node, inputs: list[fx.Node]) -> fx.Node | None:
@@ -74,12 +79,12 @@ def hides_keys(mask: fx.Node, source: fx.Node, constants: dict[fx.Node, Tensor])
     """Whether a zero for a key in the input hides that key from all queries, and nothing else
     does."""
     value = source.meta["val"]
+    if value.ndim != 2 or value.is_floating_point():
+        return False
     batch, keys = value.shape
     if not isinstance(batch, int) or mask.meta["val"].shape[-1] != keys:
         return False
-    numbers = torch.arange(keys)
-    for first in range(-1, keys, batch):  # -1 hides none
-        hidden = torch.arange(first, first + batch)[:, None] == numbers
+    for hidden in trials(keys, batch):
         found = evaluate(mask, source, (~hidden).to(value.dtype), constants)
         wanted = ~hidden[:, None, None] if found.ndim == 4 else ~hidden[:, None]
         if found.dtype != torch.bool:
@@ -90,6 +95,18 @@ def hides_keys(mask: fx.Node, source: fx.Node, constants: dict[fx.Node, Tensor])
         if not bool((found == wanted).all()):
             return False
     return True
+
+
+def trials(keys: int, batch: int) -> Iterator[Tensor]:
+    """Yield which keys a batch of inputs hides, bool (batch, keys): none, one, all but one, any."""
+    generator = torch.Generator().manual_seed(0)
+    one = torch.eye(keys, dtype=torch.bool)
+    shares = torch.rand(TRIALS, 1, generator=generator)
+    some = torch.rand(TRIALS, keys, generator=generator) < shares
+    every = torch.cat([torch.zeros(1, keys, dtype=torch.bool), one, ~one, some])
+    every = every[~every.all(1)]  # a query without a key has no softmax
+    for first in range(0, len(every), batch):
+        yield every[torch.arange(first, first + batch).clamp(max=len(every) - 1)]
 
 
 def evaluate(

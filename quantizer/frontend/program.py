@@ -26,6 +26,7 @@ __all__ = [
     "Program",
     "count_inputs",
     "evaluation",
+    "export_inputs",
     "export_module",
     "prepare",
     "split_outputs",
@@ -38,7 +39,8 @@ class Program:
 
     ``constants`` are parameters, buffers and lifted constants, as the module holds them, ``paths``
     where in it; ``changing`` are those that a call of the module changes. What the module is
-    ``given`` are the inputs, but for ids: then they are the calls that look these up.
+    ``given`` are the inputs, but for ids: then they are the calls that look these up. ``flags`` are
+    those of ones and zeros that mask keys.
     """
 
     graph: fx.Graph
@@ -49,6 +51,12 @@ class Program:
     changing: frozenset[fx.Node]
     given: tuple[fx.Node, ...]
     lookups: dict[fx.Node, Lookup]
+    flags: frozenset[fx.Node]
+
+    @property
+    def integers(self) -> set[fx.Node]:
+        """What of the given is integers: ids, and ones and zeros."""
+        return {*self.flags, *(lookup.source for lookup in self.lookups.values())}
 
     def source(self, node: fx.Node) -> fx.Node:
         """Return which of what the module is given an input comes from."""
@@ -63,6 +71,11 @@ class Program:
         parts = []
         for node, number in zip(self.inputs, self.numbers(), strict=True):
             part, lookup = batch.parts[number], self.lookups.get(node)
+            if node in self.flags and not bool(((part == 0) | (part == 1)).all()):
+                raise InputError(
+                    f"input {node.name!r} must be ones and zeros, as it masks keys, not "
+                    f"{float(part.min()):g}..{float(part.max()):g}"
+                )
             parts.append(part.float() if lookup is None else lookup(part))
         return Batch(tuple(parts))
 
@@ -127,6 +140,26 @@ def export_module(
             f"module {type(module).__name__} must be exportable by torch.export, not fail "
             f"with: {first_line(failures[0])}"
         ) from failures[0]
+
+
+def export_inputs(
+    module: nn.Module, *shapes: tuple[int, ...], integers: Sequence[bool] = ()
+) -> ExportedProgram:
+    """Return the exported program of a module as ``export_module`` does, integers being ids that
+    are looked up, or ones and zeros that mask keys; others are real numbers."""
+    exported = export_module(module, *shapes, integers=integers)
+    values = [x.meta["val"] for x in inputs_of(exported.graph, exported.graph_signature)]
+    taken = [isinstance(value, Tensor) and not value.is_floating_point() for value in values]
+    if not any(taken):
+        return exported
+    program = prepare(exported)
+    meant = [node in program.integers for node in program.given]
+    if meant == taken:
+        return exported
+    try:
+        return export_module(module, *shapes, integers=meant)
+    except (InputError, UnsupportedError):
+        return exported
 
 
 @contextmanager
@@ -200,20 +233,27 @@ def prepare(exported: ExportedProgram) -> Program:
             if not isinstance(result, fx.Node) or "val" not in result.meta:
                 raise UnsupportedError("module output must depend on its input, not be a constant")
             outputs.append(result)
+    flags = join_masks(graph, inputs, constants)
     lookups = find_lookups(graph, inputs, constants)
-    join_masks(graph, inputs, constants)
-    program = Program(graph, inputs, tuple(outputs), constants, paths, changing, inputs, lookups)
+    program = Program(
+        graph, inputs, tuple(outputs), constants, paths, changing, inputs, lookups, flags
+    )
     return replace(program, inputs=entered(program))
 
 
 def entered(program: Program) -> tuple[fx.Node, ...]:
-    """Return the inputs of a program in the order of what the module is given: calls that look ids
-    up, and what else is read. An input that nothing reads stays."""
+    """Return the inputs of a program in the order of what the module is given: what looks ids up in
+    their place. An input that nothing reads stays."""
     live, found = program.live(), []
     for node in program.given:
-        calls = [call for call, lookup in program.lookups.items() if lookup.source is node]
-        found += [call for call in calls if call in live]
-        found += [node] if node in live or not calls else []
+        calls = [c for c, lookup in program.lookups.items() if lookup.source is node and c in live]
+        if calls and (node in live or len(calls) > 1):
+            raise UnsupportedError(
+                f"module input {node.name!r} is looked up in an embedding and must not be read "
+                "again, by another embedding or an operator; give the module what that reads as "
+                "an input of its own"
+            )
+        found += calls or [node]
     return tuple(found)
 
 

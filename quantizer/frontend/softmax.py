@@ -121,6 +121,8 @@ def without_addends(value: fx.Node) -> tuple[fx.Node, tuple[fx.Node, ...]]:
         first, second = operands(value)[:2]
         if isinstance(second, fx.Node) and isinstance(first, fx.Node):
             for scores, other in ((first, second), (second, first)):
+                if not other.meta["val"].is_floating_point():
+                    continue
                 inner, added = without_addends(scores)
                 if is_product(without_factors(inner)[0]):
                     return inner, (*added, other)

@@ -48,7 +48,7 @@ def join_norms(graph: fx.Graph) -> fx.Graph:
 
 def match(node: fx.Node) -> Match | None:
     """Return what the last operator of a norm normalizes, ``None`` for any other operator."""
-    if not is_call(node, "mul", "div") or len(node.args) != 2:
+    if not is_call(node, "mul", "div") or len(node.args) != 2 or node.kwargs:
         return None
     first, second = node.args
     if base_name(node) == "div":
@@ -68,7 +68,7 @@ def norm_of(value: Any, factor: Any, root: str) -> Match | None:
     if not is_call(total, "add") or not isinstance(total.args[1], int | float) or total.kwargs:
         return None
     mean, epsilon = without_casts(total.args[0]), float(total.args[1])
-    if not is_call(mean, "mean"):
+    if not is_call(mean, "mean") or epsilon <= 0:
         return None
     given = arguments(mean)
     squares, last = without_casts(given["input"]), mean.meta["val"].ndim - 1

@@ -57,7 +57,9 @@ def constant_tables(call: Call, mask: fx.Node, heads: int, queries: int, keys: i
     if not bool((table == table[:1]).all()):
         call.refuse("a mask must be the same for every image of the batch, or an input")
     every = torch.broadcast_to(table[0], (table.shape[1], queries, keys)).clamp(min=LEAST)
-    return (every if every.shape[0] in (1, heads) else every[:1]).numpy()
+    if every.shape[0] not in (1, heads):
+        call.refuse(f"a mask must be for all heads or for each of {heads}, not for {len(every)}")
+    return every.numpy()
 
 
 def held(call: Call, table: np.ndarray) -> Added:

@@ -28,6 +28,9 @@ COPIES = {
 OTHERS = {"alias", "as_strided", "contiguous", "detach", "view_as_complex", "view_as_real"}
 """Views that give a tensor itself, and such as depend on how it lies in memory."""
 
+SHAPES = {"view_as", "expand_as", "reshape_as"}
+"""Operators that take on the shape of another operand."""
+
 IMAGE = 2**32
 """Difference of the numbers of two images' values: more than an image has. Numbers are float64,
 which some operators ask for, and exact below 2**53."""
@@ -53,6 +56,8 @@ def translate_view(call: Call) -> str:
             return numbers.contiguous()
         if value in call.values.constants:
             return call.values.constants[value]
+        if call.is_computed(value) and call.kind not in SHAPES:
+            call.refuse("its indices must be constant, not computed from the input")
         known = value.meta["val"]
         if isinstance(known, Tensor):  # such as one whose shape is taken on
             return torch.zeros([concrete(size) for size in known.shape])

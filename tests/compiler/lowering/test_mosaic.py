@@ -79,6 +79,46 @@ def test_pixels_that_stay_in_order_are_not_moved() -> None:
     np.testing.assert_array_equal(execute(program, codes[0]), network.run(codes)[0])
 
 
+def piece(source: int, row: int, height: int, at: int = 0) -> Piece:
+    """Return rows of an input of (3, 4, 5) from one on, at rows of the result."""
+    return Piece(source, (height, 4, 5), (row, 0, 0), (1, 1, 1), (at, 0, 0), (1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("pieces", "inputs", "copied"),
+    [
+        ([piece(0, 0, 3), piece(0, 3, 3)], ("made",), True),  # the same rows once more
+        ([piece(0, 0, 3), piece(0, 3, 2, 1)], ("made",), True),
+        ([piece(0, 0, 1, 2), piece(0, 1, 3)], ("made",), True),
+        ([piece(0, 0, 3), piece(1, 3, 3)], ("made", "made"), True),
+        ([piece(0, 0, 3), piece(1, 3, 3)], ("made", "other"), False),
+        ([piece(1, 0, 3), piece(0, 3, 3), piece(2, 6, 3)], ("made", "other", "input"), True),
+        ([piece(0, 0, 3), piece(1, 3, 2)], ("made", "other"), True),  # some rows of the second
+    ],
+)
+def test_rows_that_are_written_where_they_belong(
+    pieces: list[Piece], inputs: tuple[str, ...], copied: bool
+) -> None:
+    source, every = coded("input", (3, 4, 5), BOOK), Select.every(5)
+    encoder = Encoder(BOOK.levels[1:], np.arange(16, dtype=np.uint8)[::-1])
+    layers = [
+        layer_of(
+            name, every, ("input",), coded(name, (3, 4, 5), BOOK), requantize(5), encoder=encoder
+        )
+        for name in ("made", "other")
+    ]
+    op = Mosaic((sum(item.count[0] for item in pieces), 4, 5), tuple(pieces))
+    layers += [
+        layer_of("rows", op, inputs, coded("rows", op.size, BOOK)),
+        layer_of("out", every, ("rows",), wide("y", op.size), requantize(5)),
+    ]
+    network = assemble(source, layers, (5, *op.size[:2]))
+    program = compile(network, ArrayConfig(4, 4))
+    assert (program.schedule.tiles[2] > 0) == copied
+    codes = network.encode(images_of(network, 1))
+    np.testing.assert_array_equal(execute(program, codes[0]), network.run(codes)[0])
+
+
 def test_a_map_beyond_the_coordinates_is_refused() -> None:
     op = Mosaic((1, 1, 1), (Piece(0, (1, 1, 1), (0, 0, 0), (1, 1, 1), (0, 8192, 0), (1, 1, 1)),))
     with pytest.raises(UnsupportedError, match=r"'mosaic': input columns must be at most 8191 on"):

@@ -41,6 +41,16 @@ def test_integers_are_numbers() -> None:
     assert gather_batches(np.full((1, 1, 2, 2), 255, np.uint8)).parts[0].max() == 255
 
 
+@pytest.mark.parametrize("kind", [">f4", ">i4", "u2", "i8", "longdouble", "f2"])
+@pytest.mark.parametrize("shape", [(4, 3), (4, 3, 2)])
+def test_numbers_of_any_type(kind: str, shape: tuple[int, ...]) -> None:
+    data = np.arange(np.prod(shape)).reshape(shape).astype(kind)
+    (found,) = gather_batches(data).parts
+    integers = len(shape) == 2 and data.dtype.kind in "iu"
+    assert found.dtype == (torch.int64 if integers else torch.float32)
+    np.testing.assert_array_equal(found.numpy(), data.astype(np.float64))
+
+
 NAN = images(5, 1, 2, 2)
 NAN[3, 0, 1, 1] = np.nan
 HUGE = images(5, 1, 2, 2)

@@ -201,6 +201,7 @@ def test_what_is_added_to_scores_is_one_sum() -> None:
         lambda scores: scores.softmax(2),
         lambda scores: scores,
         lambda scores: (scores + 1).softmax(3),
+        lambda scores: (scores + torch.arange(5)).softmax(3),
         lambda scores: F.dropout(scores.softmax(3), 0.5, training=True),
     ],
 )

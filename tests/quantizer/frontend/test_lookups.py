@@ -2,15 +2,17 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import nupes
 from nupes.model.errors import InputError, UnsupportedError
 from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.frontend.inspection import inspect_module
-from nupes.quantizer.frontend.program import Program, export_module, prepare
+from nupes.quantizer.frontend.program import Program, export_inputs, export_module, prepare
 from nupes.quantizer.frontend.registry import base_name
 from nupes.quantizer.frontend.walk import capture
 
@@ -40,15 +42,15 @@ class Ids(Tokens):
 
 
 class Two(nn.Module):
-    """A sum of two tables, one of which is for two inputs."""
+    """A sum of two tables, the second one of one row."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.words, self.kinds = nn.Embedding(20, 8), nn.Embedding(2, 8)
+        self.words, self.kinds = nn.Embedding(20, 8), nn.Embedding(1, 8)
         self.linear = nn.Linear(8, 3)
 
     def forward(self, ids: Tensor, kinds: Tensor) -> Tensor:
-        return self.linear(self.words(ids) * self.words(ids).tanh() + self.kinds(kinds))
+        return self.linear(self.words(ids) + self.kinds(kinds))
 
 
 def library(keys: Tensor) -> Tensor:
@@ -79,16 +81,35 @@ def test_other_ids_are_refused(ids: Tensor) -> None:
         program_of(Ids(), 1).enter(Batch((ids,)))
 
 
-def test_several_tables() -> None:
+def test_a_table_for_each_input() -> None:
     program = program_of(Two())
-    assert [lookup.source.name for lookup in program.lookups.values()] == ["ids", "ids", "kinds"]
-    assert program.numbers() == [0, 0, 1]
+    assert [lookup.source.name for lookup in program.lookups.values()] == ["ids", "kinds"]
+    assert program.numbers() == [0, 1]
 
 
 @pytest.mark.parametrize("module", [Ids, Two])
 def test_ids_are_found_without_data(module: type[nn.Module]) -> None:
     found = inspect_module(module().eval(), *[(6,)] * (1 if module is Ids else 2))
     assert found.problems == ()
+
+
+AGAIN: dict[str, Callable[[Ids, Tensor], Tensor]] = {
+    "another embedding": lambda s, ids: s.words(ids) + s.places(ids),
+    "the same one": lambda s, ids: s.words(ids) + s.words(ids).relu(),
+    "an operator": lambda s, ids: s.words(ids) + ids.float()[..., None],
+    "a mask": lambda s, ids: Tokens.forward(s, ids, ids),
+}
+
+
+@pytest.mark.parametrize("name", AGAIN)
+def test_ids_that_are_read_again_are_refused(name: str) -> None:
+    class Again(Ids):
+        def forward(self, ids: Tensor) -> Tensor:  # type: ignore[override]
+            return AGAIN[name](self, ids)
+
+    module = Again(lambda keys: (keys != 0)[:, None, None])
+    with pytest.raises(UnsupportedError, match="module input 'ids' is looked up in an embedding"):
+        program_of(module, 1)
 
 
 MASKS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -110,6 +131,10 @@ OTHERS: dict[str, Callable[[Tensor], Tensor]] = {
     "causal as well": lambda keys: torch.ones(6, 6).tril().bool() & keys.bool()[:, None, None],
     "queries": lambda keys: keys.bool()[:, None, :, None].expand(-1, 1, -1, 6),
     "the other keys": lambda keys: (keys == 0)[:, None, None],
+    "two keys at a time": lambda keys: (keys + keys.roll(1, 1) > 0)[:, None, None],
+    "few keys": lambda keys: (
+        (keys != 0) | ((keys.sum(1, keepdim=True) < 3) & (torch.arange(6) == 5))
+    )[:, None, None],
 }
 
 
@@ -132,3 +157,60 @@ def test_ids_that_are_computed_with_are_refused() -> None:
 
     with pytest.raises(UnsupportedError, match="embedding"):
         capture(export_module(Shifted().eval(), (2, 6), integers=[True]))
+
+
+def test_flags_are_ones_and_zeros() -> None:
+    program = program_of(Tokens(library))
+    ids, keys = torch.zeros(2, 6, dtype=torch.int64), torch.full((2, 6), 2)
+    with pytest.raises(InputError, match=r"input 'keys' must be ones and zeros, as it masks keys"):
+        program.enter(Batch((ids, keys)))
+
+
+class Features(nn.Module):
+    """Ids, and integers that are real numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.linear = nn.Embedding(20, 8), nn.Linear(4, 8)
+
+    def forward(self, ids: Tensor, features: Tensor) -> Tensor:
+        return self.words(ids).mean(1) + self.linear(features)
+
+
+def test_other_integers_are_real_numbers() -> None:
+    exported = export_inputs(Features().eval(), (2, 6), (2, 4), integers=[True, True])
+    given = prepare(exported).given
+    assert [node.meta["val"].dtype for node in given] == [torch.int64, torch.float32]
+    found = inspect_module(Features().eval(), (6,), (4,))
+    assert found.problems == ()
+
+
+def test_integer_features() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    x = np.random.default_rng(0).integers(0, 5, (32, 6))
+    network = nupes.quantize(module, "W8A8", x, method="rtn")
+    with torch.no_grad():
+        expected = module(torch.from_numpy(x).float()).numpy()
+    assert np.square(network(x) - expected).mean() < 0.01 * expected.var()
+
+
+def test_ids_cannot_be_made_up() -> None:
+    with pytest.raises(InputError, match="calibration must be given for a module of ids"):
+        nupes.quantize(Ids().eval(), "W8A8", input_shape=(6,), input_range=(0, 19))
+
+
+def test_ids_have_no_range() -> None:
+    ids = np.random.default_rng(0).integers(0, 20, (8, 6))
+    with pytest.raises(InputError, match="input_range must be None for input 'ids', whose ids are"):
+        nupes.quantize(Ids().eval(), "W8A8", ids, input_range=(0, 19), method="rtn")
+
+
+def test_a_mask_that_depends_on_two_inputs_is_refused() -> None:
+    class Both(Tokens):
+        def forward(self, ids: Tensor, keys: Tensor) -> Tensor:
+            q, k, v = self.qkv(ids).unflatten(2, (3, 2, 4)).permute(2, 0, 3, 1, 4)
+            mask = (1 - keys.type_as(ids)) * -1e9 + ids.mean(2)
+            return SDPA(q, k, v, mask[:, None, None]).transpose(1, 2).flatten(2)
+
+    assert inspect_module(Both().eval(), (6, 8), (6,)).problems != ()

@@ -182,6 +182,10 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         Call(lambda s, x: s.a(x)[:, s.m], a=conv(), m=torch.tensor([True, False] * 3)),
         r"the shape of what it gives must be known; index by numbers, not by a mask",
     ),
+    "index that is computed": (
+        Call(lambda s, x: s.a(x).index_select(1, x[0, 0, 0].long()), a=conv()),
+        r"cast to torch.int64 is not supported|its indices must be constant",
+    ),
     "memory": (
         Call(lambda s, x: s.a(x).as_strided((2, 6), (336, 1)), a=conv()),
         r"operator aten.as_strided.default in the top module is not supported",

@@ -41,6 +41,10 @@ OTHERS: dict[str, Callable[[Tensor], Tensor]] = {
     "of another tensor": lambda x: x * torch.rsqrt((2 * x).pow(2).mean(-1, keepdim=True) + EPS),
     "over tokens": lambda x: x * torch.rsqrt(x.pow(2).mean(1, keepdim=True) + EPS),
     "of cubes": lambda x: x * torch.rsqrt(x.pow(3).mean(-1, keepdim=True) + 9),
+    "rounded": lambda x: torch.div(
+        x, torch.sqrt(x.pow(2).mean(-1, keepdim=True) + EPS), rounding_mode="floor"
+    ),
+    "with an epsilon of zero": lambda x: x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 0),
     "without an epsilon": lambda x: x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True)),
 }
 
