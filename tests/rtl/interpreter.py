@@ -130,18 +130,19 @@ class Machine:
         words = [self.memory[Destination.DESCRIPTOR, slot << 3 | i] for i in range(count)]
         return unpack(DESCRIPTOR, sum(word << (64 * i) for i, word in enumerate(words)))
 
+    def place(self, address: int) -> tuple[Destination, int]:
+        """Return where an activation word is: addresses wrap at a power of two."""
+        return Destination.ACTIVATION, address & ((1 << self.config.act_address_bits) - 1)
+
     def codes(self, address: int, count: int, part: int = 0) -> list[int]:
         """Return ``count`` codes of an activation word, from slice ``part``."""
         bits = self.config.code_bits
-        word = self.memory.get((Destination.ACTIVATION, address % self.config.act_depth), 0)
+        word = self.memory.get(self.place(address), 0)
         return [word >> (bits * (part * count + i)) & ((1 << bits) - 1) for i in range(count)]
 
     def store(self, address: int, codes: list[int], part: int = 0) -> None:
         """Write a slice of an activation word."""
-        bits, place = (
-            self.config.code_bits,
-            (Destination.ACTIVATION, address % self.config.act_depth),
-        )
+        bits, place = self.config.code_bits, self.place(address)
         word = self.memory.get(place, 0)
         for lane, code in enumerate(codes):
             position = bits * (part * len(codes) + lane)
