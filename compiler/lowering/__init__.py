@@ -96,7 +96,8 @@ def lowering_of(layer: Layer) -> Lowering:
 def adapt(network: IntegerNetwork, config: ArrayConfig) -> IntegerNetwork:
     """Return a network of equal results that suits an array: its layers read what they must read in
     whole words, and heads of attention have as many queries at a time as the accumulators hold, or
-    fewer where their scores do not fit the activation memory otherwise."""
+    fewer where their scores do not fit the activation memory otherwise: as few as a word has lanes
+    where nothing fits."""
     whole = {kind: lowering.whole for kind, lowering in LOWERINGS.items()}
     aligned = copy_parts(network, config.lanes, whole)
     queries = min(most_queries(aligned), config.acc_depth)

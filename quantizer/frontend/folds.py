@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx
 from torch.fx.node import map_arg
 
-from nupes.quantizer.frontend.registry import arguments, base_name, is_pointwise
+from nupes.quantizer.frontend.registry import arguments, base_name, copy_graph, is_pointwise
 
 __all__ = ["unfold_batch"]
 
@@ -37,8 +37,7 @@ def unfold_batch(graph: fx.Graph, inputs: Iterable[fx.Node]) -> fx.Graph:
     if not isinstance(batch, int) or not any(folds_of(n, batch) for n in graph.nodes):
         return graph
     copies: dict[fx.Node, fx.Node] = {}
-    copy = fx.Graph()
-    copy.output(copy.graph_copy(graph, copies))
+    copy = copy_graph(graph, copies)
     computed = {copies[node] for node in inputs}
     unfolded: dict[fx.Node, fx.Node] = {}
     for node in list(copy.nodes):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx
 from torch.fx.node import map_arg
 
-from nupes.quantizer.frontend.registry import arguments, base_name
+from nupes.quantizer.frontend.registry import arguments, copy_graph, is_call
 
 __all__ = ["LEAST", "join_masks", "own_copy"]
 
@@ -32,14 +32,12 @@ def own_copy(graph: fx.Graph) -> fx.Graph:
     """Return a graph of which masks can be changed: a copy where there are any."""
     if not any(mask_of(node) for node in graph.nodes):
         return graph
-    copy = fx.Graph()
-    copy.output(copy.graph_copy(graph, {}))
-    return copy
+    return copy_graph(graph)
 
 
 def mask_of(node: fx.Node) -> fx.Node | None:
     """Return the mask of attention, ``None`` where there is none."""
-    if node.op != "call_function" or base_name(node) != "scaled_dot_product_attention":
+    if not is_call(node, {"scaled_dot_product_attention"}):
         return None
     mask = arguments(node)["attn_mask"]
     return mask if isinstance(mask, fx.Node) else None

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx
 
 from nupes.model.errors import InputError
-from nupes.quantizer.frontend.registry import base_name
+from nupes.quantizer.frontend.registry import is_call
 
 __all__ = ["Lookup", "find_lookups"]
 
@@ -54,19 +54,19 @@ def find_lookups(
     """Return the embeddings of inputs (b, t) in tables that the module holds, by their calls."""
     inputs, found = set(inputs), {}
     for node in graph.nodes:
-        if node.op == "call_function" and base_name(node) == "embedding":
+        if is_call(node, {"embedding"}):
             table, ids = node.args[:2]
             assert isinstance(table, fx.Node)
             assert isinstance(ids, fx.Node)
-            source = source_of(ids)
+            source = argument_of(ids)
             if table in constants and source in inputs and source.meta["val"].ndim == 2:
                 found[node] = Lookup(source, constants[table].detach().cpu())
     return found
 
 
-def source_of(ids: fx.Node) -> fx.Node:
+def argument_of(ids: fx.Node) -> fx.Node:
     """Return what ids are, before operators that give them as they are."""
-    while ids.op == "call_function" and base_name(ids) in SAME:
+    while is_call(ids, SAME):
         before = ids.args[0]
         if not isinstance(before, fx.Node) or not is_same(before, ids):
             break

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from nupes.quantizer.frontend.registry import base_name
+from nupes.quantizer.frontend.registry import base_name, copy_graph
 
 __all__ = ["replace_in_place"]
 
@@ -30,8 +30,7 @@ def replace_in_place(graph: fx.Graph) -> fx.Graph | None:
         return None
     if not any(is_mutable(node) for node in graph.nodes):
         return graph
-    copy = fx.Graph()
-    copy.output(copy.graph_copy(graph, {}))
+    copy = copy_graph(graph)
     order = {node: position for position, node in enumerate(copy.nodes)}
     for node in list(copy.nodes):
         if is_mutable(node) and not replace(node, order):

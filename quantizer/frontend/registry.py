@@ -6,9 +6,9 @@ signature says what it understands: any other argument must have its default.
 """
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import fx
@@ -18,7 +18,9 @@ __all__ = [
     "Handler",
     "arguments",
     "base_name",
+    "copy_graph",
     "handles",
+    "is_call",
     "is_pointwise",
     "strangers",
     "supported",
@@ -68,6 +70,18 @@ def is_pointwise(node: fx.Node) -> bool:
     tags = getattr(node.target, "tags", ())
     random = torch.Tag.nondeterministic_seeded in tags
     return not random and (torch.Tag.pointwise in tags or base_name(node) in UNTAGGED)
+
+
+def is_call(value: Any, names: Collection[str]) -> TypeGuard[fx.Node]:
+    """Whether a value is that of one of some operators."""
+    return isinstance(value, fx.Node) and value.op == "call_function" and base_name(value) in names
+
+
+def copy_graph(graph: fx.Graph, copies: dict[fx.Node, fx.Node] | None = None) -> fx.Graph:
+    """Return a graph of its own, to be changed; ``copies`` gets the copy of each node."""
+    copy = fx.Graph()
+    copy.output(copy.graph_copy(graph, {} if copies is None else copies))
+    return copy
 
 
 def arguments(node: fx.Node) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeGuard
 import torch
 from torch import fx
 
-from nupes.quantizer.frontend.registry import arguments, base_name
+from nupes.quantizer.frontend.registry import arguments, base_name, copy_graph, is_call
 
 __all__ = ["join_attention"]
 
@@ -35,8 +35,7 @@ def join_attention(graph: fx.Graph) -> fx.Graph:
     """Return a graph with attention as one operator: itself, or a changed copy."""
     if find(graph.nodes) is None:
         return graph
-    copy = fx.Graph()
-    copy.output(copy.graph_copy(graph, {}))
+    copy = copy_graph(graph)
     while (found := find(copy.nodes)) is not None:
         node, (query, key, value, scale, added) = found
         with copy.inserting_before(node):
@@ -100,11 +99,6 @@ def total(graph: fx.Graph, added: tuple[fx.Node, ...]) -> fx.Node | None:
 def operands(node: fx.Node) -> Any:
     """Return what a call is given, in order: nodes and numbers."""
     return node.args
-
-
-def is_call(value: Any, names: set[str]) -> TypeGuard[fx.Node]:
-    """Whether a value is that of one of some operators."""
-    return isinstance(value, fx.Node) and value.op == "call_function" and base_name(value) in names
 
 
 def is_product(value: Any) -> TypeGuard[fx.Node]:

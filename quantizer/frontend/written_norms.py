@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import fx
 
-from nupes.quantizer.frontend.registry import arguments, base_name
+from nupes.quantizer.frontend.registry import arguments, base_name, copy_graph, is_call
 
 __all__ = ["join_norms"]
 
@@ -29,8 +29,7 @@ def join_norms(graph: fx.Graph) -> fx.Graph:
     """Return a graph with such norms as one operator each: itself, or a changed copy."""
     if not any(match(node) for node in graph.nodes):
         return graph
-    copy = fx.Graph()
-    copy.output(copy.graph_copy(graph, {}))
+    copy = copy_graph(graph)
     for node in list(copy.nodes):
         found = match(node)
         if found is None:
@@ -48,7 +47,7 @@ def join_norms(graph: fx.Graph) -> fx.Graph:
 
 def match(node: fx.Node) -> Match | None:
     """Return what the last operator of a norm normalizes, ``None`` for any other operator."""
-    if not is_call(node, "mul", "div") or len(node.args) != 2 or node.kwargs:
+    if not is_call(node, {"mul", "div"}) or len(node.args) != 2 or node.kwargs:
         return None
     first, second = node.args
     if base_name(node) == "div":
@@ -59,24 +58,24 @@ def match(node: fx.Node) -> Match | None:
 def norm_of(value: Any, factor: Any, root: str) -> Match | None:
     """Return what is normalized if ``factor`` is the root of a value's mean square."""
     factor, value = without_casts(factor), without_casts(value)
-    if is_call(factor, "pow") and factor.args[1] == (-0.5 if root == "rsqrt" else 0.5):
+    if is_call(factor, {"pow"}) and factor.args[1] == (-0.5 if root == "rsqrt" else 0.5):
         total = factor.args[0]
-    elif is_call(factor, root):
+    elif is_call(factor, {root}):
         total = factor.args[0]
     else:
         return None
-    if not is_call(total, "add") or not isinstance(total.args[1], int | float) or total.kwargs:
+    if not is_call(total, {"add"}) or not isinstance(total.args[1], int | float) or total.kwargs:
         return None
     mean, epsilon = without_casts(total.args[0]), float(total.args[1])
-    if not is_call(mean, "mean") or epsilon <= 0:
+    if not is_call(mean, {"mean"}) or epsilon <= 0:
         return None
     given = arguments(mean)
     squares, last = without_casts(given["input"]), mean.meta["val"].ndim - 1
     if given.get("dim") not in ([-1], [last]) or not given["keepdim"]:
         return None
-    if is_call(squares, "pow") and squares.args[1] == 2:
+    if is_call(squares, {"pow"}) and squares.args[1] == 2:
         sources = squares.args[:1]
-    elif is_call(squares, "mul", "square"):
+    elif is_call(squares, {"mul", "square"}):
         sources = squares.args
     else:
         return None
@@ -85,14 +84,9 @@ def norm_of(value: Any, factor: Any, root: str) -> Match | None:
     return Match(value, int(value.meta["val"].shape[-1]), epsilon)
 
 
-def is_call(value: Any, *names: str) -> bool:
-    """Whether a value is that of one of some operators."""
-    return isinstance(value, fx.Node) and value.op == "call_function" and base_name(value) in names
-
-
 def without_casts(value: Any) -> Any:
     """Return what a value is, before its casts."""
-    while is_call(value, *CASTS) and value.meta["val"].dtype.is_floating_point:
+    while is_call(value, CASTS) and value.meta["val"].dtype.is_floating_point:
         if not value.args[0].meta["val"].dtype.is_floating_point:
             break
         value = value.args[0]
