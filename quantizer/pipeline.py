@@ -104,7 +104,7 @@ def quantize_module(
 
 
 def capture_network(
-    module: nn.Module | ExportedProgram, inputs: Batch, made_up: bool
+    module: nn.Module | ExportedProgram, inputs: Batch, made_up: bool = False
 ) -> tuple[FusedNetwork, Program, Batch]:
     """Return the stages of a module for inputs of its shapes, the captured program, and what the
     network is given for what the module is, which is no ids if it is ``made_up``."""

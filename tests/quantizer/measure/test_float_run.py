@@ -45,10 +45,11 @@ def test_a_function_that_turns_often_is_refused_before_the_search(
     wave = Function("wave", lambda x: torch.sin(9 * x), -1.0, 1.0)
     capture_network = pipeline.capture_network
 
-    def capture_wave(*arguments: Any) -> FusedNetwork:
-        network = capture_network(*arguments)
+    def capture_wave(*arguments: Any) -> tuple[FusedNetwork, Any, Any]:
+        network, program, inputs = capture_network(*arguments)
         first, last = network.stages
-        return replace(network, stages=(replace(first, function=wave, low=-1.0), last))
+        stages = replace(first, function=wave, low=-1.0), last
+        return replace(network, stages=stages), program, inputs
 
     monkeypatch.setattr(pipeline, "capture_network", capture_wave)
     module = nn.Sequential(conv(), nn.ReLU(), conv(4, 6))

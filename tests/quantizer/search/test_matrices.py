@@ -38,7 +38,7 @@ def test_values_of_0_have_a_code() -> None:
 
 def test_keys_and_values_are_found_where_they_are_stored() -> None:
     """Queries come from the same linear layer, but have codes of their own."""
-    network = capture_network(Encoder().eval(), Batch((torch.randn(2, 5, 6),)))
+    network, _, _ = capture_network(Encoder().eval(), Batch((torch.randn(2, 5, 6),)))
     root = join_tensors(network).root
     found = matrix_roots(network)
     projections = (f"blocks.{i}.attention.project" for i in range(2))

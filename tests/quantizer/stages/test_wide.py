@@ -17,7 +17,7 @@ from tests.test_vit import SMALL
 def fused(module: nn.Module, *shape: int) -> FusedNetwork:
     """Return the stages of a module."""
     torch.manual_seed(0)
-    return capture_network(module.eval(), Batch((torch.randn(2, *shape),)))
+    return capture_network(module.eval(), Batch((torch.randn(2, *shape),)))[0]
 
 
 def test_a_stream_and_scores_are_wide() -> None:
