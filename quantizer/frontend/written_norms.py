@@ -85,9 +85,10 @@ def norm_of(value: Any, factor: Any, root: str) -> Match | None:
 
 
 def without_casts(value: Any) -> Any:
-    """Return what a value is, before its casts."""
-    while is_call(value, CASTS) and value.meta["val"].dtype.is_floating_point:
-        if not value.args[0].meta["val"].dtype.is_floating_point:
+    """Return what a value is, before its casts from other real numbers."""
+    while is_call(value, CASTS):
+        before: Any = value.args[0]
+        if not all(item.meta["val"].is_floating_point() for item in (before, value)):
             break
-        value = value.args[0]
+        value = before
     return value
