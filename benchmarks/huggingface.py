@@ -18,6 +18,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import nupes
+from benchmarks.extras import bring
 from benchmarks.hardware import check_on_rtl
 from benchmarks.zoo import declare_operators
 from nupes.console import print_table
@@ -165,12 +166,7 @@ class Masked(Plain):
 def build(network: Network) -> nn.Module:
     """Return a network with random weights."""
     declare_operators()
-    try:
-        import transformers  # pyright: ignore[reportMissingImports] - an extra
-    except ModuleNotFoundError as error:
-        raise SystemExit(
-            f"{error.name} is missing: pip install 'nupes[coverage]' brings it"
-        ) from None
+    transformers = bring("transformers", "coverage")
     torch.manual_seed(0)
     kind = getattr(transformers, network.model)
     model = kind(kind.config_class(**network.config)).eval()

@@ -24,6 +24,7 @@ from rich.table import Table
 from scipy.stats import spearmanr
 
 from benchmarks.artifacts import quantize_once
+from benchmarks.extras import bring
 from benchmarks.fitting import compile_fitting
 from benchmarks.hardware import check_on_rtl
 from benchmarks.pretrained import need
@@ -74,13 +75,7 @@ class Pairs:
 
 def read_tokenizer(path: Path) -> Any:
     """Return what makes tokens of words: all of them, and none more."""
-    try:
-        from tokenizers import Tokenizer  # pyright: ignore[reportMissingImports] - an extra
-    except ModuleNotFoundError as error:
-        raise SystemExit(
-            f"{error.name} is missing: pip install 'nupes[benchmarks]' brings it"
-        ) from None
-    tokenizer = Tokenizer.from_file(str(need(path)))
+    tokenizer = bring("tokenizers", "benchmarks").Tokenizer.from_file(str(need(path)))
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer

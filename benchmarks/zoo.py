@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
+from benchmarks.extras import bring
+
 __all__ = [
     "KINDS",
     "LIBRARIES",
@@ -68,14 +70,7 @@ def declare_operators() -> None:
 def libraries() -> tuple[Any, Any]:
     """Return timm, and the models of torchvision."""
     declare_operators()
-    try:
-        import timm  # it imports torchvision
-        from torchvision import models
-    except ModuleNotFoundError as error:
-        raise SystemExit(
-            f"{error.name} is missing: pip install 'nupes[coverage]' brings it"
-        ) from None
-    return timm, models
+    return bring("timm", "coverage"), bring("torchvision.models", "coverage")
 
 
 def names_of(smallest: Iterable[str]) -> list[str]:

@@ -4,12 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
 
 import nupes
 from nupes.__main__ import main
+from nupes.export.onnx import build_onnx
 from nupes.model.errors import InputError
 from nupes.verify import check_layers, check_outputs
 
@@ -108,9 +110,6 @@ def test_other_ids_are_refused(
 
 
 def test_ids_in_onnx(network: nupes.IntegerNetwork, data: tuple[np.ndarray, np.ndarray]) -> None:
-    onnxruntime = pytest.importorskip("onnxruntime")
-    from nupes.export.onnx import build_onnx
-
     session = onnxruntime.InferenceSession(build_onnx(network).SerializeToString())
     names = {item.name.split("/")[0]: item.name for item in session.get_inputs()}
     mask = data[1].astype(np.float32)[:, :, None, None]
