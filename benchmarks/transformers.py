@@ -30,7 +30,7 @@ from benchmarks.pretrained import Pretrained, need
 from nupes.commands.compile import loss_table
 from nupes.console import print_table
 from nupes.examples.pretrained.vit import DEIT_TINY, Shape, ViT, load_vit
-from nupes.inputs import parse_array, parse_overrides
+from nupes.inputs import parse_array, parse_bits, parse_overrides
 from nupes.model.operators import Normalize, SubtractMax
 
 HEADERS = 16, 8
@@ -108,6 +108,8 @@ def main(
     methods: Annotated[str, typer.Option(help="Comma-separated methods.")] = "rtn,search",
     images: Annotated[int, typer.Option(help="How many test images.")] = 1000,
     calibration: Annotated[int, typer.Option(help="How many images to calibrate with.")] = 256,
+    bits: Annotated[str, typer.Option(help="KIND=BITS, as in nupes quantize.")] = "",
+    without: Annotated[str, typer.Option(help="Comma-separated steps of search left out.")] = "",
     override: Annotated[
         list[str] | None, typer.Option(help="PATTERN=SCHEME, as in nupes quantize.")
     ] = None,
@@ -129,13 +131,14 @@ def main(
     for column in ("accuracy", "divergence", "seconds", "cycles", "on RTL"):
         table.add_column(column, justify="right")
     table.add_row("float", "", f"{(expected.argmax(1) == labels).mean():.1%}", *[""] * 4)
+    asked = parse_overrides(override or []), parse_bits(bits), without.split(",") if without else []
     exact, programs = True, []
     for scheme in schemes.split(","):
         for method in methods.split(","):
             start = time.monotonic()
             network = quantize_once(
                 out, trained.name, trained.module, scheme, method,
-                trained.calibration[:calibration], parse_overrides(override or []),
+                trained.calibration[:calibration], *asked,
             )  # fmt: skip
             seconds = time.monotonic() - start
             found = network(x)

@@ -8,6 +8,7 @@ better. Source: Nagel et al., Data-Free Quantization, arXiv 1906.04721, section 
 residual networks, with root mean squares instead of ranges.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,7 +20,7 @@ from nupes.quantizer.search.moments import FOLDS
 from nupes.quantizer.stages.run import run_float
 from nupes.quantizer.stages.stage import FusedNetwork
 
-__all__ = ["balance", "channel_classes", "equalize", "measure_channels", "rescale"]
+__all__ = ["balance", "channel_classes", "equalize", "measure_channels", "rescale", "share"]
 
 LARGEST = 8.0
 """Bound of the factors and of their inverses."""
@@ -34,39 +35,76 @@ HOMOGENEOUS = ("identity", "relu")
 """Functions with f(s x) = s f(x) for s > 0."""
 
 
+class Classes:
+    """Numbers of channels in classes: one of a class has the factor of its ``root``, or, with the
+    ``sign`` -1, the inverse of it."""
+
+    def __init__(self, total: int) -> None:
+        self.root, self.sign = list(range(total)), [1] * total
+
+    def find(self, number: int) -> tuple[int, int]:
+        """Return the root of a number's class, and the sign."""
+        path, sign = [], 1
+        while self.root[number] != number:
+            path.append(number)
+            number = self.root[number]
+        for other in reversed(path):
+            sign *= self.sign[other]
+            self.root[other], self.sign[other] = number, sign
+        return number, sign
+
+    def join(self, some: np.ndarray, others: np.ndarray, sign: int = 1) -> None:
+        """Let some have the factors of others, or the inverse ones."""
+        for a, b in zip(some.tolist(), others.tolist(), strict=True):
+            (first, found), (last, there) = sorted((self.find(a), self.find(b)))
+            opposite = found * there * sign
+            if first != last:
+                self.root[last], self.sign[last] = first, opposite
+            elif opposite < 0:
+                self.root[first] = 0  # only 1 is its own inverse
+
+    def of(self, numbers: np.ndarray) -> np.ndarray:
+        """Return the classes of numbers, those of inverse factors negative."""
+        return np.array([root * sign for root, sign in map(self.find, numbers.tolist())])
+
+
 def channel_classes(network: FusedNetwork) -> dict[str, np.ndarray]:
     """Return for each tensor, the output included, the class (c,) of each channel: channels of one
-    class share a factor, and class 0 has the factor 1."""
+    class share a factor, those of class ``-k`` have the inverse of the factor of class ``k``, and
+    class 0 has the factor 1."""
     numbers, total = {}, 1
     for name, (_, _, channels) in network.shapes.items():
         numbers[name], total = np.arange(total, total + channels), total + channels
-    parent = np.arange(total)
-
-    def find(node: int) -> int:
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
-    def join(some: np.ndarray, others: np.ndarray) -> None:
-        for a, b in zip(some.tolist(), others.tolist(), strict=True):
-            first, last = sorted((find(a), find(b)))
-            parent[last] = first
-
+    classes = Classes(total)
     pinned = [*network.given, *network.emitted]
     for stage in network.stages:
-        out = numbers[stage.name]
-        for tie in stage.op.ties(out, *(numbers[name] for name in stage.sources)):
-            join(*tie)
+        out, sources = numbers[stage.name], [numbers[name] for name in stage.sources]
+        for tie in stage.op.ties(out, *sources):
+            classes.join(*tie)
+        for tie in stage.op.opposites(*sources):
+            classes.join(*tie, sign=-1)
         added = [] if stage.residual is None else [stage.residual]
         if stage.function.name not in HOMOGENEOUS:
             # What is added before the function cannot be scaled either.
             pinned += [stage.name, *added]
         for name in added:
-            join(out, numbers[name])
+            classes.join(out, numbers[name])
     for name in pinned:
-        join(numbers[name], np.zeros_like(numbers[name]))
-    return {name: np.array([find(n) for n in some]) for name, some in numbers.items()}
+        classes.join(numbers[name], np.zeros_like(numbers[name]))
+    return {name: classes.of(some) for name, some in numbers.items()}
+
+
+def share(factors: Mapping[int, float], classes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return by tensor the factors (c,) of its channels, from those of classes, or 1."""
+
+    def factor(index: int) -> float:
+        found = factors.get(abs(index), 1.0) if index else 1.0
+        return 1 / found if index < 0 else found
+
+    return {
+        name: np.array([factor(index) for index in indices.tolist()])
+        for name, indices in classes.items()
+    }
 
 
 def rescale(network: FusedNetwork, factors: dict[str, np.ndarray]) -> FusedNetwork:
@@ -75,13 +113,14 @@ def rescale(network: FusedNetwork, factors: dict[str, np.ndarray]) -> FusedNetwo
     stages = []
     for stage in network.stages:
         out = factors[stage.name]
-        op = stage.op.rescale(out, *(factors[name] for name in stage.sources))
+        sources = [factors[name] for name in stage.sources]
+        op = stage.op.rescale(out, *sources)
         described = {
             name: value / out
             for name, value in (("mean", stage.mean), ("std", stage.std))
             if value is not None
         }
-        gain = stage.gain / out if op.gain_scales else stage.gain
+        gain = stage.gain * op.left(*sources) / out if op.gain_scales else stage.gain
         stages.append(replace(stage, op=op, gain=gain, bias=stage.bias / out, **described))
     return replace(network, stages=tuple(stages))
 
@@ -135,15 +174,11 @@ def balance(
     sums: dict[int, list[float]] = {}
     for name, channels in tensors.items():
         ratios = np.log(channels.power / channels.gain) / 4
-        for index, ratio in zip(classes[name], ratios - ratios.mean(), strict=True):
-            sums.setdefault(int(index), []).append(float(ratio))
-    factor = {index: np.exp(exponent * np.mean(ratios)) for index, ratios in sums.items()}
-    factor[0] = 1.0
+        for index, ratio in zip(classes[name].tolist(), ratios - ratios.mean(), strict=True):
+            sums.setdefault(abs(index), []).append(float(-ratio if index < 0 else ratio))
     bound = (1 / LARGEST, LARGEST)
-    return {
-        name: np.clip([factor.get(int(index), 1.0) for index in indices], *bound)
-        for name, indices in classes.items()
-    }
+    factors = {i: float(np.clip(np.exp(exponent * np.mean(r)), *bound)) for i, r in sums.items()}
+    return share(factors, classes)
 
 
 def equalize(network: FusedNetwork, inputs: Batch, bits: dict[str, int]) -> FusedNetwork:

@@ -65,7 +65,8 @@ class StageOperator:
     """Whether a gain that follows may be negative."""
 
     gain_scales: ClassVar[bool] = False
-    """Whether the gain takes up factors of the result's channels, which are tied to none then."""
+    """Whether the gain takes up factors of the result's channels, which are tied to none then, and
+    what is ``left`` of those of the sources."""
 
     def takes_part(self, index: int) -> bool:
         """Whether a source, by number, may be some channels of a tensor, wherever they begin:
@@ -100,6 +101,16 @@ class StageOperator:
         """Return which of its sources' channels, given by numbers, must be scaled by the same
         factors as which of the result's, or as channel 0, whose factor is 1."""
         raise NotImplementedError
+
+    def opposites(self, *sources: np.ndarray) -> Iterable[Tie]:
+        """Return which of its sources' channels, given by numbers, must be scaled by the inverse of
+        which others' factors."""
+        return ()
+
+    def left(self, *sources: np.ndarray) -> np.ndarray | float:
+        """Return the factors by which the result of ``rescale`` is divided where the gain takes up
+        those of the result."""
+        return 1.0
 
     def rescale(self, out: np.ndarray, *sources: np.ndarray) -> Self:
         """Return the operator that gives the result divided by ``out`` (n,) from sources divided by

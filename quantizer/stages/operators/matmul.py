@@ -43,8 +43,14 @@ class Matmul(StageOperator):
         return self.terms * reaches[0] * reaches[1]
 
     def ties(self, out: np.ndarray, *sources: np.ndarray) -> Iterable[Tie]:
-        """Return that all is left as it is."""
-        return [(numbers, np.zeros_like(numbers)) for numbers in (out, *sources)]
+        """Return that the result is left as it is, and a matrix of rows and what it is multiplied
+        with as well."""
+        kept = (out,) if self.transposed else (out, *sources)
+        return [(numbers, np.zeros_like(numbers)) for numbers in kept]
+
+    def opposites(self, *sources: np.ndarray) -> Iterable[Tie]:
+        """Return that what one column is multiplied by, the other one is divided by."""
+        return [sources] if self.transposed else ()
 
     def lower(self, code: WeightCode | None) -> integer.Matmul:
         """Return the product of levels."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from torch import Tensor
@@ -19,6 +20,7 @@ class Product(StageOperator):
     """The first source, whose sizes may be 1, times the second one, whose shape the result has."""
 
     takes_residual = False
+    gain_scales: ClassVar[bool] = True
 
     @classmethod
     def begin(cls, op: graph.Product) -> Beginning:
@@ -39,9 +41,13 @@ class Product(StageOperator):
         return lows[0] * lows[1] if min(lows) >= 0 else -np.inf
 
     def ties(self, out: np.ndarray, *sources: np.ndarray) -> Iterable[Tie]:
-        """Return that each channel grows with one of the second source, the first left as it is."""
-        factor, whole = sources
-        return [(out, whole), (factor, np.zeros_like(factor))]
+        """Return that the first source is left as it is; the gain takes up all other factors."""
+        factor, _ = sources
+        return [(factor, np.zeros_like(factor))]
+
+    def left(self, *sources: np.ndarray) -> np.ndarray:
+        """Return the factors of the second source."""
+        return sources[1]
 
     def lower(self, code: WeightCode | None) -> integer.Operator:
         """Return the product of levels."""

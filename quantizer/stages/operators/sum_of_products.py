@@ -23,6 +23,7 @@ class SumOfProducts(StageOperator):
     channels: tuple[tuple[int, ...], ...]
 
     takes_residual = False
+    gain_scales: ClassVar[bool] = True
     code_groups: ClassVar[int] = 2
     least_bits: ClassVar[int] = 8
 
@@ -53,9 +54,8 @@ class SumOfProducts(StageOperator):
         return sum(a * b for a, b in zip(reaches[::2], reaches[1::2], strict=True))
 
     def ties(self, out: np.ndarray, *sources: np.ndarray) -> Iterable[Tie]:
-        """Return that each channel grows with those of the wholes, the factors left as they are."""
-        wholes = [(out, whole) for whole in sources[1::2]]
-        return [*wholes, *((factor, np.zeros_like(factor)) for factor in sources[::2])]
+        """Return that all sources are left as they are; the gain takes up what scales the sum."""
+        return [(numbers, np.zeros_like(numbers)) for numbers in sources]
 
     def lower(self, code: WeightCode | None) -> integer.SumOfProducts:
         """Return the sum of products of levels."""

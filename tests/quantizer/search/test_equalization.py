@@ -17,6 +17,7 @@ from nupes.quantizer.search.equalization import (
     equalize,
     measure_channels,
     rescale,
+    share,
 )
 from nupes.quantizer.stages.fuser import fuse
 from nupes.quantizer.stages.operators import Convolution
@@ -41,6 +42,14 @@ def output(network: FusedNetwork, x: Batch = X) -> np.ndarray:
     return run_float(network.stages, maps)[network.stages[-1].name].numpy()
 
 
+def random_factors(network: FusedNetwork, seed: int) -> dict[str, np.ndarray]:
+    """Return factors of all channels that may differ."""
+    rng, classes = np.random.default_rng(seed), channel_classes(network)
+    numbers = {abs(index) for indices in classes.values() for index in indices.tolist()}
+    factors = {index: float(np.exp(rng.uniform(-2, 2))) for index in sorted(numbers)}
+    return share(factors, classes)
+
+
 def four_bits(network: FusedNetwork) -> dict[str, int]:
     """Return 4 bits for every tensor."""
     return dict.fromkeys(network.shapes, 4)
@@ -59,12 +68,7 @@ def test_the_float_network_stays_the_same(name: str) -> None:
 @given(st.data())
 def test_any_factors_leave_the_network_the_same(name: str, data: st.DataObject) -> None:
     network = fused(make(name))
-    classes = channel_classes(network)
-    count = 1 + max(int(indices.max()) for indices in classes.values())
-    seed = data.draw(st.integers(0, 2**31))
-    factors = np.exp(np.random.default_rng(seed).uniform(-2, 2, count))
-    factors[0] = 1.0
-    scaled = rescale(network, {name: factors[indices] for name, indices in classes.items()})
+    scaled = rescale(network, random_factors(network, data.draw(st.integers(0, 2**31))))
     expected = output(network)
     np.testing.assert_allclose(
         output(scaled), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max()
@@ -77,10 +81,7 @@ def test_norms_take_any_factors(first: bool) -> None:
     tokens = torch.randn(6, 5, 6)
     network = fuse(capture(export_module(Encoder(first=first).eval(), (2, 5, 6))))
     x, classes = network.maps(Batch((tokens,))), channel_classes(network)
-    count = 1 + max(int(indices.max()) for indices in classes.values())
-    factors = np.exp(np.random.default_rng(0).uniform(-2, 2, count))
-    factors[0] = 1.0
-    scaled = rescale(network, {name: factors[indices] for name, indices in classes.items()})
+    scaled = rescale(network, random_factors(network, 0))
     norms = [stage for stage in network.stages if stage.op.gain_scales]
     read = [stage.sources[0] for stage in network.stages if isinstance(stage.op, Convolution)]
     assert all((classes[stage.name] > 0).all() for stage in norms if stage.name in read)

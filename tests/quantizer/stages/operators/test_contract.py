@@ -115,11 +115,13 @@ def test_factors_that_respect_the_ties_leave_the_network_the_same(name: str, see
         for some, others in case.op.ties(*numbers):
             for pair in zip(some, others, strict=True):
                 factors[list(pair)] = 1.0 if 0 in pair else factors[list(pair)].min()
+    for some, others in case.op.opposites(*numbers[1:]):
+        factors[others] = 1 / factors[some]
     out, *sources = (factors[some] for some in numbers)
     op = case.op.rescale(out, *sources)
     scaled = [x / torch.tensor(f).reshape(1, -1, 1, 1) for x, f in zip(maps, sources, strict=True)]
-    left_to_op = np.ones_like(out) if op.gain_scales else out
-    expected = result / torch.tensor(left_to_op).reshape(1, -1, 1, 1)
+    left_to_op = op.left(*sources) if op.gain_scales else out
+    expected = result / torch.tensor(left_to_op * np.ones_like(out)).reshape(1, -1, 1, 1)
     torch.testing.assert_close(op.apply(*scaled), expected)
 
 
