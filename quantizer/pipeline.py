@@ -34,6 +34,7 @@ from nupes.quantizer.measure.statistics import describe
 from nupes.quantizer.options.bits import BitPlan, plan_bits
 from nupes.quantizer.options.recipe import Recipe
 from nupes.quantizer.options.scheme import Scheme
+from nupes.quantizer.search.centring import center
 from nupes.quantizer.search.equalization import equalize
 from nupes.quantizer.search.inputs import code_inputs
 from nupes.quantizer.search.layers import choose
@@ -140,7 +141,7 @@ def with_tables(network: IntegerNetwork, program: Program) -> IntegerNetwork:
 
 def prepare(network: FusedNetwork, inputs: Batch, options: Options) -> Task:
     """Return the task of a network: its inputs are limited, pairs of products settled, its bits
-    planned, its inputs drawn and coded, and channels equalized."""
+    planned, its inputs drawn and coded, its keys and values centred, and channels equalized."""
     recipe = options.recipe
     inputs = limit_images(inputs, network)
     network = settle_pairs(network, inputs)
@@ -158,6 +159,8 @@ def prepare(network: FusedNetwork, inputs: Batch, options: Options) -> Task:
         ranges = [bounds for bounds in options.input_ranges if bounds is not None]
         inputs = distill(network, inputs, ranges, options.progress)
     network, input_codes = code_inputs(network, inputs, plan, recipe, options.input_ranges)
+    if recipe.center:
+        network = center(network, inputs)
     if recipe.equalize:
         network = equalize(network, inputs, plan.tensors)
     return Task(network, inputs, plan, input_codes, options)

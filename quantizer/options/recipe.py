@@ -86,6 +86,8 @@ class Recipe:
     tables: bool = True
     """Whether tensors may have a table of levels of their own instead of a power's, where cells
     hold it: that of least squared error (Lloyd)."""
+    center: bool = True
+    """Whether what is constant in the channels of keys and values is taken out of them."""
     equalize: bool = True
     """Whether the channels of a tensor are first brought to magnitudes that suit its readers."""
     metric: Literal["output", "weight"] = "output"
@@ -123,6 +125,7 @@ class Recipe:
 PLAIN = Recipe(
     family="uniform",
     tables=False,
+    center=False,
     equalize=False,
     metric="weight",
     steps=(),

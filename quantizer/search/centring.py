@@ -1,0 +1,104 @@
+"""Centring: what is constant in the channels of keys and values is taken out of them.
+
+A constant in all keys moves all scores of a query alike, which softmax does not see. One in all
+values moves every mean of them by itself, because the weights of a mean add up to one: it goes in
+the bias behind the mean. Rotary embeddings turn the slowest pairs of channels by hardly anything,
+so that keys may be nearly constant there, far from the zero around which their codes lie.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from nupes.quantizer.data.batch import Batch
+from nupes.quantizer.frontend.functions import IDENTITY
+from nupes.quantizer.stages.operators import Matmul, Select, SubtractMax, WeightedMean
+from nupes.quantizer.stages.run import run_float
+from nupes.quantizer.stages.stage import FusedNetwork, Stage
+
+__all__ = ["center"]
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """Where a tensor's channels come from: the channels (c,), by number, of another tensor."""
+
+    name: str
+    channels: np.ndarray
+
+
+def origin(stages: Mapping[str, Stage], name: str) -> Origin:
+    """Return where the values of a tensor were computed, before some channels and pixels of them
+    were taken."""
+    stage = stages.get(name)
+    if stage is None or not stage.copies_codes or not isinstance(stage.op, Select):
+        return Origin(name, np.arange(0 if stage is None else stage.shape[2]))
+    if min(stage.op.channels) < 0 or max(stage.op.padding) > 0:
+        return Origin(name, np.arange(stage.shape[2]))  # zeros among them do not move
+    before = origin(stages, stage.sources[0])
+    return Origin(before.name, before.channels[stage.op.numbers])
+
+
+def takes_constants(network: FusedNetwork, stage: Stage, number: int) -> bool:
+    """Return whether a constant in each channel of one of a stage's sources, by number, does not
+    change the network, once a mean's bias has made up for it."""
+    if number != stage.op.matrix:
+        return False
+    if isinstance(stage.op, WeightedMean):
+        return True
+    if not isinstance(stage.op, Matmul) or not stage.op.transposed or stage.name in network.emitted:
+        return False
+    readers = network.readers()[stage.name]
+    plain = stage.function is IDENTITY
+    return plain and all(isinstance(reader.op, SubtractMax) for reader in readers)
+
+
+def movable(network: FusedNetwork) -> set[str]:
+    """Return the stages of which every channel may be moved by a constant: all that reads them, or
+    selections of them, takes it."""
+    stages = {stage.name: stage for stage in network.stages}
+    origins = {name: origin(stages, name).name for name in stages}
+    fixed, moved = set(network.emitted), set[str]()
+    for stage in network.stages:
+        copies = origins[stage.name] != stage.name
+        for number, name in enumerate(stage.sources):
+            if name in stages and not copies:
+                taken = takes_constants(network, stage, number)
+                (moved if taken else fixed).add(origins[name])
+        if stage.residual in stages:
+            fixed.add(origins[stage.residual])
+    return {name for name in moved - fixed if moves_with_bias(stages[name])}
+
+
+def moves_with_bias(stage: Stage) -> bool:
+    """Return whether what a stage stores moves as its bias does."""
+    return stage.op.accumulates and stage.function is IDENTITY
+
+
+def center(network: FusedNetwork, inputs: Batch) -> FusedNetwork:
+    """Return the network of whose keys and values the mean of each channel over inputs (n, c, h, w)
+    is zero; it computes the same."""
+    names = movable(network)
+    if not names:
+        return network
+    found = run_float(network.stages, network.start(inputs), keep=names)
+    means = {name: found[name].double().mean((0, 2, 3)).numpy() for name in names}
+    return replace(network, stages=tuple(moved(network, means)))
+
+
+def moved(network: FusedNetwork, constants: Mapping[str, np.ndarray]) -> Iterator[Stage]:
+    """Yield the stages, some of whose channels are less by constants (c,)."""
+    stages = {stage.name: stage for stage in network.stages}
+    for stage in network.stages:
+        bias = stage.bias
+        if isinstance(stage.op, WeightedMean):
+            values = origin(stages, stage.sources[1])
+            if values.name in constants:
+                bias = bias + stage.gain * constants[values.name][values.channels]
+        if stage.name in constants:
+            constant = constants[stage.name]
+            mean = None if stage.mean is None else stage.mean - constant
+            stage = replace(stage, mean=mean, low=-np.inf)
+            bias = bias - constant
+        yield replace(stage, bias=bias)
