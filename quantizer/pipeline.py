@@ -38,6 +38,7 @@ from nupes.quantizer.search.centring import center
 from nupes.quantizer.search.equalization import equalize
 from nupes.quantizer.search.inputs import code_inputs
 from nupes.quantizer.search.layers import choose
+from nupes.quantizer.search.outliers import split_outliers
 from nupes.quantizer.search.pairs import settle_pairs
 from nupes.quantizer.stages.fuser import fuse
 from nupes.quantizer.stages.run import measure_reach
@@ -161,6 +162,8 @@ def prepare(network: FusedNetwork, inputs: Batch, options: Options) -> Task:
     network, input_codes = code_inputs(network, inputs, plan, recipe, options.input_ranges)
     if recipe.center:
         network = center(network, inputs)
+    if recipe.split:
+        network, plan = split_outliers(network, inputs, plan)
     if recipe.equalize:
         network = equalize(network, inputs, plan.tensors)
     return Task(network, inputs, plan, input_codes, options)

@@ -88,6 +88,8 @@ class Recipe:
     hold it: that of least squared error (Lloyd)."""
     center: bool = True
     """Whether what is constant in the channels of keys and values is taken out of them."""
+    split: bool = True
+    """Whether channels that are many times as large as a tensor's others get one of their own."""
     equalize: bool = True
     """Whether the channels of a tensor are first brought to magnitudes that suit its readers."""
     metric: Literal["output", "weight"] = "output"
@@ -126,6 +128,7 @@ PLAIN = Recipe(
     family="uniform",
     tables=False,
     center=False,
+    split=False,
     equalize=False,
     metric="weight",
     steps=(),

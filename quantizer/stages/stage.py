@@ -22,7 +22,7 @@ class Stage:
 
     ``gain`` and ``bias`` are (n,) float64; a convolution's gain is 1. ``mean`` and ``std`` (n,)
     describe the value before the residual where a batch norm says so. ``low`` bounds the stored
-    values from below.
+    values from below. ``wide`` asks for 16 bits without a code, where all that read it can.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Stage:
     mean: np.ndarray | None = None
     std: np.ndarray | None = None
     low: float = -np.inf
+    wide: bool = False
 
     @property
     def reads(self) -> tuple[str, ...]:

@@ -29,9 +29,9 @@ def is_view(stage: Stage, network: FusedNetwork) -> bool:
 
 def wide_roots(network: FusedNetwork) -> dict[str, str]:
     """Return the tensors that are wide: those that operators of 16 bits read, or that are added to
-    wide ones, and that no other operators read; rows of them, too. Each with the first one of those
-    that share its scale: a wide tensor that is added to what becomes another one, a residual
-    stream."""
+    wide ones, or that are asked for, and that no other operators read; rows of them, too. Each with
+    the first one of those that share its scale: a wide tensor that is added to what becomes another
+    one, a residual stream."""
     readers, roots = network.readers(), {}
 
     def readings(name: str) -> Iterator[tuple[Stage, str]]:
@@ -44,7 +44,7 @@ def wide_roots(network: FusedNetwork) -> dict[str, str]:
     wide: set[str] = set()
     for stage in reversed(network.stages):
         pairs = list(readings(stage.name))
-        asked = any(
+        asked = stage.wide or any(
             (name in item.sources and item.op.reads_wide)
             or (name == item.residual and item.name in wide)
             for item, name in pairs
