@@ -17,7 +17,6 @@ from nupes.quantizer.options.bits import BitPlan
 from nupes.quantizer.stages.operators import Convolution, Select
 from nupes.quantizer.stages.run import run_float
 from nupes.quantizer.stages.stage import FusedNetwork, Stage, weighted
-from nupes.quantizer.stages.wide import wide_roots
 
 __all__ = ["find_outliers", "split_outliers"]
 
@@ -50,9 +49,9 @@ class Names:
 def find_outliers(network: FusedNetwork, inputs: Batch, plan: BitPlan) -> dict[str, np.ndarray]:
     """Return the channels, in order, of tensors of fewer than 8 bits that are massive for some of
     the inputs (n, c, h, w), where all readers are layers with weights; none of networks without
-    wide tensors, as no array might be meant to hold any."""
+    norms and attention, whose array may have no wide tensors."""
     names = {stage.name for stage in network.stages if is_split(stage, network, plan)}
-    if not names or not wide_roots(network):
+    if not names or not any(stage.op.tokens for stage in network.stages):
         return {}
     found = {}
     for name, values in run_float(network.stages, network.start(inputs), keep=names).items():

@@ -116,7 +116,7 @@ def test_the_network_stays_the_same(massive: str, gate: bool) -> None:
     assert set(bits.tensors) == set(found.shapes)
 
 
-def test_networks_without_wide_tensors_have_none() -> None:
+def test_networks_without_norms_have_none() -> None:
     module = Gated("hidden")
     module.norm = nn.Identity()  # type: ignore[assignment]
     assert find_outliers(*planned(module)) == {}
