@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from nupes.examples.pretrained.dscnn import DSCNN, load_dscnn
 from nupes.examples.pretrained.keras import SameConv, same_padding
+from nupes.examples.pretrained.llama import LlamaShape, load_llama
 from nupes.examples.pretrained.minilm import BertShape, load_minilm
 from nupes.examples.pretrained.mobilenetv2 import MobileNetV2, load_mobilenetv2
 from nupes.examples.pretrained.resnet8 import ResNet8, load_resnet8
@@ -221,3 +222,79 @@ def test_minilm(tmp_path: Path) -> None:
     longer = [*sentences[1], 3, 8]  # the last ones have no place
     for part, other in zip(loaded.inputs([longer]), loaded.inputs(sentences[1:]), strict=True):
         assert torch.equal(part, other)
+
+
+STORIES = LlamaShape(5, width=8, depth=2, heads=2, key_heads=1, hidden=6, words=10)
+
+
+def llama_arrays(shape: LlamaShape) -> dict[str, np.ndarray]:
+    """Return random weights by name, in the order of the file."""
+    layers, width, keys = shape.depth, shape.width, shape.key_heads * shape.head
+    sizes = {
+        "words": (shape.words, width),
+        "attention_norm": (layers, width),
+        "q": (layers, width, width),
+        "k": (layers, keys, width),
+        "v": (layers, keys, width),
+        "o": (layers, width, width),
+        "ffn_norm": (layers, width),
+        "w1": (layers, shape.hidden, width),
+        "w2": (layers, width, shape.hidden),
+        "w3": (layers, shape.hidden, width),
+        "norm": (width,),
+    }
+    rng = np.random.default_rng(0)
+    return {name: rng.normal(size=size).astype(np.float32) for name, size in sizes.items()}
+
+
+def llama(arrays: dict[str, np.ndarray], shape: LlamaShape, ids: list[int]) -> np.ndarray:
+    """Return the logits (t, words) of a sequence, token after token, pairs as complex numbers."""
+
+    def norm(x: np.ndarray, gain: np.ndarray) -> np.ndarray:
+        return x / np.sqrt(np.mean(x**2) + shape.epsilon) * gain
+
+    def turned(x: np.ndarray, position: int) -> np.ndarray:
+        pairs = x.reshape(-1, shape.head // 2, 2) @ [1, 1j]
+        angles = position * 10000.0 ** (-2 * np.arange(shape.head // 2) / shape.head)
+        pairs = pairs * np.exp(1j * angles)
+        return np.stack([pairs.real, pairs.imag], -1).reshape(-1, shape.head)
+
+    keys: list[list[np.ndarray]] = [[] for _ in range(shape.depth)]
+    values: list[list[np.ndarray]] = [[] for _ in range(shape.depth)]
+    logits = []
+    for position, token in enumerate(ids):
+        x = arrays["words"][token].astype(np.float64)
+        for layer in range(shape.depth):
+            of = {name: stack[layer] for name, stack in arrays.items() if stack.ndim > 1}
+            y = norm(x, of["attention_norm"])
+            query = turned(of["q"] @ y, position)
+            keys[layer].append(turned(of["k"] @ y, position))
+            values[layer].append((of["v"] @ y).reshape(-1, shape.head))
+            heads = []
+            for head in range(shape.heads):
+                shared = head * shape.key_heads // shape.heads
+                scores = np.array([query[head] @ k[shared] for k in keys[layer]])
+                shares = np.exp(scores / shape.head**0.5)
+                taken = sum(w * v[shared] for w, v in zip(shares, values[layer], strict=True))
+                heads.append(taken / shares.sum())
+            x = x + of["o"] @ np.concatenate(heads)
+            y = norm(x, of["ffn_norm"])
+            gate = of["w1"] @ y
+            x = x + of["w2"] @ (gate / (1 + np.exp(-gate)) * (of["w3"] @ y))
+        logits.append(arrays["words"] @ norm(x, arrays["norm"]))
+    return np.array(logits)
+
+
+def test_llama(tmp_path: Path) -> None:
+    shape, arrays = STORIES, llama_arrays(STORIES)
+    sizes = (shape.width, shape.hidden, shape.depth, shape.heads, shape.key_heads, shape.words, 64)
+    header = np.array(sizes, "<i4").tobytes()
+    path = tmp_path / "stories.bin"
+    path.write_bytes(header + b"".join(value.tobytes() for value in arrays.values()) + bytes(512))
+    ids = [1, 7, 7, 0, 9]
+    with torch.no_grad():
+        found = load_llama(path, shape.tokens)(torch.tensor([ids]))[0]
+    np.testing.assert_allclose(found, llama(arrays, shape, ids), rtol=1e-3, atol=1e-3)
+    path.write_bytes(np.array((*sizes[:5], -shape.words, 64), "<i4").tobytes())
+    with pytest.raises(ValueError, match="a head of its own"):
+        load_llama(path, shape.tokens)
