@@ -118,7 +118,7 @@ def main(
     methods: Annotated[str, typer.Option(help="Comma-separated methods.")] = "rtn,search",
     pairs: Annotated[int, typer.Option(help="How many test pairs.")] = 1379,
     tokens: Annotated[int, typer.Option(help="The longest sentence, in tokens.")] = 48,
-    calibration: Annotated[int, typer.Option(help="Sentences to calibrate with.")] = 64,
+    calibration: Annotated[int, typer.Option(help="Sentences to calibrate with.")] = 256,
     bits: Annotated[str, typer.Option(help="KIND=BITS, as in nupes quantize.")] = "",
     without: Annotated[str, typer.Option(help="Comma-separated steps of search left out.")] = "",
     override: Annotated[

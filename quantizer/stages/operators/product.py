@@ -20,6 +20,7 @@ class Product(StageOperator):
     """The first source, whose sizes may be 1, times the second one, whose shape the result has."""
 
     takes_residual = False
+    least_bits: ClassVar[int] = 8
     gain_scales: ClassVar[bool] = True
 
     @classmethod

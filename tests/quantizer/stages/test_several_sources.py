@@ -120,7 +120,7 @@ def test_parts_share_one_code_that_serves_all(method: str) -> None:
 @pytest.mark.parametrize("unit", ["layer", "network"])
 def test_learning_keeps_one_code(unit: str) -> None:
     network = fuse(build())
-    plan = plan_bits(network, parse_scheme("W3A3"), None, None, None, {})
+    plan = plan_bits(network, parse_scheme("W2A2"), None, None, None, {})
     choices = choose(network, X, plan, METHODS["rtn"])
     phase = Phase(unit, "straight", codes=1e-2, steps=40)  # type: ignore[arg-type]
     learned = learn(network, X, choices, phase, seed=0)
