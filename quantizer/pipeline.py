@@ -161,7 +161,7 @@ def prepare(network: FusedNetwork, inputs: Batch, options: Options) -> Task:
         inputs = distill(network, inputs, ranges, options.progress)
     network, input_codes = code_inputs(network, inputs, plan, recipe, options.input_ranges)
     if recipe.center:
-        network = center(network, inputs)
+        network = center(network, inputs, plan.tensors, recipe)
     if recipe.split:
         network, plan = split_outliers(network, inputs, plan)
     if recipe.equalize:

@@ -4,6 +4,10 @@ A constant in all keys moves all scores of a query alike, which softmax does not
 values moves every mean of them by itself, because the weights of a mean add up to one: it goes in
 the bias behind the mean. Rotary embeddings turn the slowest pairs of channels by hardly anything,
 so that keys may be nearly constant there, far from the zero around which their codes lie.
+
+Tokens that take most of the attention and give nothing (Xiao et al., arXiv 2309.17453) have values
+near zero, which a constant would move to where codes are coarse. So means are weighed by what the
+outputs make of an error, and are taken out where that makes the error of the codes less.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,11 +17,15 @@ import numpy as np
 
 from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.frontend.functions import IDENTITY
+from nupes.quantizer.measure.sensitivity import measure_sensitivity
+from nupes.quantizer.options.recipe import Recipe
+from nupes.quantizer.search.matrices import choose_matrix
+from nupes.quantizer.search.moments import LEAST
 from nupes.quantizer.stages.operators import Matmul, Select, SubtractMax, WeightedMean
 from nupes.quantizer.stages.run import run_float
 from nupes.quantizer.stages.stage import FusedNetwork, Stage
 
-__all__ = ["center"]
+__all__ = ["center", "movable", "moved"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,14 +84,28 @@ def moves_with_bias(stage: Stage) -> bool:
     return stage.op.accumulates and stage.function is IDENTITY
 
 
-def center(network: FusedNetwork, inputs: Batch) -> FusedNetwork:
+def center(
+    network: FusedNetwork, inputs: Batch, bits: Mapping[str, int], recipe: Recipe
+) -> FusedNetwork:
     """Return the network of whose keys and values the mean of each channel over inputs (n, c, h, w)
-    is zero; it computes the same."""
+    is zero, where codes of their ``bits`` err less then; it computes the same."""
     names = movable(network)
     if not names:
         return network
-    found = run_float(network.stages, network.start(inputs), keep=names)
-    means = {name: found[name].double().mean((0, 2, 3)).numpy() for name in names}
+    sensitivity = measure_sensitivity(network, inputs)
+    sample = network.start(inputs[sensitivity.images])
+    found, means = run_float(network.stages, sample, keep=names), {}
+    for name in names:
+        values = found[name].numpy()
+        weight = np.maximum(sensitivity.stored[name].numpy(), np.finfo(np.float32).tiny)
+        weight = np.maximum(weight, LEAST * weight.mean())
+        mean = np.average(values, (0, 2, 3), weight)
+        before, after = (
+            choose_matrix(some, bits[name], recipe, weight).error
+            for some in (values, values - mean[:, None, None].astype(np.float32))
+        )
+        if after < before:
+            means[name] = mean
     return replace(network, stages=tuple(moved(network, means)))
 
 

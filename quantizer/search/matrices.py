@@ -26,10 +26,12 @@ def matrix_roots(network: FusedNetwork) -> set[str]:
     }
 
 
-def choose_matrix(values: np.ndarray, bits: int, recipe: Recipe) -> TensorCode:
-    """Return the signed codebook and the scale of least squared error, levels within those of
-    weights."""
-    sample = Sample(values)
+def choose_matrix(
+    values: np.ndarray, bits: int, recipe: Recipe, importance: np.ndarray | None = None
+) -> TensorCode:
+    """Return the signed codebook and the scale of least squared error, weighed by ``importance``,
+    which broadcasts to the values; levels within those of weights."""
+    sample = Sample(values, importance)
     largest = max(-sample.low, sample.high, float(np.finfo(np.float32).tiny))
     books: list[Codebook] = [make_codebook("uniform", bits, signed=True)]
     if recipe.family == "power" and bits < 8:

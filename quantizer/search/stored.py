@@ -92,17 +92,20 @@ class TensorSearch:
         others = self.joins.others(name)
         signed = signed or any(self.bounds[other] < 0 for other in others)
         values = joined([exact[self.images], *(self.ahead[other] for other in others)])
-        if self.joins.root[name] in self.matrices:
-            return choose_matrix(values, bits, recipe)
+        matrix = self.joins.root[name] in self.matrices
         if sensitivity is None:
+            if matrix:
+                return choose_matrix(values, bits, recipe)
             return choose_activations(values, bits, signed, recipe, exponent=self.exponent)
+        importance = joined([sensitivity.stored[member] for member in (name, *others)])
+        importance = np.maximum(importance, LEAST * importance.mean())
+        if matrix:
+            return choose_matrix(values, bits, recipe, importance)
         cost = None
         if bits < 8:
             count = len(sensitivity.first)
             samples = {other: self.ahead[other][:count] for other in others}
             cost = self.output_cost({name: real[sensitivity.first], **samples}, sensitivity)
-        importance = joined([sensitivity.stored[member] for member in (name, *others)])
-        importance = np.maximum(importance, LEAST * importance.mean())
         return choose_activations(values, bits, signed, recipe, cost, self.exponent, importance)
 
     def output_cost(self, samples: Maps, sensitivity: Sensitivity) -> Cost:

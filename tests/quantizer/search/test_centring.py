@@ -1,8 +1,9 @@
 """Keys and values without what is constant in them; the network stays the same."""
 
-from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -10,21 +11,24 @@ from torch import Tensor, nn
 from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.frontend.program import export_module
 from nupes.quantizer.frontend.walk import capture
-from nupes.quantizer.search.centring import center
+from nupes.quantizer.options.recipe import METHODS
+from nupes.quantizer.search.centring import center, movable, moved
 from nupes.quantizer.stages.fuser import fuse
-from nupes.quantizer.stages.operators import Matmul, WeightedMean
+from nupes.quantizer.stages.operators import Matmul, WeightedMean, column
 from nupes.quantizer.stages.run import run_float
 from nupes.quantizer.stages.stage import FusedNetwork
 from tests.test_attention import Encoder
 from tests.test_rotary import ROTATIONS, TOKENS, Decoder
 
+M = TypeVar("M", bound=nn.Module)
 
-def drawn(module: nn.Module) -> nn.Module:
+
+def drawn(module: M) -> M:
     """Return a module of large biases."""
     torch.manual_seed(0)
     for name, parameter in module.named_parameters():
         if name.endswith("bias"):
-            nn.init.normal_(parameter, 1.0)
+            nn.init.normal_(parameter, 3.0)
     return module.eval()
 
 
@@ -32,7 +36,7 @@ def centred(module: nn.Module, x: Tensor) -> tuple[FusedNetwork, FusedNetwork]:
     """Return the stages of a module before and behind, which give the same."""
     network = fuse(capture(export_module(module, (2, *x.shape[1:]))))
     batch = network.maps(Batch((x,)))
-    found = center(network, batch)
+    found = center(network, batch, dict.fromkeys(network.shapes, 4), METHODS["search"])
     before, behind = (
         run_float(some.stages, some.start(batch))[some.emitted[0]] for some in (network, found)
     )
@@ -48,19 +52,28 @@ def means(network: FusedNetwork, x: Tensor, kind: type, number: int = 1) -> list
 
 
 @pytest.mark.parametrize("kind", [Matmul, WeightedMean])
-@pytest.mark.parametrize(
-    ("module", "shape"),
-    [(Encoder, (5, 6)), (lambda: Decoder(ROTATIONS["halves"]), (TOKENS, 5))],
-    ids=["heads", "rotated"],
-)
-def test_keys_and_values_have_no_mean(
-    module: Callable[[], nn.Module], shape: tuple[int, int], kind: type
-) -> None:
-    x = torch.randn(6, *shape)
-    before, behind = centred(drawn(module()), x)
-    assert max(means(before, x, kind)) > 0.02
-    assert max(means(behind, x, kind)) < 1e-4
+def test_keys_and_values_have_no_mean(kind: type) -> None:
+    x = torch.randn(6, 5, 6)
+    before, behind = centred(drawn(Encoder()), x)
+    assert max(means(behind, x, kind)) < 0.1 * max(means(before, x, kind))
     assert means(behind, x, kind, 0) == pytest.approx(means(before, x, kind, 0), rel=1e-3)
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_rotated_keys_take_any_constant(early: bool) -> None:
+    module = Decoder(ROTATIONS["halves"], early).eval()
+    network = fuse(capture(export_module(module, (2, TOKENS, 5))))
+    batch = network.maps(Batch((torch.randn(6, TOKENS, 5),)))
+    names = movable(network)
+    assert len(names) == 2  # the keys of all heads, and the values
+    rng = np.random.default_rng(0)
+    constants = {name: rng.normal(size=network.shapes[name][2]) for name in names}
+    found = replace(network, stages=tuple(moved(network, constants)))
+    before, behind = (run_float(some.stages, some.start(batch)) for some in (network, found))
+    torch.testing.assert_close(behind["head"], before["head"], rtol=1e-4, atol=1e-4)
+    for name, constant in constants.items():
+        less = before[name] - column(constant)
+        torch.testing.assert_close(behind[name], less, rtol=1e-4, atol=1e-4)
 
 
 class Shared(nn.Module):
@@ -96,9 +109,27 @@ class Shared(nn.Module):
 )
 def test_what_is_read_elsewhere_stays(part: str, keys: bool, values: bool) -> None:
     x = torch.randn(8, 5, 6)
-    _, behind = centred(drawn(Shared(part)), x)
-    assert (max(means(behind, x, Matmul)) < 1e-4) == keys
-    assert (max(means(behind, x, WeightedMean)) < 1e-4) == values
+    before, behind = centred(drawn(Shared(part)), x)
+    for kind, moves in ((Matmul, keys), (WeightedMean, values)):
+        same = means(behind, x, kind) == pytest.approx(means(before, x, kind), rel=1e-3)
+        assert same == (not moves)
+
+
+def test_a_constant_that_moves_a_sink_stays() -> None:
+    x = torch.randn(8, 5, 6)
+    x[:, :, 0] = torch.tensor([0.0, 1, 1, 1, 1])
+    module = drawn(Shared("nothing"))
+    with torch.no_grad():
+        module.query.weight.zero_()
+        module.query.bias.fill_(10.0)
+        module.key.weight.zero_()
+        module.key.weight[:, 0] = -2.0  # all look at the first token, whose values are zero
+        module.value.bias.zero_()
+        module.value.weight *= 0.01
+        module.value.weight[:, 0] = 1.0
+        x[:, 0] = 0
+    before, behind = centred(module, x)
+    assert means(behind, x, WeightedMean) == pytest.approx(means(before, x, WeightedMean), rel=1e-2)
 
 
 def test_scores_that_leave_the_network_stay() -> None:
@@ -109,6 +140,6 @@ def test_scores_that_leave_the_network_stay() -> None:
     batch = network.maps(Batch((x,)))
     before, behind = (
         run_float(some.stages, some.start(batch))[scores.name]
-        for some in (told, center(told, batch))
+        for some in (told, center(told, batch, dict.fromkeys(told.shapes, 4), METHODS["search"]))
     )
     torch.testing.assert_close(behind, before)
