@@ -257,7 +257,7 @@ def llama(arrays: dict[str, np.ndarray], shape: LlamaShape, ids: list[int]) -> n
         pairs = x.reshape(-1, shape.head // 2, 2) @ [1, 1j]
         angles = position * 10000.0 ** (-2 * np.arange(shape.head // 2) / shape.head)
         pairs = pairs * np.exp(1j * angles)
-        return np.stack([pairs.real, pairs.imag], -1).reshape(-1, shape.head)
+        return np.stack([np.real(pairs), np.imag(pairs)], -1).reshape(-1, shape.head)
 
     keys: list[list[np.ndarray]] = [[] for _ in range(shape.depth)]
     values: list[list[np.ndarray]] = [[] for _ in range(shape.depth)]

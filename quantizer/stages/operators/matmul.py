@@ -50,7 +50,8 @@ class Matmul(StageOperator):
 
     def opposites(self, *sources: np.ndarray) -> Iterable[Tie]:
         """Return that what one column is multiplied by, the other one is divided by."""
-        return [sources] if self.transposed else ()
+        source, other = sources
+        return [(source, other)] if self.transposed else []
 
     def lower(self, code: WeightCode | None) -> integer.Matmul:
         """Return the product of levels."""
