@@ -145,6 +145,21 @@ SOURCES = (
         "ca53f994c4abaf8d175b83c603602c45f0ea504c134a2b42a53246609d3781ad",
     ),
     Source(
+        "transformers/stories260K.bin",
+        "huggingface.co/karpathy/tinyllamas, stories260K",
+        "b0a507e7ad0f626624f17112325e66691f9076d622e1d3274d103d00299f2696",
+    ),
+    Source(
+        "transformers/tok512.bin",
+        "huggingface.co/karpathy/tinyllamas, stories260K",
+        "037cb335abb25d1fa9e8ecae30ed2a3a8ace9302862ebcdc05d51a6bbb10c312",
+    ),
+    Source(
+        "transformers/tiny_stories.txt",
+        "TinyStories (roneneldan), stories of the validation part, back to back: any text of them",
+        "c56cfd24fb1c542b141a396184b822a4db3672abdb4c49c6aa843171c5e822a5",
+    ),
+    Source(
         "transformers/sts-dev.csv",
         "STS benchmark, English",
         "5d7e944d8b02734b07bfdb5df67db3420c64bed153fcaa1ba47ad03480cf4234",
