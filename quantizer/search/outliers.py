@@ -6,6 +6,7 @@ with 8 bits, and what reads the tensor becomes two layers: the one multiplies th
 gives 16 bits, to which the other one, of all other channels, is added.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -15,7 +16,7 @@ from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.frontend.functions import IDENTITY
 from nupes.quantizer.options.bits import BitPlan
 from nupes.quantizer.stages.operators import Convolution, Select
-from nupes.quantizer.stages.run import run_float
+from nupes.quantizer.stages.run import CHUNK, run_float
 from nupes.quantizer.stages.stage import FusedNetwork, Stage, weighted
 
 __all__ = ["find_outliers", "split_outliers"]
@@ -53,14 +54,23 @@ def find_outliers(network: FusedNetwork, inputs: Batch, plan: BitPlan) -> dict[s
     names = {stage.name for stage in network.stages if is_split(stage, network, plan)}
     if not names or not any(stage.op.tokens for stage in network.stages):
         return {}
+    largest = {name: np.zeros(network.shapes[name][2]) for name in names}
+    power = dict.fromkeys(names, 0.0)
+    for chunk in inputs.split(CHUNK):
+        maps = run_float(network.stages, network.start(chunk), keep=names)
+        for name in names:
+            most = maps[name].abs().amax((0, 2, 3)).double().numpy()
+            largest[name] = np.maximum(largest[name], most)
+            power[name] += float(maps[name].double().square().sum())
     found = {}
-    for name, values in run_float(network.stages, network.start(inputs), keep=names).items():
-        if name not in names:
+    for stage in network.stages:
+        if stage.name not in names or power[stage.name] == 0:
             continue
-        size = values.abs().amax((0, 2, 3)) / values.square().mean().sqrt().clamp(min=1e-30)
-        order = size.argsort(descending=True)[:MOST]
-        if float(size[order[0]]) > MASSIVE:
-            found[name] = np.sort(order[size[order] > LARGE].numpy())
+        values = len(inputs) * math.prod(stage.shape)
+        size = largest[stage.name] / math.sqrt(power[stage.name] / values)
+        order = np.argsort(-size)[:MOST]
+        if size[order[0]] > MASSIVE:
+            found[stage.name] = np.sort(order[size[order] > LARGE])
     return found
 
 
