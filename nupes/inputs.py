@@ -109,9 +109,9 @@ def parse_ends(text: str) -> int | None:
 
 
 def parse_bits(text: str) -> dict[str, int]:
-    """Return kind -> bits of a text such as "keys=8,values=8", or of none."""
+    """Return kind -> bits of a text such as "keys=8,values=8"."""
     found = {}
-    for part in text.split(",") if text else ():
+    for part in text.split(","):
         kind, _, count = part.partition("=")
         if not kind or not count.isdecimal():
             raise InputError(f"bits must be KIND=BITS, such as keys=8,values=8, not {text!r}")

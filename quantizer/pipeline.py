@@ -142,7 +142,8 @@ def with_tables(network: IntegerNetwork, program: Program) -> IntegerNetwork:
 
 def prepare(network: FusedNetwork, inputs: Batch, options: Options) -> Task:
     """Return the task of a network: its inputs are limited, pairs of products settled, its bits
-    planned, its inputs drawn and coded, its keys and values centred, and channels equalized."""
+    planned, its inputs drawn and coded, its keys and values centred, its outliers split off, and
+    channels equalized."""
     recipe = options.recipe
     inputs = limit_images(inputs, network)
     network = settle_pairs(network, inputs)

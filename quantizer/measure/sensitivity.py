@@ -42,6 +42,10 @@ LEAST = 1e-6
 """Least sensitivity of a channel, as a fraction of its tensor's largest."""
 
 
+LEAST_VALUE = 1e-3
+"""Least sensitivity of a value, as a fraction of its tensor's mean."""
+
+
 @dataclass(frozen=True, eq=False)
 class Sensitivity:
     """Squared gradients of the outputs, relative to the outputs' variance."""
@@ -57,6 +61,14 @@ class Sensitivity:
     def first(self) -> Tensor:
         """Numbers (p,) of the images of ``before``."""
         return self.images[: len(next(iter(self.before.values())))]
+
+    def of_values(self, *names: str) -> np.ndarray:
+        """Return those of the values of tensors, all positive: of one in its own shape, of several
+        one after another."""
+        maps = [self.stored[name].numpy() for name in names]
+        values = maps[0] if len(maps) == 1 else np.concatenate([part.ravel() for part in maps])
+        least = max(LEAST_VALUE * float(values.mean()), float(np.finfo(np.float32).tiny))
+        return np.maximum(values, np.float32(least))
 
     def of_channels(self, name: str) -> np.ndarray:
         """Return the mean (c,) over a tensor's channels, all positive."""

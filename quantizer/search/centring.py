@@ -10,7 +10,7 @@ near zero, which a constant would move to where codes are coarse. So means are w
 outputs make of an error, and are taken out where that makes the error of the codes less.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,12 +20,11 @@ from nupes.quantizer.frontend.functions import IDENTITY
 from nupes.quantizer.measure.sensitivity import measure_sensitivity
 from nupes.quantizer.options.recipe import Recipe
 from nupes.quantizer.search.matrices import choose_matrix
-from nupes.quantizer.search.moments import LEAST
 from nupes.quantizer.stages.operators import Matmul, Select, SubtractMax, WeightedMean
 from nupes.quantizer.stages.run import run_float
 from nupes.quantizer.stages.stage import FusedNetwork, Stage
 
-__all__ = ["center", "movable", "moved"]
+__all__ = ["center", "movable", "take_out"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,18 +47,15 @@ def origin(stages: Mapping[str, Stage], name: str) -> Origin:
     return Origin(before.name, before.channels[stage.op.numbers])
 
 
-def takes_constants(network: FusedNetwork, stage: Stage, number: int) -> bool:
+def takes_constants(stage: Stage, number: int, readers: Sequence[Stage]) -> bool:
     """Return whether a constant in each channel of one of a stage's sources, by number, does not
-    change the network, once a mean's bias has made up for it."""
+    change what reads the stage, once a mean's bias has made up for it."""
     if number != stage.op.matrix:
         return False
     if isinstance(stage.op, WeightedMean):
         return True
-    if not isinstance(stage.op, Matmul) or not stage.op.transposed or stage.name in network.emitted:
-        return False
-    readers = network.readers()[stage.name]
-    plain = stage.function is IDENTITY
-    return plain and all(isinstance(reader.op, SubtractMax) for reader in readers)
+    scores = isinstance(stage.op, Matmul) and stage.op.transposed and stage.function is IDENTITY
+    return scores and all(isinstance(reader.op, SubtractMax) for reader in readers)
 
 
 def movable(network: FusedNetwork) -> set[str]:
@@ -67,16 +63,17 @@ def movable(network: FusedNetwork) -> set[str]:
     selections of them, takes it."""
     stages = {stage.name: stage for stage in network.stages}
     origins = {name: origin(stages, name).name for name in stages}
-    fixed, moved = set(network.emitted), set[str]()
+    readers, fixed, free = network.readers(), {origins[n] for n in network.emitted}, set[str]()
     for stage in network.stages:
         copies = origins[stage.name] != stage.name
         for number, name in enumerate(stage.sources):
             if name in stages and not copies:
-                taken = takes_constants(network, stage, number)
-                (moved if taken else fixed).add(origins[name])
+                told = stage.name in network.emitted and not isinstance(stage.op, WeightedMean)
+                taken = not told and takes_constants(stage, number, readers[stage.name])
+                (free if taken else fixed).add(origins[name])
         if stage.residual in stages:
             fixed.add(origins[stage.residual])
-    return {name for name in moved - fixed if moves_with_bias(stages[name])}
+    return {name for name in free - fixed if moves_with_bias(stages[name])}
 
 
 def moves_with_bias(stage: Stage) -> bool:
@@ -92,13 +89,12 @@ def center(
     names = movable(network)
     if not names:
         return network
-    sensitivity = measure_sensitivity(network, inputs)
-    sample = network.start(inputs[sensitivity.images])
-    found, means = run_float(network.stages, sample, keep=names), {}
+    sensitivity = measure_sensitivity(network, inputs) if recipe.output_cost else None
+    sample = inputs if sensitivity is None else inputs[sensitivity.images]
+    found, means = run_float(network.stages, network.start(sample), keep=names), {}
     for name in names:
         values = found[name].numpy()
-        weight = np.maximum(sensitivity.stored[name].numpy(), np.finfo(np.float32).tiny)
-        weight = np.maximum(weight, LEAST * weight.mean())
+        weight = None if sensitivity is None else sensitivity.of_values(name)
         mean = np.average(values, (0, 2, 3), weight)
         before, after = (
             choose_matrix(some, bits[name], recipe, weight).error
@@ -106,11 +102,17 @@ def center(
         )
         if after < before:
             means[name] = mean
-    return replace(network, stages=tuple(moved(network, means)))
+    return take_out(network, means)
 
 
-def moved(network: FusedNetwork, constants: Mapping[str, np.ndarray]) -> Iterator[Stage]:
-    """Yield the stages, some of whose channels are less by constants (c,)."""
+def take_out(network: FusedNetwork, constants: Mapping[str, np.ndarray]) -> FusedNetwork:
+    """Return the network of whose movable stages some have constants (c,) less; it computes the
+    same."""
+    return replace(network, stages=tuple(without(network, constants)))
+
+
+def without(network: FusedNetwork, constants: Mapping[str, np.ndarray]) -> Iterator[Stage]:
+    """Yield the stages with constants (c,) taken out of some, and put in behind their means."""
     stages = {stage.name: stage for stage in network.stages}
     for stage in network.stages:
         bias = stage.bias

@@ -120,7 +120,7 @@ def rescale(network: FusedNetwork, factors: dict[str, np.ndarray]) -> FusedNetwo
             for name, value in (("mean", stage.mean), ("std", stage.std))
             if value is not None
         }
-        gain = stage.gain * op.left(*sources) / out if op.gain_scales else stage.gain
+        gain = stage.gain * op.kept_factors(*sources) / out if op.gain_scales else stage.gain
         stages.append(replace(stage, op=op, gain=gain, bias=stage.bias / out, **described))
     return replace(network, stages=tuple(stages))
 
@@ -150,14 +150,14 @@ class Channels:
 def measure_channels(
     network: FusedNetwork, inputs: Batch, bits: dict[str, int]
 ) -> dict[str, Channels]:
-    """Return what the tensors of fewer than 8 bits, and what norms give, are like on inputs (n, c,
-    h, w)."""
-    norms = {stage.name for stage in network.stages if stage.op.gain_scales}
+    """Return what the tensors of fewer than 8 bits, and those whose gains take any factors, are
+    like on inputs (n, c, h, w)."""
+    scaled = {stage.name for stage in network.stages if stage.op.gain_scales}
     sensitivity = measure_sensitivity(network, inputs)
     sample = network.start(inputs[sensitivity.images])
     found = {}
     for name, values in run_float(network.stages, sample).items():
-        if name not in bits or (bits[name] == 8 and name not in norms):
+        if name not in bits or (bits[name] == 8 and name not in scaled):
             continue
         power = values.square().mean((0, 2, 3)).double().numpy()
         power = np.maximum(power, LEAST**2 * power.max() or 1.0)

@@ -7,11 +7,12 @@ gives 16 bits, to which the other one, of all other channels, is added.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from nupes.model.names import free_name
 from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.frontend.functions import IDENTITY
 from nupes.quantizer.options.bits import BitPlan
@@ -20,9 +21,6 @@ from nupes.quantizer.stages.run import CHUNK, run_float
 from nupes.quantizer.stages.stage import FusedNetwork, Stage, weighted
 
 __all__ = ["find_outliers", "split_outliers"]
-
-Fresh = Callable[[str], str]
-"""A name that no stage has, from one that it would have."""
 
 MASSIVE = 12.0
 """How many root mean squares of its tensor a value is that is worth a tensor of its own."""
@@ -51,7 +49,14 @@ def find_outliers(network: FusedNetwork, inputs: Batch, plan: BitPlan) -> dict[s
     """Return the channels, in order, of tensors of fewer than 8 bits that are massive for some of
     the inputs (n, c, h, w), where all readers are layers with weights; none of networks without
     norms and attention, whose array may have no wide tensors."""
-    names = {stage.name for stage in network.stages if is_split(stage, network, plan)}
+    readers = network.readers()
+    names = {
+        stage.name
+        for stage in network.stages
+        if plan.tensors[stage.name] < BITS
+        and stage.name not in network.emitted
+        and may_split(stage, readers[stage.name])
+    }
     if not names or not any(stage.op.tokens for stage in network.stages):
         return {}
     largest = {name: np.zeros(network.shapes[name][2]) for name in names}
@@ -74,15 +79,13 @@ def find_outliers(network: FusedNetwork, inputs: Batch, plan: BitPlan) -> dict[s
     return found
 
 
-def is_split(stage: Stage, network: FusedNetwork, plan: BitPlan) -> bool:
-    """Return whether a stage's channels may be taken out."""
-    readers = network.readers()[stage.name]
+def may_split(stage: Stage, readers: Sequence[Stage]) -> bool:
+    """Return whether a stage's channels may be taken out: whether they can be computed alone, and
+    all that reads them multiplies them."""
     return (
-        plan.tensors[stage.name] < BITS
-        and stage.op.accumulates
+        stage.op.accumulates
         and stage.residual is None
         and not (isinstance(stage.op, Convolution) and stage.op.groups > 1)
-        and stage.name not in network.emitted
         and len(readers) > 0
         and all(
             isinstance(reader.op, Convolution)
@@ -101,25 +104,18 @@ def split_outliers(
     outliers = find_outliers(network, inputs, plan)
     if not outliers:
         return network, plan
-    known, names = set(network.shapes), dict[str, Names]()
-
-    def fresh(name: str) -> str:
-        while name in known:
-            name += "_"
-        known.add(name)
-        return name
-
+    taken, names = network.shapes, dict[str, Names]()
     for stage in network.stages:
         if stage.name in outliers:
-            whole = fresh(f"{stage.name}.outliers")
-            alone = isinstance(stage.op, Convolution)
-            names[stage.name] = Names(whole, whole if alone else fresh(f"{whole}.channels"))
+            whole = free_name(f"{stage.name}.outliers", taken)
+            part = free_name(f"{whole}.channels", taken)
+            names[stage.name] = Names(whole, whole if isinstance(stage.op, Convolution) else part)
     stages, weights, tensors = list[Stage](), dict(plan.weights), dict(plan.tensors)
     for stage in network.stages:
         parts = [
             part
             for piece in by_results(stage, outliers, names)
-            for part in by_operands(piece, outliers, names, fresh)
+            for part in by_operands(piece, outliers, names, taken)
         ]
         stages += parts
         for part in parts:
@@ -159,7 +155,10 @@ def by_results(
 
 
 def by_operands(
-    stage: Stage, outliers: Mapping[str, np.ndarray], names: Mapping[str, Names], fresh: Fresh
+    stage: Stage,
+    outliers: Mapping[str, np.ndarray],
+    names: Mapping[str, Names],
+    taken: Container[str],
 ) -> Iterator[Stage]:
     """Yield what takes the place of a stage: the one that multiplies outliers, where it reads some,
     and it with what that gives added."""
@@ -167,7 +166,7 @@ def by_operands(
     if source not in names or not isinstance(stage.op, Convolution):
         yield stage
         return
-    name = fresh(f"{stage.name}.of_outliers")
+    name = free_name(f"{stage.name}.of_outliers", taken)
     some, others = halves(stage.op, outliers[source])
     plain = replace(stage, function=IDENTITY, mean=None, std=None, low=-np.inf, wide=True)
     none = np.zeros(len(stage.bias))

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from nupes.model.names import free_name
 from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.frontend.functions import IDENTITY
 from nupes.quantizer.stages.operators import Select, SumOfProducts
@@ -74,9 +75,7 @@ def split(stage: Stage, op: SumOfProducts, network: FusedNetwork) -> Iterator[St
     name."""
 
     def part(name: str) -> Stage:
-        name = f"{stage.name}.{name}"
-        while name in network.shapes:
-            name += "_"
+        name = free_name(f"{stage.name}.{name}", network.shapes)
         return replace(inner, name=name, bias=np.zeros(count), function=IDENTITY, low=-np.inf)
 
     count, products = stage.shape[2], list[Stage]()

@@ -11,7 +11,6 @@ from nupes.quantizer.measure.sensitivity import Sensitivity, measure_sensitivity
 from nupes.quantizer.options.bits import BitPlan
 from nupes.quantizer.options.recipe import Recipe
 from nupes.quantizer.search.matrices import choose_matrix, matrix_roots
-from nupes.quantizer.search.moments import LEAST
 from nupes.quantizer.search.repair import FloatRun
 from nupes.quantizer.search.tensors import Cost, choose_activations
 from nupes.quantizer.stages.joins import join_tensors
@@ -97,8 +96,7 @@ class TensorSearch:
             if matrix:
                 return choose_matrix(values, bits, recipe)
             return choose_activations(values, bits, signed, recipe, exponent=self.exponent)
-        importance = joined([sensitivity.stored[member] for member in (name, *others)])
-        importance = np.maximum(importance, LEAST * importance.mean())
+        importance = sensitivity.of_values(name, *others)
         if matrix:
             return choose_matrix(values, bits, recipe, importance)
         cost = None

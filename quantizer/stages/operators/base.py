@@ -66,7 +66,7 @@ class StageOperator:
 
     gain_scales: ClassVar[bool] = False
     """Whether the gain takes up factors of the result's channels, which are tied to none then, and
-    what is ``left`` of those of the sources."""
+    ``kept_factors``."""
 
     def takes_part(self, index: int) -> bool:
         """Whether a source, by number, may be some channels of a tensor, wherever they begin:
@@ -107,9 +107,9 @@ class StageOperator:
         which others' factors."""
         return ()
 
-    def left(self, *sources: np.ndarray) -> np.ndarray | float:
-        """Return the factors by which the result of ``rescale`` is divided where the gain takes up
-        those of the result."""
+    def kept_factors(self, *sources: np.ndarray) -> np.ndarray | float:
+        """Return the factors of its sources, (n,) or one for all channels, by which the result of
+        ``rescale`` remains divided, for the gain to make up for."""
         return 1.0
 
     def rescale(self, out: np.ndarray, *sources: np.ndarray) -> Self:

@@ -46,7 +46,7 @@ class Product(StageOperator):
         factor, _ = sources
         return [(factor, np.zeros_like(factor))]
 
-    def left(self, *sources: np.ndarray) -> np.ndarray:
+    def kept_factors(self, *sources: np.ndarray) -> np.ndarray:
         """Return the factors of the second source."""
         return sources[1]
 

@@ -120,7 +120,7 @@ def test_factors_that_respect_the_ties_leave_the_network_the_same(name: str, see
     out, *sources = (factors[some] for some in numbers)
     op = case.op.rescale(out, *sources)
     scaled = [x / torch.tensor(f).reshape(1, -1, 1, 1) for x, f in zip(maps, sources, strict=True)]
-    left_to_op = op.left(*sources) if op.gain_scales else out
+    left_to_op = op.kept_factors(*sources) if op.gain_scales else out
     expected = result / torch.tensor(left_to_op * np.ones_like(out)).reshape(1, -1, 1, 1)
     torch.testing.assert_close(op.apply(*scaled), expected)
 
