@@ -19,14 +19,15 @@ import torch
 import typer
 from rich.table import Table
 
-from benchmarks.artifacts import quantize_once
+from benchmarks.artifacts import Bits, Overrides, Wishes, Without, quantize_once
+from benchmarks.distributions import divergence, log_distribution
 from benchmarks.extras import bring
 from benchmarks.fitting import compile_fitting
 from benchmarks.hardware import check_on_rtl
 from benchmarks.pretrained import need
 from nupes.console import print_table
 from nupes.examples.pretrained.llama import load_llama
-from nupes.inputs import parse_array, parse_bits, parse_overrides
+from nupes.inputs import parse_array
 
 SPACE = "\u2581"
 """What stands for a space in the words of a tokenizer."""
@@ -75,7 +76,7 @@ def log_probabilities(infer: Any, windows: np.ndarray) -> torch.Tensor:
     """Return the logarithms (n, t, words) of the next words' probabilities."""
     starts = range(0, len(windows), BATCH)
     found = np.concatenate([infer(windows[start : start + BATCH, :-1]) for start in starts])
-    return torch.log_softmax(torch.from_numpy(found).double(), -1)
+    return log_distribution(found)
 
 
 def loss(found: torch.Tensor, windows: np.ndarray) -> torch.Tensor:
@@ -84,12 +85,7 @@ def loss(found: torch.Tensor, windows: np.ndarray) -> torch.Tensor:
     return -found.gather(2, following).mean((1, 2))
 
 
-def divergence(expected: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
-    """Return the mean divergence (n,) of each window."""
-    return (expected.exp() * (expected - found)).sum(2).mean(1)
-
-
-def show(values: torch.Tensor, digits: int) -> str:
+def with_error(values: torch.Tensor, digits: int) -> str:
     """Return a mean with its standard error."""
     noise = float(values.std()) / len(values) ** 0.5
     return f"{float(values.mean()):.{digits}f} +- {noise:.{digits}f}"
@@ -102,11 +98,9 @@ def main(
     tokens: Annotated[int, typer.Option(help="Tokens of a window.")] = 128,
     calibration: Annotated[int, typer.Option(help="Windows to calibrate with.")] = 64,
     windows: Annotated[int, typer.Option(help="Windows to test.")] = 80,
-    bits: Annotated[str, typer.Option(help="KIND=BITS, as in nupes quantize.")] = "",
-    without: Annotated[str, typer.Option(help="Comma-separated steps of search left out.")] = "",
-    override: Annotated[
-        list[str] | None, typer.Option(help="PATTERN=SCHEME, as in nupes quantize.")
-    ] = None,
+    bits: Bits = "",
+    without: Without = "",
+    override: Overrides = None,
     array: Annotated[str, typer.Option(help="The array.")] = "16x16,attention=1,products=1",
     simulate: Annotated[int, typer.Option(help="Windows on the RTL.")] = 0,
     stored: Annotated[bool, typer.Option(help="All that is stored, for a window.")] = False,
@@ -127,15 +121,15 @@ def main(
     table = Table("scheme", "method", box=None, pad_edge=False)
     for column in ("loss", "divergence", "seconds", "cycles", "on RTL"):
         table.add_column(column, justify="right")
-    table.add_row("float", "", show(loss(expected, test), 3), "", "", "", "")
-    asked = parse_overrides(override or []), parse_bits(bits), without.split(",") if without else []
+    table.add_row("float", "", with_error(loss(expected, test), 3), "", "", "", "")
+    wishes = Wishes.parse(override, bits, without)
     exact = True
     for scheme in schemes.split(","):
         for method in methods.split(","):
             start = time.monotonic()
             integers = quantize_once(
                 out, f"stories-{tokens}", module, scheme, method, (known,),
-                *asked,
+                wishes,
             )  # fmt: skip
             seconds = time.monotonic() - start
             found = log_probabilities(integers, test)
@@ -145,8 +139,9 @@ def main(
                 agrees = check_on_rtl(program, (test[:simulate, :-1],), stored).exact
                 equal = f"{simulate} exact" if agrees else "MISMATCH"
                 exact &= agrees
+            away = divergence(expected, found).mean(1)
             table.add_row(
-                scheme, method, show(loss(found, test), 3), show(divergence(expected, found), 4),
+                scheme, method, with_error(loss(found, test), 3), with_error(away, 4),
                 f"{seconds:.0f}", f"{program.cycles:,}", equal,
             )  # fmt: skip
     print_table(table)

@@ -23,14 +23,14 @@ import typer
 from rich.table import Table
 from scipy.stats import spearmanr
 
-from benchmarks.artifacts import quantize_once
+from benchmarks.artifacts import Bits, Overrides, Wishes, Without, quantize_once
 from benchmarks.extras import bring
 from benchmarks.fitting import compile_fitting
 from benchmarks.hardware import check_on_rtl
 from benchmarks.pretrained import need
 from nupes.console import print_table
 from nupes.examples.pretrained.minilm import BertShape, MiniLM, load_minilm
-from nupes.inputs import parse_array, parse_bits, parse_overrides
+from nupes.inputs import parse_array
 
 BATCH = 64
 """Sentences at a time."""
@@ -119,11 +119,9 @@ def main(
     pairs: Annotated[int, typer.Option(help="How many test pairs.")] = 1379,
     tokens: Annotated[int, typer.Option(help="The longest sentence, in tokens.")] = 48,
     calibration: Annotated[int, typer.Option(help="Sentences to calibrate with.")] = 256,
-    bits: Annotated[str, typer.Option(help="KIND=BITS, as in nupes quantize.")] = "",
-    without: Annotated[str, typer.Option(help="Comma-separated steps of search left out.")] = "",
-    override: Annotated[
-        list[str] | None, typer.Option(help="PATTERN=SCHEME, as in nupes quantize.")
-    ] = None,
+    bits: Bits = "",
+    without: Without = "",
+    override: Overrides = None,
     array: Annotated[str, typer.Option(help="The array.")] = "16x16,attention=1",
     simulate: Annotated[int, typer.Option(help="Sentences on the RTL.")] = 0,
     stored: Annotated[bool, typer.Option(help="All that is stored, for a sentence.")] = False,
@@ -147,14 +145,14 @@ def main(
         table.add_column(column, justify="right")
     before = correlation(expected, test.scores)
     table.add_row("float", "", "", "", f"{100 * before:.2f}", "", "", "")
-    asked = parse_overrides(override or []), parse_bits(bits), without.split(",") if without else []
+    wishes = Wishes.parse(override, bits, without)
     exact = True
     for scheme in schemes.split(","):
         for method in methods.split(","):
             start = time.monotonic()
             integers = quantize_once(
                 out, f"minilm-{tokens}", network.module, scheme, method, samples,
-                *asked,
+                wishes,
             )  # fmt: skip
             seconds = time.monotonic() - start
             found = embed(integers, test.sentences)

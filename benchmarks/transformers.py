@@ -24,13 +24,14 @@ from PIL import Image
 from rich.table import Table
 
 import nupes
-from benchmarks.artifacts import quantize_once
+from benchmarks.artifacts import Bits, Overrides, Wishes, Without, quantize_once
+from benchmarks.distributions import divergence, log_distribution
 from benchmarks.hardware import check_on_rtl
 from benchmarks.pretrained import Pretrained, need
 from nupes.commands.compile import loss_table
 from nupes.console import print_table
 from nupes.examples.pretrained.vit import DEIT_TINY, Shape, ViT, load_vit
-from nupes.inputs import parse_array, parse_bits, parse_overrides
+from nupes.inputs import parse_array, parse_overrides
 from nupes.model.operators import Normalize, SubtractMax
 
 HEADERS = 16, 8
@@ -60,12 +61,6 @@ def load_mnist(data: Path) -> Pretrained:
     )
     module = load_vit(need(folder / "vit_mnist_gpu.pt"))
     return Pretrained("vit", module, calibration, test, labels, lambda x, _: x)
-
-
-def divergence(expected: np.ndarray, found: np.ndarray) -> float:
-    """Return the mean divergence of classes' distributions, from logits (n, classes)."""
-    p, q = (torch.log_softmax(torch.from_numpy(x).double(), 1) for x in (expected, found))
-    return float((p.exp() * (p - q)).sum(1).mean())
 
 
 def run_float(trained: Pretrained, images: np.ndarray) -> np.ndarray:
@@ -108,11 +103,9 @@ def main(
     methods: Annotated[str, typer.Option(help="Comma-separated methods.")] = "rtn,search",
     images: Annotated[int, typer.Option(help="How many test images.")] = 1000,
     calibration: Annotated[int, typer.Option(help="How many images to calibrate with.")] = 256,
-    bits: Annotated[str, typer.Option(help="KIND=BITS, as in nupes quantize.")] = "",
-    without: Annotated[str, typer.Option(help="Comma-separated steps of search left out.")] = "",
-    override: Annotated[
-        list[str] | None, typer.Option(help="PATTERN=SCHEME, as in nupes quantize.")
-    ] = None,
+    bits: Bits = "",
+    without: Without = "",
+    override: Overrides = None,
     array: Annotated[str, typer.Option(help="The array.")] = "16x16,attention=1",
     simulate: Annotated[int, typer.Option(help="Images on the RTL.")] = 0,
     stored: Annotated[bool, typer.Option(help="All that is stored, for an image.")] = False,
@@ -131,14 +124,14 @@ def main(
     for column in ("accuracy", "divergence", "seconds", "cycles", "on RTL"):
         table.add_column(column, justify="right")
     table.add_row("float", "", f"{(expected.argmax(1) == labels).mean():.1%}", *[""] * 4)
-    asked = parse_overrides(override or []), parse_bits(bits), without.split(",") if without else []
+    wishes = Wishes.parse(override, bits, without)
     exact, programs = True, []
     for scheme in schemes.split(","):
         for method in methods.split(","):
             start = time.monotonic()
             network = quantize_once(
                 out, trained.name, trained.module, scheme, method,
-                trained.calibration[:calibration], *asked,
+                trained.calibration[:calibration], wishes,
             )  # fmt: skip
             seconds = time.monotonic() - start
             found = network(x)
@@ -149,9 +142,10 @@ def main(
                 check = check_on_rtl(program, (x[:simulate],), stored)
                 equal = f"{'exact' if check.exact else 'MISMATCH'}, {check.measured_cycles[0]:,}"
                 exact &= check.exact
+            away = divergence(log_distribution(expected), log_distribution(found)).mean()
             table.add_row(
                 scheme, method, f"{(found.argmax(1) == labels).mean():.1%}",
-                f"{divergence(expected, found):.5f}", f"{seconds:.0f}", f"{program.cycles:,}",
+                f"{float(away):.5f}", f"{seconds:.0f}", f"{program.cycles:,}",
                 equal,
             )  # fmt: skip
     print_table(table)

@@ -1,4 +1,4 @@
-"""Bits of what sums of products read, and of tensors of attention by their kind."""
+"""Bits of what products and their sums read, and of tensors of attention by their kind."""
 
 import numpy as np
 import pytest
@@ -33,6 +33,20 @@ def test_operands_have_eight_bits_unless_the_layer_says_otherwise(
     assert {plan.tensors[name] for name in "abcd"} == {expected}
     assert plan.tensors["add"] == (5 if "e" in overrides else 4)
     assert set(plan.weights.values()) == {4}
+
+
+def product(s: Call, x: Tensor) -> Tensor:
+    """Return what a convolution makes of one product."""
+    return s.e(s.a(x) * s.b(x))
+
+
+@pytest.mark.parametrize(("overrides", "expected"), [({}, 8), ({"mul": "W4A5"}, 5)])
+def test_so_have_those_of_a_product(overrides: dict[str, str], expected: int) -> None:
+    module = Call(product, **{name: nn.Conv2d(3, 3, 1) for name in "abe"}).eval()
+    network = fuse(capture(export_module(module, (2, 3, 4, 4))))
+    plan = plan_bits(network, parse_scheme("W4A4"), None, None, None, overrides)
+    assert {plan.tensors[name] for name in "ab"} == {expected}
+    assert plan.tensors["mul"] == 4
 
 
 class Attention(nn.Module):

@@ -12,6 +12,7 @@ from nupes.quantizer.frontend.program import export_module
 from nupes.quantizer.frontend.walk import capture
 from nupes.quantizer.measure.sensitivity import measure_sensitivity
 from nupes.quantizer.search.equalization import (
+    Classes,
     balance,
     channel_classes,
     equalize,
@@ -20,7 +21,7 @@ from nupes.quantizer.search.equalization import (
     share,
 )
 from nupes.quantizer.stages.fuser import fuse
-from nupes.quantizer.stages.operators import Convolution
+from nupes.quantizer.stages.operators import Convolution, Matmul
 from nupes.quantizer.stages.run import run_float
 from nupes.quantizer.stages.stage import FusedNetwork
 from tests.networks import many
@@ -88,6 +89,26 @@ def test_norms_take_any_factors(first: bool) -> None:
     np.testing.assert_allclose(output(scaled, x), output(network, x), rtol=1e-3, atol=1e-4)
     bits = dict.fromkeys(network.shapes, 8)
     assert set(measure_channels(network, x, bits)) == {stage.name for stage in norms}
+
+
+def test_queries_and_keys_have_inverse_factors() -> None:
+    network = fuse(capture(export_module(Encoder().eval(), (2, 5, 6))))
+    classes = channel_classes(network)
+    for stage in network.stages:
+        if isinstance(stage.op, Matmul):
+            queries, keys = (classes[name] for name in stage.sources)
+            assert queries.all()
+            np.testing.assert_array_equal(keys, -queries)
+
+
+def test_what_is_multiplied_by_itself_has_the_factor_1() -> None:
+    classes = Classes(7)
+    classes.join(np.array([1, 2]), np.array([3, 4]), sign=-1)
+    classes.join(np.array([3]), np.array([5]), sign=-1)
+    assert classes.of(np.arange(7)).tolist() == [0, 1, 2, -1, -2, 1, 6]
+    classes.join(np.array([5]), np.array([3]))
+    assert classes.of(np.arange(7)).tolist() == [0, 0, 2, 0, -2, 0, 6]
+    assert share({2: 4.0}, {"x": np.array([2, -2, 0, 6])})["x"].tolist() == [4, 0.25, 1, 1]
 
 
 def cost(network: FusedNetwork, name: str) -> float:
