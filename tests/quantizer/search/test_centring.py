@@ -115,21 +115,37 @@ def test_what_is_read_elsewhere_stays(part: str, keys: bool, values: bool) -> No
         assert same == (not moves)
 
 
-def test_a_constant_that_moves_a_sink_stays() -> None:
-    x = torch.randn(8, 5, 6)
-    x[:, :, 0] = torch.tensor([0.0, 1, 1, 1, 1])
+def of_first_channel(queries: float, keys: float) -> Shared:
+    """Return attention by the first channel, which is what values are."""
     module = drawn(Shared("nothing"))
     with torch.no_grad():
-        module.query.weight.zero_()
-        module.query.bias.fill_(10.0)
-        module.key.weight.zero_()
-        module.key.weight[:, 0] = -2.0  # all look at the first token, whose values are zero
-        module.value.bias.zero_()
-        module.value.weight *= 0.01
+        for layer in (module.query, module.key, module.value):
+            layer.weight.zero_()
+            layer.bias.zero_()
+        module.query.bias.fill_(queries)
+        module.key.weight[:, 0] = keys
         module.value.weight[:, 0] = 1.0
-        x[:, 0] = 0
-    before, behind = centred(module, x)
-    assert means(behind, x, WeightedMean) == pytest.approx(means(before, x, WeightedMean), rel=1e-2)
+    return module
+
+
+def test_tokens_that_count_say_what_a_mean_is() -> None:
+    x = torch.randn(8, 5, 6, generator=torch.Generator().manual_seed(0))
+    x[:, :, 0] = 4 + 0.3 * x[:, :, 0]
+    x[:, 0, 0] = 0
+    # All look at the first token, a sink, whose values are zero.
+    before, behind = centred(of_first_channel(10.0, -2.0), x)
+    (far,), (near,) = (means(network, x, WeightedMean)[:1] for network in (before, behind))
+    assert near == pytest.approx(far, rel=1e-2)
+    _, behind = centred(of_first_channel(0.0, 0.0), x)  # all look everywhere
+    assert means(behind, x, WeightedMean)[0] < 0.1 * far
+
+
+def test_a_mean_stays_where_codes_err_more_without_it() -> None:
+    x = torch.randn(8, 20, 6, generator=torch.Generator().manual_seed(0))
+    x[:, :, 0] *= 0.003
+    x[:, ::10, 0] = 1.0
+    before, behind = centred(of_first_channel(0.0, 0.0), x)
+    assert means(behind, x, WeightedMean) == means(before, x, WeightedMean)
 
 
 def test_scores_that_leave_the_network_stay() -> None:
