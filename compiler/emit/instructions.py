@@ -197,6 +197,13 @@ class Streamed:
         """Words that are written, or queued for the host, for each pixel."""
         return self.descriptor.results.out_planes if self.last else 0
 
+    def result_address(self, pixel: int) -> int:
+        """Return the address of the first plane of a pixel's result; ``pixel`` counts from 0."""
+        walk, results = self.descriptor.walk, self.descriptor.results
+        rows = (self.start.column + pixel) // walk.out_width
+        steps = (pixel - rows) * results.out_step + rows * results.out_row_step
+        return self.out_address + steps
+
     @property
     def residual_reads(self) -> int:
         """Words that are read at the residual port for each pixel."""

@@ -31,7 +31,7 @@ class WritePorts:
         for busy in self.busy:
             busy += range(cycle, cycle + pairs)
         if single:
-            self.busy[(tile.out_address + pixel) % BANKS].append(cycle + pairs)
+            self.busy[tile.result_address(pixel) % BANKS].append(cycle + pairs)
 
     def settle(self) -> None:
         """Occupy the ports for the tiles that were noted."""

@@ -1,5 +1,8 @@
 """Transposed convolutions: phases share the results, and no zero is streamed."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,12 +13,16 @@ from nupes.compiler.lowering.transposed_conv import phases
 from nupes.compiler.program import compile
 from nupes.model.codebook import make_codebook
 from nupes.model.errors import UnsupportedError
-from nupes.model.network import IntegerNetwork
-from nupes.model.operators import TransposedConv
+from nupes.model.layer import Encoder
+from nupes.model.network import Constant, IntegerNetwork
+from nupes.model.operators import Select, TransposedConv
+from nupes.sim.simulator import Simulator
 from tests.assemble import assemble, coded, layer_of, wide
+from tests.assemble import given as given_by
 from tests.compiler.test_program import execute
 from tests.model.tiny import requantize
 from tests.networks import images_of
+from tests.small import ARRAY as SMALL
 
 BOOK, WEIGHTS = make_codebook("uniform", 4, False), make_codebook("uniform", 4, True)
 CONFIG = ArrayConfig(4, 4, acc_depth=64, act_depth=1 << 14)
@@ -67,6 +74,30 @@ def test_programs_and_their_words(kernel: int, stretch: int) -> None:
     codes = network.encode(images_of(network, 1))
     program = compile(network, CONFIG)
     np.testing.assert_array_equal(execute(program, codes[0]), network.run(codes)[0])
+
+
+@pytest.mark.parametrize("stretch", [2, 3])
+def test_a_constant_is_loaded_between_the_results_of_a_grid(
+    running: Callable[..., Simulator], stretch: int
+) -> None:
+    bias = Constant(coded("bias", (2, 6, 9), BOOK), np.ones((2, 6, 9), np.uint8))
+    op = upsample((3, 3), 3, stretch)
+    table = Encoder(np.arange(15, dtype=np.int16), np.arange(16, dtype=np.uint8))
+    hidden = layer_of(
+        "up", op, "input", coded("up", op.shape((3, 3, 3)), BOOK), requantize(4), encoder=table
+    )
+    last = layer_of("last", Select(tuple(range(9))), "bias", wide("last", (2, 6, 9)), requantize(9))
+    source, size = coded("input", (3, 3, 3), BOOK), (9, 2, 6)
+    network = replace(
+        assemble(source, [hidden, last], size, more=[bias.tensor]),
+        inputs=(given_by(source),),
+        constants=(bias,),
+    )
+    simulator = running(SMALL)
+    program, x = compile(network, SMALL), images_of(network, 2)
+    result = simulator.run(program, x)
+    np.testing.assert_array_equal(result.outputs, network(x))
+    assert result.layer_cycles.tolist() == [[layer.cycles for layer in program.layers]] * 2
 
 
 def test_a_map_beyond_the_coordinates_is_refused() -> None:

@@ -24,6 +24,17 @@ def test_two_planes_are_written_at_once_and_a_single_one_to_its_bank() -> None:
     assert [ports.free(address, 12) for address in (6, 7)] == [12, 12]
 
 
+def test_results_of_a_grid_occupy_the_banks_of_their_addresses() -> None:
+    walk = replace(tile(4, 9).descriptor.walk, out_width=2)
+    results = Results(out_step=2, out_row_step=5)
+    start = replace(tile(4, 9).start, column=1)
+    item = replace(tile(4, 9), descriptor=Descriptor(walk, results), start=start, out_address=6)
+    assert [item.result_address(pixel) for pixel in range(4)] == [6, 11, 13, 18]
+    ports = WritePorts()
+    ports.write(item, 0, range(10, 14))
+    assert [ports.free(0, cycle) for cycle in range(10, 14)] == [11, 11, 12, 14]
+
+
 def test_the_pace_keeps_residual_reads_apart() -> None:
     walk = tile(4, 9).descriptor.walk
     port = ResidualPort(CONFIG)
