@@ -1,6 +1,7 @@
 """Codes of stored tensors, chosen one after another as their values come to be known."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from torch import Tensor
@@ -74,15 +75,25 @@ class TensorSearch:
             shared = [other for other, first in self.wide.items() if first == root]
             reach = max(float(self.ahead[other].abs().max()) for other in shared)
             scale = ROOM * max(reach, float(real.abs().max())) / self.headrooms[root]
+            scale = max(scale, self.least_scale(shared))
             wide.update(dict.fromkeys(shared, scale if scale > 0 else 1.0))
+
+    def least_scale(self, names: Sequence[str]) -> float:
+        """Return the scale that tensors which share one have at least, whoever reads them."""
+        read = [(name, stage) for name in names for stage in self.readers[name]]
+        return max(
+            (stage.op.least_scale for name, stage in read if name in stage.sources), default=0.0
+        )
 
     def code(self, name: str, exact: Tensor, real: Tensor, signed: bool) -> TensorCode:
         """Return the code of a tensor from its float values and the ones to be rounded: the one it
         has, or that of a tensor with which it shares one, or a new one."""
-        tensors = self.choices.tensors
+        tensors, others = self.choices.tensors, self.joins.others(name)
         if name not in tensors:
             known = [tensors[other] for other in self.joins.members(name) if other in tensors]
             tensors[name] = known[0] if known else self.search(name, exact, real, signed)
+        scale = max(tensors[name].scale, self.least_scale([name, *others]))
+        tensors[name] = replace(tensors[name], scale=scale)
         return tensors[name]
 
     def search(self, name: str, exact: Tensor, real: Tensor, signed: bool) -> TensorCode:

@@ -68,6 +68,12 @@ class StageOperator:
     """Whether the gain takes up factors of the result's channels, which are tied to none then, and
     ``kept_factors``."""
 
+    @property
+    def least_scale(self) -> float:
+        """The real value of one unit of its source, at least: with smaller ones its integers do
+        not say what it is."""
+        return 0.0
+
     def takes_part(self, index: int) -> bool:
         """Whether a source, by number, may be some channels of a tensor, wherever they begin:
         hardware reads others from the beginning of a word on."""

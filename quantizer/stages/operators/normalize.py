@@ -15,6 +15,9 @@ from nupes.quantizer.stages.operators.base import Beginning, StageOperator, Tie
 
 __all__ = ["Normalize"]
 
+EPSILON_BITS = 15
+"""Bits of the root of an ``epsilon``, in units of the source."""
+
 
 @dataclass(frozen=True)
 class Normalize(StageOperator):
@@ -57,10 +60,15 @@ class Normalize(StageOperator):
         """Return the normalization of a source of this scale."""
         return replace(self, scale=scales[0])
 
+    @property
+    def least_scale(self) -> float:
+        """The unit of which ``epsilon`` is the square of no more than 15 bits."""
+        return self.epsilon**0.5 * 2.0**-EPSILON_BITS
+
     def lower(self, code: WeightCode | None) -> integer.Normalize:
         """Return the normalization of integers: ``epsilon`` in units of them, at least 1."""
         squared = self.channels**2
-        most = (squared << 30) - 1
+        most = (squared << 2 * EPSILON_BITS) - 1
         epsilon = int(np.rint(min(squared * self.epsilon / self.scale**2, float(most))))
         return integer.Normalize(self.channels, self.centered, min(max(1, epsilon), most))
 
