@@ -14,6 +14,7 @@ from torch.export.graph_signature import ExportGraphSignature, InputKind, Output
 
 from nupes.model.errors import InputError, UnsupportedError
 from nupes.quantizer.data.batch import Batch
+from nupes.quantizer.frontend.empties import leave_out_empty
 from nupes.quantizer.frontend.folds import unfold_batch
 from nupes.quantizer.frontend.key_masks import join_masks, own_copy
 from nupes.quantizer.frontend.lookups import Lookup, find_lookups
@@ -214,13 +215,17 @@ def prepare(exported: ExportedProgram) -> Program:
         graph = exported.graph
     signature = exported.graph_signature
     check_inputs(inputs_of(graph, signature))
-    graph = join_norms(unfold_batch(graph, inputs_of(graph, signature)))
-    graph = own_copy(join_attention(graph))
     # The specifications stand in the order of the placeholders, which a copy may have renamed.
+    stores = {**exported.constants, **exported.state_dict}
+    held = [stores.get(spec.target or "") for spec in signature.input_specs]
+    graph = unfold_batch(leave_out_empty(graph), inputs_of(graph, signature))
+    graph = join_norms(graph)
+    graph = own_copy(join_attention(graph, held))
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
     specs = list(zip(placeholders, signature.input_specs, strict=True))
-    stores = {**exported.constants, **exported.state_dict}
-    constants = {node: stores[spec.target] for node, spec in specs if spec.target in stores}
+    constants = {
+        node: value for node, value in zip(placeholders, held, strict=True) if value is not None
+    }
     paths = {node: spec.target for node, spec in specs if spec.target is not None}
     mutated = set(signature.buffers_to_mutate.values())
     changing = frozenset(node for node, spec in specs if spec.target in mutated)

@@ -2,49 +2,90 @@
 
 ``softmax(q @ k.transpose(-2, -1) * scale, -1) @ v`` becomes ``scaled_dot_product_attention(q, k, v,
 scale=scale)``: its scores are those of several heads, which no tensor of a network holds at once.
+What is added to the scores, and what takes the place of those that do not count, becomes its mask.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
+from nupes.quantizer.frontend.key_masks import LEAST
 from nupes.quantizer.frontend.registry import arguments, base_name, copy_graph, is_call
 
 __all__ = ["join_attention"]
 
+ATEN = torch.ops.aten
+
 PRODUCTS = {"matmul", "bmm"}
 
-PLAIN = {"dropout", "clone", "contiguous", "detach"}
-"""Operators that give their operand as it is, dropout in evaluation."""
+PLAIN = {
+    *("dropout", "clone", "contiguous", "detach", "to", "_to_copy", "lift_fresh_copy", "alias"),
+    *("view", "reshape", "_unsafe_view"),
+}
+"""Operators that give the numbers of their operand as they are, dropout in evaluation."""
+
+Numbers = Mapping[fx.Node, Tensor]
+"""What placeholders hold, as far as it is known."""
+
+
+class Term(NamedTuple):
+    """What is added to scores: a tensor times a factor, or, where scores that a tensor hides (or,
+    ``kept``, does not keep) have another number's place, that number."""
+
+    node: fx.Node
+    factor: float
+    kept: bool | None = None
+
+    def insert(self, graph: fx.Graph) -> fx.Node:
+        """Insert the nodes that make what is added."""
+        if self.kept is not None:
+            ends = (0.0, self.factor) if self.kept else (self.factor, 0.0)
+            made = graph.call_function(ATEN.where.Scalar, (self.node, *ends))
+            made.meta = {**self.node.meta, "val": self.node.meta["val"].float()}
+        elif self.factor != 1:
+            made = graph.call_function(ATEN.mul.Tensor, (self.node, self.factor))
+            made.meta = dict(self.node.meta)
+        else:
+            made = self.node
+        return made
+
+
+class Scores(NamedTuple):
+    """A product of queries and keys, the factor of its scores, and what is added to them."""
+
+    product: fx.Node
+    factor: float
+    terms: tuple[Term, ...]
 
 
 class Match(NamedTuple):
-    """The operands of attention, keys transposed, the factor of its scores, and what tensors are
-    added to them."""
+    """The operands of attention, keys transposed, the factor of its scores, and what is added."""
 
     query: fx.Node
     key: fx.Node
     value: fx.Node
     scale: float
-    added: tuple[fx.Node, ...]
+    terms: tuple[Term, ...]
 
 
-def join_attention(graph: fx.Graph) -> fx.Graph:
-    """Return a graph with attention as one operator: itself, or a changed copy."""
-    if find(graph.nodes) is None:
+def join_attention(graph: fx.Graph, held: Sequence[Tensor | None]) -> fx.Graph:
+    """Return a graph with attention as one operator: itself, or a changed copy; ``held`` is what
+    each placeholder holds, if it is known."""
+    if find(graph.nodes, numbers_of(graph, held)) is None:
         return graph
     copy = copy_graph(graph)
-    while (found := find(copy.nodes)) is not None:
-        node, (query, key, value, scale, added) = found
+    numbers = numbers_of(copy, held)
+    while (found := find(copy.nodes, numbers)) is not None:
+        node, (query, key, value, scale, terms) = found
         with copy.inserting_before(node):
-            mask = total(copy, added)
-            turned = copy.call_function(torch.ops.aten.transpose.int, (key, -2, -1))
+            mask = total(copy, terms)
+            turned = copy.call_function(ATEN.transpose.int, (key, -2, -1))
             turned.meta = {**key.meta, "val": key.meta["val"].transpose(-2, -1)}
             parts = (query, turned, value, mask)
             joined = copy.call_function(
-                torch.ops.aten.scaled_dot_product_attention.default, parts, {"scale": scale}
+                ATEN.scaled_dot_product_attention.default, parts, {"scale": scale}
             )
         joined.meta = dict(node.meta)
         node.replace_all_uses_with(joined)
@@ -52,48 +93,126 @@ def join_attention(graph: fx.Graph) -> fx.Graph:
     return copy
 
 
-def find(nodes: Iterable[fx.Node]) -> tuple[fx.Node, Match] | None:
+def numbers_of(graph: fx.Graph, held: Sequence[Tensor | None]) -> Numbers:
+    """Return what the placeholders of a graph hold."""
+    placeholders = (node for node in graph.nodes if node.op == "placeholder")
+    pairs = zip(placeholders, held, strict=True)
+    return {node: value for node, value in pairs if value is not None}
+
+
+def find(nodes: Iterable[fx.Node], numbers: Numbers) -> tuple[fx.Node, Match] | None:
     """Return the first product that is attention's last one, with what it is made of."""
     for node in nodes:
-        found = match(node)
+        found = match(node, numbers)
         if found is not None:
             return node, found
     return None
 
 
-def match(node: fx.Node) -> Match | None:
+def match(node: fx.Node, numbers: Numbers) -> Match | None:
     """Return what attention's last product is made of, ``None`` for any other node."""
     if not is_product(node):
         return None
     weights, value = operands(node)
-    while is_call(weights, PLAIN):
-        if arguments(weights).get("train"):
-            return None
-        weights = operands(weights)[0]
+    weights = without_plain(weights)
     if not is_call(weights, {"softmax", "_softmax"}):
         return None
     last = weights.meta["val"].ndim - 1
     if arguments(weights)["dim"] not in (-1, last):
         return None
-    scores, added = without_addends(operands(weights)[0])
-    scores, scale = without_factors(scores)
-    if not is_product(scores):
+    scores = scores_of(operands(weights)[0], numbers)
+    ends = {part.meta["val"].shape for part in (weights, operands(node)[0])}
+    if scores is None or ends != {scores.product.meta["val"].shape}:
         return None
-    (query, first), (key, second) = map(without_factors, operands(scores))
-    return Match(query, key, value, scale * first * second, added)
+    (query, first), (key, second) = map(without_factors, operands(scores.product))
+    return Match(query, key, value, scores.factor * first * second, scores.terms)
 
 
-def total(graph: fx.Graph, added: tuple[fx.Node, ...]) -> fx.Node | None:
-    """Return the sum of tensors that are added to scores, ``None`` if there are none."""
+def total(graph: fx.Graph, terms: tuple[Term, ...]) -> fx.Node | None:
+    """Return the sum of what is added to scores, ``None`` if that is nothing."""
     found = None
-    for value in added:
-        if found is None:
-            found = value
-            continue
-        made = graph.call_function(torch.ops.aten.add.Tensor, (found, value))
-        made.meta = {**value.meta, "val": found.meta["val"] + value.meta["val"]}
-        found = made
+    for term in terms:
+        value = term.insert(graph)
+        if found is not None:
+            made = graph.call_function(ATEN.add.Tensor, (found, value))
+            made.meta = {**value.meta, "val": found.meta["val"] + value.meta["val"]}
+            value = made
+        found = value
     return found
+
+
+def scores_of(value: Any, numbers: Numbers, factor: float = 1.0) -> Scores | None:
+    """Return of which product what softmax reads are the scores, multiplied by ``factor`` since;
+    ``None`` if they are of none."""
+    if is_product(value):
+        return Scores(value, factor, ())
+    if not isinstance(value, fx.Node) or value.op != "call_function":
+        return None
+    name, given = base_name(value), value.args
+    if is_call(value, PLAIN):
+        plain = without_plain(value)
+        return None if plain is value else scores_of(plain, numbers, factor)
+    if name in ("mul", "div") and isinstance(given[1], int | float):
+        inner, more = without_factors(value)
+        return None if inner is value else scores_of(inner, numbers, factor * more)
+    if name == "add" and not value.kwargs:
+        for scores, other in (given[:2], given[1::-1]):
+            found = scores_of(scores, numbers, factor)
+            if found and isinstance(other, fx.Node) and other.meta["val"].is_floating_point():
+                return found._replace(terms=(*found.terms, Term(other, factor)))
+        return None
+    if name in ("max", "maximum") and len(given) == 2:
+        # Scores that count are above what no exponential sees.
+        for scores, other in (given, given[::-1]):
+            if hides(number_of(other, numbers)):
+                return scores_of(scores, numbers, factor)
+        return None
+    if name == "masked_fill":
+        return filled(given[1], given[0], given[2], False, numbers, factor)
+    if name == "where" and len(given) == 3:
+        mask, first, second = given
+        return filled(mask, first, second, True, numbers, factor) or filled(
+            mask, second, first, False, numbers, factor
+        )
+    return None
+
+
+def filled(
+    mask: Any, scores: Any, other: Any, kept: bool, numbers: Numbers, factor: float
+) -> Scores | None:
+    """Return scores of which those that a mask does not keep, or that it hides, are another number,
+    if that is as low as what is hidden: then it may be added as well."""
+    number = number_of(other, numbers)
+    found = scores_of(scores, numbers, factor) if hides(number) else None
+    if found is None or not isinstance(mask, fx.Node) or factor <= 0:
+        return None
+    assert number is not None
+    low = max(number * factor, -torch.finfo(torch.float32).max)
+    return found._replace(terms=(*found.terms, Term(mask, low, kept)))
+
+
+def hides(number: float | None) -> bool:
+    """Whether a score that is a number does not count."""
+    return number is not None and number <= LEAST
+
+
+def number_of(value: Any, numbers: Numbers) -> float | None:
+    """Return the number that a value is, ``None`` if it is not known."""
+    if isinstance(value, int | float):
+        return float(value)
+    node = without_plain(value)
+    if is_call(node, {"full", "scalar_tensor"}):
+        number = node.args[-1]
+        return float(number) if isinstance(number, int | float) else None
+    held = numbers.get(node)
+    return float(held) if held is not None and held.numel() == 1 else None
+
+
+def without_plain(value: Any) -> Any:
+    """Return what a value is, before operators that give the numbers as they are."""
+    while is_call(value, PLAIN) and not arguments(value).get("train"):
+        value = operands(value)[0]
+    return value
 
 
 def operands(node: fx.Node) -> Any:
@@ -109,24 +228,12 @@ def is_product(value: Any) -> TypeGuard[fx.Node]:
     return all(isinstance(item, fx.Node) and item.meta["val"].ndim > 2 for item in given)
 
 
-def without_addends(value: fx.Node) -> tuple[fx.Node, tuple[fx.Node, ...]]:
-    """Return scores without the tensors that are added to them, and those."""
-    if is_call(value, {"add"}) and not value.kwargs:
-        first, second = operands(value)[:2]
-        if isinstance(second, fx.Node) and isinstance(first, fx.Node):
-            for scores, other in ((first, second), (second, first)):
-                if not other.meta["val"].is_floating_point():
-                    continue
-                inner, added = without_addends(scores)
-                if is_product(without_factors(inner)[0]):
-                    return inner, (*added, other)
-    return value, ()
-
-
 def without_factors(value: fx.Node) -> tuple[fx.Node, float]:
     """Return what a value is a multiple of, and the factor."""
     factor = 1.0
     while is_call(value, {"mul", "div"}) and isinstance(operands(value)[1], int | float):
+        if value.kwargs:
+            break
         number = float(operands(value)[1])
         if base_name(value) == "div" and not number:
             break

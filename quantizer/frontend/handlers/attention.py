@@ -33,14 +33,18 @@ def attend(
     if dropout_p:
         call.refuse("dropout must be off; export the module after eval()")
     heads = [call.heads(part) for part in (query, key, value)]
-    if len({len(part) for _, part in heads}) > 1:
-        call.refuse("queries, keys and values must have one number of heads")
+    count = len(heads[0][1])
+    if any(count % len(part) for _, part in heads):
+        call.refuse("queries must have as many heads as keys and values, or a multiple of them")
     factor = value_shape(query)[-1] ** -0.5 if scale is None else float(scale)
     (height, width, _), keys = heads[0][0].shape, heads[1][0].shape
     sizes = height, width, keys[0] * keys[1]
-    added = added_to_scores(call, attn_mask, is_causal, len(heads[0][1]), sizes)
+    added = added_to_scores(call, attn_mask, is_causal, count, sizes)
     means = []
-    for number, channels in enumerate(zip(*(part for _, part in heads), strict=True)):
+    # Heads of queries share those of keys and values one after another.
+    shared = [np.repeat(np.arange(len(part)), count // len(part)) for _, part in heads]
+    for number in range(count):
+        channels = [part[own[number]] for (_, part), own in zip(heads, shared, strict=True)]
         nodes = [
             take(call, node, some, f"{what}_{number}")
             for (node, _), some, what in zip(heads, channels, ("q", "k", "v"), strict=True)

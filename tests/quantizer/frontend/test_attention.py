@@ -30,9 +30,9 @@ def split(x: Tensor, heads: int) -> Tensor:
     return x.unflatten(2, (heads, -1)).transpose(1, 2)
 
 
-def attend(x: Tensor, keys: int = 2, **options: object) -> Tensor:
+def attend(x: Tensor, **options: object) -> Tensor:
     """Return attention of two heads."""
-    key = split(x, keys)[..., :4].contiguous()
+    key = split(x, 2)[..., :4].contiguous()
     y = F.scaled_dot_product_attention(split(x, 2), key, key, **options)  # type: ignore[arg-type]
     return y.transpose(1, 2).flatten(2)
 
@@ -48,7 +48,11 @@ REFUSED = {
     "a sequence of tokens, not a tensor (2, 5, 2, 4) of others": lambda x: (
         F.scaled_dot_product_attention(*[x.unflatten(2, (2, -1))] * 3).flatten(2)
     ),
-    "queries, keys and values must have one number of heads": lambda x: attend(x, keys=1),
+    "queries must have as many heads as keys and values, or a multiple of them": lambda x: (
+        F.scaled_dot_product_attention(split(x[..., :4], 1), *[split(x, 2)] * 2)
+        .transpose(1, 2)
+        .flatten(2)
+    ),
     "both matrices of a product must have one number of heads": lambda x: (
         split(x[..., :5], 1) @ split(x, 2)
     ),
