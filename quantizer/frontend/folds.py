@@ -65,8 +65,10 @@ def folds_of(node: fx.Node, batch: int) -> int:
     """Return how many rows of each sample an operator's first dimension holds, 0 where it is none
     that can be unfolded."""
     value = node.meta.get("val")
-    known = node.op == "call_function" and (base_name(node) in ROWS or is_pointwise(node))
-    if not known or not isinstance(value, Tensor) or value.ndim < 2:
+    if node.op != "call_function" or not isinstance(value, Tensor) or value.ndim < 2:
+        return 0
+    flat = base_name(node) == "batch_norm" and value.ndim == 2
+    if not (flat or base_name(node) in ROWS or is_pointwise(node)):
         return 0
     rows = value.shape[0]
     return rows // batch if isinstance(rows, int) and rows > batch and rows % batch == 0 else 0
@@ -125,6 +127,12 @@ def call_unfolded(graph: fx.Graph, node: fx.Node, unfolded: dict[fx.Node, fx.Nod
         return graph.call_function(
             ATEN.add.Tensor, (product, scaled(graph, given["input"], given["beta"]))
         )
+    if kind == "batch_norm":
+        # Of rows (batch * tokens, c), but of sequences channels are in dimension 1.
+        source, *others = given.values()
+        normed = graph.call_function(ATEN.batch_norm.default, (turned(graph, source), *others))
+        normed.meta = {**node.meta, "val": source.meta["val"].transpose(1, 2)}
+        return graph.call_function(ATEN.transpose.int, (normed, 1, 2))
     changed: Any = map_arg((node.args, node.kwargs), lambda n: unfolded.get(n, n))
     args, kwargs = changed
     if kind in ("softmax", "_softmax") and args[1] >= 0:
@@ -139,4 +147,11 @@ def scaled(graph: fx.Graph, value: Any, factor: float) -> Any:
         return value
     made = graph.call_function(ATEN.mul.Tensor, (value, factor))
     made.meta = {**value.meta, "val": value.meta["val"] * factor}
+    return made
+
+
+def turned(graph: fx.Graph, node: fx.Node) -> fx.Node:
+    """Return a node (b, t, c) as (b, c, t)."""
+    made = graph.call_function(ATEN.transpose.int, (node, 1, 2))
+    made.meta = {**node.meta, "val": node.meta["val"].transpose(1, 2)}
     return made

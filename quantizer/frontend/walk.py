@@ -28,7 +28,7 @@ from nupes.quantizer.frontend.graph import Graph, Input, Node
 from nupes.quantizer.frontend.halves import take_in_halves
 from nupes.quantizer.frontend.handlers.pointwise import translate_pointwise
 from nupes.quantizer.frontend.handlers.views import is_view, translate_view
-from nupes.quantizer.frontend.layouts import input_is_tokens
+from nupes.quantizer.frontend.layouts import input_is_tokens, lacks_channel
 from nupes.quantizer.frontend.liveness import keep_live_rows
 from nupes.quantizer.frontend.problems import Problem, find_advice
 from nupes.quantizer.frontend.products import join_products
@@ -132,12 +132,14 @@ class Walk:
                 f"length), (batch, tokens, channels) or (batch, features), not {tuple(shape)}"
             )
         looked_up = source in self.program.lookups
-        tokens = len(shape) == 3 and (looked_up or input_is_tokens(source))
+        lone = len(shape) < 4 and not looked_up and lacks_channel(source)
+        tokens = len(shape) == 3 and not lone and (looked_up or input_is_tokens(source))
         argument = self.program.source(source).name
         name = "input" if len(self.program.inputs) == 1 else f"input.{argument}"
         if name in self.values.graph.nodes:  # ids that are looked up in several tables
             name = f"input.{source.name}"
-        node = Node(name, Input(), (), map_shape(value_shape(source), tokens))
+        sizes = (1,) * lone + value_shape(source)
+        node = Node(name, Input(), (), map_shape(sizes, tokens))
         self.values.graph.nodes[node.name] = node
         self.values.names[source] = node.name
         self.values.graph.calls[node.name] = source

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from nupes.quantizer.frontend.folds import unfold_batch
 from nupes.quantizer.frontend.inspection import inspect_module
 from nupes.quantizer.frontend.program import export_module, prepare
+from tests.quantizer.close import randomize_norms
 
 
 class Folded(nn.Module):
@@ -21,6 +22,7 @@ class Folded(nn.Module):
         self.first, self.second, self.function = nn.Linear(6, 8), nn.Linear(8, 4), function
         self.weight, self.bias = nn.Parameter(torch.randn(8, 4)), nn.Parameter(torch.randn(4))
         self.norm, self.gain = nn.LayerNorm(8), nn.Parameter(torch.randn(8))
+        self.batch_norm = randomize_norms(nn.BatchNorm1d(8))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.function(self, self.first(x))
@@ -56,6 +58,7 @@ FORMS: dict[str, Callable[[Folded, Tensor], Tensor]] = {
     "chain": lambda s, x: s.second(F.gelu(s.norm(rows(x))) * s.gain).view(-1, 5, 4),
     "sum": lambda s, x: s.second(rows(x) + rows(s.norm(x))).view(-1, 5, 4),
     "dropout": lambda s, x: s.second(F.dropout(rows(x), 0.5, False)).view(-1, 5, 4),
+    "batch norm": lambda s, x: s.second(s.batch_norm(rows(x)).reshape_as(x)),
     "batched products": by_products,
     "baddbmm": by_baddbmm,
 }

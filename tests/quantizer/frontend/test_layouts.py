@@ -36,6 +36,51 @@ def test_readers_tell_what_an_input_is(name: str) -> None:
     assert ratio > 30
 
 
+def alone(x: Tensor) -> Tensor:
+    """Return an input with a dimension for its only channel."""
+    return x[:, None]
+
+
+LONE: dict[str, tuple[Call, tuple[int, ...], tuple[int, int, int]]] = {
+    "wave": (Call(lambda s, x: s.a(alone(x)), a=nn.Conv1d(1, 3, 4, 2)), (20,), (1, 20, 1)),
+    "scaled wave": (
+        Call(lambda s, x: s.a((2 * x - 0.5).view(-1, 1, 20)), a=nn.Conv1d(1, 3, 4, 2)),
+        (20,),
+        (1, 20, 1),
+    ),
+    "spectrum": (Call(lambda s, x: s.a(alone(x)), a=nn.Conv2d(1, 3, 2)), (6, 5), (6, 5, 1)),
+    "turned spectrum": (
+        Call(lambda s, x: s.a(alone(swap(x))), a=nn.Conv2d(1, 3, 2)), (6, 5), (6, 5, 1),
+    ),
+    "norm of frames": (
+        Call(
+            lambda s, x: s.b(swap(s.a(alone(x)))), a=nn.Conv1d(1, 3, 5, 5), b=nn.LayerNorm(3)
+        ),
+        (20,),
+        (1, 20, 1),
+    ),
+    "vector": (Call(lambda s, x: s.a(alone(x)), a=nn.Linear(20, 3)), (20,), (1, 1, 20)),
+    "wave and vector": (
+        Call(
+            lambda s, x: s.a(alone(x))[..., 0] + s.b(x), a=nn.Conv1d(1, 3, 4), b=nn.Linear(20, 3)
+        ),
+        (20,),
+        (1, 1, 20),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LONE)
+def test_an_input_of_one_channel_may_have_no_dimension_for_it(name: str) -> None:
+    module, size, shape = LONE[name]
+    assert capture(export_module(module.eval(), (2, *size))).inputs[0].shape == shape
+    network, ratio = quantize_and_compare(module, images(64, *size), method="rtn")
+    assert ratio > 30
+    x = images(2, *size)
+    maps = x.reshape(2, shape[2], *shape[:2])
+    np.testing.assert_array_equal(network(x), network(maps))
+
+
 def test_one_token_and_one_pixel_are_vectors() -> None:
     for shape in ((1, 6), (6,)):
         module = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4)).eval()
