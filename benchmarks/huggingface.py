@@ -8,7 +8,6 @@ gives, and for two inputs with the RTL: outputs and every layer's cycles. Needs 
 ``coverage``). The exit status is 1 if any integer or cycle differs.
 """
 
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
@@ -20,115 +19,13 @@ from torch import Tensor, nn
 import nupes
 from benchmarks.extras import bring
 from benchmarks.hardware import check_on_rtl
+from benchmarks.huggingface_zoo import NETWORKS, TOKENS, WORDS, Network
 from benchmarks.zoo import declare_operators
 from nupes.console import print_table
 from nupes.inputs import parse_array, quiet_torch
 
-TOKENS, WORDS, SAMPLES = 10, 100, 16
-
-IMAGE, SPECTRUM, WAVE = (3, 32, 32), (8, 32), (400,)
-"""Shapes of what is no text."""
-
-SIZES = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 48,
-}
-TEXT = {"vocab_size": WORDS, "max_position_embeddings": 64}
-DECODER = {**SIZES, **TEXT, "use_cache": False}
-GROUPED = {**DECODER, "num_key_value_heads": 1, "head_dim": 16}
-PIXELS = {"image_size": 32, "patch_size": 8}
-
-
-@dataclass(frozen=True)
-class Network:
-    """A model's class and what its configuration is given; the ``shape`` of what is no text,
-    whether text has a mask of its length, and its first position where the model would find
-    positions by ids that are padding."""
-
-    model: str
-    config: dict[str, Any]
-    shape: tuple[int, ...] | None = None
-    mask: bool = False
-    position: int | None = None
-
-
-NETWORKS = {
-    "albert": Network("AlbertModel", {**SIZES, **TEXT, "embedding_size": 16}, mask=True),
-    "bert": Network("BertModel", {**SIZES, **TEXT}, mask=True),
-    "clip-images": Network("CLIPVisionModel", {**SIZES, **PIXELS}, IMAGE),
-    "convnextv2": Network(
-        "ConvNextV2Model", {"hidden_sizes": [8, 16, 16, 16], "depths": [1] * 4}, IMAGE
-    ),
-    "deit": Network("DeiTModel", {**SIZES, **PIXELS}, IMAGE),
-    "dinov2": Network("Dinov2Model", {**SIZES, **PIXELS, "mlp_ratio": 2}, IMAGE),
-    "distilbert": Network(
-        "DistilBertModel",
-        {**TEXT, "dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 48},
-        mask=True,
-    ),
-    "electra": Network("ElectraModel", {**SIZES, **TEXT, "embedding_size": 16}, mask=True),
-    "gemma": Network("GemmaModel", GROUPED),
-    "gpt2": Network(
-        "GPT2Model",
-        {"vocab_size": WORDS, "n_embd": 32, "n_layer": 2, "n_head": 2, "use_cache": False},
-    ),
-    "llama": Network("LlamaModel", GROUPED),
-    "mistral": Network("MistralModel", GROUPED),
-    "mpnet": Network("MPNetModel", {**SIZES, **TEXT}, position=2),
-    "opt": Network(
-        "OPTModel", {**DECODER, "ffn_dim": 48, "word_embed_proj_dim": 32, "pad_token_id": 0}
-    ),
-    "phi": Network("PhiModel", DECODER),
-    "qwen2": Network("Qwen2Model", GROUPED),
-    "qwen3": Network("Qwen3Model", GROUPED),
-    "roberta": Network("RobertaModel", {**SIZES, **TEXT}, position=2),
-    "segformer": Network(
-        "SegformerModel",
-        {
-            "hidden_sizes": [8, 16], "depths": [1, 1], "num_attention_heads": [1, 2],
-            "num_encoder_blocks": 2, "sr_ratios": [4, 2], "patch_sizes": [7, 3],
-            "strides": [4, 2], "mlp_ratios": [2, 2],
-        },
-        IMAGE,
-    ),
-    "swin": Network(
-        "SwinModel",
-        {
-            "embed_dim": 16, "depths": [2, 2], "num_heads": [2, 2], "window_size": 4,
-            "image_size": 32, "patch_size": 2,
-        },
-        IMAGE,
-    ),
-    "t5-encoder": Network(
-        "T5EncoderModel",
-        {
-            "vocab_size": WORDS, "d_model": 32, "d_kv": 16, "d_ff": 48, "num_layers": 2,
-            "num_heads": 2,
-        },
-    ),
-    "vit": Network("ViTModel", {**SIZES, **PIXELS}, IMAGE),
-    "wav2vec2": Network(
-        "Wav2Vec2Model",
-        {
-            **SIZES, "conv_dim": (16, 16), "conv_stride": (5, 2), "conv_kernel": (10, 3),
-            "num_feat_extract_layers": 2, "num_conv_pos_embeddings": 8,
-            "num_conv_pos_embedding_groups": 2, "apply_spec_augment": False,
-        },
-        WAVE,
-    ),
-    "whisper-encoder": Network(
-        "WhisperModel",
-        {
-            "d_model": 32, "encoder_layers": 2, "decoder_layers": 1, "encoder_attention_heads": 2,
-            "decoder_attention_heads": 2, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48,
-            "num_mel_bins": 8, "max_source_positions": 16, "vocab_size": WORDS,
-            "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1,
-        },
-        SPECTRUM,
-    ),
-}  # fmt: skip
+SAMPLES = 16
+"""Random inputs, which also calibrate."""
 
 
 class Plain(nn.Module):
@@ -170,8 +67,8 @@ def build(network: Network) -> nn.Module:
     torch.manual_seed(0)
     kind = getattr(transformers, network.model)
     model = kind(kind.config_class(**network.config)).eval()
-    if network.model == "WhisperModel":
-        model = model.encoder
+    if network.part:
+        model = getattr(model, network.part)
     if network.position is not None:
         return Placed(model, network.position)
     return Masked(model) if network.mask else Plain(model)

@@ -16,6 +16,9 @@ LAST = {"linear", "matmul", "mm", "bmm", "layer_norm"}
 FIRST = {"conv1d", "batch_norm", "max_pool1d", "avg_pool1d", "adaptive_avg_pool1d", "prelu"}
 """Operators whose channels are in dimension 1."""
 
+FOLDS = {"reshape", "view", "_unsafe_view", "flatten"}
+"""Operators that may fold tokens into the batch."""
+
 PLANES = {"conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d"}
 """Operators of maps whose channels are in dimension 1."""
 
@@ -26,7 +29,7 @@ SWAPS = {"transpose", "permute", "swapaxes", "swapdims", "mT"}
 def input_is_tokens(input: fx.Node) -> bool:
     """Whether an input of three dimensions is (b, t, c), not (b, c, t): its readers tell, behind
     any functions."""
-    dims = input.meta["val"].ndim
+    dims, channels = input.meta["val"].ndim, input.meta["val"].shape[-1]
     waiting, seen = [(user, False) for user in input.users], set()
     while waiting:
         node, swapped = waiting.pop(0)
@@ -34,7 +37,11 @@ def input_is_tokens(input: fx.Node) -> bool:
         if name in LAST | FIRST:
             return (name in LAST) != swapped
         value = node.meta.get("val")
-        if node in seen or not isinstance(value, torch.Tensor) or value.ndim != dims:
+        if node in seen or not isinstance(value, torch.Tensor) or value.ndim == 0:
+            continue
+        # Tokens that are folded into the batch keep their channels.
+        folded = name in FOLDS and not swapped and value.shape[-1] == channels
+        if value.ndim != dims and not folded:
             continue
         seen.add(node)
         waiting += [(user, swapped != (name in SWAPS)) for user in node.users]

@@ -20,6 +20,7 @@ from nupes.quantizer.frontend.key_masks import join_masks, own_copy
 from nupes.quantizer.frontend.lookups import Lookup, find_lookups
 from nupes.quantizer.frontend.multihead import plain_attention
 from nupes.quantizer.frontend.mutation import replace_in_place
+from nupes.quantizer.frontend.prefixes import turn_all_tokens
 from nupes.quantizer.frontend.softmax import join_attention
 from nupes.quantizer.frontend.written_norms import join_norms
 
@@ -218,8 +219,9 @@ def prepare(exported: ExportedProgram) -> Program:
     # The specifications stand in the order of the placeholders, which a copy may have renamed.
     stores = {**exported.constants, **exported.state_dict}
     held = [stores.get(spec.target or "") for spec in signature.input_specs]
-    graph = unfold_batch(leave_out_empty(graph), inputs_of(graph, signature))
-    graph = join_norms(graph)
+    graph = leave_out_empty(graph)
+    graph = unfold_batch(graph, inputs_of(graph, signature))
+    graph = join_norms(turn_all_tokens(graph))
     graph = own_copy(join_attention(graph, held))
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
     specs = list(zip(placeholders, signature.input_specs, strict=True))

@@ -34,6 +34,22 @@ def test_what_has_values_stays() -> None:
         np.testing.assert_array_equal(other, found[0])
 
 
+class Folded(Joined):
+    """The same of tokens that are folded into the batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.reshape(-1, 6)).reshape(-1, 5, 3)
+
+
+def test_tokens_may_be_folded_into_the_batch() -> None:
+    x = np.random.default_rng(0).normal(size=(32, 5, 6)).astype(np.float32)
+    folded, plain = (
+        nupes.quantize(kind((0, 6), (6, 6)).eval(), "W8A8", x, method="rtn")(x)
+        for kind in (Folded, Joined)
+    )
+    np.testing.assert_array_equal(folded, plain)
+
+
 def test_one_tensor_is_itself() -> None:
     program = prepare(export_module(Joined((0, 6), (6, 6)).eval(), (2, 5, 6)))
     assert "cat" not in {base_name(n) for n in program.live() if n.op == "call_function"}
