@@ -178,6 +178,7 @@ def lift(
         if len(sizes) < 3 or sizes[2] != rest.last - rest.first:
             return None
         args = (args[0], [*sizes[:2], rest.source.meta["val"].shape[2], *sizes[3:]])
+    assert callable(node.target)
     made = graph.call_function(node.target, args, kwargs)
     values = map_arg((args, kwargs), lambda n: n.meta["val"])
     made.meta = {**node.meta, "val": node.target(*values[0], **values[1])}
