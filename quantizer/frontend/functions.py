@@ -13,7 +13,7 @@ from nupes.model.codebook import Codebook
 from nupes.model.errors import UnsupportedError
 from nupes.model.layer import Encoder
 
-__all__ = ["IDENTITY", "SIGMOID", "Function", "build_encoder", "compose", "scalar_affine"]
+__all__ = ["COUNTS", "IDENTITY", "SIGMOID", "Function", "build_encoder", "compose", "scalar_affine"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +34,12 @@ class Function:
 IDENTITY = Function("identity", lambda x: x)
 
 SIGMOID = Function("sigmoid", torch.sigmoid, 0.0, 1.0)
+
+SHOWN = -64.0
+"""The least number of a mask for what it shows: 0 is added for that, and far less for others."""
+
+COUNTS = Function("counts", lambda x: (x >= SHOWN).to(x.dtype), 0.0, 1.0)
+"""One for what a mask shows, zero for what it hides."""
 
 
 def scalar_affine(scale: float, shift: float) -> Function:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, fx
 from torch.fx.node import map_arg
 
-from nupes.quantizer.frontend.registry import arguments, copy_graph, is_call
+from nupes.quantizer.frontend.registry import arguments, is_call
 
-__all__ = ["LEAST", "join_masks", "own_copy"]
+__all__ = ["LEAST", "add_sum", "evaluate", "join_masks", "mask_of", "source_of", "trials"]
 
 LEAST = -1e3
 """A number that is added to a score and no more than this makes the exponential 0."""
@@ -26,13 +26,6 @@ TRIALS = 64
 """Random inputs that are tried, beside those of one zero and of one one."""
 
 ATEN = torch.ops.aten
-
-
-def own_copy(graph: fx.Graph) -> fx.Graph:
-    """Return a graph of which masks can be changed: a copy where there are any."""
-    if not any(mask_of(node) for node in graph.nodes):
-        return graph
-    return copy_graph(graph)
 
 
 def mask_of(node: fx.Node) -> fx.Node | None:

@@ -16,11 +16,13 @@ from nupes.model.errors import InputError, UnsupportedError
 from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.frontend.empties import leave_out_empty
 from nupes.quantizer.frontend.folds import unfold_batch
-from nupes.quantizer.frontend.key_masks import join_masks, own_copy
+from nupes.quantizer.frontend.key_masks import join_masks, mask_of
 from nupes.quantizer.frontend.lookups import Lookup, find_lookups
+from nupes.quantizer.frontend.masked_means import is_quotient, join_means
 from nupes.quantizer.frontend.multihead import plain_attention
 from nupes.quantizer.frontend.mutation import replace_in_place
 from nupes.quantizer.frontend.prefixes import turn_all_tokens
+from nupes.quantizer.frontend.registry import copy_graph
 from nupes.quantizer.frontend.softmax import join_attention
 from nupes.quantizer.frontend.written_norms import join_norms
 
@@ -222,7 +224,9 @@ def prepare(exported: ExportedProgram) -> Program:
     graph = leave_out_empty(graph)
     graph = unfold_batch(graph, inputs_of(graph, signature))
     graph = join_norms(turn_all_tokens(graph))
-    graph = own_copy(join_attention(graph, held))
+    graph = join_attention(graph, held)
+    if any(mask_of(node) or is_quotient(node) for node in graph.nodes):
+        graph = copy_graph(graph)
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
     specs = list(zip(placeholders, signature.input_specs, strict=True))
     constants = {
@@ -240,7 +244,7 @@ def prepare(exported: ExportedProgram) -> Program:
             if not isinstance(result, fx.Node) or "val" not in result.meta:
                 raise UnsupportedError("module output must depend on its input, not be a constant")
             outputs.append(result)
-    flags = join_masks(graph, inputs, constants)
+    flags = join_masks(graph, inputs, constants) | join_means(graph, inputs, constants)
     lookups = find_lookups(graph, inputs, constants)
     program = Program(
         graph, inputs, tuple(outputs), constants, paths, changing, inputs, lookups, flags

@@ -166,13 +166,17 @@ def mean_squares(
     outputs: Tensor, values: Sequence[Tensor], generator: torch.Generator, draws: int
 ) -> list[Tensor]:
     """Return estimates of ``|do/dx|^2`` for the values ``x`` of tensors, from some draws of random
-    signs."""
+    signs; 0 for what comparisons give, through which no gradient leads."""
     total = [torch.zeros_like(value) for value in values]
+    pairs = [pair for pair in zip(total, values, strict=True) if pair[1].requires_grad]
+    if not pairs or not outputs.requires_grad:
+        return total
+    able = [value for _, value in pairs]
     for _ in range(draws):
         signs = torch.randint(0, 2, outputs.shape, generator=generator) * 2.0 - 1
         gradients = torch.autograd.grad(
-            (outputs * signs).sum(), values, retain_graph=True, materialize_grads=True
+            (outputs * signs).sum(), able, retain_graph=True, materialize_grads=True
         )
-        for squares, gradient in zip(total, gradients, strict=True):
+        for (squares, _), gradient in zip(pairs, gradients, strict=True):
             squares += gradient.square() / draws
     return total

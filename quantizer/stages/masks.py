@@ -7,9 +7,10 @@ from nupes.model.codebook import table_codebook
 from nupes.model.errors import UnsupportedError
 from nupes.model.operators.subtract_max import MASKED
 from nupes.quantizer.codes.decisions import TensorCode
+from nupes.quantizer.frontend.functions import COUNTS
 from nupes.quantizer.stages.joins import join_tensors
-from nupes.quantizer.stages.operators import SubtractMax
-from nupes.quantizer.stages.stage import FusedNetwork
+from nupes.quantizer.stages.operators import Select, SubtractMax
+from nupes.quantizer.stages.stage import FusedNetwork, Stage
 
 __all__ = ["MASK", "MASK_MULT", "MASK_SHIFT", "REACH", "masking", "masks_of"]
 
@@ -32,13 +33,20 @@ def masks_of(network: FusedNetwork) -> dict[str, str]:
     }
 
 
+def may_read(stage: Stage) -> bool:
+    """Whether a stage may read a mask: it subtracts a maximum, copies codes, or only asks which of
+    the two a code is."""
+    counts = isinstance(stage.op, Select) and stage.function.name == COUNTS.name
+    return counts or isinstance(stage.op, SubtractMax) or stage.copies_codes
+
+
 def masking(network: FusedNetwork) -> set[str]:
     """Return the inputs and constants that are masks; refuse one that other layers read."""
     root, readers = join_tensors(network).root, network.readers()
     found = set()
     for scores, mask in masks_of(network).items():
         name = root[mask]
-        others = [s for s in readers[name] if not (isinstance(s.op, SubtractMax) or s.copies_codes)]
+        others = [s for s in readers[name] if not may_read(s)]
         if name not in network.given or others:
             raise UnsupportedError(
                 f"layer {scores!r}: its mask must be an input or a constant that nothing else "

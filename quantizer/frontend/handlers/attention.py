@@ -7,9 +7,9 @@ from torch import exp, fx
 
 from nupes.model.operators import Matmul, Select, SubtractMax, WeightedMean
 from nupes.quantizer.frontend.call import Call, value_shape
-from nupes.quantizer.frontend.functions import Function
+from nupes.quantizer.frontend.functions import COUNTS, Function
 from nupes.quantizer.frontend.graph import Add, Affine, Concat, Node
-from nupes.quantizer.frontend.handlers.masks import Added, added_to_scores
+from nupes.quantizer.frontend.handlers.masks import Added, added_to_scores, masked_input
 from nupes.quantizer.frontend.registry import handles
 
 __all__ = ["attend", "multiply"]
@@ -51,6 +51,18 @@ def attend(
         ]
         means.append(head(call, nodes, added[number], factor, number))
     return join_heads(call, means)
+
+
+@handles("masked_mean")
+def average(call: Call, x: fx.Node, mask: fx.Node) -> str:
+    """Translate the mean (b, c) of those tokens (b, t, c) that a mask shows."""
+    node, (channels, *others) = call.heads(x)
+    if others or not np.array_equal(channels, np.arange(node.shape[2])):
+        call.refuse("a mean of tokens must be of all channels of a sequence of tokens")
+    keys = node.shape[0] * node.shape[1]
+    hidden = masked_input(call, mask, keys)
+    shown = call.add(COUNTS, (hidden,), (1, 1, keys), "masked_mean", "counts")
+    return call.add(WeightedMean(keys), (shown, node.name), (1, 1, len(channels)), "masked_mean")
 
 
 def multiply(call: Call, left: fx.Node, right: fx.Node) -> str:

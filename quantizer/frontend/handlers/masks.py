@@ -12,7 +12,7 @@ from nupes.quantizer.frontend.graph import Affine, Input
 from nupes.quantizer.frontend.key_masks import LEAST
 from nupes.quantizer.frontend.views import in_order, without_repeats
 
-__all__ = ["Added", "added_to_scores"]
+__all__ = ["Added", "added_to_scores", "masked_input"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def added_to_scores(
     elif mask is None:
         return [Added()] * heads
     elif call.is_computed(mask):
-        return [Added(given(call, mask, keys))] * heads
+        return [Added(masked_input(call, mask, keys))] * heads
     else:
         tables = constant_tables(call, mask, heads, queries, keys)
     if not (tables > LEAST).any(axis=2).all():
@@ -75,7 +75,7 @@ def held(call: Call, table: np.ndarray) -> Added:
     return Added(bias=call.hold(bias)) if bias.any() else Added()
 
 
-def given(call: Call, mask: fx.Node, keys: int) -> str:
+def masked_input(call: Call, mask: fx.Node, keys: int) -> str:
     """Return the node of a mask that is an input of the network: a number for each key, which may
     go through arithmetic that does not change the order of numbers."""
     node = call.viewed(mask)
