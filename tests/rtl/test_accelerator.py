@@ -219,7 +219,7 @@ def test_a_load_below_what_a_tile_chases_waits_for_it() -> None:
     program, chance = Program(config), random.Random(1)
     fill_tables(program, chance)
     layer = {"width": 4, "height": 4, "out_width": 4, "step_y": 4, "encoder_depth": 0}
-    program.layer(0, **layer)
+    program.layer(0, **layer, pace=7)  # so the tile chases long after its last word has come
     for lag in (LAG_FREE, 0):
         words = [chance.getrandbits(config.word_bits) for _ in range(16)]
         program.load(Destination.ACTIVATION, 0, words[:1], lag=lag)
