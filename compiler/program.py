@@ -85,7 +85,9 @@ class Program:
             if isinstance(item, Load) and item.hole:
                 runs.append(np.arange(position, position + item.words))
             position += item.words
-        return np.concatenate(runs)[np.argsort(self.places, kind="stable")]
+        # Words of one input stay in the program's order: blocks of a packed one share addresses.
+        owner = np.searchsorted(sorted(item.base for item in self.inputs), self.places, "right")
+        return np.concatenate(runs)[np.argsort(owner, kind="stable")]
 
     @property
     def places(self) -> np.ndarray:
@@ -106,7 +108,7 @@ class Program:
 
     def input_patches(self, *codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return image addresses (int64) and words (uint64, one row each) for the codes (h, w, c)
-        of each input, in the order in which they lie in the activation memory."""
+        of each input, in the order in which they lie in the activation memory, or come there."""
         parts = sorted(zip(self.inputs, codes, strict=True), key=lambda part: part[0].base)
         return self.holes, np.concatenate([layout.words(c, self.array) for layout, c in parts])
 

@@ -4,6 +4,7 @@ shrink.
 
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 from hypothesis import settings
@@ -32,6 +33,7 @@ from tests.sums import sums_of_products
 
 __all__ = [
     "JOINS",
+    "Builder",
     "all_images_of",
     "arrays",
     "exact",
@@ -79,6 +81,9 @@ def port_of(source: Tensor) -> Port:
 @dataclass
 class Builder:
     """A network in the making: stored tensors and layers so far."""
+
+    most_channels: ClassVar[int] = 9
+    """Of the first input."""
 
     draw: st.DrawFn
     rng: np.random.Generator
@@ -335,12 +340,13 @@ def networks(
     ranges: bool = False,
     several: bool = False,
     held: bool = False,
+    make: type[Builder] = Builder,
 ) -> IntegerNetwork:
     """Draw a network of up to ``most_layers`` layers, with any codebooks or the given ones, and
     operators of the kinds in ``also``; with ``ranges`` layers read ranges of channels and rows as
     well, and with ``several`` other layers than the last one may emit their results, and there is a
-    second input, or with ``held`` a constant."""
-    builder = Builder(
+    second input, or with ``held`` a constant; ``make`` draws the layers."""
+    builder = make(
         draw,
         np.random.default_rng(draw(st.integers(0, 2**32 - 1))),
         weight_codebooks() if weight_books is None else weight_books,
@@ -350,7 +356,7 @@ def networks(
         several,
     )
     book = draw(builder.activation_books)
-    shape = (draw(st.integers(1, 7)), draw(st.integers(1, 7)), draw(st.integers(1, 9)))
+    shape = draw(st.tuples(*[st.integers(1, 7)] * 2, st.integers(1, make.most_channels)))
     source = coded("input", shape, book)
     builder.tensors.append(source)
     if several:

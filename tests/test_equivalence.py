@@ -21,9 +21,10 @@ from nupes.model.codebook import make_codebook
 from nupes.model.layer import Requantize
 from nupes.model.network import IntegerNetwork
 from nupes.model.operators import Conv
-from nupes.sim.simulator import Simulator, Stalls
+from nupes.sim.simulator import SimulationResult, Simulator, Stalls
 from tests.assemble import assemble, coded, layer_of, wide
-from tests.networks import all_images_of, images_of, kinds_of, many, networks
+from tests.networks import all_images_of, kinds_of, many, networks
+from tests.packed import tight_programs
 
 # Accumulators of 16 pixels cut most maps into several blocks.
 FAST = [
@@ -68,15 +69,34 @@ def draw(data: st.DataObject, hardware: Simulator, most_layers: int = 4) -> Inte
 
 def check(hardware: Simulator, network: IntegerNetwork, latency: int = 20) -> None:
     """Run a network on the hardware; compare every integer and every layer's cycles."""
-    program = compile(network, hardware.config, latency)
-    images = images_of(network, IMAGES)
+    check_program(hardware, compile(network, hardware.config, latency))
+
+
+def check_program(hardware: Simulator, program: Program) -> None:
+    """Run a program on the hardware; compare every integer and every layer's cycles."""
+    network, images = program.network, all_images_of(program.network, IMAGES)
     result = hardware.run(program, images)
-    np.testing.assert_array_equal(result.y, network.run(network.encode(images)))
-    np.testing.assert_array_equal(result.outputs, network(images))
+    check_values(result, network, images)
+    for found, expected in zip(each(result.outputs), each(network(*images)), strict=True):
+        np.testing.assert_array_equal(found, expected)
     assert result.cycles == [program.cycles] * IMAGES
     predicted = [layer.cycles for layer in program.layers]
     assert result.layer_cycles.tolist() == [predicted] * IMAGES
     assert sum(predicted) == program.cycles
+
+
+def check_values(
+    result: SimulationResult, network: IntegerNetwork, images: tuple[np.ndarray, ...]
+) -> None:
+    """Compare every integer of every output."""
+    expected = network.run_all(*network.encode_all(*images))
+    for y, values in zip(each(result.y), expected, strict=True):
+        np.testing.assert_array_equal(y, values)
+
+
+def each(outputs: np.ndarray | tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    """Return the values of every output."""
+    return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
 @many(100)
@@ -94,24 +114,21 @@ def test_memories_of_any_latency(hardware: Simulator, data: st.DataObject, laten
 @many(40)
 @given(st.data(), st.booleans())
 def test_several_inputs_and_outputs(hardware: Simulator, data: st.DataObject, held: bool) -> None:
-    network = data.draw(networks(5, also=kinds_of(hardware.config), several=True, held=held))
-    program, images = compile(network, hardware.config), all_images_of(network, IMAGES)
-    result = hardware.run(program, images)
-    outputs = result.y if isinstance(result.y, tuple) else (result.y,)
-    for y, expected in zip(outputs, network.run_all(*network.encode_all(*images)), strict=True):
-        np.testing.assert_array_equal(y, expected)
-    predicted = [layer.cycles for layer in program.layers]
-    assert result.layer_cycles.tolist() == [predicted] * IMAGES
+    check(hardware, data.draw(networks(5, also=kinds_of(hardware.config), several=True, held=held)))
 
 
-def check_stalled(
-    hardware: Simulator, network: IntegerNetwork, stalls: Stalls, latency: int
+@many(40)
+@given(st.data(), st.sampled_from([1, 20, 100]))
+def test_random_networks_in_little_memory(
+    hardware: Simulator, data: st.DataObject, latency: int
 ) -> None:
+    check_program(hardware, data.draw(tight_programs(hardware.config, latency)))
+
+
+def check_stalled(hardware: Simulator, program: Program, stalls: Stalls) -> None:
     """Compare every output of a run with random back-pressure; its cycles are its own."""
-    program = compile(network, hardware.config, latency)
-    images = images_of(network, 1)
-    result = hardware.run(program, images, stalls=stalls)
-    np.testing.assert_array_equal(result.y, network.run(network.encode(images)))
+    images = all_images_of(program.network, 1)
+    check_values(hardware.run(program, images, stalls=stalls), program.network, images)
 
 
 PROBABILITY = st.sampled_from([0.0, 0.2, 0.5, 0.9])
@@ -125,11 +142,15 @@ def test_stalls_change_no_value_of_several_inputs_and_constants(
 ) -> None:
     held = data.draw(st.booleans())
     network = data.draw(networks(3, also=kinds_of(hardware.config), several=True, held=held))
-    images = all_images_of(network, 1)
-    result = hardware.run(compile(network, hardware.config, latency), images, stalls=stalls)
-    outputs = result.y if isinstance(result.y, tuple) else (result.y,)
-    for y, expected in zip(outputs, network.run_all(*network.encode_all(*images)), strict=True):
-        np.testing.assert_array_equal(y, expected)
+    check_stalled(hardware, compile(network, hardware.config, latency), stalls)
+
+
+@many(20)
+@given(st.data(), STALLS, st.integers(1, 50))
+def test_stalls_change_no_value_in_little_memory(
+    hardware: Simulator, data: st.DataObject, stalls: Stalls, latency: int
+) -> None:
+    check_stalled(hardware, data.draw(tight_programs(hardware.config, latency)), stalls)
 
 
 @many(40)
@@ -137,7 +158,7 @@ def test_stalls_change_no_value_of_several_inputs_and_constants(
 def test_stalls_change_no_value(
     hardware: Simulator, data: st.DataObject, stalls: Stalls, latency: int
 ) -> None:
-    check_stalled(hardware, draw(data, hardware), stalls, latency)
+    check_stalled(hardware, compile(draw(data, hardware), hardware.config, latency), stalls)
 
 
 @pytest.mark.slow
@@ -153,7 +174,7 @@ def test_many_random_networks(hardware: Simulator, data: st.DataObject, latency:
 def test_many_stalls(
     hardware: Simulator, data: st.DataObject, stalls: Stalls, latency: int
 ) -> None:
-    check_stalled(hardware, draw(data, hardware), stalls, latency)
+    check_stalled(hardware, compile(draw(data, hardware), hardware.config, latency), stalls)
 
 
 def linear(channels: int) -> IntegerNetwork:

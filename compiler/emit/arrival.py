@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
-from nupes.arch.isa import Destination
+from nupes.arch.isa import LAG_FREE, Destination
+from nupes.compiler.emit.dependencies import Latest, lag_after
 from nupes.compiler.emit.instructions import Load
-from nupes.compiler.place.layout import blocks
+from nupes.compiler.place.layout import Run, blocks
 
 __all__ = ["TILES_BEHIND", "Arrival", "input_loads"]
 
@@ -14,10 +15,11 @@ TILES_BEHIND = 1
 """Tiles between one that chases a run and the last LOAD of that run."""
 
 
-def input_loads(address: int, words: int) -> Iterator[Load]:
+def input_loads(address: int, words: int, lag: int = LAG_FREE) -> Iterator[Load]:
     """Yield the holes for ``words`` input words, to be written from ``address`` on."""
     for first, count in blocks(words, MOST_PAYLOAD):
-        yield Load(destination=Destination.ACTIVATION, address=address + first, words=count)
+        place = address + first
+        yield Load(destination=Destination.ACTIVATION, address=place, words=count, lag=lag)
 
 
 class Arrival:
@@ -25,25 +27,55 @@ class Arrival:
 
     Only the run's first word comes at once, the others after the next tile (``TILES_BEHIND``): so
     that one's weights need not wait until the whole run is through the port.
+
+    Runs lie one behind the other, until one overwrites an earlier block. Its first word comes ahead
+    of its tile: that makes the write pointer, which tiles chase, fall. So no tile may chase what
+    lies above it any more, and every LOAD waits for the tiles that read what it overwrites.
     """
 
-    def __init__(self) -> None:
-        self.seen: set[int] = set()
-        self.late = (0, 0)  # first address and words of the run that is not through yet
+    def __init__(self, words: int) -> None:
+        self.readers = Latest(words)
+        self.block = -1  # the first pixel of the block that arrives
+        self.pointer = 0  # behind the last word so far: the write pointer, in the program's order
+        self.begun = 0  # behind what comes at once behind the present tile
+        self.stop = 0  # behind the last run that a tile reads
+        self.user = -1  # the last tile that must retire before the next LOAD
+        self.chaser = -1  # the last tile that chases
 
-    def follow(self, run: int, count: int) -> Iterator[Load]:
-        """Yield what comes behind a tile that reads the run of ``count`` words at ``run``."""
-        address, words = self.late
-        self.late = (0, 0)
-        if run not in self.seen:
-            self.seen.add(run)
-            self.late = (run + 1, count - 1)
-            # Runs follow one another, so the rest of the last one and this word are one LOAD.
-            address, words = (address, words + 1) if words else (run, 1)
-        yield from input_loads(address, words)
+    def precede(self, block: int, run: Run, tile: int) -> Iterator[Load]:
+        """Yield what comes before tile number ``tile``, the next one, which reads a run of the
+        block from pixel ``block`` on."""
+        first, stop = run
+        self.begun = self.stop
+        if block != self.block or first >= self.stop:
+            falls = first < self.stop
+            if falls:
+                yield from self.flush(tile)
+            if first != self.stop:
+                self.pointer = first
+            self.block, self.begun, self.stop = block, first + 1, stop
+            self.user = max(self.user, self.readers.newest([run]))
+            if falls:
+                self.user = max(self.user, self.chaser)
+                yield from self.follow(tile)
+        if self.pointer < stop:
+            self.chaser = tile
+        self.readers.note([run], tile)
 
-    def flush(self) -> Iterator[Load]:
-        """Yield what is not through yet."""
-        address, words = self.late
-        self.late = (0, 0)
-        yield from input_loads(address, words)
+    def chases(self, tile: int) -> bool:
+        """Whether a tile reads words that come behind it."""
+        return tile == self.chaser
+
+    def follow(self, tiles: int) -> Iterator[Load]:
+        """Yield what comes at once behind a tile, the last one of ``tiles``."""
+        yield from self.proceed(self.begun, tiles)
+
+    def flush(self, tiles: int) -> Iterator[Load]:
+        """Yield what is not through yet, behind ``tiles`` tiles."""
+        yield from self.proceed(self.stop, tiles)
+
+    def proceed(self, stop: int, tiles: int) -> Iterator[Load]:
+        """Yield the words before the address ``stop`` that have not come yet."""
+        lag = lag_after(self.user, tiles)
+        yield from input_loads(self.pointer, stop - self.pointer, lag)
+        self.pointer = stop

@@ -1,4 +1,4 @@
-"""Dependencies: which tile last wrote a word, and how a tile waits for it.
+"""Dependencies: which tile last used a word, and how a tile waits for it.
 
 Tiles retire in order, so a wait is a count: ``lag`` earlier tiles at most may be unfinished.
 """
@@ -10,7 +10,7 @@ import numpy as np
 from nupes.arch.isa import LAG_FREE
 from nupes.compiler.place.layout import Run
 
-__all__ = ["Writers", "lag_after"]
+__all__ = ["Latest", "lag_after"]
 
 
 def lag_after(user: int, tiles: int) -> int:
@@ -18,8 +18,9 @@ def lag_after(user: int, tiles: int) -> int:
     return LAG_FREE if user < 0 else min(tiles - 1 - user, LAG_FREE - 1)
 
 
-class Writers:
-    """The tile that last wrote each word of the activation memory."""
+class Latest:
+    """The tile that last wrote, or the one that last read, each word of the activation
+    memory."""
 
     def __init__(self, words: int) -> None:
         self.tile = np.full(words, -1, np.int64)
@@ -29,10 +30,10 @@ class Writers:
         return lag_after(self.newest(reads), tiles)
 
     def newest(self, reads: Iterable[Run]) -> int:
-        """Return the tile that last wrote any of some words, -1 for none."""
+        """Return the tile that last used any of some words, -1 for none."""
         return max((int(self.tile[a:b].max(initial=-1)) for a, b in reads), default=-1)
 
-    def note(self, writes: Iterable[Run], tile: int) -> None:
-        """Note what a tile writes."""
-        for first, stop in writes:
+    def note(self, uses: Iterable[Run], tile: int) -> None:
+        """Note what a tile uses."""
+        for first, stop in uses:
             self.tile[first:stop] = tile

@@ -8,7 +8,7 @@ import numpy as np
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import LAG_FREE, Destination
 from nupes.compiler.emit.arrival import Arrival, input_loads
-from nupes.compiler.emit.dependencies import Writers, lag_after
+from nupes.compiler.emit.dependencies import Latest, lag_after
 from nupes.compiler.emit.instructions import (
     Descriptor,
     Instruction,
@@ -67,8 +67,8 @@ class Emitter:
 
     def __post_init__(self) -> None:
         self.residency = Residency(self.config)
-        self.writers = Writers(self.config.act_depth)
-        self.arrival = Arrival()
+        self.writers = Latest(self.config.act_depth)
+        self.arrival = Arrival(self.config.act_depth)
         self.unmarked = True
         self.residual_user = -1  # the last tile that reads at the residual port
         self.descriptors: dict[tuple, Descriptor] = {}  # of the work at hand
@@ -101,7 +101,7 @@ class Emitter:
             for column in work.columns:
                 for index in range(len(column.passes)):
                     self.tile(name, work, column, index, first, count)
-        self.instructions += self.arrival.flush()
+        self.instructions += self.arrival.flush(self.tiles)
 
     def tile(
         self, name: str, work: ArrayWork, column: Column, index: int, first: int, count: int
@@ -121,6 +121,9 @@ class Emitter:
             if tables.products is not None:
                 self.residency.products(tables.products)
         walk, start, reads = begin(stream, first, count)
+        if isinstance(stream, PatchStream):
+            run = start.address, start.address + count
+            self.instructions += self.arrival.precede(first, run, self.tiles)
         second = item.times if multiplies else finish.residual
         if target is not None:
             encoder, depth = self.residency.encoder(name, target, left)
@@ -166,7 +169,7 @@ class Emitter:
             out_slice=part // self.config.cols,
             shift=0 if tables is None else tables.shift,
             residual_address=residual_address,
-            chase=start.address if isinstance(stream, PatchStream) else -1,
+            chase=start.address if self.arrival.chases(self.tiles) else -1,
             weight_lag=weight_lag,
             gathers=gathers,
             gathers_first=gathers and column is work.columns[0],
@@ -174,7 +177,7 @@ class Emitter:
         )
         self.emit(tile, writes)
         if isinstance(stream, PatchStream):
-            self.instructions += self.arrival.follow(start.address, count)
+            self.instructions += self.arrival.follow(self.tiles)
 
     def descriptor(
         self, work: ArrayWork, item: Pass, walk: Walk, encoder: tuple[int, int]

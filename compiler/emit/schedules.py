@@ -5,7 +5,6 @@ images.
 """
 
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 
@@ -22,8 +21,7 @@ from nupes.compiler.place.packing import InputLayout, patch_input, plain_input, 
 from nupes.compiler.place.placement import Placement
 from nupes.model.layer import Layer
 from nupes.model.network import Constant, IntegerNetwork
-from nupes.model.operators import Conv
-from nupes.model.tensor import Port, Tensor
+from nupes.model.tensor import Tensor
 
 __all__ = ["Schedule", "schedule"]
 
@@ -45,7 +43,7 @@ def schedule(network: IntegerNetwork, config: ArrayConfig) -> Schedule:
     placement = arrange(network, config)
     context, emitter = Context(network, config, placement), Emitter(config)
     for item in network.inputs:
-        if not is_patched(item.tensor, placement):
+        if placement.packing_of(item.tensor.name) is None:
             emitter.plain_input(placement.layouts[item.tensor.name])
     works = gather(network.layers, [lower(layer, context) for layer in network.layers], config)
     works = leave_out(network, works, config)
@@ -70,7 +68,7 @@ def first_reader(network: IntegerNetwork, placement: Placement, item: Constant) 
     LOAD."""
     name = item.tensor.name
     readers = [layer for layer in network.layers if name in {port.tensor for port in layer.reads}]
-    chased = placement.patched is not None
+    chased = placement.packing is not None
     return next(iter(network.layers if readers and chased else readers), None)
 
 
@@ -85,17 +83,12 @@ def held_words(item: Constant, placement: Placement, config: ArrayConfig) -> Loa
     )
 
 
-def is_patched(source: Tensor, placement: Placement) -> bool:
-    """Whether the host packs an input as patches."""
-    return placement.patched is not None and placement.patched.inputs == (Port(source.name),)
-
-
 def packing(source: Tensor, placement: Placement, config: ArrayConfig) -> InputLayout:
     """Return how the host packs an input."""
-    if placement.patches is None or not is_patched(source, placement):
+    packing = placement.packing_of(source.name)
+    if packing is None:
         return plain_input(source, placement.layouts[source.name], config)
     planes = placement.planes[source.name]
     zero = zero_digits(planes, source.codebook.levels)
     digits = np.zeros(planes.count, np.uint8) if zero is None else zero[1]
-    op = cast(Conv, cast(Layer, placement.patched).op)
-    return patch_input(source, op, placement.patches, digits, config)
+    return patch_input(source, packing.op, packing.patches, digits, config)

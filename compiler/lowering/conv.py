@@ -15,7 +15,7 @@ from nupes.compiler.lowering.matrix import conv_matrix, patch_matrix
 from nupes.compiler.lowering.operands import layer_operands
 from nupes.compiler.lowering.passes import ArrayWork
 from nupes.compiler.lowering.walks import window_walk
-from nupes.compiler.place.layout import Region
+from nupes.compiler.place.layout import Region, blocks
 from nupes.compiler.place.packing import zero_digits
 from nupes.compiler.place.placement import check_levels
 from nupes.model.layer import Layer, Post
@@ -30,7 +30,8 @@ def lower(layer: Layer, context: Context) -> tuple[ArrayWork, ...]:
     source = context.source(layer.inputs[0])
     height, width, _ = layer.output.shape
     check_levels(f"layer {layer.name!r}", op.codebook, "weight_level_bits", config)
-    patches = context.placement.patches if layer is context.placement.patched else None
+    packing = context.placement.packing_of(layer.inputs[0].tensor)
+    patches = None if packing is None else packing.patches
     planes = source.planes
     if patches is not None:
         zero = zero_digits(planes, source.tensor.codebook.levels)
@@ -46,4 +47,6 @@ def lower(layer: Layer, context: Context) -> tuple[ArrayWork, ...]:
     work = ArrayWork(
         Region(height, width), all_columns(tiling, config), context.finish(layer, post)
     )
-    return (work,)
+    if patches is None or patches.block == config.acc_depth:
+        return (work,)
+    return tuple(replace(work, block=part) for part in blocks(patches.pixels, patches.block))

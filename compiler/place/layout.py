@@ -114,8 +114,10 @@ class TensorLayout:
 
 @dataclass(frozen=True)
 class PatchLayout:
-    """A packed input: for each block of ``block`` pixels, ``words_per_pixel`` runs of one word per
-    pixel.
+    """A packed input: for each block of ``block`` pixels, ``words_per_plane`` runs of one word per
+    pixel and plane.
+
+    ``held`` pixels have their place in memory, whole blocks or all: later blocks overwrite them.
     """
 
     base: int
@@ -123,11 +125,12 @@ class PatchLayout:
     words_per_plane: int
     planes: int
     block: int
+    held: int
 
     @property
     def words(self) -> int:
-        """Words that the packed input takes."""
-        return self.pixels * self.words_per_plane * self.planes
+        """Words of memory that the packed input takes."""
+        return min(self.held, self.pixels) * self.words_per_plane * self.planes
 
     def address(self, plane: int, word: int, first: int) -> int:
         """Return the address of the run for the block whose first pixel is ``first``.
@@ -137,7 +140,8 @@ class PatchLayout:
         """
         size = min(self.block, self.pixels - first)
         per_pixel = self.words_per_plane * self.planes
-        return self.base + first * per_pixel + (word * self.planes + plane) * size
+        place = first % self.held * per_pixel
+        return self.base + place + (word * self.planes + plane) * size
 
 
 def blocks(pixels: int, depth: int) -> Iterator[tuple[int, int]]:

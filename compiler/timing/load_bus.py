@@ -20,6 +20,7 @@ def carry(
     """
     if load.destination != Destination.ACTIVATION:
         return fetch.consume(load.words, decode + 1)
+    stream.point(load.address)
     cycle, address, end = decode, load.address, load.address + load.words
     while address < end and not (writes.last() <= cycle and stream.stores_nothing()):
         # The cycle in which the word could be taken, then the first one in which its bank is free.

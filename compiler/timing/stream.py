@@ -35,6 +35,11 @@ class StreamEngine:
         self.queue.append((tile, cycle))
         self.advance()
 
+    def point(self, address: int) -> None:
+        """Let the write pointer rise or fall to the address of a LOAD: what lies behind it is still
+        to come."""
+        self.written[address:] = -1
+
     def arrive(self, address: int, cycles: np.ndarray) -> None:
         """Note in which ``cycles`` input words are written, those from ``address`` on."""
         self.written[address : address + len(cycles)] = cycles

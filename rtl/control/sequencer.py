@@ -140,6 +140,9 @@ class Sequencer(wiring.Component):
                 with m.Elif(is_load):
                     with m.If((instruction.lag == LAG_FREE) | (unfinished <= instruction.lag)):
                         m.d.sync += remaining.eq(instruction.count)
+                        # Not before: what it waits for may chase words above it.
+                        with m.If(to_activation):
+                            m.d.sync += self.loaded.eq(instruction.address)
                         m.next = "PAYLOAD"
                         with m.If(instruction.count == 0):
                             m.next = "COLLECT"
@@ -211,8 +214,6 @@ class Sequencer(wiring.Component):
         ]
         with m.If(decode):
             m.d.sync += address.eq(instruction.address)
-            with m.If(to_activation):
-                m.d.sync += self.loaded.eq(instruction.address)
         with m.If(valid):
             m.d.sync += address.eq(address + 1)
             with m.If(to_activation):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nupes.arch.config import INSTRUCTION_BITS, ArrayConfig
-from nupes.arch.isa import CHECKSUM_BITS, INSTRUCTION, Destination, Opcode, Status, checksum, unpack
+from nupes.arch.isa import CHECKSUM_BITS, INSTRUCTION, Opcode, Status, checksum, unpack
 from nupes.compiler.program import Program, compile
 from nupes.model.network import IntegerNetwork
 from tests.compiler.place.test_packing import integers
@@ -26,18 +26,16 @@ ARRAYS = st.builds(
 )  # fmt: skip
 
 
-def execute(program: Program, *codes: np.ndarray, garbage: int = 1) -> np.ndarray:
+def execute(
+    program: Program, *codes: np.ndarray, garbage: int = 1, late: bool = False
+) -> np.ndarray:
     """Return the ``y`` of one image's input codes from an interpreter of the instruction set, whose
-    memory holds ``garbage`` in every word."""
+    memory holds ``garbage`` in every word, and whose tiles do their work at once or ``late``."""
     image = program.image.copy()
     addresses, words = program.input_patches(*codes)
     image[addresses] = words
     # What no LOAD wrote holds garbage.
-    machine = Machine(program.array, defaultdict(lambda: garbage))
-    # A tile that chases the input stands before the LOAD; the interpreter does one at a time.
-    places = sorted(program.places.tolist())
-    for address, word in zip(places, integers(words), strict=True):
-        machine.memory[Destination.ACTIVATION, address] = word
+    machine = Machine(program.array, defaultdict(lambda: garbage), late=late)
     machine.run(integers(image))
     assert machine.status == Status.OK
     (y,) = program.outputs(np.array(machine.results, np.int16))
@@ -49,7 +47,8 @@ def execute(program: Program, *codes: np.ndarray, garbage: int = 1) -> np.ndarra
 def test_programs_mean_what_the_network_means(network: IntegerNetwork, config: ArrayConfig) -> None:
     codes = network.encode(images_of(network, 1))
     program = compile(network, config)
-    np.testing.assert_array_equal(execute(program, codes[0]), network.run(codes)[0])
+    for late in (False, True):
+        np.testing.assert_array_equal(execute(program, codes[0], late=late), network.run(codes)[0])
 
 
 def instructions(program: Program) -> list[dict[str, int]]:

@@ -12,6 +12,7 @@ from nupes.arch.isa import (
     CHECKSUM_BITS,
     DESCRIPTOR,
     INSTRUCTION,
+    LAG_FREE,
     Destination,
     Opcode,
     Scaled,
@@ -94,6 +95,10 @@ class Machine:
     gathered: dict[int, list[int]] = field(default_factory=dict)
     results: list[list[int]] = field(default_factory=list)
     status: Status = Status.RUNNING
+    late: bool = False
+    """Whether tiles wait as long as the LOADs behind them let them."""
+    pointer: int = 0
+    waiting: list[tuple[dict[str, int], list[int]]] = field(default_factory=list)
 
     def run(self, words: Sequence[int]) -> None:
         """Execute a program to its end."""
@@ -112,17 +117,38 @@ class Machine:
             if raw >> body_bits != checksum(body) or tile["opcode"] not in known:
                 self.status = Status.BAD_INSTRUCTION
             elif tile["opcode"] == Opcode.LOAD:
-                for index in range(tile["count"]):
-                    place = Destination(tile["destination"]), tile["address"] + index
-                    self.memory[place] = next(stream)
-            elif tile["opcode"] in (Opcode.TILE, Opcode.MULTIPLY, Opcode.MATMUL):
-                self.tile(tile, stream)
-            elif tile["opcode"] == Opcode.MEASURE:
-                self.measure(tile)
-            elif tile["opcode"] == Opcode.POOL:
-                self.pool(tile)
+                self.load(tile, [next(stream) for _ in range(tile["count"])])
+            elif tile["opcode"] == Opcode.END:
+                self.proceed(0)
+                self.status = Status.TIMEOUT if self.waiting else Status.OK
             else:
-                self.status = Status.OK
+                paid = tile["opcode"] in (Opcode.TILE, Opcode.MULTIPLY)
+                rows = tile["rows"] * (1 + tile["masked"]) if paid else 0
+                self.waiting.append((tile, [next(stream) for _ in range(rows)]))
+                self.proceed(LAG_FREE if self.late else 0)
+
+    def load(self, load: dict[str, int], words: list[int]) -> None:
+        """Execute a LOAD behind the tiles that it waits for, and those that chase it."""
+        self.proceed(load["lag"])
+        self.status = Status.TIMEOUT if len(self.waiting) > load["lag"] else self.status
+        memory = Destination(load["destination"])
+        self.memory |= {(memory, load["address"] + i): word for i, word in enumerate(words)}
+        if memory == Destination.ACTIVATION:
+            self.pointer = load["address"] + len(words)
+        self.proceed(LAG_FREE if self.late else 0)
+
+    def proceed(self, most: int) -> None:
+        """Execute tiles until at most so many wait, or one waits for words."""
+        while len(self.waiting) > most:
+            tile, rows = self.waiting[0]
+            words = walk(tile, self.descriptor(tile["descriptor"])) if tile["chase"] else ()
+            if any(word.inside and word.address >= self.pointer for word in words):
+                return
+            del self.waiting[0]
+            if tile["opcode"] in (Opcode.POOL, Opcode.MEASURE):
+                (self.pool if tile["opcode"] == Opcode.POOL else self.measure)(tile)
+            else:
+                self.tile(tile, iter(rows))
 
     def descriptor(self, slot: int) -> dict[str, int]:
         """Return a layer's descriptor."""

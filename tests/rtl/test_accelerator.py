@@ -208,5 +208,26 @@ def test_a_tile_chases_the_load_of_its_words(response: float) -> None:
             program.load(Destination.ACTIVATION, 0, image, lag=LAG_FREE)
         sent.append(program.end())
     results = expected_results(config, sent[0])
+    assert expected_results(config, sent[1]) == results
     (outcome,) = run(config, [sent[1]], Stalls(response=response))
     assert (outcome.status, outcome.results) == (Status.OK, results)
+
+
+def test_a_load_below_what_a_tile_chases_waits_for_it() -> None:
+    """The write pointer falls when the LOAD need not wait any more."""
+    config = small()
+    program, chance = Program(config), random.Random(1)
+    fill_tables(program, chance)
+    layer = {"width": 4, "height": 4, "out_width": 4, "step_y": 4, "encoder_depth": 0}
+    program.layer(0, **layer, pace=7)  # so the tile chases long after its last word has come
+    for lag in (LAG_FREE, 0):
+        words = [chance.getrandbits(config.word_bits) for _ in range(16)]
+        program.load(Destination.ACTIVATION, 0, words[:1], lag=lag)
+        program.tile([[1, 2], [3, 4]], count=16, chase=1, descriptor=0)
+        program.load(Destination.ACTIVATION, 1, words[1:], lag=LAG_FREE)
+    sent = program.end()
+    results = expected_results(config, sent)
+    assert results[:16] != results[16:]
+    for stalls in (Stalls(), Stalls(result=0.8)):
+        (outcome,) = run(config, [sent], stalls)
+        assert (outcome.status, outcome.results) == (Status.OK, results)

@@ -3,7 +3,7 @@
 import pytest
 
 from nupes.arch.isa import LAG_FREE
-from nupes.compiler.emit.dependencies import Writers, lag_after
+from nupes.compiler.emit.dependencies import Latest, lag_after
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ def test_a_lag_counts_the_tiles_after_the_one_that_must_retire(
 
 
 def test_a_tile_waits_for_the_newest_writer_of_what_it_reads() -> None:
-    writers = Writers(8)
+    writers = Latest(8)
     assert writers.lag([(0, 8)], 0) == LAG_FREE
     writers.note([(0, 2), (4, 6)], 0)
     writers.note([(5, 7)], 1)

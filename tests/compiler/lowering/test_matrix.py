@@ -146,7 +146,7 @@ def test_tiles_without_an_operand_are_left_out() -> None:
     # A column tile without any source still has one pass, with no rows: it clears the sums.
     empty = identity_matrix(8, 4, 4, operands_for(Select.every(8), config))
     assert empty.column_tile(0, 2, config) == []
-    layout = PatchLayout(0, 1, 2, 1, 4)
+    layout = PatchLayout(0, 1, 2, 1, 4, 1)
     tiling = Tiling(empty, operands_for(Select.every(8), config), patch_stream(layout))
     (column,) = all_columns(tiling, config)
     (item,) = column.passes

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nupes.arch.isa import BANKS
-from nupes.compiler.place.layout import TensorLayout
+from nupes.compiler.place.layout import PatchLayout, TensorLayout, blocks
 
 
 @given(st.builds(TensorLayout.whole, *[st.integers(0, 9)], *[st.integers(1, 5)] * 4))
@@ -29,3 +29,18 @@ def test_a_part_is_a_range_of_channel_groups(layout: TensorLayout, data: st.Data
     for plane, group in np.ndindex(part.planes, part.groups):
         assert part.address(plane, group, 1, 2) == layout.address(plane, first + group, 1, 2)
     assert part.base + part.words <= layout.base + layout.words
+
+
+@given(st.integers(0, 9), st.integers(1, 20), *[st.integers(1, 3)] * 2, *[st.integers(1, 6)] * 2)
+def test_blocks_of_patches_fill_their_memory_and_begin_again(
+    base: int, pixels: int, words: int, planes: int, block: int, most: int
+) -> None:
+    layout = PatchLayout(base, pixels, words, planes, block, min(most * block, pixels))
+    place = base
+    for first, count in blocks(pixels, block):
+        place = base if first % layout.held == 0 else place
+        for run in range(words * planes):
+            assert layout.address(run % planes, run // planes, first) == place
+            place += count
+        assert place <= base + layout.words
+        assert first or place == base + layout.words or layout.held > block

@@ -31,21 +31,21 @@ def one_conv(residual: Residual | None = None) -> IntegerNetwork:
 def test_a_first_convolution_with_few_channels_reads_patches() -> None:
     network = one_conv()
     placement = place(network, CONFIG)
-    assert placement.patched is network.layers[0]
-    assert placement.patches is not None
-    assert placement.patches.words_per_plane == 2
+    assert placement.packing is not None
+    assert placement.packing.reader is network.layers[0]
+    assert placement.packing.patches.words_per_plane == 2
 
 
 @pytest.mark.parametrize("shift", [1, 31])
 def test_an_input_that_its_own_reader_adds_stays_a_map(shift: int) -> None:
     placement = place(one_conv(Residual(Port("x"), 1, shift)), CONFIG)
-    assert placement.patched is placement.patches is None
+    assert placement.packing is None
 
 
 def test_a_reader_that_gains_nothing_reads_a_map() -> None:
     network = one_conv()
     layer = replace(network.layers[0], op=Select.every(1))
-    assert place(replace(network, layers=(layer,)), CONFIG).patched is None
+    assert place(replace(network, layers=(layer,)), CONFIG).packing is None
 
 
 @pytest.mark.parametrize("size", [1, 9])
@@ -54,5 +54,5 @@ def test_a_packed_input_lies_behind_the_others(size: int) -> None:
     more = coded("more", (size, size, 3), SOURCE.codebook)
     network = assemble(SOURCE, network.layers, (16,), more=[more])
     placement = place(network, CONFIG)
-    assert placement.patches is not None
-    assert placement.patches.base >= placement.layouts["more"].words > 0
+    assert placement.packing is not None
+    assert placement.packing.patches.base >= placement.layouts["more"].words > 0

@@ -44,7 +44,13 @@ class Times:
     loads: list[tuple[int, int, int, int]] = field(default_factory=list)
     weights: list[tuple[int, int, int]] = field(default_factory=list)
     dispatched: list[int] = field(default_factory=list)
+    pointer: list[tuple[int, int]] = field(default_factory=lambda: [(0, 0)])  # where it changes
     finished: int | None = None
+
+    def point(self, cycle: int, value: int) -> None:
+        """Note the write pointer of a cycle."""
+        if value != self.pointer[-1][1]:
+            self.pointer.append((cycle, value))
 
 
 @dataclass
@@ -91,6 +97,8 @@ def expected(
                 break
             now += 1
         now += 1
+        if loads and fields["destination"] == Destination.ACTIVATION:
+            times.point(now, fields["address"])
         row = 0
         for index, word in enumerate(payload):
             place = fields.get("address", 0) + index
@@ -98,6 +106,8 @@ def expected(
             cycle = consume(1 << place % BANKS if stores else 0)
             if loads:
                 times.loads.append((cycle, fields["destination"], place, word))
+                if stores:
+                    times.point(cycle + 1, place + 1)
             elif not fields.get("masked") or index % 2:
                 times.weights.append((cycle, row, word))
                 row += 1
@@ -136,6 +146,7 @@ def observed(config: ArrayConfig, words: list[int], world: World) -> Times:
             context.set(sequencer.tile.ready, waiting == [now])
             if waiting == [now]:
                 waiting.clear()
+            times.point(now, context.get(sequencer.loaded))
             load, weights = sequencer.load, sequencer.weights
             if context.get(load.valid):
                 entry = (load.destination, load.address, load.data)
