@@ -24,6 +24,7 @@ from nupes.model.operators import Conv
 from nupes.sim.simulator import Simulator, Stalls
 from tests.assemble import assemble, coded, layer_of, wide
 from tests.networks import all_images_of, images_of, kinds_of, many, networks
+from tests.rtl.tiles import run_of
 
 # Accumulators of 16 pixels cut most maps into several blocks.
 FAST = [
@@ -181,8 +182,9 @@ def weight_words(program: Program) -> list[int]:
         if fields["opcode"] == Opcode.END:
             return rows
         if fields["opcode"] == Opcode.TILE:
-            rows += range(position, position + fields["rows"])
-            position += fields["rows"]
+            count = fields["rows"] * (run_of(packed)["more"] + 1)
+            rows += range(position, position + count)
+            position += count
         elif fields["opcode"] == Opcode.LOAD:
             position += fields["count"]
 
