@@ -244,6 +244,22 @@ def test_times(config: ArrayConfig, seed: int, supply: float, busy: float, slow:
     assert observed(config, words, world) == expected(config, program, world)
 
 
+@pytest.mark.parametrize("slices", [0, 1])
+@pytest.mark.parametrize("config", [CONFIGS[0], CONFIGS[2]], ids=str)
+def test_steps_of_a_run(config: ArrayConfig, slices: int) -> None:
+    """Of nine tiles; where a word has several slices the first tile begins with another than 0."""
+    part = min(1, config.lanes // config.rows - 1)
+    run = {"more": 8, "run_step": 2**20 - 5, "run_x": 3, "run_slices": slices}
+    fields = {"opcode": Opcode.TILE, "rows": 2, "count": 5, "lag": 1, "slice": part, **run}
+    fields |= {"first": 1, "last": 1, "mark": 1, "gather": 1, "address": 9, "row_address": 7}
+    fields |= {"x": -4, "row_x": -6, "y": 3}
+    program: Instructions = [(fields, list(range(18))), ({"opcode": Opcode.END}, [])]
+    words = [*split(config, pack_instruction(fields)), *range(18)]
+    words += split(config, pack_instruction({"opcode": Opcode.END}))
+    world = World([True] * 400, [0] * 400, [0, 1, 2] * 3, [0, 2, 1] * 3, [99] * 9)
+    assert observed(config, words, world) == expected(config, program, world)
+
+
 def decode(config: ArrayConfig, instructions: list[int]) -> list[Status]:
     """Return ``finish`` in the first cycle of DECODE of each instruction."""
     sequencer = Sequencer(config)
