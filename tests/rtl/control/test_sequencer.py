@@ -151,15 +151,15 @@ def observed(config: ArrayConfig, words: list[int], world: World) -> Times:
             if context.get(sequencer.tile.valid) and not waiting:
                 tile = len(times.dispatched)
                 times.dispatched.append(now)
-                fields = unpack(INSTRUCTION, context.get(sequencer.tile.payload.as_value()))
-                # What the tile has where MATMUL has its weights is of no account.
-                times.tiles.append({name: fields[name] for name in shown(fields, 0)})
                 accept = now + world.accept_delay[tile]
                 waiting.append(accept)
                 begins.add(accept + 1 + world.begin_delay[tile])
                 retires.add(accept + 1 + world.begin_delay[tile] + world.retire_delay[tile])
             context.set(sequencer.tile.ready, waiting == [now])
             if waiting == [now]:
+                fields = unpack(INSTRUCTION, context.get(sequencer.tile.payload.as_value()))
+                # What the tile has where MATMUL has its weights is of no account.
+                times.tiles.append({name: fields[name] for name in shown(fields, 0)})
                 waiting.clear()
             load, weights = sequencer.load, sequencer.weights
             if context.get(load.valid):
