@@ -26,6 +26,8 @@ __all__ = [
     "DESCRIPTOR_WORDS",
     "INSTRUCTION",
     "LAG_FREE",
+    "RUN",
+    "RUN_POSITION",
     "SCALE_ENTRY",
     "SHIFT_ENTRY",
     "Y_BITS",
@@ -194,15 +196,28 @@ INSTRUCTION: tuple[Field, ...] = (
     Field("out_address", ADDRESS_BITS, "address of the first output word"),
     Field("residual_address", ADDRESS_BITS, "address of the first residual word"),
     Field("shift", 4, "left shift of the tile's partial sums"),
+    Field("gather", 1, "statistics of the results are gathered, pixel by pixel"),
+    Field("gather_first", 1, "they are the first ones of their pixels"),
+    Field("gather_last", 1, "they are the last ones: each pixel's factor follows"),
     Field("weight_address", ADDRESS_BITS, "MATMUL: address of the first word of weights"),
     Field("weight_lag", 5, "MATMUL: `lag` of the weights"),
     Field("weight_slice", 4, "MATMUL: which codes of a word are weights"),
     Field("transposed", 1, "MATMUL: a word of weights is a column, not a row"),
-    Field("gather", 1, "statistics of the results are gathered, pixel by pixel"),
-    Field("gather_first", 1, "they are the first ones of their pixels"),
-    Field("gather_last", 1, "they are the last ones: each pixel's factor follows"),
 )
 """Fields of an instruction, least significant first; the checksum fills the top 16 bits."""
+
+RUN: tuple[Field, ...] = (
+    Field(
+        "more",
+        7,
+        "tiles that follow in the run: their weights are all that the payload has besides",
+    ),
+    Field("run_step", ADDRESS_BITS, "address step from tile to tile"),
+    Field("run_x", 4, "step of the input column from tile to tile"),
+    Field("run_slices", 1, "`slice` grows from tile to tile; steps are taken where it is 0 again"),
+)
+"""Fields of a TILE or MULTIPLY in the place of ``weight_address`` and what follows, which MATMUL
+alone has."""
 
 DESCRIPTOR: tuple[Field, ...] = (
     Field("step_x", ADDRESS_BITS, "address step to the next output column"),
@@ -312,6 +327,10 @@ def width_of(layout: tuple[Field, ...]) -> int:
     return sum(item.width for item in layout)
 
 
+RUN_POSITION = width_of(INSTRUCTION[: [item.name for item in INSTRUCTION].index("weight_address")])
+"""The bit of an instruction at which ``RUN`` begins."""
+
+
 def pack(layout: tuple[Field, ...], values: Mapping[str, int]) -> int:
     """Return the integer of a layout; missing fields are 0; raise ``InputError`` for a value that
     does not fit.
@@ -360,6 +379,9 @@ def checksum(body: int) -> int:
 
 
 def pack_instruction(values: Mapping[str, int]) -> int:
-    """Return the 256-bit instruction with its checksum."""
-    body = pack(INSTRUCTION, values)
+    """Return the 256-bit instruction with its checksum; ``values`` may have the fields of ``RUN``
+    in the place of those of MATMUL."""
+    run = {item.name: values[item.name] for item in RUN if item.name in values}
+    body = pack(INSTRUCTION, {name: values[name] for name in values if name not in run})
+    body |= pack(RUN, run) << RUN_POSITION
     return body | checksum(body) << (INSTRUCTION_BITS - CHECKSUM_BITS)

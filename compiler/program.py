@@ -68,7 +68,8 @@ class Program:
         """External memory, uint64 (words, ceil(port_bits / 64)); input holes are 0."""
         parts = []
         for item in self.schedule.instructions:
-            parts.append(instruction_words(item, self.array))
+            if not item.follows:
+                parts.append(instruction_words(item, self.array))
             payload = payload_words(item)
             if payload is not None:
                 parts.append(payload)
@@ -81,7 +82,7 @@ class Program:
         """Addresses in the image of the input words, in the order of ``input_patches``; int64."""
         position, runs = 0, []
         for item in self.schedule.instructions:
-            position += self.array.instruction_words
+            position += 0 if item.follows else self.array.instruction_words
             if isinstance(item, Load) and item.hole:
                 runs.append(np.arange(position, position + item.words))
             position += item.words

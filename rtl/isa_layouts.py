@@ -1,15 +1,18 @@
 """The instruction and descriptor tables of ``arch/isa.py`` as Amaranth layouts."""
 
 from nupes.arch.config import INSTRUCTION_BITS
-from nupes.arch.isa import DESCRIPTOR, INSTRUCTION
+from nupes.arch.isa import DESCRIPTOR, INSTRUCTION, RUN, RUN_POSITION
 from nupes.rtl.interface import struct_of
 
-__all__ = ["DESCRIPTOR_LAYOUT", "INSTRUCTION_LAYOUT"]
+__all__ = ["DESCRIPTOR_LAYOUT", "INSTRUCTION_LAYOUT", "RUN_LAYOUT"]
 
 INSTRUCTION_LAYOUT = struct_of(INSTRUCTION)
 """An instruction without its checksum, in the low bits of ``INSTRUCTION_BITS``."""
 
+RUN_LAYOUT = struct_of(RUN)
+"""The run of an instruction, from bit ``RUN_POSITION`` on."""
+
 DESCRIPTOR_LAYOUT = struct_of(DESCRIPTOR)
 """A layer descriptor, in the low bits of its words."""
 
-assert INSTRUCTION_LAYOUT.size < INSTRUCTION_BITS
+assert max(INSTRUCTION_LAYOUT.size, RUN_POSITION + RUN_LAYOUT.size) < INSTRUCTION_BITS

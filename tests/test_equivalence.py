@@ -16,15 +16,17 @@ from hypothesis import strategies as st
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import INSTRUCTION as FIELDS
 from nupes.arch.isa import Opcode, unpack
+from nupes.compiler.emit.instructions import Tile
 from nupes.compiler.program import Program, compile
 from nupes.model.codebook import make_codebook
-from nupes.model.layer import Requantize
+from nupes.model.layer import Encoder, Requantize
 from nupes.model.network import IntegerNetwork
 from nupes.model.operators import Conv
 from nupes.sim.simulator import SimulationResult, Simulator, Stalls
 from tests.assemble import assemble, coded, layer_of, wide
 from tests.networks import all_images_of, kinds_of, many, networks
 from tests.packed import tight_programs
+from tests.rtl.tiles import run_of
 
 # Accumulators of 16 pixels cut most maps into several blocks.
 FAST = [
@@ -187,6 +189,44 @@ def linear(channels: int) -> IntegerNetwork:
     return assemble(coded("input", (1, 1, channels), codes), [layer], (channels,))
 
 
+def short_tiles(config: ArrayConfig) -> IntegerNetwork:
+    """Return a 3x3 convolution of several words of channels over a map of four pixels."""
+    rng, bits = np.random.default_rng(1), config.code_bits
+    inputs, weights = make_codebook("uniform", bits, False), make_codebook("uniform", bits, True)
+    middle, channels = 3 * config.lanes, 2 * config.cols
+
+    def conv(count: int, per_group: int, size: int) -> Conv:
+        codes = rng.integers(0, len(weights), (count, per_group, size, size)).astype(np.uint8)
+        return Conv(codes, weights, np.ones(count), padding=(size // 2,) * 4)
+
+    def tail(count: int, shift: int) -> Requantize:
+        one = np.ones(count, np.int32)
+        return Requantize(40000 * one, 0 * one.astype(np.int64), shift * one)
+
+    steps = np.sort(rng.integers(-900, 900, len(inputs) - 1)).astype(np.int16)
+    encoder = Encoder(steps, np.arange(len(inputs), dtype=np.uint8))
+    hidden = coded("hidden", (2, 2, middle), inputs)
+    layers = [
+        layer_of("first", conv(middle, 1, 1), "input", hidden, tail(middle, 10), encoder=encoder),
+        layer_of("y", conv(channels, middle, 3), "hidden", wide("y", (2, 2, channels)),
+                 tail(channels, 14 + bits)),
+    ]  # fmt: skip
+    return assemble(coded("input", (2, 2, 1), inputs), layers, (2, 2, channels))
+
+
+def test_runs_of_tiles(hardware: Simulator) -> None:
+    """Taps, words of channels and slices of words, with any latency and with stalls."""
+    config, network = hardware.config, short_tiles(hardware.config)
+    instructions = compile(network, config).schedule.instructions
+    runs = [item.run for item in instructions if isinstance(item, Tile) and item.run is not None]
+    assert any(run.x for run in runs)
+    assert any(run.step and not run.x and run.more > 1 for run in runs)
+    assert any(run.slices for run in runs) == (config.rows < config.cols)
+    for latency in (1, 20, 100):
+        check(hardware, network, latency)
+    check_stalled(hardware, network, Stalls(0.5, 0.5, 0.5, seed=3), 20)
+
+
 def weight_words(program: Program) -> list[int]:
     """Return the image addresses of every weight row of a program."""
     config, position, rows = program.array, 0, []
@@ -202,8 +242,9 @@ def weight_words(program: Program) -> list[int]:
         if fields["opcode"] == Opcode.END:
             return rows
         if fields["opcode"] == Opcode.TILE:
-            rows += range(position, position + fields["rows"])
-            position += fields["rows"]
+            count = fields["rows"] * (run_of(packed)["more"] + 1)
+            rows += range(position, position + count)
+            position += count
         elif fields["opcode"] == Opcode.LOAD:
             position += fields["count"]
 

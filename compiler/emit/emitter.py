@@ -9,17 +9,15 @@ from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import LAG_FREE, Destination
 from nupes.compiler.emit.arrival import Arrival, input_loads
 from nupes.compiler.emit.dependencies import Latest, lag_after
+from nupes.compiler.emit.descriptors import Descriptor, Results, TokenFields
 from nupes.compiler.emit.instructions import (
-    Descriptor,
     Instruction,
     Load,
     Measure,
     Pool,
-    Results,
     Streaming,
     Tile,
     TileSlots,
-    TokenFields,
 )
 from nupes.compiler.emit.residency import Entries, Residency
 from nupes.compiler.lowering.passes import (
@@ -152,13 +150,14 @@ class Emitter:
             out_address = target.layout.address(0, group)
             out_address += region.offset(first, target.layout.width)
             writes = target.layout.region_runs(group, region, first, count)
-        gathers = last and work.gathers is not None
+        gathers, after = last and work.gathers is not None, self.writers.newest(reads)
         tile = Tile(
             start=start,
             descriptor=descriptor,
             slots=TileSlots(descriptor=slot, weight=weight, activation=activation, param=param),
             count=count,
-            lag=self.writers.lag(reads, self.tiles),
+            after=after,
+            lag=lag_after(after, self.tiles),
             mark=self.unmarked,
             out_address=out_address,
             payload=stationary,
@@ -207,12 +206,14 @@ class Emitter:
         edge = work.numbers - (work.layout.groups - 1) * self.config.lanes
         fields = statistics_fields(TokenFields(), work, edge, self.statistics_table(work))
         descriptor = Descriptor(stream.walk, Results(), fields)
+        after = self.writers.newest(work.reads(first, count))
         item = Measure(
             start=stream.walk.start(stream.layout, stream.plane, stream.group, 0, 0, first),
             descriptor=descriptor,
             slots=TileSlots(descriptor=self.residency.descriptor(descriptor)),
             count=count,
-            lag=self.writers.lag(work.reads(first, count), self.tiles),
+            after=after,
+            lag=lag_after(after, self.tiles),
             mark=self.unmarked,
         )
         self.emit(item, ())
@@ -228,7 +229,7 @@ class Emitter:
         target = work.target
         results = stored_results(target, Region(target.height, target.width))
         for group, stream in enumerate(work.streams):
-            descriptor = Descriptor(stream.walk, results)
+            descriptor, after = Descriptor(stream.walk, results), self.writers.newest(work.reads)
             for first, count in blocks(target.pixels, MOST_PIXELS):
                 pool = Pool(
                     start=stream.walk.start(
@@ -237,7 +238,8 @@ class Emitter:
                     descriptor=descriptor,
                     slots=TileSlots(descriptor=self.residency.descriptor(descriptor)),
                     count=count,
-                    lag=self.writers.lag(work.reads, self.tiles),
+                    after=after,
+                    lag=lag_after(after, self.tiles),
                     mark=self.unmarked,
                     out_address=target.address(0, group) + first,
                 )

@@ -6,98 +6,27 @@ They are values: whoever moves or cuts one makes another. Each packs itself by t
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
-from nupes.arch.isa import (
-    DESCRIPTOR,
-    LAG_FREE,
-    Destination,
-    Opcode,
-    Scaled,
-    pack,
-    pack_instruction,
-    plane_cycles,
-)
+from nupes.arch.isa import LAG_FREE, Destination, Opcode, pack_instruction
+from nupes.compiler.emit.descriptors import Descriptor
 from nupes.compiler.lowering.passes import Payload, Stored
-from nupes.compiler.lowering.walks import Start, Walk
+from nupes.compiler.lowering.walks import Start
 
 __all__ = [
-    "Descriptor",
     "End",
     "Instruction",
     "Load",
     "Measure",
     "Pool",
-    "Results",
+    "Run",
     "Streamed",
     "Streaming",
     "Tile",
     "TileSlots",
-    "TokenFields",
 ]
-
-
-@dataclass(frozen=True)
-class Results:
-    """Where a layer's results go and what they are added to: fields of a descriptor."""
-
-    out_step: int = 0
-    out_plane_step: int = 0
-    out_planes: int = 1
-    residual_step: int = 0
-    residual_plane_step: int = 0
-    residual_planes: int = 0
-    encoder_slot: int = 0
-    encoder_depth: int = 0
-    out_row_step: int = 0
-    residual_row_step: int = 0
-
-    @cached_property
-    def pace(self) -> int:
-        """Cycles that a word holds the stream: until its residual is read and its result
-        written."""
-        return max(plane_cycles(self.out_planes), plane_cycles(self.residual_planes))
-
-
-@dataclass(frozen=True, slots=True)
-class TokenFields:
-    """What only arrays with attention have: fields of a descriptor."""
-
-    out_wide: bool = False
-    residual_wide: bool = False
-    scaled: Scaled = Scaled.NONE
-    statistic: int = 0
-    linear: bool = False
-    odd: bool = False
-    level_offset: int = 0
-    edge: int = 0
-    channels: int = 0
-    weight_step: int = 0
-    epsilon: int = 0
-    table: int = 0
-
-
-@dataclass(frozen=True)
-class Descriptor:
-    """What the tiles of a layer have in common."""
-
-    walk: Walk
-    results: Results
-    tokens: TokenFields = TokenFields()
-
-    @cached_property
-    def packed(self) -> int:
-        """The descriptor as an integer."""
-        results = self.results
-        # The planes of wide tensors are the array's; their fields are not read.
-        if self.tokens.out_wide:
-            results = replace(results, out_planes=0)
-        if self.tokens.residual_wide:
-            results = replace(results, residual_planes=0)
-        fields = asdict(self.walk) | asdict(results) | asdict(self.tokens)
-        return pack(DESCRIPTOR, fields | {"pace": self.results.pace})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +55,8 @@ class Load:
     lag: int = LAG_FREE
     user: int = -1
     due: int = -1
+
+    follows: ClassVar[bool] = False
 
     @property
     def hole(self) -> bool:
@@ -157,15 +88,21 @@ class Load:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Streamed:
-    """What streams a block of ``count`` pixels: a tile of the array, or of the max-pool unit."""
+    """What streams a block of ``count`` pixels: a tile of the array, or of the max-pool unit.
+
+    It waits for the results of tile ``after`` (-1: none): so many tiles are its ``lag``. One that
+    ``follows`` is in the run of a tile before, whose instruction carries it.
+    """
 
     start: Start
     descriptor: Descriptor
     slots: TileSlots
     count: int
+    after: int = -1
     lag: int = LAG_FREE
     mark: bool = False
     out_address: int = 0
+    follows: bool = False
 
     @property
     def per_pixel(self) -> int:
@@ -231,6 +168,18 @@ class Streamed:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """``more`` tiles that follow in a run: fields of an instruction, but for the ``last`` tile,
+    which says what happens to the results."""
+
+    more: int
+    step: int
+    x: int
+    slices: bool
+    last: "Tile"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tile(Streamed):
     """Load a weight tile, and stream a block through the array.
@@ -254,6 +203,7 @@ class Tile(Streamed):
     gathers: bool = False
     gathers_first: bool = False
     gathers_last: bool = False
+    run: Run | None = None
 
     @property
     def words(self) -> int:
@@ -290,6 +240,15 @@ class Tile(Streamed):
     def pack(self) -> int:
         """Return the 256 bits."""
         opcode, weights = Opcode.MULTIPLY if self.multiplies else Opcode.TILE, {}
+        last = self
+        if self.run is not None:
+            last = self.run.last
+            weights = {
+                "more": self.run.more,
+                "run_step": self.run.step,
+                "run_x": self.run.x,
+                "run_slices": self.run.slices,
+            }
         if isinstance(self.payload, Stored):
             opcode = Opcode.MATMUL
             weights = {
@@ -304,20 +263,21 @@ class Tile(Streamed):
                 **weights,
                 "opcode": opcode,
                 "first": self.first,
-                "last": self.finish,
+                "last": last.finish,
                 "chase": self.chase >= 0,
                 "masked": self.payload.masked,
                 "weight_slot": self.slots.weight,
                 "activation_slot": self.slots.activation,
-                "param_slot": self.slots.param,
+                "param_slot": last.slots.param,
                 "rows": self.payload.rows,
                 "slice": self.slice,
+                "out_address": last.out_address,
                 "out_slice": self.out_slice,
-                "residual_address": self.residual_address,
+                "residual_address": last.residual_address,
                 "shift": self.shift,
-                "gather": self.gathers,
-                "gather_first": self.gathers_first,
-                "gather_last": self.gathers_last,
+                "gather": last.gathers,
+                "gather_first": last.gathers_first,
+                "gather_last": last.gathers_last,
             }
         )
 
@@ -368,6 +328,7 @@ class End:
     """Wait until everything has retired, and end the run."""
 
     words = 0
+    follows = False
 
     def pack(self) -> int:
         """Return the 256 bits."""

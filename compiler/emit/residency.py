@@ -18,7 +18,7 @@ from nupes.arch.isa import (
     descriptor_words,
     entry_bits,
 )
-from nupes.compiler.emit.instructions import Descriptor
+from nupes.compiler.emit.descriptors import Descriptor
 from nupes.compiler.lowering.passes import Second, Target
 from nupes.model.errors import CapacityError
 from nupes.model.layer import Encoder, Requantize

@@ -13,6 +13,7 @@ from nupes.arch.isa import Destination
 from nupes.compiler.emit.emitter import Emitter, ResultTile
 from nupes.compiler.emit.hoisting import prefetch
 from nupes.compiler.emit.instructions import End, Instruction, Load
+from nupes.compiler.emit.runs import join
 from nupes.compiler.lowering import arrange, lower
 from nupes.compiler.lowering.context import Context
 from nupes.compiler.lowering.gathering import gather
@@ -56,7 +57,7 @@ def schedule(network: IntegerNetwork, config: ArrayConfig) -> Schedule:
     return Schedule(
         tuple(packing(item.tensor, placement, config) for item in network.inputs),
         placement.act_words,
-        prefetch([*emitter.instructions, End()], config),
+        join(prefetch([*emitter.instructions, End()], config), config),
         tuple(tiles),
         emitter.results,
     )

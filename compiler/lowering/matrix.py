@@ -48,6 +48,11 @@ class WeightTile:
         """Port words of the tile's weights."""
         return self.rows * (2 if self.masked else 1)
 
+    def likeness(self) -> tuple[int, ...]:
+        """Return what sorts tiles so that those that differ in little follow one another."""
+        planes = self.weight_plane, self.activation_plane
+        return -self.rows, self.masked, *planes, self.tap, self.slice_index
+
 
 CLEARING = WeightTile(0, 0, 0, 0, 0, False)
 """The tile of a column that no operand reaches."""
@@ -84,6 +89,9 @@ class Matrix:
     def column_tile(self, column: int, planes: int, config: ArrayConfig) -> list[WeightTile]:
         """Return the passes of one column tile for an input of ``planes`` passes, in execution
         order: those that hold an operand.
+
+        The first column tile takes the channels in the order in which they are written, the others
+        find all there: their tiles form runs.
         """
         columns = slice(column * config.cols, (column + 1) * config.cols)
         first, last, end = 0, self.digits.shape[2], self.digits.shape[2]
@@ -105,7 +113,7 @@ class Matrix:
                 for i in range(len(self.tables))
                 for j in range(planes)
             ]
-        return tiles
+        return tiles if column == 0 else sorted(tiles, key=WeightTile.likeness)
 
     def presence(self, rows: slice, columns: slice) -> np.ndarray | None:
         """Return whether each operand of some rows and columns exists; ``None`` if all do."""

@@ -102,7 +102,7 @@ def layer_tiles(plan: Schedule, config: ArrayConfig) -> Iterator[tuple[int, list
             item = next(program, None)
             if item is None:
                 break
-            words += config.instruction_words + item.words
+            words += item.words + (0 if item.follows else config.instruction_words)
             if isinstance(item, Streamed):
                 tiles.append(item)
         yield words, tiles

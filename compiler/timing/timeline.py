@@ -52,7 +52,11 @@ def predict(program: Sequence[Instruction], config: ArrayConfig, latency: int = 
     dispatched = 0
     decode = 0
     for item in program:
-        decode = fetch.consume(config.instruction_words, decode + 1) + 1
+        if item.follows:
+            # Its weights may come in the cycle in which the tile before begins.
+            decode = max(decode, stream.started(dispatched - 1) - 1)
+        else:
+            decode = fetch.consume(config.instruction_words, decode + 1) + 1
         if isinstance(item, Load):
             if item.lag != LAG_FREE and dispatched > item.lag:
                 decode = max(decode, stream.retirement(dispatched - item.lag - 1) + 1)
@@ -66,7 +70,7 @@ def predict(program: Sequence[Instruction], config: ArrayConfig, latency: int = 
             if hosts:
                 decode = max(decode, stream.retirement(hosts[-1]) + 2)
             break
-        if dispatched:
+        if dispatched and not item.follows:
             decode = max(decode, stream.started(dispatched - 1) + 1)
         if isinstance(item, Tile) and item.weight_lag != LAG_FREE and dispatched > item.weight_lag:
             decode = max(decode, stream.retirement(dispatched - item.weight_lag - 1) + 1)
@@ -76,7 +80,7 @@ def predict(program: Sequence[Instruction], config: ArrayConfig, latency: int = 
         elif isinstance(item, Tile):
             decode += item.fetch_cycles(config.cols)
         payload.append((decoded, decode))
-        stream.dispatch(item, decode + 1)
+        stream.dispatch(item, max(decode, decoded + 1))
         waits.append(fetch.waited)
         if item.mark:
             marked.append(dispatched)

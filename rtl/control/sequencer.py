@@ -14,12 +14,13 @@ from nupes.arch.isa import (
     CHECKSUM_BITS,
     CHECKSUM_SEED,
     LAG_FREE,
+    RUN_POSITION,
     Destination,
     Opcode,
     Status,
 )
 from nupes.rtl.interface import LoadBus, WeightBus
-from nupes.rtl.isa_layouts import INSTRUCTION_LAYOUT
+from nupes.rtl.isa_layouts import INSTRUCTION_LAYOUT, RUN_LAYOUT
 
 __all__ = ["Sequencer"]
 
@@ -30,9 +31,12 @@ class Sequencer(wiring.Component):
     Timing, with an instruction's last word consumed in cycle c: it is decoded in c + 1, and longer
     while it must wait; its first payload word is consumed one cycle after the last cycle of DECODE
     at the earliest, then one word per cycle; the next instruction's first word one cycle after the
-    last payload word (after DECODE if there is none). A tile is at ``tile`` one cycle after its
-    last payload word (after DECODE if there is none). ``load`` and ``weights`` are driven in the
-    cycle in which their word is consumed. Throughput: one word per cycle.
+    last payload word (after DECODE if there is none). A tile is at ``tile`` from the cycle of its
+    last payload word on (one cycle after DECODE if there is none). ``load`` and ``weights`` are
+    driven in the cycle in which their word is consumed. Throughput: one word per cycle.
+
+    The payload of a run is that of its tiles: a tile's first word is consumed in the cycle in which
+    ``begun`` is high for the one before at the earliest.
 
     DECODE waits: LOAD until at most ``lag`` dispatched tiles have not retired, MATMUL until at most
     ``weight_lag``; MATMUL, TILE, POOL and MEASURE until ``begun`` was high in an earlier cycle for
@@ -97,11 +101,14 @@ class Sequencer(wiring.Component):
         instruction = data.View(INSTRUCTION_LAYOUT, buffer[: INSTRUCTION_LAYOUT.size])
         is_load = Signal()
         to_activation = Signal()
+        run = data.View(RUN_LAYOUT, buffer[RUN_POSITION : RUN_POSITION + RUN_LAYOUT.size])
+        more = Signal.like(run.more)  # tiles of the run that follow the one at ``tile``
         waiting = Signal()  # the latest tile has not issued its first word yet
         dispatch = Signal()
         unfinished = Signal(range(4 * config.issue_to_write))  # dispatched - retired
         remaining = Signal(instruction.count.shape().width)  # payload words
         address = Signal(ADDRESS_BITS)  # of the next payload word of a LOAD
+        words = Mux(instruction.masked, instruction.rows << 1, instruction.rows)  # of a tile
         bank_busy = Mux(address[0], self.write_busy[1], self.write_busy[0])
         m.d.comb += [
             is_load.eq(instruction.opcode == Opcode.LOAD),
@@ -121,6 +128,8 @@ class Sequencer(wiring.Component):
         m.d.sync += unfinished.eq(unfinished + dispatch - self.retire)
         with m.If(self.begun):
             m.d.sync += waiting.eq(0)
+        with m.If(dispatch):
+            m.d.sync += waiting.eq(1)
 
         with m.FSM() as machine:
             with m.State("COLLECT"):
@@ -132,7 +141,7 @@ class Sequencer(wiring.Component):
                         m.d.sync += collected.eq(0)
                         m.next = "DECODE"
             with m.State("DECODE"):
-                with m.If(~self._sensible(buffer, instruction)):
+                with m.If(~self._sensible(buffer, instruction, run)):
                     m.d.comb += self.finish.eq(Status.BAD_INSTRUCTION)
                 with m.Elif(instruction.opcode == Opcode.END):
                     with m.If((unfinished == 0) & self.results_empty):
@@ -147,10 +156,7 @@ class Sequencer(wiring.Component):
                         with m.If(instruction.count == 0):
                             m.next = "COLLECT"
                 with m.Elif(~waiting & fetched):
-                    m.d.sync += waiting.eq(1)
-                    m.d.sync += remaining.eq(
-                        Mux(instruction.masked, instruction.rows << 1, instruction.rows)
-                    )
+                    m.d.sync += remaining.eq(words)
                     m.next = "PAYLOAD"
                     with m.If(unladen | (instruction.rows == 0)):
                         m.d.comb += dispatch.eq(1)
@@ -165,24 +171,73 @@ class Sequencer(wiring.Component):
                         m.d.comb += dispatch.eq(1)
                         m.next = "COLLECT"
             with m.State("PAYLOAD"):
-                m.d.comb += self.words.ready.eq(~(to_activation & bank_busy))
+                # Cells take a row of weights from the cycle on in which the tile before begins.
+                held = Mux(is_load, to_activation & bank_busy, waiting & ~self.begun)
+                m.d.comb += self.words.ready.eq(~held)
                 with m.If(self.consume):
                     m.d.sync += remaining.eq(remaining - 1)
                     with m.If(remaining == 1):
                         m.d.comb += dispatch.eq(~is_load)
-                        m.next = "COLLECT"
+                        m.d.sync += remaining.eq(words)
+                        with m.If(is_load | (more == 0)):
+                            m.next = "COLLECT"
 
         paying = self.consume & machine.ongoing("PAYLOAD")
         decode = machine.ongoing("DECODE")
         self._drive_load(m, instruction, address, paying & is_load, to_activation, decode)
-        self._drive_weights(m, instruction, paying & ~is_load, decode)
-        with m.If(dispatch):
-            m.d.sync += [self.tile.valid.eq(1), self.tile.payload.eq(instruction)]
-        with m.Elif(self.tile.ready):
-            m.d.sync += self.tile.valid.eq(0)
+        self._drive_weights(m, instruction, paying & ~is_load, decode | dispatch)
+        following, free = Mux(stored, 0, run.more), decode & ~waiting
+        self._offer(m, instruction, run, more, following, dispatch, decode, free)
         return m
 
-    def _sensible(self, buffer: Signal, instruction: data.View) -> Value:
+    def _offer(
+        self, m: Module, instruction: data.View, run: data.View, more: Signal, following: Value,
+        dispatch: Signal, decode: Value, free: Value,
+    ) -> None:  # fmt: skip
+        """Offer each tile from the cycle in which it is dispatched (in DECODE: the one after) until
+        it is accepted. The first one of an instruction is taken while ``tile`` is ``free``, the
+        ``following`` ones of its run when the one before is accepted."""
+        tile, payload = self.tile, self.tile.payload
+        offered = Signal()  # in an earlier cycle, and not accepted
+        steps = Const(1)
+        parts = self.config.lanes // self.config.rows
+        if parts > 1:
+            whole = payload.slice == parts - 1
+            steps = ~run.run_slices | whole
+        m.d.comb += tile.valid.eq(offered | (dispatch & ~decode))
+        accept = tile.valid & tile.ready
+        m.d.sync += offered.eq((offered | dispatch) & ~accept)
+        with m.If(accept):
+            m.d.sync += [
+                more.eq(more - 1),
+                payload.lag.eq(LAG_FREE),
+                payload.mark.eq(0),
+                payload.first.eq(0),
+                payload.last.eq(instruction.last & (more == 1)),
+                payload.gather.eq(instruction.gather & (more == 1)),
+            ]
+            with m.If(steps):
+                m.d.sync += (
+                    payload[name].eq(payload[name] + step)
+                    for name, step in (
+                        ("address", run.run_step),
+                        ("row_address", run.run_step),
+                        ("x", run.run_x),
+                        ("row_x", run.run_x),
+                    )
+                )
+            if parts > 1:
+                with m.If(run.run_slices):
+                    m.d.sync += payload.slice.eq(Mux(whole, 0, payload.slice + 1))
+        with m.If(free):
+            m.d.sync += [
+                more.eq(following),
+                payload.eq(instruction),
+                payload.last.eq(instruction.last & (following == 0)),
+                payload.gather.eq(instruction.gather & (following == 0)),
+            ]
+
+    def _sensible(self, buffer: Signal, instruction: data.View, run: data.View) -> Value:
         """Return whether the checksum holds and the instruction names things that exist."""
         parts = [
             buffer[position : position + CHECKSUM_BITS]
@@ -198,7 +253,10 @@ class Sequencer(wiring.Component):
         return (reduce(xor, parts) == CHECKSUM_SEED) & (
             (opcode == Opcode.END)
             | ((opcode == Opcode.LOAD) & (instruction.destination <= max(Destination)))
-            | (streams & (instruction.count != 0) & (instruction.rows <= self.config.rows))
+            | (
+                (streams & (instruction.count != 0) & (instruction.rows <= self.config.rows))
+                & ((instruction.rows != 0) | (run.more == 0))
+            )
         )
 
     def _drive_load(
@@ -219,10 +277,9 @@ class Sequencer(wiring.Component):
             with m.If(to_activation):
                 m.d.sync += self.loaded.eq(self.loaded + 1)
 
-    def _drive_weights(
-        self, m: Module, instruction: data.View, valid: Value, decode: Value
-    ) -> None:
-        """Send payload words of TILE to rows 0, 1, 2, ...; mask words wait for their row."""
+    def _drive_weights(self, m: Module, instruction: data.View, valid: Value, rest: Value) -> None:
+        """Send payload words of TILE to rows 0, 1, 2, ..., from 0 again after ``rest``; mask words
+        wait for their row."""
         config, weights = self.config, self.weights
         row = Signal.like(weights.row)
         mask = Signal(config.cols)
@@ -238,5 +295,5 @@ class Sequencer(wiring.Component):
             m.d.sync += [masked.eq(~masked & instruction.masked), mask.eq(self.words.payload)]
         with m.If(weights.valid):
             m.d.sync += row.eq(row + 1)
-        with m.If(decode):
+        with m.If(rest):
             m.d.sync += row.eq(0)

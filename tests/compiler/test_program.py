@@ -15,6 +15,7 @@ from tests.compiler.place.test_packing import integers
 from tests.model.tiny import tiny_network
 from tests.networks import images_of, networks
 from tests.rtl.interpreter import Machine
+from tests.rtl.tiles import run_of
 
 SIZES = st.sampled_from([(2, 2), (4, 4), (2, 8), (8, 4), (16, 16), (16, 4)])
 ARRAYS = st.builds(
@@ -66,8 +67,8 @@ def instructions(program: Program) -> list[dict[str, int]]:
         if fields["opcode"] == Opcode.LOAD:
             payload = fields["count"]
         elif fields["opcode"] == Opcode.TILE:
-            payload = fields["rows"] * (1 + fields["masked"])
-        found.append(fields)
+            payload = fields["rows"] * (1 + fields["masked"]) * (run_of(body)["more"] + 1)
+        found.append(fields | run_of(body))
         position += config.instruction_words + payload
     assert position == len(words)
     return found
@@ -83,7 +84,8 @@ def test_images_are_well_formed(network: IntegerNetwork, config: ArrayConfig) ->
     marks = [item["mark"] for item in found if item["opcode"] in (Opcode.TILE, Opcode.POOL)]
     assert marks[0] == 1
     assert sum(marks) == len(program.marked)
-    assert len(marks) == sum(layer.tiles for layer in program.layers)
+    carried = sum(item["more"] for item in found)
+    assert len(marks) + carried == sum(layer.tiles for layer in program.layers)
     # The holes are as many as the input words, all different, and 0 in the image.
     holes = program.holes
     codes = network.encode(images_of(network, 1))[0]

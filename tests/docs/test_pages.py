@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import nupes
-from nupes.arch.isa import DESCRIPTOR, INSTRUCTION, Destination, Field, Opcode
+from nupes.arch.isa import DESCRIPTOR, INSTRUCTION, RUN, RUN_POSITION, Destination, Field, Opcode
 from tests.docs.pages import PAGES, ROOT, name_of
 
 API = ROOT / "docs" / "api"
@@ -33,9 +33,10 @@ def test_the_reference_has_every_stage_with_its_modules(stage: str) -> None:
     assert "\n".join(lines) in page
 
 
-def rows(layout: tuple[Field, ...]) -> list[tuple[str, str, str]]:
-    """Return bits, name and meaning of each field as the page shows them."""
-    found, position = [], 0
+def rows(layout: tuple[Field, ...], position: int = 0) -> list[tuple[str, str, str]]:
+    """Return bits, name and meaning of each field, the first one at ``position``, as the page shows
+    them."""
+    found = []
     for item in layout:
         last = position + item.width - 1
         bits = f"{position}..{last}" if item.width > 1 else str(position)
@@ -47,7 +48,7 @@ def rows(layout: tuple[Field, ...]) -> list[tuple[str, str, str]]:
 def test_the_instruction_tables_are_those_of_the_code() -> None:
     text = (ROOT / "docs" / "instructions.md").read_text(encoding="utf-8")
     shown = re.findall(r"^\| (\d[\d.]*) \| (`.+?) \| (.+) \|$", text, re.MULTILINE)
-    assert shown == rows(INSTRUCTION) + rows(DESCRIPTOR)
+    assert shown == rows(INSTRUCTION) + rows(RUN, RUN_POSITION) + rows(DESCRIPTOR)
     for item in [*Opcode, *Destination]:
         assert f"{item.name} {int(item)}" in text
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from nupes.arch.config import INSTRUCTION_BITS, ArrayConfig, clog2
 from nupes.arch.isa import (
-    ADDRESS_BITS,
     CHECKSUM_BITS,
     DESCRIPTOR,
     INSTRUCTION,
@@ -25,63 +24,9 @@ from nupes.arch.isa import (
 from nupes.model.arithmetic import requantize, residual_term
 from tests.model.reference.token_stage import root, scaled, share, statistics
 from tests.rtl.testbench import signed
+from tests.rtl.tiles import Word, run_of, tiles_of, walk
 
-__all__ = ["Machine", "Word", "walk"]
-
-
-@dataclass(frozen=True)
-class Word:
-    """One word of a block's walk."""
-
-    address: int
-    inside: bool
-    first: bool
-    last: bool
-    top: bool
-    end: bool
-    pixel: int
-    out_address: int
-    residual_address: int
-
-
-def walk(tile: dict[str, int], layer: dict[str, int]) -> Iterator[Word]:
-    """Return the words of a block: output pixels in raster order, then taps, then planes."""
-    kernel_h, kernel_w = max(1, layer["kernel_h"]), max(1, layer["kernel_w"])
-    planes, wrap = max(1, layer["planes"]), 1 << ADDRESS_BITS
-    for pixel in range(tile["count"]):
-        row, column = divmod(tile["column"] + pixel, layer["out_width"])
-        if row == 0:
-            start, x = tile["address"] + pixel * layer["step_x"], tile["x"]
-            x += pixel * layer["stride_x"]
-        else:
-            start = tile["row_address"] + row * layer["step_y"] + column * layer["step_x"]
-            x = tile["row_x"] + column * layer["stride_x"]
-        y = tile["y"] + row * layer["stride_y"]
-        out_address, residual_address = (
-            tile[f"{name}_address"]
-            + (pixel - row) * layer[f"{name}_step"]
-            + row * layer[f"{name}_row_step"]
-            for name in ("out", "residual")
-        )
-        taps = [
-            (ky, kx, q) for ky in range(kernel_h) for kx in range(kernel_w) for q in range(planes)
-        ]
-        for number, (ky, kx, q) in enumerate(taps):
-            offset = ky * layer["step_ky"] + kx * layer["step_kx"] + q * layer["step_plane"]
-            inside = 0 <= y + ky * layer["dilation_y"] < layer["height"]
-            inside &= 0 <= x + kx * layer["dilation_x"] < layer["width"]
-            last = number == len(taps) - 1
-            yield Word(
-                address=(start + offset) % wrap,
-                inside=inside,
-                first=number == 0,
-                last=last,
-                top=q == 0,
-                end=last and pixel == tile["count"] - 1,
-                pixel=pixel,
-                out_address=out_address % wrap,
-                residual_address=residual_address % wrap,
-            )
+__all__ = ["Machine"]
 
 
 @dataclass
@@ -114,7 +59,8 @@ class Machine:
             known = {Opcode.LOAD, Opcode.TILE, Opcode.POOL, Opcode.END}
             known |= {Opcode.MULTIPLY} if config.products else set()
             known |= {Opcode.MATMUL, Opcode.MEASURE} if config.attention else set()
-            if raw >> body_bits != checksum(body) or tile["opcode"] not in known:
+            unladen = tile["rows"] == 0 and run_of(body)["more"]
+            if raw >> body_bits != checksum(body) or tile["opcode"] not in known or unladen:
                 self.status = Status.BAD_INSTRUCTION
             elif tile["opcode"] == Opcode.LOAD:
                 self.load(tile, [next(stream) for _ in range(tile["count"])])
@@ -124,8 +70,9 @@ class Machine:
             else:
                 paid = tile["opcode"] in (Opcode.TILE, Opcode.MULTIPLY)
                 rows = tile["rows"] * (1 + tile["masked"]) if paid else 0
-                self.waiting.append((tile, [next(stream) for _ in range(rows)]))
-                self.proceed(LAG_FREE if self.late else 0)
+                for item in tiles_of(body, config):
+                    self.waiting.append((item, [next(stream) for _ in range(rows)]))
+                    self.proceed(LAG_FREE if self.late else 0)
 
     def load(self, load: dict[str, int], words: list[int]) -> None:
         """Execute a LOAD behind the tiles that it waits for, and those that chase it."""

@@ -77,11 +77,11 @@ class Program:
         masks: Sequence[int] | None = None,
         **fields: int,
     ) -> None:
-        """Append a TILE (or MULTIPLY, an ``opcode`` among the fields); ``rows`` are weight codes,
-        ``masks`` a word of bits for each of them."""
+        """Append a TILE (or MULTIPLY, an ``opcode`` among the fields); ``rows`` are weight codes of
+        all tiles of its run, ``masks`` a word of bits for each of them."""
         fields = {"first": 1, "last": 1, "masked": int(masks is not None)} | fields
         opcode = Opcode(fields.pop("opcode", Opcode.TILE))
-        self.instruction(opcode, {"rows": len(rows), **fields})
+        self.instruction(opcode, {"rows": len(rows) // (fields.get("more", 0) + 1), **fields})
         for index, row in enumerate(rows):
             self.words += [masks[index]] if masks is not None else []
             self.words.append(self.codes(row))

@@ -4,9 +4,9 @@ import random
 from typing import Any
 
 from nupes.arch.config import ArrayConfig, clog2
-from nupes.arch.isa import LAG_FREE, Destination, Opcode, plane_cycles
-from tests.rtl.interpreter import walk
+from nupes.arch.isa import LAG_FREE, Destination, Opcode, pack_instruction, plane_cycles
 from tests.rtl.program import LAYER, Program
+from tests.rtl.tiles import tiles_of, walk
 
 __all__ = ["IDENTITY", "SIZE", "add_layer", "dump", "fill", "fill_tables", "small"]
 
@@ -159,8 +159,17 @@ def add_layer(program: Program, chance: random.Random, slot: int) -> bool:
         "lag": 0,
         "mark": 1,
     }
+    opcodes = [Opcode.TILE, Opcode.MULTIPLY] if config.products else [Opcode.TILE]
+    passes = 1 if kind == "pool" else chance.randint(1, 3)
+    counts = [chance.randint(0, config.rows) for _ in range(passes)]
+    runs = [random_run(config, chance, rows > 0 and kind != "pool") for rows in counts]
+    carried = [
+        item
+        for run in runs
+        for item in tiles_of(pack_instruction({"opcode": Opcode.TILE, **tile, **run}), config)
+    ]
     reads, writes = set(), set()
-    for word in walk(tile, layer):
+    for word in (word for item in carried for word in walk(item, layer)):
         if word.inside:
             reads.add(word.address % SIZE)
         for plane in range(residual_planes):
@@ -174,10 +183,8 @@ def add_layer(program: Program, chance: random.Random, slot: int) -> bool:
     if kind == "pool":
         program.pool(**tile)
         return True
-    passes = chance.randint(1, 3)
-    for index in range(passes):
-        rows = chance.randint(0, config.rows)
-        opcodes = [Opcode.TILE, Opcode.MULTIPLY] if config.products else [Opcode.TILE]
+    for index, (count, run) in enumerate(zip(counts, runs, strict=True)):
+        rows = count * (run["more"] + 1)
         program.tile(
             [
                 [chance.randrange(2**config.code_bits) for _ in range(config.cols)]
@@ -185,14 +192,26 @@ def add_layer(program: Program, chance: random.Random, slot: int) -> bool:
             ],
             chance.choice([None, [chance.randrange(2**config.cols) for _ in range(rows)]]),
             **tile
+            | run
             | {
                 "opcode": chance.choice(opcodes),
                 "shift": chance.randrange(1 << config.shift_bits),
                 "first": int(index == 0),
                 "last": int(index == passes - 1),
-                "slice": chance.randrange(max(1, config.cols // config.rows)),
                 "lag": 0 if index == 0 else LAG_FREE,
                 "mark": int(index == 0),
             },
         )
     return True
+
+
+def random_run(config: ArrayConfig, chance: random.Random, several: bool) -> dict[str, int]:
+    """Return the slice of a pass, and how the tiles of its run, if there may be ``several``, differ
+    from it."""
+    return {
+        "slice": chance.randrange(max(1, config.cols // config.rows)),
+        "more": chance.choice([0, 0, 1, 4]) if several else 0,
+        "run_step": chance.randrange(-3, 4),
+        "run_x": chance.randrange(3),
+        "run_slices": chance.randrange(2),
+    }

@@ -163,9 +163,9 @@ def test_cycles_of_a_small_program() -> None:
     program.tile([[0, 0], [0, 0]], mark=1, count=16, lag=0, first=0)
     (outcome,) = run(config, [program.end()])
     # Start in 0, request in 1, first response in 2, first instruction word in 3. LOAD: 4 words,
-    # DECODE in 7, payload 8 to 12. TILE: 13 to 16, DECODE 17, rows 18 and 19, dispatched in 20,
-    # first word in 21, final word in 36.
-    first = 21
+    # DECODE in 7, payload 8 to 12. TILE: 13 to 16, DECODE 17, rows 18 and 19, dispatched in 19,
+    # first word in 20, final word in 35.
+    first = 20
     # The second TILE waits for the first one to retire: final word + issue_to_write; the count is
     # seen one cycle later, the first word comes one cycle after that.
     second = first + 15 + config.issue_to_write + 2
@@ -174,6 +174,36 @@ def test_cycles_of_a_small_program() -> None:
     done = second + 15 + config.issue_to_write + 3
     assert outcome.marks == [first, second]
     assert outcome.cycles == done
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_cycles_of_a_run(masked: bool) -> None:
+    """Behind its instruction each tile takes no more cycles than its weights have port words."""
+    config = small(8, 8, code_bits=2)
+    program = Program(config)
+    program.layer(0, width=4, height=4, out_width=4, encoder_depth=0)
+    rows, tiles = [[0] * 8] * 8, 5
+    masks = [255] * 8 * tiles if masked else None
+    program.tile(rows * tiles, masks, mark=1, count=3, lag=0, more=tiles - 1)
+    program.tile(rows, mark=1, count=3, lag=LAG_FREE)
+    (outcome,) = run(config, [program.end()])
+    # DECODE of the TILE in 17 as above, its payload from 18 on, in the cycles of one word each.
+    words = 8 * (1 + masked)
+    first, last = 18 + words, 18 + tiles * words
+    # The next instruction's 4 words, DECODE and 8 rows.
+    assert outcome.marks == [first, last + 4 + 1 + 8]
+
+
+def test_a_run_waits_for_the_words_of_its_tiles() -> None:
+    """Weights of the next tile come from the cycle on in which a tile begins."""
+    config = small()
+    program = Program(config)
+    program.layer(0, width=4, height=4, out_width=4, encoder_depth=0)
+    program.tile([[0, 0]] * 3, mark=1, count=16, lag=0, more=2)
+    program.tile([[0, 0]], mark=1, count=16, lag=LAG_FREE)
+    (outcome,) = run(config, [program.end()])
+    # One row: the first word in 19, each tile 16 words behind the one before.
+    assert outcome.marks == [19, 19 + 3 * 16]
 
 
 def test_cycles_of_a_product() -> None:
@@ -186,9 +216,9 @@ def test_cycles_of_a_product() -> None:
     program.tile([[0, 0], [0, 0]], **tile, last=0)
     program.tile([[0, 0], [0, 0]], **tile, first=0)
     (outcome,) = run(config, [program.end()])
-    # As above until the first word in 21; words in 21, 24, 27, 30, then 33, 36, 39, 42.
-    assert outcome.marks == [21, 33]
-    assert outcome.cycles == 42 + config.issue_to_write + 3
+    # As above until the first word in 20; words in 20, 23, 26, 29, then 32, 35, 38, 41.
+    assert outcome.marks == [20, 32]
+    assert outcome.cycles == 41 + config.issue_to_write + 3
 
 
 @pytest.mark.parametrize("response", [0, 0.7])

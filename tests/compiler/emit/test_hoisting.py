@@ -7,14 +7,13 @@ from hypothesis import strategies as st
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import Destination
 from nupes.compiler.emit.dependencies import lag_after
+from nupes.compiler.emit.descriptors import Descriptor, Results
 from nupes.compiler.emit.hoisting import prefetch
 from nupes.compiler.emit.instructions import (
-    Descriptor,
     End,
     Instruction,
     Load,
     Pool,
-    Results,
     Tile,
     TileSlots,
 )

@@ -89,6 +89,22 @@ def weights_of(matrix: Matrix, k: int, planes: int, config: ArrayConfig) -> np.n
     return out[:, :, :k, :n]
 
 
+def test_tiles_that_differ_in_little_follow_one_another() -> None:
+    """All but those of the first column tile, whose channels come as they are written."""
+    config, weights = ArrayConfig(4, 4), make_codebook("uniform", 4, True)
+    op = Conv(np.zeros((8, 9, 1, 2), np.uint8), weights, np.ones(8))
+    matrix = conv_matrix(op, operands_for(op, config))
+    first, other = (
+        [(tile.slice_index, tile.tap, tile.activation_plane) for tile in tiles]
+        for tiles in (matrix.column_tile(column, 2, config) for column in (0, 1))
+    )
+    assert first == [
+        (word, tap, plane) for word in range(3) for tap in range(2) for plane in (0, 1)
+    ]
+    full = [(word, tap, plane) for plane in (0, 1) for tap in range(2) for word in (0, 1)]
+    assert other == [*full, *((2, tap, plane) for plane in (0, 1) for tap in range(2))]
+
+
 @given(st.data(), ARRAYS | CELLS, st.integers(1, 3))
 def test_tiles_of_a_convolution_are_its_weights(
     data: st.DataObject, config: ArrayConfig, planes: int

@@ -6,7 +6,8 @@ import pytest
 
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import Destination
-from nupes.compiler.emit.instructions import Descriptor, Load, Results
+from nupes.compiler.emit.descriptors import Descriptor, Results
+from nupes.compiler.emit.instructions import Load
 from nupes.compiler.timing.ports import ResidualPort, WritePorts
 from nupes.compiler.timing.timeline import predict
 from nupes.model.errors import SimulationError

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from nupes.arch.config import INSTRUCTION_BITS, ArrayConfig
 from nupes.arch.isa import (
+    ADDRESS_BITS,
     BANKS,
     INSTRUCTION,
     LAG_FREE,
@@ -22,12 +23,14 @@ from nupes.arch.isa import (
 )
 from nupes.rtl.control.sequencer import Sequencer
 from tests.rtl.bench import execute
+from tests.rtl.tiles import tiles_of
 
 ATTENTION = ArrayConfig(rows=2, cols=2, attention=True)
 
 CONFIGS = [
     ArrayConfig(rows=2, cols=2, act_depth=16),
     ArrayConfig(rows=2, cols=2, act_depth=16, products=True),
+    ArrayConfig(rows=2, cols=8, act_depth=16),  # words of four slices
     ArrayConfig(rows=24, cols=24, act_depth=16),  # instructions of 3 words of 96 bits
     ArrayConfig(rows=40, cols=40, act_depth=16, code_bits=8),  # 320 bits
 ]
@@ -45,6 +48,7 @@ class Times:
     weights: list[tuple[int, int, int]] = field(default_factory=list)
     dispatched: list[int] = field(default_factory=list)
     pointer: list[tuple[int, int]] = field(default_factory=lambda: [(0, 0)])  # where it changes
+    tiles: list[dict[str, int]] = field(default_factory=list)
     finished: int | None = None
 
     def point(self, cycle: int, value: int) -> None:
@@ -64,6 +68,16 @@ class World:
     retire_delay: list[int]  # from the first word
 
 
+def shown(tile: dict[str, int], number: int) -> dict[str, int]:
+    """Return what the stream engine must see of tile ``number`` of a run."""
+    names = (item.name for item in INSTRUCTION)
+    alone = {"lag": LAG_FREE, "mark": 0} if number else {}
+    limits = {"address": ADDRESS_BITS, "row_address": ADDRESS_BITS}
+    fields = {name: tile[name] for name in names if not name.startswith(("weight_", "trans"))}
+    wrapped = {name: fields[name] % (1 << bits) for name, bits in limits.items()}
+    return fields | wrapped | alone
+
+
 def expected(
     config: ArrayConfig, program: list[tuple[dict[str, int], list[int]]], world: World
 ) -> Times:
@@ -72,9 +86,10 @@ def expected(
     begun = -1  # cycle in which the latest tile issued its first word
     retired: list[int] = []
 
-    def consume(banks: int = 0) -> int:
+    def consume(banks: int = 0, earliest: int = 0) -> int:
         """Take a word that needs these banks (one bit each)."""
         nonlocal now
+        now = max(now, earliest)
         while not world.valid[now] or banks & world.write_busy[now]:
             now += 1
         times.consumed.append(now)
@@ -97,23 +112,29 @@ def expected(
                 break
             now += 1
         now += 1
-        if loads and fields["destination"] == Destination.ACTIVATION:
-            times.point(now, fields["address"])
-        row = 0
-        for index, word in enumerate(payload):
-            place = fields.get("address", 0) + index
-            stores = loads and fields["destination"] == Destination.ACTIVATION
-            cycle = consume(1 << place % BANKS if stores else 0)
-            if loads:
+        if loads:
+            stores = fields["destination"] == Destination.ACTIVATION
+            if stores:
+                times.point(now, fields["address"])
+            for index, word in enumerate(payload):
+                place = fields.get("address", 0) + index
+                cycle = consume(1 << place % BANKS if stores else 0)
                 times.loads.append((cycle, fields["destination"], place, word))
                 if stores:
                     times.point(cycle + 1, place + 1)
-            elif not fields.get("masked") or index % 2:
-                times.weights.append((cycle, row, word))
-                row += 1
-        if not loads:
-            times.dispatched.append(now)
-            begun = now + world.accept_delay[tiles] + 1 + world.begin_delay[tiles]
+            continue
+        run = list(tiles_of(pack_instruction(fields), config))
+        size = len(payload) // len(run)
+        for number, tile in enumerate(run):
+            row = 0
+            for index, word in enumerate(payload[number * size : (number + 1) * size]):
+                cycle = consume(earliest=begun if number else 0)
+                if not fields.get("masked") or index % 2:
+                    times.weights.append((cycle, row, word))
+                    row += 1
+            times.tiles.append(shown(tile, number))
+            times.dispatched.append(now - 1 if size else now)
+            begun = times.dispatched[-1] + world.accept_delay[tiles] + 1 + world.begin_delay[tiles]
             retired.append(begun + world.retire_delay[tiles])
             tiles += 1
     raise AssertionError("program without END")
@@ -136,6 +157,7 @@ def observed(config: ArrayConfig, words: list[int], world: World) -> Times:
             context.set(sequencer.write_busy, world.write_busy[now])
             context.set(sequencer.begun, now in begins)
             context.set(sequencer.retire, now in retires)
+            context.set(sequencer.tile.ready, 0)
             if context.get(sequencer.tile.valid) and not waiting:
                 tile = len(times.dispatched)
                 times.dispatched.append(now)
@@ -145,6 +167,9 @@ def observed(config: ArrayConfig, words: list[int], world: World) -> Times:
                 retires.add(accept + 1 + world.begin_delay[tile] + world.retire_delay[tile])
             context.set(sequencer.tile.ready, waiting == [now])
             if waiting == [now]:
+                fields = unpack(INSTRUCTION, context.get(sequencer.tile.payload.as_value()))
+                # What the tile has where MATMUL has its weights is of no account.
+                times.tiles.append({name: fields[name] for name in shown(fields, 0)})
                 waiting.clear()
             times.point(now, context.get(sequencer.loaded))
             load, weights = sequencer.load, sequencer.weights
@@ -187,10 +212,19 @@ def random_program(config: ArrayConfig, chance: random.Random) -> Instructions:
             fields |= {"destination": destination, "address": 3, "count": len(payload)}
         elif opcode in tiles:
             rows, masked = chance.randint(0, config.rows), chance.randrange(2)
+            run = {"run_step": chance.getrandbits(20), "run_x": chance.randrange(16)}
+            run |= {"run_slices": chance.getrandbits(1)}
+            run |= {"more": chance.choice([0, 1, 5]) if rows else 0}
             payload = [
-                chance.getrandbits(config.cols * config.code_bits) for _ in range(rows << masked)
+                chance.getrandbits(config.cols * config.code_bits)
+                for _ in range((rows << masked) * (run["more"] + 1))
             ]
+            fields |= {name: chance.getrandbits(1) for name in ("first", "last", "mark", "gather")}
+            fields |= {name: chance.getrandbits(20) for name in ("address", "row_address")}
+            fields |= {name: chance.randint(-99, 99) for name in ("x", "row_x", "y")}
+            fields |= {"slice": chance.randrange(max(1, config.lanes // config.rows))}
             fields |= {"rows": rows, "masked": masked, "weight_slot": 1}
+            fields |= run
         program.append((fields, payload))
     return [*program, ({"opcode": Opcode.END}, [])]
 
@@ -211,13 +245,29 @@ def test_times(config: ArrayConfig, seed: int, supply: float, busy: float, slow:
         for fields, payload in program
         for word in split(config, pack_instruction(fields)) + payload
     ]
-    cycles = 5000
+    cycles, most = 9000, 6 * len(program)
     world = World(
         [chance.random() < supply for _ in range(cycles)],
         [sum((chance.random() < busy) << bank for bank in range(BANKS)) for _ in range(cycles)],
-        *([chance.randint(0, slow) for _ in program] for _ in range(2)),
-        retire_delay=[200 for _ in program],  # equal: tiles retire in order, in different cycles
+        *([chance.randint(0, slow) for _ in range(most)] for _ in range(2)),
+        retire_delay=[200] * most,  # equal: tiles retire in order, in different cycles
     )
+    assert observed(config, words, world) == expected(config, program, world)
+
+
+@pytest.mark.parametrize("slices", [0, 1])
+@pytest.mark.parametrize("config", [CONFIGS[0], CONFIGS[2]], ids=str)
+def test_steps_of_a_run(config: ArrayConfig, slices: int) -> None:
+    """Of nine tiles; where a word has several slices the first tile begins with another than 0."""
+    part = min(1, config.lanes // config.rows - 1)
+    run = {"more": 8, "run_step": 2**20 - 5, "run_x": 3, "run_slices": slices}
+    fields = {"opcode": Opcode.TILE, "rows": 2, "count": 5, "lag": 1, "slice": part, **run}
+    fields |= {"first": 1, "last": 1, "mark": 1, "gather": 1, "address": 9, "row_address": 7}
+    fields |= {"x": -4, "row_x": -6, "y": 3}
+    program: Instructions = [(fields, list(range(18))), ({"opcode": Opcode.END}, [])]
+    words = [*split(config, pack_instruction(fields)), *range(18)]
+    words += split(config, pack_instruction({"opcode": Opcode.END}))
+    world = World([True] * 400, [0] * 400, [0, 1, 2] * 3, [0, 2, 1] * 3, [99] * 9)
     assert observed(config, words, world) == expected(config, program, world)
 
 
@@ -266,7 +316,8 @@ def test_what_does_not_exist_is_refused(config: ArrayConfig) -> None:
         {"opcode": Opcode.LOAD, "destination": place} for place in range(max(Destination) + 1, 16)
     ]
     bad += [tile | {"count": 0}, tile | {"rows": 3}, {"opcode": Opcode.POOL}]
-    good += [tile, {"opcode": Opcode.POOL, "count": 1}]
+    bad.append(tile | {"rows": 0, "more": 1})
+    good += [tile, tile | {"more": 1}, tile | {"rows": 0}, {"opcode": Opcode.POOL, "count": 1}]
     good += [{"opcode": Opcode.LOAD, "destination": place} for place in Destination]
     assert decode(config, [pack_instruction(fields) for fields in good]) == [0] * len(good)
     refused = decode(config, [pack_instruction(fields) for fields in bad])
@@ -334,6 +385,6 @@ def test_a_matmul_waits_for_its_weights(lag: int, takes: int) -> None:
     begin = (retires if lag == 0 else begins) + 1
     size = config.instruction_words
     assert starts == [begin]
-    assert tiles[:2] == [(size + 1, 1), (begin + takes + 1, 3)]
+    assert tiles[:2] == [(size + 1, 1), (begin + takes, 3)]
     assert consumed[2 * size] == begin + takes + 1
     assert tiles[2] == (46 + 1, 2)

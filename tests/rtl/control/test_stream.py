@@ -22,7 +22,7 @@ from nupes.arch.isa import (
 )
 from nupes.rtl.control.stream import StreamEngine
 from tests.rtl.bench import execute
-from tests.rtl.interpreter import Word, walk
+from tests.rtl.tiles import Word, walk
 
 EVERYWHERE = DESCRIPTOR[: [item.name for item in DESCRIPTOR].index("out_wide")]
 """The fields that every array has."""
