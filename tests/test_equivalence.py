@@ -197,7 +197,8 @@ def short_tiles(config: ArrayConfig) -> IntegerNetwork:
 
     def conv(count: int, per_group: int, size: int) -> Conv:
         codes = rng.integers(0, len(weights), (count, per_group, size, size)).astype(np.uint8)
-        return Conv(codes, weights, np.ones(count), padding=(size // 2,) * 4)
+        side = size // 2
+        return Conv(codes, weights, np.ones(count), padding=(side, side, side, side))
 
     def tail(count: int, shift: int) -> Requantize:
         one = np.ones(count, np.int32)
@@ -224,7 +225,7 @@ def test_runs_of_tiles(hardware: Simulator) -> None:
     assert any(run.slices for run in runs) == (config.rows < config.cols)
     for latency in (1, 20, 100):
         check(hardware, network, latency)
-    check_stalled(hardware, network, Stalls(0.5, 0.5, 0.5, seed=3), 20)
+    check_stalled(hardware, compile(network, config), Stalls(0.5, 0.5, 0.5, seed=3))
 
 
 def weight_words(program: Program) -> list[int]:

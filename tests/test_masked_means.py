@@ -59,9 +59,9 @@ def data() -> tuple[np.ndarray, np.ndarray]:
     return rng.integers(0, WORDS, (48, TOKENS)), (np.arange(TOKENS) < lengths).astype(np.int64)
 
 
-def quantized(module: nn.Module, data: tuple[np.ndarray, ...], **options: str) -> np.ndarray:
+def quantized(module: nn.Module, data: tuple[np.ndarray, ...]) -> np.ndarray:
     """Return what the integer network gives, near the module."""
-    network = nupes.quantize(module.eval(), "W8A8", data, **{"method": "rtn", **options})
+    network = nupes.quantize(module.eval(), "W8A8", data, method="rtn")
     assert [layer.op.kind for layer in network.layers].count("weighted_mean") in (1, 3)
     with torch.no_grad():
         expected = module(*map(torch.from_numpy, data)).numpy()

@@ -43,8 +43,9 @@ def match(node: fx.Node) -> Match | None:
     """Return what may be a mean of the tokens that count, ``None`` for any other node."""
     if not is_call(node, {"div"}) or node.kwargs or len(node.all_input_nodes) != 2:
         return None
-    total, divisor = node.args
-    if not is_call(total, {"sum"}) or not isinstance(divisor, fx.Node):
+    total: Any = node.args[0]
+    divisor: Any = node.args[1]
+    if not is_call(total, {"sum"}):
         return None
     given = arguments(total)
     if given.get("dim") not in ([1], [-2]) or given.get("keepdim"):
@@ -53,12 +54,14 @@ def match(node: fx.Node) -> Match | None:
     if not isinstance(source, fx.Node) or source.meta["val"].ndim != 3:
         return None
     if is_call(source, {"mul"}) and len(source.all_input_nodes) == 2:
-        tokens, factor = source.args
+        tokens: Any = source.args[0]
+        factor: Any = source.args[1]
         if tokens.meta["val"].shape != source.meta["val"].shape or is_call(tokens, {"expand"}):
             tokens, factor = factor, tokens
         return Match(tokens, factor, False, divisor)
     if is_call(source, {"masked_fill"}) and source.args[2] == 0:
-        return Match(source.args[0], source.args[1], True, divisor)
+        filled: Any = source.args
+        return Match(filled[0], filled[1], True, divisor)
     return None
 
 

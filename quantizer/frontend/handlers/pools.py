@@ -2,11 +2,13 @@
 rectangle of results whose windows are alike is a pool of its own, and a mosaic joins them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from torch import fx
 
 from nupes.model.operators import AveragePool, MaxPool, Mosaic, Padding, Piece
+from nupes.model.tensor import Shape
 from nupes.quantizer.frontend.call import Call
 from nupes.quantizer.frontend.graph import Node, Pad, Pool
 from nupes.quantizer.frontend.handlers.pairs import Pair, plane, sizes_of
@@ -45,9 +47,11 @@ def window_padding(
     return sides[0], sides[1], sides[2], sides[3]
 
 
-def one_stride(shape: tuple[int, ...], stride: Pair) -> Pair:
-    """Return a window's stride; along an axis with a single window there is none."""
-    return (1 if shape[0] == 1 else stride[0]), (1 if shape[1] == 1 else stride[1])
+def one_stride(op: MaxPool | AveragePool, shape: Shape) -> Pair:
+    """Return a window's stride; along an axis with a single window that reaches the end there is
+    none."""
+    height, width, _ = replace(op, stride=(1, 1)).shape(shape)
+    return (1 if height == 1 else op.stride[0]), (1 if width == 1 else op.stride[1])
 
 
 @handles("max_pool1d", "max_pool2d", "max_pool2d_with_indices", ignores=("ceil_mode",))
@@ -100,7 +104,7 @@ def average_pool(
 def add_max_pool(call: Call, source: Node, op: MaxPool, part: str = "") -> str:
     """Add a max-pool."""
     shape = op.shape(source.shape)
-    op = MaxPool(op.kernel, one_stride(shape, op.stride), op.padding, op.dilation)
+    op = replace(op, stride=one_stride(op, source.shape))
     return call.add(op, (source.name,), shape, "max_pool2d", part)
 
 
@@ -109,7 +113,7 @@ def add_average_pool(
 ) -> str:
     """Add an average pool."""
     shape = op.shape(source.shape)
-    op = AveragePool(op.kernel, one_stride(shape, op.stride), op.padding)
+    op = replace(op, stride=one_stride(op, source.shape))
     return call.add(Pool(op, 1.0 / divisor), (source.name,), shape, "avg_pool2d", part)
 
 

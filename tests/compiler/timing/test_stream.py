@@ -3,7 +3,8 @@
 import numpy as np
 
 from nupes.arch.config import ArrayConfig
-from nupes.compiler.emit.instructions import Descriptor, Results, Tile, TileSlots
+from nupes.compiler.emit.descriptors import Descriptor, Results
+from nupes.compiler.emit.instructions import Tile, TileSlots
 from nupes.compiler.lowering.passes import Payload
 from nupes.compiler.lowering.walks import Start, line_walk
 from nupes.compiler.timing.ports import WritePorts
