@@ -224,21 +224,6 @@ NETWORKS = {
         },
         IMAGE,
     ),
-    "pvt": Network(
-        "PvtModel",
-        {
-            "image_size": 32,
-            "hidden_sizes": [8, 16],
-            "depths": [1, 1],
-            "num_attention_heads": [1, 2],
-            "num_encoder_blocks": 2,
-            "sequence_reduction_ratios": [4, 2],
-            "patch_sizes": [4, 2],
-            "strides": [4, 2],
-            "mlp_ratios": [2, 2],
-        },
-        IMAGE,
-    ),
     "pvt-v2": Network(
         "PvtV2Model",
         {
