@@ -1,0 +1,50 @@
+"""Cycles of networks for large images on small ones, where the array waits for weights, not data.
+
+    python -m benchmarks.small_maps [--networks timm/efficientnet_lite0] [--array 16x16]...
+
+The networks are those of ``benchmarks/zoo.py`` with random weights, quantized by ``rtn`` at W4A4;
+the cycles are predicted, exactly. Needs torchvision and timm (extra ``coverage``).
+"""
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+import nupes
+from benchmarks.acceptance import quantize, shape_of
+from benchmarks.zoo import build
+from nupes.console import print_table
+from nupes.inputs import parse_array
+
+NETWORKS = "torchvision/resnet18,torchvision/mobilenet_v2,timm/efficientnet_lite0"
+
+SEED = 0
+
+
+def main(
+    networks: Annotated[str, typer.Option(help="Comma-separated networks.")] = NETWORKS,
+    array: Annotated[list[str] | None, typer.Option(help="Arrays to compile for.")] = None,
+    size: Annotated[int, typer.Option(help="Height and width of images.")] = 64,
+) -> None:
+    """Print cycles and utilization of each network on each array."""
+    table = Table("network", "array", box=None, pad_edge=False)
+    for column in ("cycles", "MACs over cells", "utilization", "words of the port"):
+        table.add_column(column, justify="right")
+    arrays = array or ["16x16"]
+    for name in networks.split(","):
+        module = build(name, SEED)
+        network = quantize(module, shape_of(name, module, size), SEED)
+        for wanted in arrays:
+            config = parse_array(wanted)
+            program = nupes.compile(network, config)
+            bound = sum(layer.macs for layer in program.layers) / (config.rows * config.cols)
+            table.add_row(
+                name, wanted, f"{program.cycles:,}", f"{bound:,.0f}",
+                f"{100 * bound / program.cycles:.1f} %", f"{len(program.image):,}",
+            )  # fmt: skip
+    print_table(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)
