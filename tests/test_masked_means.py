@@ -32,7 +32,23 @@ def by_filling(x: Tensor, mask: Tensor) -> Tensor:
     return x.masked_fill(~mask[..., None].bool(), 0.0).sum(dim=1) / mask.sum(dim=1)[..., None]
 
 
-POOLS = {"products": by_products, "counts": by_counts, "filling": by_filling}
+def by_choice(x: Tensor, mask: Tensor) -> Tensor:
+    count = mask.sum(1, keepdim=True) + 1e-6
+    return torch.where(mask[..., None] > 0, x, 0.0).sum(1) / count
+
+
+def by_kept_sums(x: Tensor, mask: Tensor) -> Tensor:
+    expanded = mask[..., None].expand(x.size()).float()
+    return ((expanded * x).sum(1, keepdim=True) / expanded.sum(1, keepdim=True))[:, 0]
+
+
+POOLS = {
+    "products": by_products,
+    "counts": by_counts,
+    "filling": by_filling,
+    "choice": by_choice,
+    "kept sums": by_kept_sums,
+}
 
 
 class Sentences(nn.Module):
@@ -107,6 +123,9 @@ OTHERS: dict[str, Pool] = {
     "of all tokens": lambda x, mask: (x * mask[..., None]).sum(1) / (TOKENS + 0 * mask[:, :1]),
     "of twice the tokens": lambda x, mask: (x * mask[..., None] * 2).sum(1) / mask.sum(1, True),
     "of those left out": lambda x, mask: (x * (1 - mask[..., None])).sum(1) / mask.sum(1, True),
+    "of constants": lambda x, mask: (
+        x.mean(1) + (mask[..., None] * torch.ones(TOKENS, 8)).sum(1) / mask.sum(1, keepdim=True)
+    ),
     "of more tokens": lambda x, mask: (x * mask[..., None]).sum(1) / (mask.sum(1, True) + 1),
 }
 

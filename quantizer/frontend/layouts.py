@@ -10,7 +10,10 @@ from nupes.quantizer.frontend.registry import base_name, is_pointwise
 
 __all__ = ["input_is_tokens", "lacks_channel"]
 
-LAST = {"linear", "matmul", "mm", "bmm", "layer_norm"}
+LAST = {
+    *("linear", "matmul", "mm", "bmm", "layer_norm", "rms_norm", "masked_mean"),
+    "scaled_dot_product_attention",
+}
 """Operators whose channels are in the last dimension."""
 
 FIRST = {"conv1d", "batch_norm", "max_pool1d", "avg_pool1d", "adaptive_avg_pool1d", "prelu"}

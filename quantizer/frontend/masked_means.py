@@ -17,6 +17,10 @@ from nupes.quantizer.frontend.registry import arguments, is_call
 __all__ = ["is_quotient", "join_means", "masked_mean"]
 
 
+NEAR = 1e-5
+"""How far from the number of tokens the divisor may be, in parts of it: what keeps it from 0."""
+
+
 @torch.library.custom_op("nupes::masked_mean", mutates_args=())
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
     """Return the mean (b, c) of tokens (b, t, c), those left out for which a mask (b, 1, 1, t) is
@@ -25,44 +29,52 @@ def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
     return (counted[:, None] @ x).squeeze(1) / counted.sum(1, keepdim=True)
 
 
+MEAN = torch.ops.nupes.masked_mean.default
+
+
 class Match(NamedTuple):
-    """Tokens, by what they are multiplied or where they become 0, and what divides their sum."""
+    """Tokens, by what they are multiplied or where they stay, and what divides their sum, of which
+    the tokens' dimension may be kept."""
 
     tokens: fx.Node
     factor: fx.Node
     hidden: bool
     divisor: fx.Node
+    kept: bool
 
 
 def is_quotient(node: fx.Node) -> bool:
     """Whether a node is a sum over tokens, divided by another node."""
-    return match(node) is not None
+    return bool(matches(node))
 
 
-def match(node: fx.Node) -> Match | None:
-    """Return what may be a mean of the tokens that count, ``None`` for any other node."""
+def matches(node: fx.Node) -> list[Match]:
+    """Return what may be a mean of the tokens that count."""
     if not is_call(node, {"div"}) or node.kwargs or len(node.all_input_nodes) != 2:
-        return None
+        return []
     total: Any = node.args[0]
     divisor: Any = node.args[1]
     if not is_call(total, {"sum"}):
-        return None
+        return []
     given = arguments(total)
-    if given.get("dim") not in ([1], [-2]) or given.get("keepdim"):
-        return None
     source: Any = given["input"]
-    if not isinstance(source, fx.Node) or source.meta["val"].ndim != 3:
-        return None
-    if is_call(source, {"mul"}) and len(source.all_input_nodes) == 2:
-        tokens: Any = source.args[0]
-        factor: Any = source.args[1]
-        if tokens.meta["val"].shape != source.meta["val"].shape or is_call(tokens, {"expand"}):
-            tokens, factor = factor, tokens
-        return Match(tokens, factor, False, divisor)
-    if is_call(source, {"masked_fill"}) and source.args[2] == 0:
-        filled: Any = source.args
-        return Match(filled[0], filled[1], True, divisor)
-    return None
+    if given.get("dim") not in ([1], [-2]) or source.meta["val"].ndim != 3:
+        return []
+    parts: Any = source.args
+    pairs: list[tuple[Any, Any, bool]] = []
+    if is_call(source, {"mul"}):
+        pairs = [(parts[0], parts[1], False), (parts[1], parts[0], False)]
+    elif is_call(source, {"masked_fill"}) and parts[2] == 0:
+        pairs = [(parts[0], parts[1], True)]
+    elif is_call(source, {"where"}) and parts[2] == 0:
+        pairs = [(parts[1], parts[0], False)]
+    shape, kept = source.meta["val"].shape, bool(given.get("keepdim"))
+    return [
+        Match(tokens, factor, hidden, divisor, kept)
+        for tokens, factor, hidden in pairs
+        if isinstance(tokens, fx.Node) and isinstance(factor, fx.Node)
+        if tokens.meta["val"].shape == shape
+    ]
 
 
 def join_means(
@@ -72,26 +84,34 @@ def join_means(
     ``graph`` is changed."""
     inputs, flags = list(inputs), set()
     for node in list(graph.nodes):
-        found = match(node)
-        if found is None:
-            continue
-        source = source_of(found.factor, inputs)
-        same = source is not None and source_of(found.divisor, inputs) is source
-        if source is None or not same or not counts_tokens(found, source, constants):
-            continue
-        with graph.inserting_before(node):
-            counted = add_sum(graph, source)
-            mean = graph.call_function(torch.ops.nupes.masked_mean.default, (found.tokens, counted))
-        mean.meta = dict(node.meta)
-        node.replace_all_uses_with(mean)
-        graph.erase_node(node)
-        flags.add(source)
+        for found in matches(node):
+            source = source_of(found.factor, inputs)
+            same = source is not None and source_of(found.divisor, inputs) is source
+            if source is None or not same or not counts_tokens(found, source, constants):
+                continue
+            with graph.inserting_before(node):
+                counted = add_sum(graph, source)
+                mean = graph.call_function(MEAN, (found.tokens, counted))
+                mean.meta = {**node.meta, "val": node.meta["val"].reshape(-1, shape_of(found)[2])}
+                if found.kept:
+                    mean = graph.call_function(torch.ops.aten.unsqueeze.default, (mean, 1))
+                    mean.meta = dict(node.meta)
+            node.replace_all_uses_with(mean)
+            graph.erase_node(node)
+            flags.add(source)
+            break
     return frozenset(flags)
+
+
+def shape_of(found: Match) -> tuple[int, int, int]:
+    """Return the shape (b, t, c) of the tokens."""
+    batch, tokens, channels = found.tokens.meta["val"].shape
+    return batch, tokens, channels
 
 
 def counts_tokens(found: Match, source: fx.Node, constants: dict[fx.Node, Tensor]) -> bool:
     """Whether the factor of each token is the input's number for it, and the divisor their sum."""
-    value, (batch, tokens, channels) = source.meta["val"], found.tokens.meta["val"].shape
+    value, (batch, tokens, channels) = source.meta["val"], shape_of(found)
     if value.ndim != 2 or value.is_floating_point() or value.shape != (batch, tokens):
         return False
     for hidden in trials(tokens, batch):
@@ -100,12 +120,19 @@ def counts_tokens(found: Match, source: fx.Node, constants: dict[fx.Node, Tensor
         divisor = evaluate(found.divisor, source, given, constants)
         wanted = hidden if found.hidden else ~hidden
         wanted = wanted[..., None].expand(batch, tokens, channels)
-        count = (~hidden).sum(1, keepdim=True).expand(batch, channels)
+        count = (~hidden).sum(1, keepdim=True).double()
+        count = (count[:, None] if found.kept else count).expand_as(divisor_like(found, batch))
         try:
             same = bool((factor.expand_as(wanted).bool() == wanted).all())
             known = found.hidden or bool(((factor == 0) | (factor == 1)).all())
-            if not (same and known and bool((divisor.expand_as(count) == count).all())):
-                return False
+            near = bool(((divisor.expand_as(count) - count).abs() <= NEAR * count).all())
         except RuntimeError:  # of other shapes
             return False
+        if not (same and known and near):
+            return False
     return True
+
+
+def divisor_like(found: Match, batch: int) -> Tensor:
+    """Return a tensor of the shape of the sum over tokens."""
+    return torch.empty((batch, *(1,) * found.kept, shape_of(found)[2]))

@@ -175,7 +175,8 @@ def lift(
     args, kwargs = map_arg((node.args, node.kwargs), sources.__getitem__)
     if base_name(node) in SHAPES:
         sizes = list(node.meta["val"].shape)
-        if len(sizes) < 3 or sizes[2] != rest.last - rest.first:
+        before = node.args[0].meta["val"].shape  # type: ignore[union-attr]
+        if len(sizes) < 3 or sizes[:3] != list(before[:3]):
             return None
         args = (args[0], [*sizes[:2], rest.source.meta["val"].shape[2], *sizes[3:]])
     assert callable(node.target)

@@ -24,6 +24,7 @@ __all__ = [
     "is_pointwise",
     "strangers",
     "supported",
+    "without_casts",
 ]
 
 
@@ -41,6 +42,9 @@ UNTAGGED = {
     *("special_expit", "special_erf", "where"),
 }
 """Pointwise operators that PyTorch does not tag as such."""
+
+CASTS = {"to", "_to_copy", "clone", "contiguous", "detach", "alias", "lift_fresh_copy"}
+"""Operators that give their operand as it is, up to its type."""
 
 HANDLERS: dict[str, Handler] = {}
 """Handlers by the operator's name without namespace, overload and in-place mark."""
@@ -82,6 +86,18 @@ def copy_graph(graph: fx.Graph, copies: dict[fx.Node, fx.Node] | None = None) ->
     copy = fx.Graph()
     copy.output(copy.graph_copy(graph, {} if copies is None else copies))
     return copy
+
+
+def without_casts(value: Any, also: Collection[str] = ()) -> Any:
+    """Return what a value is, before its casts from other real numbers, and before operators named
+    ``also``, which must give numbers as they are."""
+    while is_call(value, CASTS) or (is_call(value, also) and not arguments(value).get("train")):
+        before: Any = value.args[0]
+        known = (item.meta.get("val") for item in (before, value))
+        if not all(isinstance(item, torch.Tensor) and item.is_floating_point() for item in known):
+            break
+        value = before
+    return value
 
 
 def arguments(node: fx.Node) -> dict[str, Any]:

@@ -12,7 +12,13 @@ import torch
 from torch import Tensor, fx
 
 from nupes.quantizer.frontend.key_masks import LEAST
-from nupes.quantizer.frontend.registry import arguments, base_name, copy_graph, is_call
+from nupes.quantizer.frontend.registry import (
+    arguments,
+    base_name,
+    copy_graph,
+    is_call,
+    without_casts,
+)
 
 __all__ = ["join_attention"]
 
@@ -20,11 +26,11 @@ ATEN = torch.ops.aten
 
 PRODUCTS = {"matmul", "bmm"}
 
-PLAIN = {
-    *("dropout", "clone", "contiguous", "detach", "to", "_to_copy", "lift_fresh_copy", "alias"),
-    *("view", "reshape", "_unsafe_view"),
-}
+PLAIN = {"dropout", "view", "reshape", "_unsafe_view"}
 """Operators that give the numbers of their operand as they are, dropout in evaluation."""
+
+UNSEEN = -110.0
+"""A score that is no more than this below others adds nothing to a sum in 32 bits."""
 
 Numbers = Mapping[fx.Node, Tensor]
 """What placeholders hold, as far as it is known."""
@@ -114,7 +120,7 @@ def match(node: fx.Node, numbers: Numbers) -> Match | None:
     if not is_product(node):
         return None
     weights, value = operands(node)
-    weights = without_plain(weights)
+    weights = without_casts(weights, PLAIN)
     if not is_call(weights, {"softmax", "_softmax"}):
         return None
     last = weights.meta["val"].ndim - 1
@@ -124,8 +130,16 @@ def match(node: fx.Node, numbers: Numbers) -> Match | None:
     ends = {part.meta["val"].shape for part in (weights, operands(node)[0])}
     if scores is None or ends != {scores.product.meta["val"].shape}:
         return None
+    if not all(fits(term.node, weights) for term in scores.terms):
+        return None
     (query, first), (key, second) = map(without_factors, operands(scores.product))
     return Match(query, key, value, scores.factor * first * second, scores.terms)
+
+
+def fits(added: fx.Node, scores: fx.Node) -> bool:
+    """Whether what is added to scores has their shape, or one that is broadcast to it."""
+    shape, wanted = added.meta["val"].shape, scores.meta["val"].shape
+    return len(shape) <= len(wanted) and torch.broadcast_shapes(shape, wanted) == wanted
 
 
 def total(graph: fx.Graph, terms: tuple[Term, ...]) -> fx.Node | None:
@@ -149,9 +163,9 @@ def scores_of(value: Any, numbers: Numbers, factor: float = 1.0) -> Scores | Non
     if not isinstance(value, fx.Node) or value.op != "call_function":
         return None
     name, given = base_name(value), value.args
-    if is_call(value, PLAIN):
-        plain = without_plain(value)
-        return None if plain is value else scores_of(plain, numbers, factor)
+    plain = without_casts(value, PLAIN)
+    if plain is not value:
+        return scores_of(plain, numbers, factor)
     if name in ("mul", "div") and isinstance(given[1], int | float):
         inner, more = without_factors(value)
         return None if inner is value else scores_of(inner, numbers, factor * more)
@@ -164,7 +178,8 @@ def scores_of(value: Any, numbers: Numbers, factor: float = 1.0) -> Scores | Non
     if name in ("max", "maximum") and len(given) == 2:
         # Scores that count are above what no exponential sees.
         for scores, other in (given, given[::-1]):
-            if hides(number_of(other, numbers)):
+            bound = number_of(other, numbers)
+            if bound is not None and bound * factor <= LEAST:
                 return scores_of(scores, numbers, factor)
         return None
     if name == "masked_fill":
@@ -183,36 +198,23 @@ def filled(
     """Return scores of which those that a mask does not keep, or that it hides, are another number,
     if that is as low as what is hidden: then it may be added as well."""
     number = number_of(other, numbers)
-    found = scores_of(scores, numbers, factor) if hides(number) else None
-    if found is None or not isinstance(mask, fx.Node) or factor <= 0:
+    if number is None or number * factor > UNSEEN or not isinstance(mask, fx.Node):
         return None
-    assert number is not None
-    low = max(number * factor, -torch.finfo(torch.float32).max)
-    return found._replace(terms=(*found.terms, Term(mask, low, kept)))
-
-
-def hides(number: float | None) -> bool:
-    """Whether a score that is a number does not count."""
-    return number is not None and number <= LEAST
+    found = scores_of(scores, numbers, factor) if factor > 0 else None
+    low = max(min(number * factor, LEAST), -torch.finfo(torch.float32).max)
+    return found and found._replace(terms=(*found.terms, Term(mask, low, kept)))
 
 
 def number_of(value: Any, numbers: Numbers) -> float | None:
     """Return the number that a value is, ``None`` if it is not known."""
     if isinstance(value, int | float):
         return float(value)
-    node = without_plain(value)
+    node = without_casts(value, PLAIN)
     if is_call(node, {"full", "scalar_tensor"}):
         number = node.args[-1]
         return float(number) if isinstance(number, int | float) else None
     held = numbers.get(node)
     return float(held) if held is not None and held.numel() == 1 else None
-
-
-def without_plain(value: Any) -> Any:
-    """Return what a value is, before operators that give the numbers as they are."""
-    while is_call(value, PLAIN) and not arguments(value).get("train"):
-        value = operands(value)[0]
-    return value
 
 
 def operands(node: fx.Node) -> Any:

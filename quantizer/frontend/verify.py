@@ -27,7 +27,8 @@ from nupes.quantizer.frontend.graph import Constant, Graph
 from nupes.quantizer.frontend.program import Program, evaluation
 from nupes.quantizer.frontend.registry import base_name
 from nupes.quantizer.stages.masks import masking
-from nupes.quantizer.stages.run import run_float
+from nupes.quantizer.stages.operators import column
+from nupes.quantizer.stages.run import Maps, run_float
 from nupes.quantizer.stages.stage import FusedNetwork, Stage
 
 __all__ = ["verify_capture"]
@@ -238,7 +239,7 @@ def check_stages(
             wanted = [name for name in names[begin:] if graph.nodes[name].shape == stage.shape]
         wanted = [name for name in wanted if not isinstance(graph.nodes[name].op, Constant)]
         called = [name for name in wanted if name in graph.calls]
-        found, allowed = evaluate(stage, y, rounding_error(stage, reach))
+        found, allowed = evaluate(stage, y, rounding_error(stage, known, reach))
         certain = len(called) == len(wanted)
         # A value that may be of a handler's own step is none of the program that is only similar.
         limit = allowed if certain else allowed.clamp(max=CLOSE * float(found.abs().max()))
@@ -264,20 +265,23 @@ def map_of(graph: Graph, name: str, values: dict[fx.Node, Tensor], like: Tensor)
     return value.reshape(batch, channels, -1, width)[:, :, rows.start : rows.stop]
 
 
-def rounding_error(stage: Stage, reach: dict[str, float]) -> Tensor:
-    """Return the error that each channel's sum may have, (1, n, 1, 1)."""
-    largest_sum = stage.op.largest(*(reach[name] for name in stage.sources))
-    bound = np.abs(stage.gain) * largest_sum + np.abs(stage.bias)
+def rounding_error(stage: Stage, known: Maps, reach: dict[str, float]) -> Tensor:
+    """Return the error that each channel's sum may have, (1, n, 1, 1) or (b, n, h, w)."""
+    reaches = [reach[name] for name in stage.sources]
+    largest_sum = np.reshape(stage.op.largest(*reaches), (1, -1, 1, 1))
+    weight = stage.op.rounding(*(known[name] for name in stage.sources))
+    sums = torch.from_numpy(largest_sum) + weight * sum(reaches)
+    bound = column(np.abs(stage.gain)) * sums + column(np.abs(stage.bias))
     if stage.residual is not None:
         bound = bound + reach[stage.residual]
-    return torch.from_numpy(MARGIN * UNIT * bound).reshape(1, -1, 1, 1)
+    return MARGIN * UNIT * bound.double()
 
 
 def evaluate(stage: Stage, y: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
     """Return some of a stage's values in float64, from its pre-activation, and how far they may be
     off if the pre-activation has an error."""
     function = stage.function.apply
-    sample, error = some(y).double(), error.flatten()[some_channels(y)]
+    sample, error = some(y).double(), some(error.expand_as(y).contiguous())
     found = function(sample).double()
     if not bool(torch.stack([sample, found]).float().isfinite().all()):
         raise InputError(f"layer {stage.name!r}: its float values must be finite, not overflow")
@@ -290,13 +294,6 @@ def some(values: Tensor) -> Tensor:
     """Return at most ``COMPARED`` values, evenly spread."""
     # An odd step, because an even one could miss every other column.
     return values.flatten()[:: values.numel() // COMPARED | 1]
-
-
-def some_channels(values: Tensor) -> Tensor:
-    """Return the channel of each of ``some`` values of maps (b, c, h, w)."""
-    _, channels, height, width = values.shape
-    places = torch.arange(0, values.numel(), values.numel() // COMPARED | 1)
-    return places // (height * width) % channels
 
 
 def match(found: Tensor, allowed: Tensor, candidates: list[Tensor]) -> Tensor | None:

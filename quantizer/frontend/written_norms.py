@@ -10,12 +10,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import fx
 
-from nupes.quantizer.frontend.registry import arguments, base_name, copy_graph, is_call
+from nupes.quantizer.frontend.registry import (
+    arguments,
+    base_name,
+    copy_graph,
+    is_call,
+    without_casts,
+)
 
 __all__ = ["join_norms"]
-
-CASTS = {"to", "_to_copy", "clone", "contiguous", "detach", "alias"}
-"""Operators that give their operand as it is, up to its type."""
 
 
 class Match(NamedTuple):
@@ -156,13 +159,3 @@ def only_dim(node: fx.Node, given: dict[str, Any]) -> int | None:
         return None
     dim = dims[0] % ndim
     return dim if dim in (1, ndim - 1) else None
-
-
-def without_casts(value: Any) -> Any:
-    """Return what a value is, before its casts from other real numbers."""
-    while is_call(value, CASTS):
-        before: Any = value.args[0]
-        if not all(item.meta["val"].is_floating_point() for item in (before, value)):
-            break
-        value = before
-    return value

@@ -6,6 +6,7 @@ and of the residual half a unit each, and 2**-16 of each term, because multiplie
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -17,11 +18,11 @@ from nupes.model.network import IntegerNetwork
 from nupes.model.tensor import Port
 from nupes.quantizer.codes.decisions import Choices, TensorCode
 from nupes.quantizer.data.batch import Batch
+from nupes.quantizer.frontend.functions import SHOWN
 from nupes.quantizer.lowering.layers import factor_of, y_scale_of
 from nupes.quantizer.lowering.ports import find_ranges
 from nupes.quantizer.stages.masks import masks_of
 from nupes.quantizer.stages.operators import column
-from nupes.quantizer.stages.operators.subtract_max import MASKED_BELOW
 from nupes.quantizer.stages.run import Maps, operate
 from nupes.quantizer.stages.stage import Entry, FusedNetwork, Stage
 
@@ -115,6 +116,8 @@ def count_wrong(
     gives for the real values of what it reads; scores that are masked are minus infinity."""
     weight = choices.weights.get(stage.name)
     maps = [real[name] for name in stage.sources]
+    scales = [choices.scale(name) for name in stage.sources]
+    stage = replace(stage, op=stage.op.at_scales(*scales))
     product = operate(stage, maps, None if weight is None else weight.tensor(maps[0]))
     code = choices.tensors.get(stage.name)
     if not stage.op.accumulates:
@@ -131,7 +134,7 @@ def count_wrong(
         slack = slack + TOKEN * terms + np.abs(factor_of(stage, choices)) / (2 * scale)
     first, last = (np.clip(end, *Y_RANGE) for end in (np.ceil(y - slack), np.floor(y + slack)))
     if stage.name in masks:
-        below = (real[masks[stage.name]] < MASKED_BELOW).numpy().transpose(0, 2, 3, 1)
+        below = (real[masks[stage.name]] < SHOWN).numpy().transpose(0, 2, 3, 1)
         first, last = (np.where(below, Y_RANGE[0], end) for end in (first, last))
     if code is None:
         return int(((result < first) | (result > last)).sum())

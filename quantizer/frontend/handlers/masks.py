@@ -53,6 +53,8 @@ def constant_tables(call: Call, mask: fx.Node, heads: int, queries: int, keys: i
         table = torch.where(table, 0.0, LEAST)
     if bool(table.isnan().any()):
         call.refuse("what is added to scores must be numbers, not NaN")
+    if table.ndim > 4:
+        call.refuse(f"a mask must be (batch, heads, queries, keys), not {tuple(table.shape)}")
     table = table.double().reshape((1,) * (4 - table.ndim) + tuple(table.shape))
     if not bool((table == table[:1]).all()):
         call.refuse("a mask must be the same for every image of the batch, or an input")

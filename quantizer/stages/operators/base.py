@@ -103,6 +103,11 @@ class StageOperator:
         sources of these largest magnitudes."""
         return reaches[0]
 
+    def rounding(self, *maps: Tensor) -> Tensor | float:
+        """Return how much further its results, (b, n, h, w), are moved than those of a sum by a
+        rounding of its sources' largest values."""
+        return 0.0
+
     def ties(self, out: np.ndarray, *sources: np.ndarray) -> Iterable[Tie]:
         """Return which of its sources' channels, given by numbers, must be scaled by the same
         factors as which of the result's, or as channel 0, whose factor is 1."""

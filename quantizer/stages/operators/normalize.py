@@ -48,17 +48,27 @@ class Normalize(StageOperator):
         return x / (x.square().mean(1, keepdim=True) + self.epsilon).sqrt()
 
     def largest(self, *reaches: float) -> float:
-        """Return the root of the channels' number, the most that one of them can be, or more for
-        sources whose roundings weigh more."""
-        return max(self.channels**0.5, reaches[0] / self.epsilon**0.5 if reaches[0] < 1 else 0.0)
+        """Return the root of the channels' number, the most that one of them can be."""
+        return self.channels**0.5
+
+    def rounding(self, *maps: Tensor) -> Tensor:
+        """Return one over the root mean square of each pixel: what is nearly nothing, or nearly one
+        number, is made large with its roundings."""
+        (x,) = maps
+        if self.centered:
+            x = x - x.mean(1, keepdim=True)
+        return (x.square().mean(1, keepdim=True) + self.epsilon).rsqrt()
 
     def ties(self, out: np.ndarray, *sources: np.ndarray) -> Iterable[Tie]:
         """Return that the source is left as it is; the gain takes up what scales the result."""
         return [(numbers, np.zeros_like(numbers)) for numbers in sources]
 
     def at_scales(self, *scales: float) -> Self:
-        """Return the normalization of a source of this scale."""
-        return replace(self, scale=scales[0])
+        """Return the normalization of a source of this scale, with the nearest ``epsilon`` that
+        integers can say."""
+        unit = (scales[0] / self.channels) ** 2
+        epsilon = max(1.0, float(np.rint(self.epsilon / unit))) * unit
+        return replace(self, scale=scales[0], epsilon=epsilon)
 
     @property
     def least_scale(self) -> float:

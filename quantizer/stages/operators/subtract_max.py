@@ -10,12 +10,10 @@ from torch import Tensor
 
 from nupes.model import operators as integer
 from nupes.quantizer.codes.decisions import WeightCode
+from nupes.quantizer.frontend.functions import SHOWN
 from nupes.quantizer.stages.operators.base import Beginning, StageOperator, Tie
 
-__all__ = ["MASKED_BELOW", "SubtractMax"]
-
-MASKED_BELOW = -64.0
-"""What a mask adds to a score that does not count is below this."""
+__all__ = ["SubtractMax"]
 
 FAR = -1e9
 """A distance whose exponential is 0."""
@@ -41,7 +39,7 @@ class SubtractMax(StageOperator):
         scores, *masks = maps
         if not masks:
             return scores - scores.amax(1, keepdim=True)
-        masked = masks[0] < MASKED_BELOW
+        masked = masks[0] < SHOWN
         largest = scores.masked_fill(masked, -torch.inf).amax(1, keepdim=True)
         return (scores - largest).masked_fill(masked, FAR)
 

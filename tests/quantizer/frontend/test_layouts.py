@@ -20,6 +20,7 @@ def swap(x: Tensor) -> Tensor:
 
 INPUTS: dict[str, tuple[nn.Module, tuple[int, int, int]]] = {
     "linear": (nn.Linear(4, 3), (7, 1, 4)),
+    "root-mean-square norm": (nn.RMSNorm(4), (7, 1, 4)),
     "linear behind a function": (nn.Sequential(nn.Tanh(), nn.Linear(4, 3)), (7, 1, 4)),
     "convolution": (nn.Conv1d(7, 3, 2), (1, 4, 7)),
     "convolution of tokens": (Call(lambda s, x: s.a(swap(x)), a=nn.Conv1d(4, 3, 2)), (7, 1, 4)),

@@ -66,6 +66,9 @@ MASKS: dict[str, Way] = {
     "filled, then scaled": lambda q, k, v: (
         F.softmax((q @ k.transpose(-2, -1)).masked_fill(~CAUSAL, -1e5) * 0.5, -1) @ v
     ),
+    "filled, then made small": lambda q, k, v: (
+        F.softmax((q @ k.transpose(-2, -1)).masked_fill(~CAUSAL, -1e3) / 2, -1) @ v
+    ),
     "no lower than the lowest": by_hand(lambda s: torch.max(s + ADDED, torch.tensor(LOWEST))),
     "folded": folded(lambda s: s + ADDED),
 }
@@ -88,6 +91,11 @@ def test_the_integers_are_those_of_attention_with_a_mask(name: str) -> None:
 
 OTHERS: dict[str, Way] = {
     "a number that counts": by_hand(lambda s: s.masked_fill(~CAUSAL, -3.0)),
+    "a number that counts once it is divided": lambda q, k, v: (
+        F.softmax((q @ k.transpose(-2, -1)).masked_fill(~CAUSAL, -1e4) * 1e-3, -1) @ v
+    ),
+    "whole scores": by_hand(lambda s: s.to(torch.long).float()),
+    "five dimensions": by_hand(lambda s: (s[:, None] + ADDED[None, None, None]).squeeze(1)),
     "a tensor": by_hand(lambda s: torch.where(CAUSAL, s, ADDED)),
     "the scores' own maximum": by_hand(lambda s: torch.max(s, torch.tensor(-1.0))),
     "squares": by_hand(lambda s: s * s),
