@@ -36,7 +36,7 @@ from nupes.quantizer.options.recipe import Recipe
 from nupes.quantizer.options.scheme import Scheme
 from nupes.quantizer.search.centring import center
 from nupes.quantizer.search.equalization import equalize
-from nupes.quantizer.search.inputs import code_inputs
+from nupes.quantizer.search.inputs import check_masks, code_inputs
 from nupes.quantizer.search.layers import choose
 from nupes.quantizer.search.outliers import split_outliers
 from nupes.quantizer.search.pairs import settle_pairs
@@ -125,8 +125,11 @@ def capture_network(
             )
     if made_up and program.integers:
         raise InputError("calibration must be given for a module of ids, which cannot be made up")
+    entered = program.enter(inputs)
+    if not made_up:
+        check_masks(network, network.maps(entered))
     verify_capture(module, graph, network, inputs)
-    return network, program, program.enter(inputs)
+    return network, program, entered
 
 
 def with_tables(network: IntegerNetwork, program: Program) -> IntegerNetwork:

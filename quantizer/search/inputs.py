@@ -27,7 +27,7 @@ from nupes.quantizer.search.tensors import fixed_range
 from nupes.quantizer.stages.masks import MASK, masking
 from nupes.quantizer.stages.stage import Entry, FusedNetwork, weighted
 
-__all__ = ["code_input", "code_inputs", "equal_steps", "pixel_steps", "thin"]
+__all__ = ["check_masks", "code_input", "code_inputs", "equal_steps", "pixel_steps", "thin"]
 
 SAMPLE = 1 << 20
 """Values of a channel in which its step is looked for, and of images whose error is measured."""
@@ -52,7 +52,6 @@ def code_inputs(
     for index, (images, bounds) in enumerate(zip(inputs, ranges, strict=True)):
         name = network.inputs[index].name
         if name in masks:
-            check_mask(network.inputs[index], images)
             continue
         network, code = code_input(network, name, images, plan, recipe, bounds)
         if code is not None:
@@ -60,15 +59,18 @@ def code_inputs(
     return network, codes | dict.fromkeys(masks, MASK)
 
 
-def check_mask(entry: Entry, images: Tensor) -> None:
-    """Refuse a mask that lowers scores by less than what makes an exponential 0."""
-    added = entry.start(images)
-    between = added[(added != 0) & (added > LEAST)]
-    if between.numel():
-        raise InputError(
-            f"input {entry.name!r}: a mask must add 0 or at most {LEAST:g} to scores, not "
-            f"{float(between[0]):g}"
-        )
+def check_masks(network: FusedNetwork, inputs: Batch) -> None:
+    """Refuse a mask among the inputs that lowers scores by less than what makes an exponential
+    0."""
+    masks = masking(network)
+    for entry, images in zip(network.inputs, inputs, strict=True):
+        added = entry.start(images)
+        between = added[(added != 0) & (added > LEAST)]
+        if entry.name in masks and between.numel():
+            raise InputError(
+                f"input {entry.name!r}: a mask must add 0 or at most {LEAST:g} to scores, not "
+                f"{float(between[0]):g}"
+            )
 
 
 def code_input(
