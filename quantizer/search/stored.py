@@ -92,8 +92,9 @@ class TensorSearch:
         if name not in tensors:
             known = [tensors[other] for other in self.joins.members(name) if other in tensors]
             tensors[name] = known[0] if known else self.search(name, exact, real, signed)
-        scale = max(tensors[name].scale, self.least_scale([name, *others]))
-        tensors[name] = replace(tensors[name], scale=scale)
+        least = self.least_scale([name, *others])
+        if tensors[name].scale < least:
+            tensors[name] = replace(tensors[name], scale=least)
         return tensors[name]
 
     def search(self, name: str, exact: Tensor, real: Tensor, signed: bool) -> TensorCode:
