@@ -3,11 +3,9 @@ leave the rest as it is: they are left out."""
 
 from torch import Tensor, fx
 
-from nupes.quantizer.frontend.registry import copy_graph, is_call
+from nupes.quantizer.frontend.registry import JOINS, copy_graph, is_call
 
 __all__ = ["leave_out_empty"]
-
-JOINS = {"cat", "concat", "concatenate"}
 
 
 def leave_out_empty(graph: fx.Graph) -> fx.Graph:

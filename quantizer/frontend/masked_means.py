@@ -121,7 +121,9 @@ def counts_tokens(found: Match, source: fx.Node, constants: dict[fx.Node, Tensor
         wanted = hidden if found.hidden else ~hidden
         wanted = wanted[..., None].expand(batch, tokens, channels)
         count = (~hidden).sum(1, keepdim=True).double()
-        count = (count[:, None] if found.kept else count).expand_as(divisor_like(found, batch))
+        count = (count[:, None] if found.kept else count).expand(
+            batch, *(1,) * found.kept, channels
+        )
         try:
             same = bool((factor.expand_as(wanted).bool() == wanted).all())
             known = found.hidden or bool(((factor == 0) | (factor == 1)).all())
@@ -131,8 +133,3 @@ def counts_tokens(found: Match, source: fx.Node, constants: dict[fx.Node, Tensor
         if not (same and known and near):
             return False
     return True
-
-
-def divisor_like(found: Match, batch: int) -> Tensor:
-    """Return a tensor of the shape of the sum over tokens."""
-    return torch.empty((batch, *(1,) * found.kept, shape_of(found)[2]))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx
 from torch.fx.node import map_arg
 
-from nupes.quantizer.frontend.registry import arguments, base_name, copy_graph, is_call
+from nupes.quantizer.frontend.registry import JOINS, arguments, base_name, is_call, rewrite
 
 __all__ = ["turn_all_tokens"]
 
@@ -49,25 +49,12 @@ class Match(NamedTuple):
 
 def turn_all_tokens(graph: fx.Graph) -> fx.Graph:
     """Return a graph whose rotations are of all tokens: itself, or a changed copy."""
-    if not any(match(node) for node in graph.nodes):
-        return graph
-    copy = copy_graph(graph)
-    for node in list(copy.nodes):
-        found = match(node)
-        if found is None:
-            continue
-        with copy.inserting_before(node):
-            made = insert_rotation(copy, found)
-        if made is not None:
-            made.meta = dict(node.meta)
-            node.replace_all_uses_with(made)
-            copy.erase_node(node)
-    return copy
+    return rewrite(graph, match, insert_rotation)
 
 
 def match(node: fx.Node) -> Match | None:
     """Return what a concatenation turns, ``None`` for any other operator."""
-    if not is_call(node, {"cat", "concat", "concatenate"}):
+    if not is_call(node, JOINS):
         return None
     parts, value = node.args[0], node.meta["val"]
     dim = arguments(node).get("dim", 0)

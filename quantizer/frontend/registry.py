@@ -15,6 +15,7 @@ from torch import fx
 
 __all__ = [
     "HANDLERS",
+    "JOINS",
     "Handler",
     "arguments",
     "base_name",
@@ -22,6 +23,7 @@ __all__ = [
     "handles",
     "is_call",
     "is_pointwise",
+    "rewrite",
     "strangers",
     "supported",
     "without_casts",
@@ -45,6 +47,9 @@ UNTAGGED = {
 
 CASTS = {"to", "_to_copy", "clone", "contiguous", "detach", "alias", "lift_fresh_copy"}
 """Operators that give their operand as it is, up to its type."""
+
+JOINS = {"cat", "concat", "concatenate"}
+"""Names of the concatenation."""
 
 HANDLERS: dict[str, Handler] = {}
 """Handlers by the operator's name without namespace, overload and in-place mark."""
@@ -85,6 +90,29 @@ def copy_graph(graph: fx.Graph, copies: dict[fx.Node, fx.Node] | None = None) ->
     """Return a graph of its own, to be changed; ``copies`` gets the copy of each node."""
     copy = fx.Graph()
     copy.output(copy.graph_copy(graph, {} if copies is None else copies))
+    return copy
+
+
+def rewrite(
+    graph: fx.Graph,
+    match: Callable[[fx.Node], Any],
+    insert: Callable[[fx.Graph, Any], fx.Node | None],
+) -> fx.Graph:
+    """Return a graph in which what ``insert`` makes of each match takes the place of its node: the
+    graph itself, or a changed copy."""
+    if not any(match(node) for node in graph.nodes):
+        return graph
+    copy = copy_graph(graph)
+    for node in list(copy.nodes):
+        found = match(node)
+        if not found:
+            continue
+        with copy.inserting_before(node):
+            made = insert(copy, found)
+        if made is not None:
+            made.meta = dict(node.meta)
+            node.replace_all_uses_with(made)
+            copy.erase_node(node)
     return copy
 
 

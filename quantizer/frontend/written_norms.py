@@ -13,8 +13,8 @@ from torch import fx
 from nupes.quantizer.frontend.registry import (
     arguments,
     base_name,
-    copy_graph,
     is_call,
+    rewrite,
     without_casts,
 )
 
@@ -33,19 +33,7 @@ class Match(NamedTuple):
 
 def join_norms(graph: fx.Graph) -> fx.Graph:
     """Return a graph with such norms as one operator each: itself, or a changed copy."""
-    if not any(match(node) for node in graph.nodes):
-        return graph
-    copy = copy_graph(graph)
-    for node in list(copy.nodes):
-        found = match(node)
-        if found is None:
-            continue
-        with copy.inserting_before(node):
-            joined = insert_norm(copy, found)
-        joined.meta = dict(node.meta)
-        node.replace_all_uses_with(joined)
-        copy.erase_node(node)
-    return copy
+    return rewrite(graph, match, insert_norm)
 
 
 def insert_norm(graph: fx.Graph, found: Match) -> fx.Node:

@@ -42,10 +42,15 @@ class Normalize(StageOperator):
 
     def apply(self, *maps: Tensor, weight: Tensor | None = None) -> Tensor:
         """Return the normalized channels."""
-        (x,) = maps
+        values, power = self.moments(*maps)
+        return values / power.sqrt()
+
+    def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the channels less their mean, if ``centered``, and their mean square, to which
+        ``epsilon`` is added."""
         if self.centered:
             x = x - x.mean(1, keepdim=True)
-        return x / (x.square().mean(1, keepdim=True) + self.epsilon).sqrt()
+        return x, x.square().mean(1, keepdim=True) + self.epsilon
 
     def largest(self, *reaches: float) -> float:
         """Return the root of the channels' number, the most that one of them can be."""
@@ -54,10 +59,7 @@ class Normalize(StageOperator):
     def rounding(self, *maps: Tensor) -> Tensor:
         """Return one over the root mean square of each pixel: what is nearly nothing, or nearly one
         number, is made large with its roundings."""
-        (x,) = maps
-        if self.centered:
-            x = x - x.mean(1, keepdim=True)
-        return (x.square().mean(1, keepdim=True) + self.epsilon).rsqrt()
+        return self.moments(*maps)[1].rsqrt()
 
     def ties(self, out: np.ndarray, *sources: np.ndarray) -> Iterable[Tie]:
         """Return that the source is left as it is; the gain takes up what scales the result."""
