@@ -99,7 +99,7 @@ from torch import nn
 
 def load():
     torch.manual_seed(0)
-    return nn.Sequential(nn.Flatten(), nn.Linear(1460, 1460))
+    return nn.Sequential(nn.Flatten(), nn.Linear(2060, 2060))
 """
 
 
@@ -107,7 +107,7 @@ def load():
 def test_a_program_of_any_size(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The memory of a simulator follows from the program: nothing to configure."""
     Path("large.py").write_text(LARGE)
-    np.savez("data.npz", x=np.random.default_rng(0).normal(size=(2, 1460, 1, 1)))
+    np.savez("data.npz", x=np.random.default_rng(0).normal(size=(2, 2060, 1, 1)))
     words = ["quantize", "large.py:load", "--calibration", "data.npz", "--method", "rtn"]
     assert main([*words, "--ends", "scheme", "-o", "large.safetensors"]) == 0
     program = nupes.compile(nupes.load("large.safetensors"), ARRAY)
