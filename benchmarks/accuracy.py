@@ -6,10 +6,11 @@
 Every cell is the *integer* network: top-1 on all test samples, the difference in correct
 predictions from the float network with its paired standard error, the number of predictions that
 differ, the squared error of the outputs (which has less noise than counts of predictions), and the
-time that quantization took. Cells are kept in ``accuracy.json`` (``--ablation``: ``ablation.json``)
-as soon as they are done, and an interrupted run goes on where it stopped; ``accuracy.md``
-has a table for each quantity. The networks are kept beside them. Cells do not know which code
-measured them: after a change of the quantizer, use ``--again`` or another ``--output``.
+time that quantization took. Cells are kept in ``accuracy.json`` (``--ablation``: ``ablation.json``,
+``--codebooks``: ``codebooks.json``) as soon as they are done, and an interrupted run goes on where
+it stopped; a file ``.md`` beside it has a table for each quantity. The networks are kept there as
+well. Cells do not know which code measured them: after a change of the quantizer, use ``--again``
+or another ``--output``.
 """
 
 import argparse
@@ -29,7 +30,7 @@ from rich.progress import Progress
 
 import nupes
 from benchmarks.peer import quantize_brevitas
-from benchmarks.pretrained import NETWORKS, Pretrained, load_pretrained
+from benchmarks.pretrained import CONVOLUTIONAL, NETWORKS, Pretrained, load_pretrained
 from nupes.model.errors import InputError
 from nupes.model.files import write_atomically
 from nupes.quantizer.options.recipe import END_TO_END, METHODS, Phase, Recipe
@@ -88,7 +89,27 @@ ABLATION: dict[str, Recipe] = {
 }
 """Rows of the ablation, each one step more than the row above."""
 
-RECIPES: dict[str, Recipe] = {**METHODS, **ABLATION, AUGMENTED: LONGER}
+FAMILIES = {
+    "uniform": {"family": "uniform", "tables": False},
+    "powers": {"family": "power", "tables": False},
+    "powers and tables": {"family": "power", "tables": True},
+}
+CODEBOOKS: dict[str, Recipe] = {
+    "round to nearest, uniform": PLAIN,
+    "round to nearest, powers": replace(PLAIN, family="power"),
+    **{f"search, {name}": replace(SEARCH, **family) for name, family in FAMILIES.items()},
+    **{f"learned, {name}": replace(NUPES, **family) for name, family in FAMILIES.items()},
+}
+"""The same steps with other families of codebooks."""
+
+ROWS = {
+    "accuracy": [*METHODS, AUGMENTED, PEER],
+    "ablation": list(ABLATION),
+    "codebooks": list(CODEBOOKS),
+}
+"""Methods of each file."""
+
+RECIPES: dict[str, Recipe] = {**METHODS, **ABLATION, **CODEBOOKS, AUGMENTED: LONGER}
 
 
 @dataclass(frozen=True)
@@ -241,19 +262,21 @@ def main() -> None:
     """Run what is missing and print the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy")
     parser.add_argument("--data", type=Path, required=True, help="see benchmarks/pretrained.py")
-    known = [*METHODS, AUGMENTED, PEER]
-    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
-    parser.add_argument("--methods", nargs="+", default=known, choices=known, metavar="METHOD")
+    known = [*METHODS, AUGMENTED, PEER, *CODEBOOKS]
+    parser.add_argument("--networks", nargs="+", default=list(CONVOLUTIONAL), choices=NETWORKS)
+    parser.add_argument("--methods", nargs="+", choices=known, metavar="METHOD")
     parser.add_argument("--schemes", nargs="+", default=list(SCHEMES), choices=SCHEMES)
-    parser.add_argument("--ablation", action="store_true", help="the ablation's rows instead")
+    rows = parser.add_mutually_exclusive_group()
+    rows.add_argument("--ablation", action="store_true", help="the ablation's rows instead")
+    rows.add_argument("--codebooks", action="store_true", help="families of codebooks instead")
     parser.add_argument("--calibration", type=int, help="so many calibration images, evenly spread")
     parser.add_argument("--images", type=int, help="so many test images, evenly spread")
     parser.add_argument("--output", type=Path, default=Path("out/accuracy"))
     parser.add_argument("--again", action="store_true", help="measure these cells once more")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
-    name = "ablation" if arguments.ablation else "accuracy"
-    methods = list(ABLATION) if arguments.ablation else arguments.methods
+    name = next((name for name in ROWS if getattr(arguments, name, False)), "accuracy")
+    methods = arguments.methods or ROWS[name]
     schemes = arguments.schemes
     if PEER in methods and find_spec(PEER) is None:
         print(f"{PEER} is left out: pip install 'nupes[benchmarks]' brings it", file=sys.stderr)

@@ -3,10 +3,13 @@
 The directory holds ``cifar10/`` (``cifar10_test_first1000.npz``, ``cifar10_train_first2000.npz``,
 ``resnet20-12fca82f.th``) and ``mlperf_tiny/`` (``resnet8_float.npz``, ``dscnn_float.npz``,
 ``kws01_mfcc_int8.npz``), ``torchvision/`` (``mobilenet_v2-b0353104.pth``) and ``imagenet/``
-(``calibration_250.zip``, ``test_500.zip``: JPEG files of 224x224, their class as the name). Images
+(``calibration_250.zip``, ``test_500.zip``: JPEG files of 224x224, their class as the name) and
+``transformers/`` (``vit_mnist_gpu.pt``, ``t10k-images-idx3-ubyte.gz``,
+``t10k-labels-idx1-ubyte.gz`` and ``mnist_batch_0.png``, whose training images calibrate). Images
 are float32 (n, c, h, w) in the range that the network expects.
 """
 
+import gzip
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,15 +24,19 @@ from nupes.examples.pretrained.dscnn import load_dscnn
 from nupes.examples.pretrained.mobilenetv2 import load_mobilenetv2
 from nupes.examples.pretrained.resnet8 import load_resnet8
 from nupes.examples.pretrained.resnet20 import load_resnet20
+from nupes.examples.pretrained.vit import load_vit
 from nupes.model.errors import InputError
 
-__all__ = ["NETWORKS", "Pretrained", "load_pretrained"]
+__all__ = ["CONVOLUTIONAL", "NETWORKS", "Pretrained", "load_mnist", "load_pretrained"]
 
 KEYWORD_CALIBRATION = 200
 """Keyword samples for calibration; the others are the test set."""
 
 DELAY = 2
 """Most frames by which a keyword is shifted, of 49."""
+
+HEADERS = 16, 8
+"""Bytes in front of the images, and of the labels, of MNIST's files."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,9 +135,28 @@ def mobilenetv2(data: Path) -> Pretrained:
     )
 
 
-NETWORKS: dict[str, Callable[[Path], Pretrained]] = {
+def load_mnist(data: Path) -> Pretrained:
+    """Return the vision transformer for MNIST, digits in 0..1."""
+    folder = data / "transformers"
+    files = [need(folder / f"t10k-{name}-ubyte.gz") for name in ("images-idx3", "labels-idx1")]
+    images, labels = (
+        np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=header)
+        for path, header in zip(files, HEADERS, strict=True)
+    )
+    rows = np.asarray(Image.open(need(folder / "mnist_batch_0.png")))[:, :, 0].astype(np.int16)
+    rows += rows > 0  # pixels that are not 0 are 1 too low in this file
+    calibration, test = (
+        part.reshape(-1, 1, 28, 28).astype(np.float32) / np.float32(255) for part in (rows, images)
+    )
+    module = load_vit(need(folder / "vit_mnist_gpu.pt"))
+    return Pretrained("vit", module, calibration, test, labels, lambda x, _: x)
+
+
+CONVOLUTIONAL: dict[str, Callable[[Path], Pretrained]] = {
     "resnet8": resnet8,
     "resnet20": resnet20,
     "dscnn": dscnn,
     "mobilenetv2": mobilenetv2,
 }
+
+NETWORKS = {**CONVOLUTIONAL, "vit": load_mnist}

@@ -5,13 +5,11 @@
     python -m benchmarks.transformers --data DIR --override "*.scores*=W8A4"    # keys of 8 bits
     python -m benchmarks.transformers --deit --simulate 1    # DeiT-Tiny's shape, random weights
 
-The directory holds ``transformers/`` with ``vit_mnist_gpu.pt``, ``t10k-images-idx3-ubyte.gz``,
-``t10k-labels-idx1-ubyte.gz`` and ``mnist_batch_0.png``, whose training images calibrate. The
+The directory is that of ``benchmarks/pretrained.py``. The
 divergence is the mean one of the classes' distribution from that of the float network. The exit
 status is 1 if any integer or any cycle of the RTL differs.
 """
 
-import gzip
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,22 +18,18 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from PIL import Image
 from rich.table import Table
 
 import nupes
 from benchmarks.artifacts import Bits, Overrides, Wishes, Without, quantize_once
 from benchmarks.distributions import divergence, log_distribution
 from benchmarks.hardware import check_on_rtl
-from benchmarks.pretrained import Pretrained, need
+from benchmarks.pretrained import Pretrained, load_mnist
 from nupes.commands.compile import loss_table
 from nupes.console import print_table
-from nupes.examples.pretrained.vit import DEIT_TINY, Shape, ViT, load_vit
+from nupes.examples.pretrained.vit import DEIT_TINY, Shape, ViT
 from nupes.inputs import parse_array, parse_overrides
 from nupes.model.operators import Normalize, SubtractMax
-
-HEADERS = 16, 8
-"""Bytes in front of the images, and of the labels, of MNIST's files."""
 
 DEIT_CALIBRATION = 4
 
@@ -44,23 +38,6 @@ TOKEN_KINDS = {Normalize.kind, SubtractMax.kind}
 
 DEIT_WORDS = 1 << 16
 """Words of activation memory that the larger network needs at least, rounded up."""
-
-
-def load_mnist(data: Path) -> Pretrained:
-    """Return the vision transformer for MNIST, digits in 0..1."""
-    folder = data / "transformers"
-    files = [need(folder / f"t10k-{name}-ubyte.gz") for name in ("images-idx3", "labels-idx1")]
-    images, labels = (
-        np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=header)
-        for path, header in zip(files, HEADERS, strict=True)
-    )
-    rows = np.asarray(Image.open(need(folder / "mnist_batch_0.png")))[:, :, 0].astype(np.int16)
-    rows += rows > 0  # pixels that are not 0 are 1 too low in this file
-    calibration, test = (
-        part.reshape(-1, 1, 28, 28).astype(np.float32) / np.float32(255) for part in (rows, images)
-    )
-    module = load_vit(need(folder / "vit_mnist_gpu.pt"))
-    return Pretrained("vit", module, calibration, test, labels, lambda x, _: x)
 
 
 def run_float(trained: Pretrained, images: np.ndarray) -> np.ndarray:
