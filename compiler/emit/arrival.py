@@ -25,8 +25,8 @@ def input_loads(address: int, words: int, lag: int = LAG_FREE) -> Iterator[Load]
 class Arrival:
     """The packed input's way into memory: each run right behind the first tile that reads it.
 
-    Only the run's first word comes at once, the others after the next tile (``TILES_BEHIND``): so
-    that one's weights need not wait until the whole run is through the port.
+    Only what the run's first pixel needs comes at once, the other words after the next tile
+    (``TILES_BEHIND``): so that one's weights need not wait until the whole run is through the port.
 
     Runs lie one behind the other, until one overwrites an earlier block. Its first word comes ahead
     of its tile: that makes the write pointer, which tiles chase, fall. So no tile may chase what
@@ -42,9 +42,9 @@ class Arrival:
         self.user = -1  # the last tile that must retire before the next LOAD
         self.chaser = -1  # the last tile that chases
 
-    def precede(self, block: int, run: Run, tile: int) -> Iterator[Load]:
+    def precede(self, block: int, run: Run, tile: int, needed: int = 1) -> Iterator[Load]:
         """Yield what comes before tile number ``tile``, the next one, which reads a run of the
-        block from pixel ``block`` on."""
+        block from pixel ``block`` on, the first ``needed`` words for its first pixel."""
         first, stop = run
         self.begun = self.stop
         if block != self.block or first >= self.stop:
@@ -53,7 +53,7 @@ class Arrival:
                 yield from self.flush(tile)
             if first != self.stop:
                 self.pointer = first
-            self.block, self.begun, self.stop = block, first + 1, stop
+            self.block, self.begun, self.stop = block, first + needed, stop
             self.user = max(self.user, self.readers.newest([run]))
             if falls:
                 self.user = max(self.user, self.chaser)

@@ -120,8 +120,10 @@ class Emitter:
                 self.residency.products(tables.products)
         walk, start, reads = begin(stream, first, count)
         if isinstance(stream, PatchStream):
-            run = start.address, start.address + count
-            self.instructions += self.arrival.precede(first, run, self.tiles)
+            # The first pixel needs all of the lower plane.
+            needed = 1 + stream.layout.lower(first) * stream.joined
+            run = patch_run(stream, first)
+            self.instructions += self.arrival.precede(first, run, self.tiles, needed)
         second = item.times if multiplies else finish.residual
         if target is not None:
             encoder, depth = self.residency.encoder(name, target, left)
@@ -165,6 +167,7 @@ class Emitter:
             finish=last,
             multiplies=multiplies,
             slice=item.slice,
+            joined=stream.joined,
             out_slice=part // self.config.cols,
             shift=0 if tables is None else tables.shift,
             residual_address=residual_address,
@@ -338,9 +341,17 @@ def begin(
 ) -> tuple[Walk, Start, tuple[Run, ...]]:
     """Return the walk over a block, where it begins, and what it waits for; patches are chased."""
     if isinstance(stream, PatchStream):
-        run = stream.layout.address(stream.plane, stream.word, first)
-        return line_walk(count), Start(run, run), ()
+        run, behind = patch_run(stream, first), stream.layout.lower(first) * stream.joined
+        return line_walk(count, -behind), Start(run[0] + behind, run[0] + behind), ()
     walk, layout = stream.walk, stream.layout
     start = walk.start(layout, stream.plane, stream.group, stream.y, stream.x, first)
     rows = walk.rows(stream.y, first, count)
-    return walk, start, (layout.row_run(stream.plane, stream.group, *rows),)
+    planes = range(stream.plane - stream.joined, stream.plane + 1)
+    return walk, start, tuple(layout.row_run(plane, stream.group, *rows) for plane in planes)
+
+
+def patch_run(stream: PatchStream, first: int) -> Run:
+    """Return where the words of a block of patches lie, those of both planes if they are joined."""
+    layout = stream.layout
+    address = layout.address(stream.plane, stream.word, first)
+    return address, address + layout.size(first) + layout.lower(first) * stream.joined

@@ -187,7 +187,8 @@ class Tile(Streamed):
     ``first`` starts the accumulators from 0, ``finish`` sends them on. Sums of one that
     ``multiplies`` are multiplied by the levels at the residual port. A ``chase`` of at least 0 is
     the first address of a stream that follows the input's transfer. Statistics of its results are
-    gathered if it ``gathers``, as the first ones and as the last ones of their pixels.
+    gathered if it ``gathers``, as the first ones and as the last ones of their pixels. Two planes
+    of what it streams are ``joined``.
     """
 
     payload: Payload | Stored
@@ -195,6 +196,7 @@ class Tile(Streamed):
     finish: bool
     multiplies: bool = False
     slice: int = 0
+    joined: bool = False
     out_slice: int = 0
     shift: int = 0
     residual_address: int = 0
@@ -266,6 +268,8 @@ class Tile(Streamed):
                 "last": last.finish,
                 "chase": self.chase >= 0,
                 "masked": self.payload.masked,
+                "joined": self.joined,
+                "weights_joined": self.payload.joined,
                 "weight_slot": self.slots.weight,
                 "activation_slot": self.slots.activation,
                 "param_slot": last.slots.param,

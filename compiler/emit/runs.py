@@ -86,9 +86,9 @@ def key(tile: Tile) -> tuple:
     """Return what tiles of a run have in common."""
     payload, slots = tile.payload, tile.slots
     return (
-        isinstance(payload, Payload) and (payload.rows, payload.masked),
+        isinstance(payload, Payload) and (payload.rows, payload.masked, payload.joined),
         (slots.descriptor, slots.weight, slots.activation),
-        (tile.multiplies, tile.chase, tile.count, tile.shift, tile.out_slice),
+        (tile.multiplies, tile.chase, tile.count, tile.shift, tile.out_slice, tile.joined),
     )
 
 

@@ -71,11 +71,13 @@ class Tiling:
     ) -> Pass:  # fmt: skip
         """Return the pass of one tile of weights."""
         word, part = divmod(tile.slice_index * config.rows, config.lanes)
-        plane = self.operands.activations.planes[tile.activation_plane]
+        activations, index = self.operands.activations, tile.activation_plane
+        stream = self.place(activations.planes[index], word, tile.tap)
+        words = partial(self.matrix.payload, tile, column, config)
         return Pass(
-            self.place(plane, word, tile.tap),
+            stream.join() if any(activations.joined[index : index + 1]) else stream,
             part // config.rows,
-            Payload(tile.rows, tile.masked, partial(self.matrix.payload, tile, column, config)),
+            Payload(tile.rows, tile.masked, words, tile.joined),
             tables(tile.weight_plane, tile.activation_plane),
             self.times,
         )

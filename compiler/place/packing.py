@@ -112,5 +112,12 @@ def patch_input(
     for first in range(0, oh * ow, layout.block):
         block = index[:, first : first + layout.block]
         words = block.reshape(planes.count, block.shape[1], layout.words_per_plane, config.lanes)
-        runs.append(words.transpose(2, 0, 1, 3).reshape(-1, config.lanes))
+        size = block.shape[1]
+        starts = [layout.place(plane, size) for plane in range(planes.count)]
+        run = np.full(
+            (layout.words_per_plane, layout.place(planes.count, size), config.lanes), unread
+        )
+        for plane, start in enumerate(starts):
+            run[:, start : start + size] = words[plane].swapaxes(0, 1)
+        runs.append(run.reshape(-1, config.lanes))
     return InputLayout(layout.base, np.concatenate(runs), planes.digits, zero)

@@ -39,15 +39,17 @@ class Packing:
         keeps up.
 
         The first tile that reads a run waits until the port has brought weights and run; the first
-        one of a block, for the last chase of the block before too. Further tiles of either way are
-        in the proportion of their passes.
+        one of a block, for the last chase of the block before too.
         """
-        pixels, planes = self.patches.pixels, self.patches.planes
-        packed, plain = (planes * slices for slices in slices_of(self.op, config))
+        pixels, columns = self.patches.pixels, columns_of(self.op, config)
+        passes = passes_of(self.patches.planes, config)
+        tiles = passes * slices_of(self.op, config)[0]
         load = config.instruction_words + 1
-        tile = load + config.rows
-        wait = packed * (tile + load) + config.issue_to_write + tile + load
-        return packed * pixels + -(-pixels // self.patches.block) * wait <= plain * pixels
+        tile = load + config.rows * (1 + config.joins_weights)
+        wait = tiles * (tile + load + config.joins) + config.issue_to_write + tile + load
+        packed, plain = cycles_of(self.op, self.patches.planes, config)
+        blocks = -(-pixels // self.patches.block)
+        return packed * pixels + blocks * wait * columns <= plain * pixels
 
 
 def packings(
@@ -79,7 +81,7 @@ def patch_readers(
     """Return the convolution whose input, one of the network's, the host may pack as patches; none
     if it stays a map.
 
-    Packing pays when it needs fewer passes; it needs a single reader with one group, and a zero for
+    Packing pays when it needs fewer cycles; it needs a single reader with one group, and a zero for
     padding taps. Patches are no map, so nothing may add the input either, that reader included.
     """
     readers = [
@@ -90,7 +92,7 @@ def patch_readers(
     op = readers[0].op
     if type(op) is not Conv or op.groups != 1:
         return []
-    packed, plain = slices_of(op, config)
+    packed, plain = cycles_of(op, planes[source.name].count, config)
     if packed >= plain:
         return []
     if any(op.padding) and zero_digits(planes[source.name], source.codebook.levels) is None:
@@ -105,6 +107,24 @@ def slices_of(op: Conv, config: ArrayConfig) -> tuple[int, int]:
     return -(-taps * channels // config.rows), taps * -(-channels // config.rows)
 
 
+def passes_of(planes: int, config: ArrayConfig) -> int:
+    """Return how often an input of so many planes streams past a weight."""
+    return -(-planes // 2) if config.joins else planes
+
+
+def columns_of(op: Conv, config: ArrayConfig) -> int:
+    """Return the column tiles of a convolution."""
+    return -(-len(op.codes) // config.cols)
+
+
+def cycles_of(op: Conv, planes: int, config: ArrayConfig) -> tuple[int, int]:
+    """Return the cycles of a pixel of a convolution, packed and as a map: those of its words, or in
+    the first column tile over patches, of their way through the port if that takes longer."""
+    packed, plain = (count * passes_of(planes, config) for count in slices_of(op, config))
+    port, columns = planes * -(-op.codes[0].size // config.lanes), columns_of(op, config)
+    return max(port, packed) + (columns - 1) * packed, plain * columns
+
+
 def patch_layout(
     source: Tensor, reader: Layer, planes: dict[str, Planes], config: ArrayConfig
 ) -> PatchLayout:
@@ -113,4 +133,4 @@ def patch_layout(
     height, width, _ = op.shape(source.shape)
     words = -(-op.codes[0].size // config.lanes)
     count, pixels = planes[source.name].count, height * width
-    return PatchLayout(0, pixels, words, count, config.acc_depth, held=pixels)
+    return PatchLayout(0, pixels, words, count, config.acc_depth, held=pixels, joined=config.joins)
