@@ -224,6 +224,7 @@ alone has."""
 JOIN: tuple[Field, ...] = (
     Field("joined", 1, "a word is two planes, read in one cycle: its digits side by side"),
     Field("weights_joined", 1, "a weight row is two payload words, the lower digits first"),
+    Field("kept", 1, "the weights are those of the tile before: no payload"),
 )
 """Fields of what streams through the array, in the place of ``destination``, which LOAD alone
 has. Levels of joined digits are those digits side by side plus entry 0 of the decode table."""

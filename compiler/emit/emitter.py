@@ -27,6 +27,7 @@ from nupes.compiler.lowering.passes import (
     MapStream,
     Pass,
     PatchStream,
+    Payload,
     PoolWork,
     Second,
     Statistics,
@@ -168,6 +169,7 @@ class Emitter:
             multiplies=multiplies,
             slice=item.slice,
             joined=stream.joined,
+            kept=index > 0 and stays(column.passes[index - 1], item),
             out_slice=part // self.config.cols,
             shift=0 if tables is None else tables.shift,
             residual_address=residual_address,
@@ -309,6 +311,12 @@ def results_of(finish: Finish, second: Second | None, region: Region) -> Results
 def serves_all(second: Second) -> bool:
     """Whether a tensor is one pixel, which every pixel of a result reads."""
     return second.layout.pixels == 1
+
+
+def stays(before: Pass, item: Pass) -> bool:
+    """Whether a pass has the weights of the one before, which the cells hold still."""
+    payload = item.stationary
+    return isinstance(payload, Payload) and payload.rows > 0 and payload is before.stationary
 
 
 def token_fields(item: Pass, finish: Finish, second: Second | None) -> TokenFields:

@@ -188,7 +188,7 @@ class Tile(Streamed):
     ``multiplies`` are multiplied by the levels at the residual port. A ``chase`` of at least 0 is
     the first address of a stream that follows the input's transfer. Statistics of its results are
     gathered if it ``gathers``, as the first ones and as the last ones of their pixels. Two planes
-    of what it streams are ``joined``.
+    of what it streams are ``joined``. Weights that are ``kept`` are those of the tile before.
     """
 
     payload: Payload | Stored
@@ -197,6 +197,7 @@ class Tile(Streamed):
     multiplies: bool = False
     slice: int = 0
     joined: bool = False
+    kept: bool = False
     out_slice: int = 0
     shift: int = 0
     residual_address: int = 0
@@ -210,7 +211,7 @@ class Tile(Streamed):
     @property
     def words(self) -> int:
         """Payload words."""
-        return self.payload.size
+        return 0 if self.kept else self.payload.size
 
     @property
     def factors_follow(self) -> bool:
@@ -270,6 +271,7 @@ class Tile(Streamed):
                 "masked": self.payload.masked,
                 "joined": self.joined,
                 "weights_joined": self.payload.joined,
+                "kept": self.kept,
                 "weight_slot": self.slots.weight,
                 "activation_slot": self.slots.activation,
                 "param_slot": last.slots.param,

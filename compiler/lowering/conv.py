@@ -42,7 +42,7 @@ def lower(layer: Layer, context: Context) -> tuple[ArrayWork, ...]:
     else:
         walk = window_walk(layer, op, source.shape, source.layout, whole=False)
         matrix = conv_matrix(op, operands, source.lead)
-        tiling = Tiling(matrix, operands, map_stream(op, source, walk))
+        tiling = Tiling(matrix, operands, map_stream(op, source, walk), pixels=height * width)
     check_sums(layer, tiling, 1, config)
     work = ArrayWork(
         Region(height, width), all_columns(tiling, config), context.finish(layer, post)

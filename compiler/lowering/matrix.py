@@ -50,11 +50,19 @@ class WeightTile:
         """Port words of the tile's weights."""
         return self.rows * (1 + self.masked + self.joined)
 
+    @property
+    def weights(self) -> tuple[int, int, int]:
+        """What tells tiles of other weights of a column apart."""
+        return self.tap, self.slice_index, self.weight_plane
+
     def likeness(self) -> tuple[int, ...]:
         """Return what sorts tiles so that those that differ in little follow one another."""
         planes = self.weight_plane, self.activation_plane
         return -self.rows, self.masked, *planes, self.tap, self.slice_index
 
+
+MANY = 1 << 16
+"""More pixels than any load of weights takes cycles."""
 
 CLEARING = WeightTile(0, 0, 0, 0, 0, False)
 """The tile of a column that no operand reaches."""
@@ -90,12 +98,15 @@ class Matrix:
         """Output channels."""
         return self.digits.shape[3]
 
-    def column_tile(self, column: int, planes: int, config: ArrayConfig) -> list[WeightTile]:
+    def column_tile(
+        self, column: int, planes: int, config: ArrayConfig, pixels: int = MANY
+    ) -> list[WeightTile]:
         """Return the passes of one column tile for an input of ``planes`` passes, in execution
         order: those that hold an operand.
 
         The first column tile takes the channels in the order in which they are written, the others
-        find all there: their tiles form runs.
+        find all there: their tiles form runs. But where so few ``pixels`` stream that the weights
+        take longer, and would be loaded for every plane, those of equal weights follow one another.
         """
         columns = slice(column * config.cols, (column + 1) * config.cols)
         first, last, end = 0, self.digits.shape[2], self.digits.shape[2]
@@ -118,7 +129,9 @@ class Matrix:
                 for i in range(len(self.tables))
                 for j in range(planes)
             ]
-        return tiles if column == 0 else sorted(tiles, key=WeightTile.likeness)
+        if column == 0 or keeping_pays(tiles, planes, config, pixels):
+            return tiles
+        return sorted(tiles, key=WeightTile.likeness)
 
     def presence(self, rows: slice, columns: slice) -> np.ndarray | None:
         """Return whether each operand of some rows and columns exists; ``None`` if all do."""
@@ -155,6 +168,15 @@ class Matrix:
             masks[:, : bits.shape[1]] = bits
             parts.insert(0, masks.view("<u8"))
         return np.stack(parts, axis=1).reshape(-1, width)
+
+
+def keeping_pays(tiles: list[WeightTile], planes: int, config: ArrayConfig, pixels: int) -> bool:
+    """Whether tiles of the same weights one after the other, which are loaded once, take fewer
+    cycles than runs of tiles whose planes are the same."""
+    words = max((tile.payload for tile in tiles), default=0)
+    alone = config.instruction_words + 1
+    kept = max(pixels, alone + words) + (planes - 1) * max(pixels, alone)
+    return kept < planes * max(pixels, words)
 
 
 def zeros_of(tables: np.ndarray) -> tuple[int, ...]:

@@ -127,6 +127,7 @@ class Sequencer(wiring.Component):
                 fetched.eq(~stored | (lag == LAG_FREE) | (unfinished <= lag)),
             ]
             unladen |= instruction.opcode == Opcode.MEASURE
+        unladen |= join_of(instruction).kept & ~stored
         m.d.sync += unfinished.eq(unfinished + dispatch - self.retire)
         with m.If(self.begun):
             m.d.sync += waiting.eq(0)
@@ -257,7 +258,7 @@ class Sequencer(wiring.Component):
             | ((opcode == Opcode.LOAD) & (instruction.destination <= max(Destination)))
             | (
                 (streams & (instruction.count != 0) & (instruction.rows <= self.config.rows))
-                & ((instruction.rows != 0) | (run.more == 0))
+                & (((instruction.rows != 0) & ~join_of(instruction).kept) | (run.more == 0))
                 & ~self._joins_too_much(instruction)
             )
         )

@@ -169,7 +169,7 @@ class StreamEngine(wiring.Component):
             self.address.eq(position.address),
             self.begun.eq(self.issue & fresh),
             self.mark.eq(self.begun & tile.mark),
-            self.feed.swap.eq(self.begun & to_array),
+            self.feed.swap.eq(self.begun & to_array & ~join_of(tile).kept),
             self.feed.pad.eq(~position.inside),
             self.feed.rows.eq(tile.rows),
             self.feed.slot.eq(tile.activation_slot),

@@ -45,6 +45,8 @@ class Machine:
     late: bool = False
     """Whether tiles wait as long as the LOADs behind them let them."""
     pointer: int = 0
+    weights: list[list[int]] = field(default_factory=list)
+    """Operands that the cells hold."""
     waiting: list[tuple[dict[str, int], list[int]]] = field(default_factory=list)
 
     def run(self, words: Sequence[int]) -> None:
@@ -64,6 +66,7 @@ class Machine:
             unladen = tile["rows"] == 0 and run_of(body)["more"]
             join = unpack(JOIN, body >> JOIN_POSITION)
             streams = tile["opcode"] not in (Opcode.LOAD, Opcode.END)
+            unladen |= streams and join["kept"] and run_of(body)["more"]
             unladen |= streams and join["joined"] and not config.joins
             unladen |= streams and join["weights_joined"] and not config.joins_weights
             if raw >> body_bits != checksum(body) or tile["opcode"] not in known or unladen:
@@ -76,6 +79,7 @@ class Machine:
             else:
                 paid = tile["opcode"] in (Opcode.TILE, Opcode.MULTIPLY)
                 joined = next(tiles_of(body, config))["weights_joined"]
+                paid &= not join["kept"]
                 rows = tile["rows"] * (1 + tile["masked"] + joined) if paid else 0
                 for item in tiles_of(body, config):
                     self.waiting.append((item, [next(stream) for _ in range(rows)]))
@@ -175,7 +179,7 @@ class Machine:
         weights = []
         matrix = self.matrix(tile, layer) if tile["opcode"] == Opcode.MATMUL else []
         place, slot = Destination.WEIGHT_TABLE, tile["weight_slot"]
-        for index in range(tile["rows"]):
+        for index in range(0 if tile["kept"] else tile["rows"]):
             mask = next(stream) if tile["masked"] else -1
             if matrix:
                 codes = [matrix[index]]
@@ -187,6 +191,8 @@ class Machine:
                 ]  # fmt: skip
             operands = self.operands(place, slot, codes)
             weights.append([item if mask >> c & 1 else 0 for c, item in enumerate(operands)])
+        weights = self.weights[: tile["rows"]] if tile["kept"] else weights
+        self.weights = weights + self.weights[len(weights) :]
         for word in walk(tile, layer):
             part = tile["slice"] if config.rows < config.cols else 0
             codes = [self.codes(word.address, config.rows, part)]

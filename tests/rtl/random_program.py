@@ -184,7 +184,14 @@ def add_layer(program: Program, chance: random.Random, slot: int) -> bool:
     if kind == "pool":
         program.pool(**tile)
         return True
+    held = 0  # rows of weights in the cells
     for index, (count, run) in enumerate(zip(counts, runs, strict=True)):
+        if 0 < count <= held and chance.randrange(3) == 0:
+            kept = run | {"more": 0, "kept": 1, "rows": count, "weight_slot": 0}
+            follows = {"last": int(index == passes - 1), "lag": LAG_FREE, "mark": 0, "first": 0}
+            program.tile([], **tile | kept | follows)
+            continue
+        held = max(held, count)
         rows = count * (run["more"] + 1)
         join = {"joined": int(joins and chance.randrange(2))}
         join |= {"weights_joined": int(config.joins_weights and chance.randrange(2))}
