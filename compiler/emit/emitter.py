@@ -7,7 +7,7 @@ import numpy as np
 
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import LAG_FREE, Destination
-from nupes.compiler.emit.arrival import Arrival, input_loads
+from nupes.compiler.emit.arrival import Arrival, Lines, input_loads
 from nupes.compiler.emit.dependencies import Latest, lag_after
 from nupes.compiler.emit.descriptors import Descriptor, Results, TokenFields
 from nupes.compiler.emit.instructions import (
@@ -68,6 +68,7 @@ class Emitter:
         self.residency = Residency(self.config)
         self.writers = Latest(self.config.act_depth)
         self.arrival = Arrival(self.config.act_depth)
+        self.lines: Lines | None = None
         self.unmarked = True
         self.residual_user = -1  # the last tile that reads at the residual port
         self.descriptors: dict[tuple, Descriptor] = {}  # of the work at hand
@@ -97,6 +98,8 @@ class Emitter:
         for first, count in every if work.block is None else [work.block]:
             if work.statistics is not None:
                 self.measure(work.statistics, first, count)
+            if self.lines is not None:
+                self.instructions += self.lines.precede(work, first, count, self.tiles)
             for column in work.columns:
                 for index in range(len(column.passes)):
                     self.tile(name, work, column, index, first, count)

@@ -45,7 +45,8 @@ class Load:
 
     Without ``payload`` they are a hole that the host fills with its input, in order. Tables and
     parameters overwrite what tile ``user`` (-1: none) was the last to use, and must precede tile
-    ``due``; the input has no ``due`` (-1) and stays where it is.
+    ``due``, as an input must that comes row by row; any other has no ``due`` (-1) and stays where
+    it is.
     """
 
     destination: Destination

@@ -3,7 +3,7 @@ many of them have their place in memory at a time.
 """
 
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import ClassVar, cast
 
 from nupes.arch.config import ArrayConfig
 from nupes.compiler.place.layout import PatchLayout
@@ -14,7 +14,7 @@ from nupes.model.operators import Conv
 from nupes.model.planes import Planes
 from nupes.model.tensor import Port, Tensor
 
-__all__ = ["Packing", "packings"]
+__all__ = ["Packing", "columns_of", "cycles_of", "packable", "packings", "passes_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +24,12 @@ class Packing:
     source: Tensor
     reader: Layer
     patches: PatchLayout
+
+    chased: ClassVar[bool] = True
+
+    def words(self, config: ArrayConfig) -> int:
+        """Return the words of memory that the input takes."""
+        return self.patches.words
 
     @property
     def op(self) -> Conv:
@@ -78,11 +84,20 @@ def packings(
 def patch_readers(
     network: IntegerNetwork, source: Tensor, planes: dict[str, Planes], config: ArrayConfig
 ) -> list[Layer]:
-    """Return the convolution whose input, one of the network's, the host may pack as patches; none
-    if it stays a map.
+    """Return the convolution whose input, one of the network's, the host packs as patches; none if
+    it stays a map: packing pays when it needs fewer cycles."""
+    found = packable(network, source, planes, config)
+    pairs = [cycles_of(cast(Conv, item.op), planes[source.name].count, config) for item in found]
+    return [item for item, (packed, plain) in zip(found, pairs, strict=True) if packed < plain]
 
-    Packing pays when it needs fewer cycles; it needs a single reader with one group, and a zero for
-    padding taps. Patches are no map, so nothing may add the input either, that reader included.
+
+def packable(
+    network: IntegerNetwork, source: Tensor, planes: dict[str, Planes], config: ArrayConfig
+) -> list[Layer]:
+    """Return the convolution whose input, one of the network's, the host may pack.
+
+    It must be a single reader with one group, and there must be a zero for padding taps. What is
+    packed is no map, so nothing may add the input either, that reader included.
     """
     readers = [
         layer for layer in network.layers for port in layer.reads if port.tensor == source.name
@@ -91,9 +106,6 @@ def patch_readers(
         return []
     op = readers[0].op
     if type(op) is not Conv or op.groups != 1:
-        return []
-    packed, plain = cycles_of(op, planes[source.name].count, config)
-    if packed >= plain:
         return []
     if any(op.padding) and zero_digits(planes[source.name], source.codebook.levels) is None:
         return []
