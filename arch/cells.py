@@ -207,7 +207,7 @@ def requirement(kind: CellKind, weight: bool) -> str:
 
 
 def operands(
-    kind: CellKind, weights: Planes | None, activations: Planes, stored: bool = False
+    kind: CellKind, weights: Planes | None, activations: Planes, *, stored: bool = False
 ) -> tuple[Operands, Operands]:
     """Return how the weights and the input of a layer enter its cells: the same levels, exactly.
 

@@ -9,13 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
-from nupes.arch.config import (
-    INSTRUCTION_BITS,
-    PARAM_SLOT_BITS,
-    TABLE_SLOT_BITS,
-    ArrayConfig,
-    clog2,
-)
+from nupes.arch.config import INSTRUCTION_BITS, PARAM_SLOT_BITS, TABLE_SLOT_BITS, ArrayConfig, clog2
 from nupes.model.errors import InputError
 
 __all__ = [

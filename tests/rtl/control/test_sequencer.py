@@ -26,7 +26,7 @@ from tests.rtl.bench import execute
 from tests.rtl.tiles import tiles_of
 
 ATTENTION = ArrayConfig(rows=2, cols=2, attention=True)
-
+UNIFORM = ArrayConfig(2, 2, mac="uniform")
 CONFIGS = [
     ArrayConfig(rows=2, cols=2, act_depth=16),
     ArrayConfig(rows=2, cols=2, act_depth=16, products=True),
@@ -217,21 +217,22 @@ def random_program(config: ArrayConfig, chance: random.Random) -> Instructions:
             fields |= {"destination": destination, "address": 3, "count": len(payload)}
         elif opcode in tiles:
             rows, masked = chance.randint(0, config.rows), chance.randrange(2)
+            kept = chance.randrange(4) == 0
             join = {"joined": int(config.joins and chance.getrandbits(1))}
             join |= {"weights_joined": int(config.joins_weights and chance.getrandbits(1))}
             run = {"run_step": chance.getrandbits(20), "run_x": chance.randrange(16)}
             run |= {"run_slices": chance.getrandbits(1)}
-            run |= {"more": chance.choice([0, 1, 5]) if rows else 0}
+            run |= {"more": chance.choice([0, 1, 5]) if rows and not kept else 0, "kept": kept}
             payload = [
                 chance.getrandbits(config.cols * config.code_bits)
                 for _ in range(rows * (1 + masked + join["weights_joined"]) * (run["more"] + 1))
+                if not kept
             ]
             fields |= {name: chance.getrandbits(1) for name in ("first", "last", "mark", "gather")}
             fields |= {name: chance.getrandbits(20) for name in ("address", "row_address")}
             fields |= {name: chance.randint(-99, 99) for name in ("x", "row_x", "y")}
             fields |= {"slice": chance.randrange(max(1, config.lanes // config.rows))}
-            fields |= {"rows": rows, "masked": masked, "weight_slot": 1}
-            fields |= run | join
+            fields |= {"rows": rows, "masked": masked, "weight_slot": 1, **run, **join}
         program.append((fields, payload))
     return [*program, ({"opcode": Opcode.END}, [])]
 
@@ -309,11 +310,7 @@ def test_every_flipped_bit_is_found(config: ArrayConfig) -> None:
     assert set(decode(config, flipped)) == {Status.BAD_INSTRUCTION}
 
 
-@pytest.mark.parametrize(
-    "config",
-    [*CONFIGS[:2], ATTENTION, ArrayConfig(2, 2, mac="uniform")],
-    ids=["plain", "products", "attention", "uniform"],
-)
+@pytest.mark.parametrize("config", [*CONFIGS[:2], ATTENTION, UNIFORM])
 def test_what_does_not_exist_is_refused(config: ArrayConfig) -> None:
     tile = {"opcode": Opcode.TILE, "rows": 2, "count": 1}
     bad, good = [{"opcode": opcode} for opcode in (0, 5, 6, 7)], []
@@ -330,6 +327,8 @@ def test_what_does_not_exist_is_refused(config: ArrayConfig) -> None:
     good += [{"opcode": Opcode.LOAD, "destination": place} for place in Destination]
     (good if config.joins else bad).append(tile | {"joined": 1})
     (good if config.joins_weights else bad).append(tile | {"weights_joined": 1})
+    good.append(tile | {"kept": 1})
+    bad.append(tile | {"kept": 1, "more": 1})
     assert decode(config, [pack_instruction(fields) for fields in good]) == [0] * len(good)
     refused = decode(config, [pack_instruction(fields) for fields in bad])
     assert refused == [Status.BAD_INSTRUCTION] * len(bad)
