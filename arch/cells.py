@@ -79,9 +79,10 @@ class CellKind:
 class Operands:
     """How one tensor enters the cells, pass by pass.
 
-    Pass ``i`` reads stored digit ``planes[i]`` through ``tables[i]`` (passes, 2**code_bits) int16,
-    and its partial sums are shifted left by ``shifts[i]``. ``magnitudes`` int64 gives the level of
-    each magnitude of an operand, 0 first; ``linear`` says that it stands for itself.
+    Pass ``i`` reads stored digit ``planes[i]`` through ``tables[i]`` (passes, digits) int16, and
+    its partial sums are shifted left by ``shifts[i]``. One that is ``joined`` reads the digit after
+    too, as the upper one of the two side by side. ``magnitudes`` int64 gives the level of each
+    magnitude of an operand, 0 first; ``linear`` says that it stands for itself.
     """
 
     planes: tuple[int, ...]
@@ -89,10 +90,20 @@ class Operands:
     shifts: tuple[int, ...]
     magnitudes: np.ndarray
     linear: bool = True
+    joined: tuple[bool, ...] = ()
+
+    def digits(self, stored: Planes) -> np.ndarray:
+        """Return what each pass reads of each stored code, int64 (codes, passes)."""
+        digits, p = stored.digits.astype(np.int64), stored.code_bits
+        read = digits[:, list(self.planes)]
+        for index, joined in enumerate(self.joined):
+            if joined:
+                read[:, index] += digits[:, self.planes[index] + 1] << p
+        return read
 
     @property
     def levels(self) -> np.ndarray:
-        """Level of each digit in each pass, shift included: int64 (passes, 2**code_bits)."""
+        """Level of each digit in each pass, shift included: int64 (passes, digits)."""
         values = np.sign(self.tables) * self.magnitudes[np.abs(self.tables)]
         return values << np.array(self.shifts, np.int64)[:, None]
 
@@ -196,18 +207,19 @@ def requirement(kind: CellKind, weight: bool) -> str:
 
 
 def operands(
-    kind: CellKind, weights: Planes | None, activations: Planes
+    kind: CellKind, weights: Planes | None, activations: Planes, *, stored: bool = False
 ) -> tuple[Operands, Operands]:
     """Return how the weights and the input of a layer enter its cells: the same levels, exactly.
 
-    ``weights`` None is an identity tile, whose code 1 copies and whose other codes are 0. The
-    square cell squares only if both operands are squares; else both are linear. Raise
+    ``weights`` None is an identity tile, whose code 1 copies and whose other codes are 0;
+    ``stored`` weights come from memory, one digit at a time. The square cell squares only if both
+    operands are squares; else both are linear. Raise
     ``UnsupportedError`` for levels that a product cell does not have.
     """
     identity = weights is None
     weights = unit_planes(activations.code_bits) if weights is None else weights
     if kind.mac == "decode":
-        return levels_of(weights), levels_of(activations)
+        return (levels_of if stored else pairs_of)(weights), pairs_of(activations)
     limits = kind.weight_limit, kind.activation_limit
     if kind.mac == "product":
         first = table_operands(weights, np.array(kind.weight_magnitudes))
@@ -233,6 +245,39 @@ def levels_of(planes: Planes) -> Operands:
     count = planes.count
     largest = int(np.abs(planes.tables.astype(np.int64)).max(initial=0))
     return Operands(tuple(range(count)), planes.tables, (0,) * count, np.arange(largest + 1))
+
+
+def pairs_of(planes: Planes) -> Operands:
+    """Return operands that are levels of two digits side by side, and of the last one alone where
+    their number is odd.
+
+    The lowest level is added to that one, else to the first pair.
+    """
+    count, p = planes.count, planes.code_bits
+    if count == 1:
+        return levels_of(planes)
+    digits = planes.digits.astype(np.int64)
+    tables, shifts = [], []
+    for plane in range(0, count - 1, 2):
+        pair = digits[:, plane] + (digits[:, plane + 1] << p)
+        # Lower digits take every value: a structural zero may have some that no code has.
+        top = int(pair.max()) if plane + 2 == count else (1 << 2 * p) - 1
+        tables.append(np.arange(top + 1))
+        shifts.append(plane * p)
+    if count % 2:
+        tables.append(planes.tables[-1].astype(np.int64))
+        shifts.append(0)
+    else:
+        tables[0] = tables[0] + planes.offset
+    width = max(map(len, tables))
+    whole = np.array([np.pad(table, (0, width - len(table)), mode="edge") for table in tables])
+    return Operands(
+        tuple(range(0, count, 2)),
+        whole.astype(np.int16),
+        tuple(shifts),
+        np.arange(int(np.abs(whole).max()) + 1),
+        joined=tuple(plane + 1 < count for plane in range(0, count, 2)),
+    )
 
 
 def table_operands(planes: Planes, magnitudes: np.ndarray) -> Operands | None:

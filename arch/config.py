@@ -237,8 +237,26 @@ class ArrayConfig(Pipeline):
 
     @property
     def shift_bits(self) -> int:
-        """Bits of the left shift of partial sums: where operands are digits of levels."""
-        return 0 if self.mac in ("decode", "product") else 4
+        """Bits of the left shift of partial sums: where operands are digits of levels, or a tensor
+        has several pairs of planes."""
+        widest = max(self.activation_level_bits, self.weight_level_bits)
+        one_pair = self.mac == "decode" and -(-widest // self.code_bits) < 4
+        return 0 if one_pair or self.mac == "product" else 4
+
+    @property
+    def joins(self) -> bool:
+        """Whether two planes of what streams are read in a cycle, and enter as one operand."""
+        return self.mac == "decode" and self.planes > 1
+
+    @property
+    def reads_pairs(self) -> bool:
+        """Whether the stream reads two words in a cycle."""
+        return self.joins or self.attention
+
+    @property
+    def joins_weights(self) -> bool:
+        """Whether two digits of a weight become one operand."""
+        return self.mac == "decode" and self.weight_level_bits > self.code_bits
 
     @cached_property
     def lanes(self) -> int:

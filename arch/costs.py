@@ -53,10 +53,11 @@ def lane_bits(array: ArrayConfig) -> int:
 
 def decoder_bits(array: ArrayConfig) -> int:
     """Return the bits of all decode tables: operands of the activations for each row; of the
-    weights, and levels of the skip tensor, for each column."""
+    weights, and levels of the skip tensor, for each column; and the offsets of joined digits."""
     columns = array.cell.weight_bits + array.activation_level_bits
     entry = array.rows * array.level_entry_bits + array.cols * columns
-    return (array.table_slots << array.code_bits) * entry
+    offsets = array.table_slots * array.activation_level_bits * array.joins
+    return (array.table_slots << array.code_bits) * entry + offsets
 
 
 def product_table_bits(array: ArrayConfig) -> int:

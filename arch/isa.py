@@ -9,13 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
-from nupes.arch.config import (
-    INSTRUCTION_BITS,
-    PARAM_SLOT_BITS,
-    TABLE_SLOT_BITS,
-    ArrayConfig,
-    clog2,
-)
+from nupes.arch.config import INSTRUCTION_BITS, PARAM_SLOT_BITS, TABLE_SLOT_BITS, ArrayConfig, clog2
 from nupes.model.errors import InputError
 
 __all__ = [
@@ -25,6 +19,8 @@ __all__ = [
     "DESCRIPTOR",
     "DESCRIPTOR_WORDS",
     "INSTRUCTION",
+    "JOIN",
+    "JOIN_POSITION",
     "LAG_FREE",
     "RUN",
     "RUN_POSITION",
@@ -219,6 +215,14 @@ RUN: tuple[Field, ...] = (
 """Fields of a TILE or MULTIPLY in the place of ``weight_address`` and what follows, which MATMUL
 alone has."""
 
+JOIN: tuple[Field, ...] = (
+    Field("joined", 1, "a word is two planes, read in one cycle: its digits side by side"),
+    Field("weights_joined", 1, "a weight row is two payload words, the lower digits first"),
+    Field("kept", 1, "the weights are those of the tile before: no payload"),
+)
+"""Fields of what streams through the array, in the place of ``destination``, which LOAD alone
+has. Levels of joined digits are those digits side by side plus entry 0 of the decode table."""
+
 DESCRIPTOR: tuple[Field, ...] = (
     Field("step_x", ADDRESS_BITS, "address step to the next output column"),
     Field("step_y", ADDRESS_BITS, "address step to the next output row"),
@@ -227,7 +231,7 @@ DESCRIPTOR: tuple[Field, ...] = (
     Field(
         "step_plane",
         ADDRESS_BITS,
-        "address step to the next plane (POOL, most significant first; MEASURE: of a pair)",
+        "address step to the next plane (POOL, most significant first; MEASURE, joined: of a pair)",
     ),
     Field("width", 13, "input width; words outside are structural zeros"),
     Field("height", 13, "input height"),
@@ -330,6 +334,9 @@ def width_of(layout: tuple[Field, ...]) -> int:
 RUN_POSITION = width_of(INSTRUCTION[: [item.name for item in INSTRUCTION].index("weight_address")])
 """The bit of an instruction at which ``RUN`` begins."""
 
+JOIN_POSITION = width_of(INSTRUCTION[: [item.name for item in INSTRUCTION].index("destination")])
+"""The bit of an instruction at which ``JOIN`` begins."""
+
 
 def pack(layout: tuple[Field, ...], values: Mapping[str, int]) -> int:
     """Return the integer of a layout; missing fields are 0; raise ``InputError`` for a value that
@@ -380,8 +387,12 @@ def checksum(body: int) -> int:
 
 def pack_instruction(values: Mapping[str, int]) -> int:
     """Return the 256-bit instruction with its checksum; ``values`` may have the fields of ``RUN``
-    in the place of those of MATMUL."""
-    run = {item.name: values[item.name] for item in RUN if item.name in values}
-    body = pack(INSTRUCTION, {name: values[name] for name in values if name not in run})
-    body |= pack(RUN, run) << RUN_POSITION
+    in the place of those of MATMUL, and of ``JOIN`` in that of ``destination``."""
+    run, join = (
+        {item.name: values[item.name] for item in layout if item.name in values}
+        for layout in (RUN, JOIN)
+    )
+    own = {name: values[name] for name in values if name not in {**run, **join}}
+    body = pack(INSTRUCTION, own)
+    body |= pack(RUN, run) << RUN_POSITION | pack(JOIN, join) << JOIN_POSITION
     return body | checksum(body) << (INSTRUCTION_BITS - CHECKSUM_BITS)

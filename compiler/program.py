@@ -86,9 +86,13 @@ class Program:
             if isinstance(item, Load) and item.hole:
                 runs.append(np.arange(position, position + item.words))
             position += item.words
-        # Words of one input stay in the program's order: blocks of a packed one share addresses.
-        owner = np.searchsorted(sorted(item.base for item in self.inputs), self.places, "right")
-        return np.concatenate(runs)[np.argsort(owner, kind="stable")]
+        inputs = sorted(self.inputs, key=lambda item: item.base)
+        places = self.places
+        owner = np.searchsorted([item.base for item in inputs], places, "right") - 1
+        # Blocks of a packed input may share addresses, and come in the program's order.
+        in_order = np.array([item.in_order for item in inputs])[owner]
+        within = np.where(in_order, np.arange(len(places)), places)
+        return np.concatenate(runs)[np.lexsort((within, owner))]
 
     @property
     def places(self) -> np.ndarray:

@@ -124,6 +124,10 @@ class Accelerator(wiring.Component):
             pool.word.eq(memory.stream.data),
             datapath.residual.eq(reader.joined),
         ]
+        if config.joins:
+            m.d.comb += datapath.lower.eq(memory.second.data)
+        if config.reads_pairs:
+            m.d.comb += memory.second.address.eq(engine.second_address)
         connect(m, engine.residuals, reader.requests)
         if not config.attention:
             connect(m, sequencer.weights, datapath.weights)
@@ -183,7 +187,7 @@ class Accelerator(wiring.Component):
             stationary.transposed.eq(instruction.transposed),
             sequencer.stationary_last.eq(stationary.last),
         ]
-        for name in ("valid", "row", "codes", "mask", "slot"):
+        for name in sequencer.weights.signature.members:
             stored, given = getattr(stationary.weights, name), getattr(sequencer.weights, name)
             value = Mux(stationary.weights.valid, Value.cast(stored), Value.cast(given))
             m.d.comb += Value.cast(getattr(datapath.weights, name)).eq(value)
@@ -207,7 +211,6 @@ class Accelerator(wiring.Component):
             statistics.lower.eq(memory.second.data),
             statistics.gathered.eq(writeback.gathered),
             statistics.digits.eq(writeback.digits),
-            memory.second.address.eq(engine.second_address),
             tokens.valid.eq(statistics.valid),
             tokens.token.eq(statistics.token),
             tokens.written.eq(statistics.factor),

@@ -74,7 +74,9 @@ class WeightBus(wiring.Signature):
 
     It is the shadow weight of cell (row, c) from cycle ``f + 2 + c`` on. ``valid``; ``row``;
     ``codes``: one per column; ``mask``: one bit per column, 0 makes the weight 0 (all ones for a
-    tile that is not masked); ``slot``: decode table.
+    tile that is not masked); ``slot``: decode table. In arrays that join weights, ``lower`` instead
+    of ``valid`` says that the codes are the lower digits of the row to come, and ``joined`` that a
+    row has such.
     """
 
     def __init__(self, config: ArrayConfig) -> None:
@@ -85,6 +87,7 @@ class WeightBus(wiring.Signature):
                 "codes": Out(data.ArrayLayout(config.code_bits, config.cols)),
                 "mask": Out(config.cols),
                 "slot": Out(clog2(config.table_slots)),
+                **(dict.fromkeys(("lower", "joined"), Out(1)) if config.joins_weights else {}),
             }
         )
 
@@ -95,7 +98,8 @@ class FeedControl(data.StructLayout):
     ``swap``: first word of a tile (never set in a cycle without a word); ``pad``: structural zero,
     the word is ignored; ``rows``: weight rows that the tile carries, every later row is a
     structural zero; ``slot``: decode table; ``slice``: which ``rows`` codes of the word enter the
-    array (ignored when ``rows >= cols``).
+    array (ignored when ``rows >= cols``); ``joined`` (in arrays that join planes): the digits of
+    the word and those of a second one, the lower ones, make an operand.
     """
 
     def __init__(self, config: ArrayConfig) -> None:
@@ -106,6 +110,7 @@ class FeedControl(data.StructLayout):
                 "rows": 7,
                 "slot": clog2(config.table_slots),
                 "slice": 4,
+                "joined": int(config.joins),
             }
         )
 
@@ -236,7 +241,8 @@ class DatapathPort(wiring.Signature):
     """The boundary between control and datapath: one component, ``Datapath``.
 
     ``load`` (written at the end of its cycle), ``weights`` (cycle ``f``), ``feed`` and ``control``
-    (cycle ``t``), ``word`` (``t + 1``: the activation memory's output), ``residual``
+    (cycle ``t``), ``word`` (``t + 1``: the activation memory's output; in arrays that join planes
+    ``lower`` too: a second word), ``residual``
     (``t + issue_to_residual``: joined digits of the residual for each lane, any value if there is
     none), and back ``result_control`` and ``results`` (``t + issue_to_write - 1``: one value of
     ``RESULT_BITS`` per lane, signed ``y`` or joined digits). In arrays with attention ``factor`` is
@@ -251,6 +257,7 @@ class DatapathPort(wiring.Signature):
                 "feed": Out(FeedControl(config)),
                 "control": Out(WordControl(config)),
                 "word": Out(data.ArrayLayout(config.code_bits, config.lanes)),
+                "lower": Out(data.ArrayLayout(config.code_bits, config.lanes * config.joins)),
                 "residual": Out(data.ArrayLayout(config.residual_bits, config.cols)),
                 "factor": Out(TokenFactor() if config.attention else 0),
                 "result_control": In(ResultControl(config)),

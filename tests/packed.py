@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from nupes.arch.config import ArrayConfig
 from nupes.compiler.emit.schedules import schedule
 from nupes.compiler.lowering import arrange
+from nupes.compiler.place.patching import Packing
 from nupes.compiler.program import Program, compile
 from nupes.model.errors import CapacityError
 from nupes.model.network import IntegerNetwork
@@ -81,7 +82,7 @@ def tight_programs(draw: st.DrawFn, config: ArrayConfig, latency: int = 20) -> P
 def holds_blocks(network: IntegerNetwork, config: ArrayConfig) -> bool:
     """Whether an array has no place for all of a packed input."""
     packing = arrange(network, config).packing
-    return packing is not None and packing.patches.held < packing.patches.pixels
+    return isinstance(packing, Packing) and packing.patches.held < packing.patches.pixels
 
 
 def comes_in_blocks(program: Program) -> bool:

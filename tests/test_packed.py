@@ -11,6 +11,8 @@ from torch import nn
 
 import nupes
 from nupes.compiler.lowering import arrange
+from nupes.compiler.place.patching import Packing
+from nupes.compiler.place.strips import Strips
 from nupes.model.network import IntegerNetwork
 from nupes.sim.simulator import Stalls
 from nupes.verify import check_outputs
@@ -37,7 +39,7 @@ def depth_for(network: IntegerNetwork, held: int) -> int:
     """Return the least memory in which so many pixels of the packed input have their place."""
     for depth in count(least_depth(network, ARRAY)):
         packing = arrange(network, replace(ARRAY, act_depth=depth)).packing
-        if packing is not None and packing.patches.held >= held:
+        if isinstance(packing, Packing) and packing.patches.held >= held:
             break
     return depth
 
@@ -70,3 +72,20 @@ def test_every_stored_value_behind_blocks_is_exact(running: Running) -> None:
     network = network_of(3, "W4A4")
     assert comes_in_blocks(nupes.compile(network, LITTLE))
     check_exact(running, network, (images(16, 1, 11, 11),), LITTLE)
+
+
+@pytest.mark.parametrize("channels", [3, 9])
+def test_strips_are_exact(running: Running, channels: int) -> None:
+    """An input that comes row by row, ahead of the blocks that read it."""
+    torch.manual_seed(0)
+    first, second = nn.Conv2d(1, channels, (7, 4), padding=(3, 2)), nn.Conv2d(channels, 5, 3, 4)
+    module, x = nn.Sequential(first, nn.ReLU(), second), images(16, 1, 11, 11)
+    network = nupes.quantize(module.eval(), "W8A8", x, method="rtn", input_bits=8)
+    hardware, seen = running(ARRAY), all_images_of(network, 2)
+    assert isinstance(arrange(network, ARRAY).packing, Strips)
+    for latency in (1, 100):
+        program = nupes.compile(network, ARRAY, latency)
+        assert check_outputs(hardware, program, seen).exact
+    stalls = Stalls(0.4, 0.4, 0.4, seed=1)
+    (y,) = network.run_all(*network.encode_all(*seen))
+    np.testing.assert_array_equal(hardware.run(program, seen, stalls=stalls).y, y)

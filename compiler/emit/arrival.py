@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from nupes.arch.isa import LAG_FREE, Destination
 from nupes.compiler.emit.dependencies import Latest, lag_after
 from nupes.compiler.emit.instructions import Load
-from nupes.compiler.place.layout import Run, blocks
+from nupes.compiler.lowering.passes import ArrayWork, MapStream
+from nupes.compiler.place.layout import Run, TensorLayout, blocks
 
-__all__ = ["TILES_BEHIND", "Arrival", "input_loads"]
+__all__ = ["TILES_BEHIND", "Arrival", "Lines", "input_loads"]
 
 MOST_PAYLOAD = (1 << 16) - 1
 
@@ -25,8 +26,8 @@ def input_loads(address: int, words: int, lag: int = LAG_FREE) -> Iterator[Load]
 class Arrival:
     """The packed input's way into memory: each run right behind the first tile that reads it.
 
-    Only the run's first word comes at once, the others after the next tile (``TILES_BEHIND``): so
-    that one's weights need not wait until the whole run is through the port.
+    Only what the run's first pixel needs comes at once, the other words after the next tile
+    (``TILES_BEHIND``): so that one's weights need not wait until the whole run is through the port.
 
     Runs lie one behind the other, until one overwrites an earlier block. Its first word comes ahead
     of its tile: that makes the write pointer, which tiles chase, fall. So no tile may chase what
@@ -42,9 +43,9 @@ class Arrival:
         self.user = -1  # the last tile that must retire before the next LOAD
         self.chaser = -1  # the last tile that chases
 
-    def precede(self, block: int, run: Run, tile: int) -> Iterator[Load]:
+    def precede(self, block: int, run: Run, tile: int, needed: int = 1) -> Iterator[Load]:
         """Yield what comes before tile number ``tile``, the next one, which reads a run of the
-        block from pixel ``block`` on."""
+        block from pixel ``block`` on, the first ``needed`` words for its first pixel."""
         first, stop = run
         self.begun = self.stop
         if block != self.block or first >= self.stop:
@@ -53,7 +54,7 @@ class Arrival:
                 yield from self.flush(tile)
             if first != self.stop:
                 self.pointer = first
-            self.block, self.begun, self.stop = block, first + 1, stop
+            self.block, self.begun, self.stop = block, first + needed, stop
             self.user = max(self.user, self.readers.newest([run]))
             if falls:
                 self.user = max(self.user, self.chaser)
@@ -79,3 +80,35 @@ class Arrival:
         lag = lag_after(self.user, tiles)
         yield from input_loads(self.pointer, stop - self.pointer, lag)
         self.pointer = stop
+
+
+class Lines:
+    """The way into memory of an input that comes row by row of its map, all planes of each: what a
+    block of its only reader needs comes ahead of it, where the sequencer has time."""
+
+    def __init__(self, layout: TensorLayout) -> None:
+        self.layout = layout
+        self.stop = 0  # behind the last row so far
+
+    def precede(self, work: ArrayWork, first: int, count: int, tile: int) -> Iterator[Load]:
+        """Yield what must come before tile number ``tile``, the first one of a block of some work;
+        all that is left before the last block."""
+        layout = self.layout
+        streams = [item.stream for column in work.columns for item in column.passes]
+        read = [item for item in streams if isinstance(item, MapStream) and item.layout == layout]
+        if not read or self.stop == layout.height:
+            return
+        bottom = max(item.walk.rows(item.y, first, count)[1] for item in read)
+        ends = first + count == work.region.pixels
+        bottom = layout.height if ends else min(bottom, layout.height)
+        top, self.stop = self.stop, max(bottom, self.stop)
+        for plane in range(layout.planes):
+            for group in range(layout.groups):
+                address, end = layout.row_run(plane, group, top, self.stop)
+                for place, words in blocks(end - address, MOST_PAYLOAD):
+                    yield Load(
+                        destination=Destination.ACTIVATION,
+                        address=address + place,
+                        words=words,
+                        due=tile,
+                    )

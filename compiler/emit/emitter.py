@@ -7,7 +7,7 @@ import numpy as np
 
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import LAG_FREE, Destination
-from nupes.compiler.emit.arrival import Arrival, input_loads
+from nupes.compiler.emit.arrival import Arrival, Lines, input_loads
 from nupes.compiler.emit.dependencies import Latest, lag_after
 from nupes.compiler.emit.descriptors import Descriptor, Results, TokenFields
 from nupes.compiler.emit.instructions import (
@@ -27,6 +27,7 @@ from nupes.compiler.lowering.passes import (
     MapStream,
     Pass,
     PatchStream,
+    Payload,
     PoolWork,
     Second,
     Statistics,
@@ -67,6 +68,7 @@ class Emitter:
         self.residency = Residency(self.config)
         self.writers = Latest(self.config.act_depth)
         self.arrival = Arrival(self.config.act_depth)
+        self.lines: Lines | None = None
         self.unmarked = True
         self.residual_user = -1  # the last tile that reads at the residual port
         self.descriptors: dict[tuple, Descriptor] = {}  # of the work at hand
@@ -96,6 +98,8 @@ class Emitter:
         for first, count in every if work.block is None else [work.block]:
             if work.statistics is not None:
                 self.measure(work.statistics, first, count)
+            if self.lines is not None:
+                self.instructions += self.lines.precede(work, first, count, self.tiles)
             for column in work.columns:
                 for index in range(len(column.passes)):
                     self.tile(name, work, column, index, first, count)
@@ -120,8 +124,10 @@ class Emitter:
                 self.residency.products(tables.products)
         walk, start, reads = begin(stream, first, count)
         if isinstance(stream, PatchStream):
-            run = start.address, start.address + count
-            self.instructions += self.arrival.precede(first, run, self.tiles)
+            # The first pixel needs all of the lower plane.
+            needed = 1 + stream.layout.lower(first) * stream.joined
+            run = patch_run(stream, first)
+            self.instructions += self.arrival.precede(first, run, self.tiles, needed)
         second = item.times if multiplies else finish.residual
         if target is not None:
             encoder, depth = self.residency.encoder(name, target, left)
@@ -165,6 +171,8 @@ class Emitter:
             finish=last,
             multiplies=multiplies,
             slice=item.slice,
+            joined=stream.joined,
+            kept=index > 0 and stays(column.passes[index - 1], item),
             out_slice=part // self.config.cols,
             shift=0 if tables is None else tables.shift,
             residual_address=residual_address,
@@ -308,6 +316,12 @@ def serves_all(second: Second) -> bool:
     return second.layout.pixels == 1
 
 
+def stays(before: Pass, item: Pass) -> bool:
+    """Whether a pass has the weights of the one before, which the cells hold still."""
+    payload = item.stationary
+    return isinstance(payload, Payload) and payload.rows > 0 and payload is before.stationary
+
+
 def token_fields(item: Pass, finish: Finish, second: Second | None) -> TokenFields:
     """Return what arrays with attention must know of a pass, and of what follows."""
     return TokenFields(
@@ -338,9 +352,17 @@ def begin(
 ) -> tuple[Walk, Start, tuple[Run, ...]]:
     """Return the walk over a block, where it begins, and what it waits for; patches are chased."""
     if isinstance(stream, PatchStream):
-        run = stream.layout.address(stream.plane, stream.word, first)
-        return line_walk(count), Start(run, run), ()
+        run, behind = patch_run(stream, first), stream.layout.lower(first) * stream.joined
+        return line_walk(count, -behind), Start(run[0] + behind, run[0] + behind), ()
     walk, layout = stream.walk, stream.layout
     start = walk.start(layout, stream.plane, stream.group, stream.y, stream.x, first)
     rows = walk.rows(stream.y, first, count)
-    return walk, start, (layout.row_run(stream.plane, stream.group, *rows),)
+    planes = range(stream.plane - stream.joined, stream.plane + 1)
+    return walk, start, tuple(layout.row_run(plane, stream.group, *rows) for plane in planes)
+
+
+def patch_run(stream: PatchStream, first: int) -> Run:
+    """Return where the words of a block of patches lie, those of both planes if they are joined."""
+    layout = stream.layout
+    address = layout.address(stream.plane, stream.word, first)
+    return address, address + layout.size(first) + layout.lower(first) * stream.joined

@@ -45,7 +45,8 @@ class Load:
 
     Without ``payload`` they are a hole that the host fills with its input, in order. Tables and
     parameters overwrite what tile ``user`` (-1: none) was the last to use, and must precede tile
-    ``due``; the input has no ``due`` (-1) and stays where it is.
+    ``due``, as an input must that comes row by row; any other has no ``due`` (-1) and stays where
+    it is.
     """
 
     destination: Destination
@@ -187,7 +188,8 @@ class Tile(Streamed):
     ``first`` starts the accumulators from 0, ``finish`` sends them on. Sums of one that
     ``multiplies`` are multiplied by the levels at the residual port. A ``chase`` of at least 0 is
     the first address of a stream that follows the input's transfer. Statistics of its results are
-    gathered if it ``gathers``, as the first ones and as the last ones of their pixels.
+    gathered if it ``gathers``, as the first ones and as the last ones of their pixels. Two planes
+    of what it streams are ``joined``. Weights that are ``kept`` are those of the tile before.
     """
 
     payload: Payload | Stored
@@ -195,6 +197,8 @@ class Tile(Streamed):
     finish: bool
     multiplies: bool = False
     slice: int = 0
+    joined: bool = False
+    kept: bool = False
     out_slice: int = 0
     shift: int = 0
     residual_address: int = 0
@@ -208,7 +212,7 @@ class Tile(Streamed):
     @property
     def words(self) -> int:
         """Payload words."""
-        return self.payload.size
+        return 0 if self.kept else self.payload.size
 
     @property
     def factors_follow(self) -> bool:
@@ -266,6 +270,9 @@ class Tile(Streamed):
                 "last": last.finish,
                 "chase": self.chase >= 0,
                 "masked": self.payload.masked,
+                "joined": self.joined,
+                "weights_joined": self.payload.joined,
+                "kept": self.kept,
                 "weight_slot": self.slots.weight,
                 "activation_slot": self.slots.activation,
                 "param_slot": last.slots.param,

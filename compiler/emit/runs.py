@@ -65,7 +65,7 @@ def lift(between: Sequence[Instruction], first: Tile, index: int) -> list[Load] 
 def begins(tile: Tile) -> bool:
     """Whether a run may begin with a tile."""
     carried = isinstance(tile.payload, Payload) and tile.payload.rows > 0
-    return carried and not (tile.multiplies or tile.finish or tile.chase >= 0)
+    return carried and not (tile.kept or tile.multiplies or tile.finish or tile.chase >= 0)
 
 
 def run_of(tiles: Sequence[Tile], parts: int) -> Run | None:
@@ -86,9 +86,17 @@ def key(tile: Tile) -> tuple:
     """Return what tiles of a run have in common."""
     payload, slots = tile.payload, tile.slots
     return (
-        isinstance(payload, Payload) and (payload.rows, payload.masked),
+        isinstance(payload, Payload) and (payload.rows, payload.masked, payload.joined),
         (slots.descriptor, slots.weight, slots.activation),
-        (tile.multiplies, tile.chase, tile.count, tile.shift, tile.out_slice),
+        (
+            tile.multiplies,
+            tile.chase,
+            tile.count,
+            tile.shift,
+            tile.out_slice,
+            tile.joined,
+            tile.kept,
+        ),
     )
 
 

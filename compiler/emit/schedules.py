@@ -10,6 +10,7 @@ import numpy as np
 
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import Destination
+from nupes.compiler.emit.arrival import Lines
 from nupes.compiler.emit.emitter import Emitter, ResultTile
 from nupes.compiler.emit.hoisting import prefetch
 from nupes.compiler.emit.instructions import End, Instruction, Load
@@ -20,6 +21,7 @@ from nupes.compiler.lowering.gathering import gather
 from nupes.compiler.lowering.hidden import leave_out
 from nupes.compiler.place.packing import InputLayout, patch_input, plain_input, zero_digits
 from nupes.compiler.place.placement import Placement
+from nupes.compiler.place.strips import Strips, strip_input
 from nupes.model.layer import Layer
 from nupes.model.network import Constant, IntegerNetwork
 from nupes.model.tensor import Tensor
@@ -44,8 +46,11 @@ def schedule(network: IntegerNetwork, config: ArrayConfig) -> Schedule:
     placement = arrange(network, config)
     context, emitter = Context(network, config, placement), Emitter(config)
     for item in network.inputs:
-        if placement.packing_of(item.tensor.name) is None:
-            emitter.plain_input(placement.layouts[item.tensor.name])
+        packed, layout = placement.packing_of(item.tensor.name), placement.layouts[item.tensor.name]
+        if packed is None:
+            emitter.plain_input(layout)
+        elif not packed.chased:
+            emitter.lines = Lines(layout)
     works = gather(network.layers, [lower(layer, context) for layer in network.layers], config)
     works = leave_out(network, works, config)
     tiles = []
@@ -69,7 +74,7 @@ def first_reader(network: IntegerNetwork, placement: Placement, item: Constant) 
     LOAD."""
     name = item.tensor.name
     readers = [layer for layer in network.layers if name in {port.tensor for port in layer.reads}]
-    chased = placement.packing is not None
+    chased = placement.packing is not None and placement.packing.chased
     return next(iter(network.layers if readers and chased else readers), None)
 
 
@@ -92,4 +97,6 @@ def packing(source: Tensor, placement: Placement, config: ArrayConfig) -> InputL
     planes = placement.planes[source.name]
     zero = zero_digits(planes, source.codebook.levels)
     digits = np.zeros(planes.count, np.uint8) if zero is None else zero[1]
+    if isinstance(packing, Strips):
+        return strip_input(packing, placement.layouts[source.name], planes, digits, config)
     return patch_input(source, packing.op, packing.patches, digits, config)

@@ -1,12 +1,12 @@
 """Columns: a layer's matrix over what streams, cut into passes."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 
 from nupes.arch.config import ArrayConfig
 from nupes.compiler.lowering.context import Source
-from nupes.compiler.lowering.matrix import CLEARING, Matrix, WeightTile, partial_sum_bound
+from nupes.compiler.lowering.matrix import CLEARING, MANY, Matrix, WeightTile, partial_sum_bound
 from nupes.compiler.lowering.operands import LayerOperands, pair_entries
 from nupes.compiler.lowering.passes import (
     Column,
@@ -40,12 +40,14 @@ Place = Callable[[int, int, int], MapStream | PatchStream]
 
 @dataclass(frozen=True, eq=False)
 class Tiling:
-    """A matrix whose tiles all read one tensor; sums are multiplied by the level of ``times``."""
+    """A matrix whose tiles all read one tensor; sums are multiplied by the level of ``times``. So
+    many ``pixels`` of a block stream past each."""
 
     matrix: Matrix
     operands: LayerOperands
     place: Place
     times: Second | None = None
+    pixels: int = MANY
 
     @property
     def largest(self) -> int:
@@ -55,9 +57,15 @@ class Tiling:
     def passes(self, column: int, config: ArrayConfig) -> list[Pass]:
         """Return the passes of a column tile, in execution order; maybe none."""
         planes = len(self.operands.activations.planes)
-        tiles = self.matrix.column_tile(column, planes, config)
+        tiles = self.matrix.column_tile(column, planes, config, self.pixels)
         tables = cache(partial(pass_tables, self.operands, config=config))
-        return [self.one(tile, column, tables, config) for tile in tiles]
+        passes: list[Pass] = []
+        for before, tile in zip([CLEARING, *tiles], tiles, strict=False):
+            item = self.one(tile, column, tables, config)
+            if passes and before.weights == tile.weights:
+                item = replace(item, stationary=passes[-1].stationary)
+            passes.append(item)
+        return passes
 
     def clearing(self, column: int, config: ArrayConfig) -> Pass:
         """Return the pass without rows that sets a column tile's sums to 0."""
@@ -71,11 +79,13 @@ class Tiling:
     ) -> Pass:  # fmt: skip
         """Return the pass of one tile of weights."""
         word, part = divmod(tile.slice_index * config.rows, config.lanes)
-        plane = self.operands.activations.planes[tile.activation_plane]
+        activations, index = self.operands.activations, tile.activation_plane
+        stream = self.place(activations.planes[index], word, tile.tap)
+        words = partial(self.matrix.payload, tile, column, config)
         return Pass(
-            self.place(plane, word, tile.tap),
+            stream.join() if any(activations.joined[index : index + 1]) else stream,
             part // config.rows,
-            Payload(tile.rows, tile.masked, partial(self.matrix.payload, tile, column, config)),
+            Payload(tile.rows, tile.masked, words, tile.joined),
             tables(tile.weight_plane, tile.activation_plane),
             self.times,
         )

@@ -17,7 +17,9 @@ from nupes.compiler.lowering.passes import ArrayWork
 from nupes.compiler.lowering.walks import window_walk
 from nupes.compiler.place.layout import Region, blocks
 from nupes.compiler.place.packing import zero_digits
+from nupes.compiler.place.patching import Packing
 from nupes.compiler.place.placement import check_levels
+from nupes.compiler.place.strips import Strips
 from nupes.model.layer import Layer, Post
 from nupes.model.operators import Conv
 
@@ -31,9 +33,12 @@ def lower(layer: Layer, context: Context) -> tuple[ArrayWork, ...]:
     height, width, _ = layer.output.shape
     check_levels(f"layer {layer.name!r}", op.codebook, "weight_level_bits", config)
     packing = context.placement.packing_of(layer.inputs[0].tensor)
-    patches = None if packing is None else packing.patches
+    patches = packing.patches if isinstance(packing, Packing) else None
     planes = source.planes
-    if patches is not None:
+    if isinstance(packing, Strips):
+        op, layout = packing.op, context.placement.layouts[source.tensor.name]
+        source = replace(source, layout=layout, channels=packing.shape[2])
+    if packing is not None:
         zero = zero_digits(planes, source.tensor.codebook.levels)
         planes = planes if zero is None else replace(planes, tables=zero[0])
     operands = layer_operands(layer, source.tensor, planes, config)
@@ -42,11 +47,14 @@ def lower(layer: Layer, context: Context) -> tuple[ArrayWork, ...]:
     else:
         walk = window_walk(layer, op, source.shape, source.layout, whole=False)
         matrix = conv_matrix(op, operands, source.lead)
-        tiling = Tiling(matrix, operands, map_stream(op, source, walk))
+        tiling = Tiling(matrix, operands, map_stream(op, source, walk), pixels=height * width)
     check_sums(layer, tiling, 1, config)
     work = ArrayWork(
         Region(height, width), all_columns(tiling, config), context.finish(layer, post)
     )
-    if patches is None or patches.block == config.acc_depth:
+    block = config.acc_depth
+    if packing is not None:
+        block = packing.block if isinstance(packing, Strips) else packing.patches.block
+    if block == config.acc_depth:
         return (work,)
-    return tuple(replace(work, block=part) for part in blocks(patches.pixels, patches.block))
+    return tuple(replace(work, block=part) for part in blocks(height * width, block))

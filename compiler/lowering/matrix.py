@@ -6,7 +6,7 @@ one pair of planes of one tap of one channel slice. Tiles that would hold nothin
 zeros are left out.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -33,7 +33,8 @@ class WeightTile:
     """One pass: input channels from ``slice_index * rows`` on, at one tap, for one pass of the
     weights' operands and one of the activations'.
 
-    ``payload`` counts port words; ``masked`` says whether mask words are among them.
+    ``payload`` counts port words; ``masked`` says whether mask words are among them, ``joined``
+    whether a row has two words of digits.
     """
 
     tap: int
@@ -42,17 +43,26 @@ class WeightTile:
     activation_plane: int
     rows: int
     masked: bool
+    joined: bool = False
 
     @property
     def payload(self) -> int:
         """Port words of the tile's weights."""
-        return self.rows * (2 if self.masked else 1)
+        return self.rows * (1 + self.masked + self.joined)
+
+    @property
+    def weights(self) -> tuple[int, int, int]:
+        """What tells tiles of other weights of a column apart."""
+        return self.tap, self.slice_index, self.weight_plane
 
     def likeness(self) -> tuple[int, ...]:
         """Return what sorts tiles so that those that differ in little follow one another."""
         planes = self.weight_plane, self.activation_plane
         return -self.rows, self.masked, *planes, self.tap, self.slice_index
 
+
+MANY = 1 << 16
+"""More pixels than any load of weights takes cycles."""
 
 CLEARING = WeightTile(0, 0, 0, 0, 0, False)
 """The tile of a column that no operand reaches."""
@@ -63,8 +73,9 @@ class Matrix:
     """The weights of a layer as the array sees them.
 
     ``digits`` (passes, taps, k, n) uint8; ``present`` (k, n) bool says where an operand exists at
-    all (None: everywhere); ``tables`` (passes, 2**code_bits) are the levels of the digits. ``zero``
-    (passes,) is a digit of level 0 per pass, or -1 where none exists.
+    all (None: everywhere); ``tables`` (passes, digits) are the levels of the digits. ``zero``
+    (passes,) is a digit of level 0 per pass, or -1 where none exists; ``joined`` says which passes
+    have two stored digits side by side.
 
     With ``starts`` (n,), increasing, the ``digits`` of a column are those of its k rows from there
     on, and no other row has an operand.
@@ -75,6 +86,7 @@ class Matrix:
     present: np.ndarray | None
     zero: tuple[int, ...]
     starts: np.ndarray | None = None
+    joined: tuple[bool, ...] = ()
 
     @property
     def taps(self) -> int:
@@ -86,12 +98,15 @@ class Matrix:
         """Output channels."""
         return self.digits.shape[3]
 
-    def column_tile(self, column: int, planes: int, config: ArrayConfig) -> list[WeightTile]:
+    def column_tile(
+        self, column: int, planes: int, config: ArrayConfig, pixels: int = MANY
+    ) -> list[WeightTile]:
         """Return the passes of one column tile for an input of ``planes`` passes, in execution
         order: those that hold an operand.
 
         The first column tile takes the channels in the order in which they are written, the others
-        find all there: their tiles form runs.
+        find all there: their tiles form runs. But where so few ``pixels`` stream that the weights
+        take longer, and would be loaded for every plane, those of equal weights follow one another.
         """
         columns = slice(column * config.cols, (column + 1) * config.cols)
         first, last, end = 0, self.digits.shape[2], self.digits.shape[2]
@@ -103,17 +118,20 @@ class Matrix:
             rows = slice(index * config.rows, min((index + 1) * config.rows, end))
             present = self.presence(rows, columns)
             masked = [False] * len(self.tables)
+            joined = self.joined or masked
             if present is not None:
                 if not present.any():
                     continue
                 masked = [zero < 0 and not present.all() for zero in self.zero]
             tiles += [
-                WeightTile(tap, index, i, j, rows.stop - rows.start, masked[i])
+                WeightTile(tap, index, i, j, rows.stop - rows.start, masked[i], joined[i])
                 for tap in range(self.taps)
                 for i in range(len(self.tables))
                 for j in range(planes)
             ]
-        return tiles if column == 0 else sorted(tiles, key=WeightTile.likeness)
+        if column == 0 or keeping_pays(tiles, planes, config, pixels):
+            return tiles
+        return sorted(tiles, key=WeightTile.likeness)
 
     def presence(self, rows: slice, columns: slice) -> np.ndarray | None:
         """Return whether each operand of some rows and columns exists; ``None`` if all do."""
@@ -140,13 +158,25 @@ class Matrix:
             digits = np.where(present, digits, max(self.zero[tile.weight_plane], 0)).astype(
                 np.uint8
             )
-        codes = pack_words(digits, config)
-        if not tile.masked or present is None:
-            return codes
-        bits = np.packbits(present, axis=1, bitorder="little")
-        masks = np.zeros((tile.rows, codes.shape[1] * 8), np.uint8)
-        masks[:, : bits.shape[1]] = bits
-        return np.stack([masks.view("<u8"), codes], axis=1).reshape(-1, codes.shape[1])
+        parts = [pack_words(digits & ((1 << config.code_bits) - 1), config)]
+        if tile.joined:
+            parts.append(pack_words(digits >> config.code_bits, config))
+        width = parts[0].shape[1]
+        if tile.masked and present is not None:
+            bits = np.packbits(present, axis=1, bitorder="little")
+            masks = np.zeros((tile.rows, width * 8), np.uint8)
+            masks[:, : bits.shape[1]] = bits
+            parts.insert(0, masks.view("<u8"))
+        return np.stack(parts, axis=1).reshape(-1, width)
+
+
+def keeping_pays(tiles: list[WeightTile], planes: int, config: ArrayConfig, pixels: int) -> bool:
+    """Whether tiles of the same weights one after the other, which are loaded once, take fewer
+    cycles than runs of tiles whose planes are the same."""
+    words = max((tile.payload for tile in tiles), default=0)
+    alone = config.instruction_words + 1
+    kept = max(pixels, alone + words) + (planes - 1) * max(pixels, alone)
+    return kept < planes * max(pixels, words)
 
 
 def zeros_of(tables: np.ndarray) -> tuple[int, ...]:
@@ -162,19 +192,21 @@ def conv_matrix(op: Conv, layer: LayerOperands, lead: int = 0) -> Matrix:
     planes = cast(Planes, layer.digits)
     n, per_group, kh, kw = op.codes.shape
     codes = op.codes.transpose(2, 3, 1, 0).reshape(kh * kw, per_group, n)
-    digits = np.moveaxis(planes.digits[codes], -1, 0)[list(layer.weights.planes)]
+    read = layer.weights.digits(planes).astype(np.uint8)  # at most 8 bits, as levels
+    digits = np.moveaxis(read[codes], -1, 0)
     starts = None
     if op.groups > 1 or lead:
         starts = lead + np.arange(n) // (n // op.groups) * per_group
     tables = layer.weights.levels
-    return Matrix(digits, tables, None, zeros_of(tables), starts)
+    joined = layer.weights.joined
+    return Matrix(digits, tables, None, zeros_of(tables), starts, joined)
 
 
 def patch_matrix(op: Conv, layer: LayerOperands) -> Matrix:
     """Return the matrix of a convolution over packed patches: one tap, ``taps * channels`` rows."""
     matrix = conv_matrix(op, layer)
     count, taps, k, n = matrix.digits.shape
-    return Matrix(matrix.digits.reshape(count, 1, taps * k, n), matrix.tables, None, matrix.zero)
+    return replace(matrix, digits=matrix.digits.reshape(count, 1, taps * k, n))
 
 
 def identity_matrix(

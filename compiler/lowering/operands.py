@@ -21,7 +21,7 @@ from nupes.model.operators import Conv
 from nupes.model.planes import Planes, split_planes
 from nupes.model.tensor import Tensor
 
-__all__ = ["LayerOperands", "layer_operands", "pair_entries"]
+__all__ = ["LayerOperands", "entries", "layer_operands", "pair_entries"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,13 +34,20 @@ class LayerOperands:
 
     def weight_entries(self, index: int, config: ArrayConfig) -> np.ndarray:
         """Return the decode table of a weight pass, as the hardware's bits: int16."""
-        return operand_bits(self.weights.tables[index], config.cell.weight_bits, config)
+        table = entries(self.weights, index, config)
+        return operand_bits(table, config.cell.weight_bits, config)
 
     def activation_entries(self, index: int, config: ArrayConfig) -> np.ndarray:
         """Return the decode table of an activation pass, as the hardware's bits: int16."""
-        table, bits = self.activations.tables[index], config.cell.activation_bits
+        table, bits = entries(self.activations, index, config), config.cell.activation_bits
         linear = int(self.activations.linear) & config.linear_bit
         return operand_bits(table, bits, config) | linear << bits
+
+
+def entries(side: Operands, index: int, config: ArrayConfig) -> np.ndarray:
+    """Return what a decode table has for a pass: of joined digits the level of digits 0 alone."""
+    joined = any(side.joined[index : index + 1])
+    return side.tables[index][: 1 if joined else 1 << config.code_bits]
 
 
 def operand_bits(table: np.ndarray, bits: int, config: ArrayConfig) -> np.ndarray:

@@ -5,13 +5,13 @@ more than an array can do yet: what it cannot do, the emitter refuses by the lay
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from nupes.arch.isa import Scaled, Statistic
-from nupes.compiler.lowering.walks import Walk
+from nupes.compiler.lowering.walks import Walk, pair_walk
 from nupes.compiler.place.layout import PatchLayout, Region, Run, TensorLayout
 from nupes.model.layer import Encoder, Requantize
 from nupes.model.planes import Planes
@@ -36,7 +36,8 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class MapStream:
-    """Words of one plane and channel group of a stored map; pixel 0 begins at (y, x)."""
+    """Words of one plane and channel group of a stored map; pixel 0 begins at (y, x). If
+    ``joined``, each comes with that of the plane below."""
 
     walk: Walk
     layout: TensorLayout
@@ -44,30 +45,43 @@ class MapStream:
     group: int
     y: int = 0
     x: int = 0
+    joined: bool = False
+
+    def join(self) -> "MapStream":
+        """Return the stream that joins the plane with the next one."""
+        walk = pair_walk(self.walk, -self.layout.plane_step)
+        return replace(self, walk=walk, plane=self.plane + 1, joined=True)
 
 
 @dataclass(frozen=True, slots=True)
 class PatchStream:
-    """A run of the packed input, one word per pixel, that may still be arriving."""
+    """A run of the packed input, one word per pixel and plane, that may still be arriving: one
+    plane, or if ``joined`` two."""
 
     layout: PatchLayout
     plane: int
     word: int
+    joined: bool = False
+
+    def join(self) -> "PatchStream":
+        """Return the stream that joins the plane with the next one."""
+        return replace(self, joined=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """Weights from the program: ``rows`` rows, with masks or without; ``words`` gives the port
-    words, uint64 (``size``, words of 64 bits)."""
+    """Weights from the program: ``rows`` rows, with masks or without, of one digit or two
+    (``joined``); ``words`` gives the port words, uint64 (``size``, words of 64 bits)."""
 
     rows: int
     masked: bool
     words: Callable[[], np.ndarray]
+    joined: bool = False
 
     @property
     def size(self) -> int:
         """Port words."""
-        return self.rows * (2 if self.masked else 1)
+        return self.rows * (1 + self.masked + self.joined)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +103,7 @@ class Stored:
 
     size: ClassVar[int] = 0
     masked: ClassVar[bool] = False
+    joined: ClassVar[bool] = False
 
     @property
     def address(self) -> int:

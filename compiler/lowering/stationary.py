@@ -8,6 +8,7 @@ from nupes.arch.cells import operands
 from nupes.arch.config import ArrayConfig
 from nupes.compiler.lowering.columns import map_stream
 from nupes.compiler.lowering.context import Context, Source
+from nupes.compiler.lowering.operands import entries
 from nupes.compiler.lowering.passes import Column, Pass, Stored, Tables
 from nupes.compiler.lowering.walks import window_walk
 from nupes.compiler.place.placement import check_levels
@@ -33,8 +34,9 @@ def stationary_columns(
     streams."""
     config, other = context.config, context.aligned(layer, layer.inputs[1])
     check_levels(f"layer {layer.name!r}", other.tensor.codebook, "weight_level_bits", config)
-    weights, activations = operands(config.cell, other.planes, source.planes)
-    check_terms(layer, terms, (weights.tables, activations.tables), config)
+    # The stationary reader brings one digit of the weights at a time.
+    weights, activations = operands(config.cell, other.planes, source.planes, stored=True)
+    check_terms(layer, terms, (weights.levels, activations.levels), config)
     window = Select.every(source.channels)
     walk = window_walk(layer, window, source.shape, source.layout, whole=False)
     place = map_stream(window, source, walk)
@@ -45,9 +47,12 @@ def stationary_columns(
             rows = min(config.rows, terms - index * config.rows)
             for i in range(other.planes.count):
                 stored = tile(other, i, column, index, rows, transposed, config)
-                for j in activations.planes:
-                    tables = Tables(weights.tables[i], activations.tables[j], None, 0)
-                    yield Pass(place(j, word, 0), part // config.rows, stored, tables)
+                for j, plane in enumerate(activations.planes):
+                    entered = entries(activations, j, config)
+                    tables = Tables(weights.tables[i], entered, None, activations.shifts[j])
+                    stream = place(plane, word, 0)
+                    stream = stream.join() if any(activations.joined[j : j + 1]) else stream
+                    yield Pass(stream, part // config.rows, stored, tables)
 
     count = -(-layer.output.shape[2] // config.cols)
     return tuple(Column(index, tuple(passes(index))) for index in range(count))
@@ -68,10 +73,10 @@ def tile(
 
 
 def check_terms(
-    layer: Layer, terms: int, tables: tuple[np.ndarray, np.ndarray], config: ArrayConfig
+    layer: Layer, terms: int, levels: tuple[np.ndarray, np.ndarray], config: ArrayConfig
 ) -> None:
     """Refuse sums that could overflow: of every pair of digits at their largest magnitudes."""
-    weights, activations = (int(np.abs(t.astype(np.int64)).max(axis=1).sum()) for t in tables)
+    weights, activations = (int(np.abs(side).max(axis=1).sum()) for side in levels)
     bound = terms * weights * activations
     if bound >= 1 << (config.acc_bits - 1):
         raise CapacityError(

@@ -1,8 +1,8 @@
 """Walks: the address arithmetic with which a tile reads a stored map, window by window."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 
 from nupes.arch.isa import ADDRESS_BITS
 from nupes.compiler.place.layout import TensorLayout
@@ -11,7 +11,16 @@ from nupes.model.layer import Layer
 from nupes.model.operators import Window
 from nupes.model.tensor import Shape
 
-__all__ = ["MOST_KERNEL", "Start", "Walk", "grid_walk", "line_walk", "phase_walk", "window_walk"]
+__all__ = [
+    "MOST_KERNEL",
+    "Start",
+    "Walk",
+    "grid_walk",
+    "line_walk",
+    "pair_walk",
+    "phase_walk",
+    "window_walk",
+]
 
 MOST_COORDINATE = (1 << 13) - 1
 MOST_STRIDE = (1 << 6) - 1
@@ -174,9 +183,17 @@ def grid_walk(layer: Layer, columns: int, steps: tuple[int, int], layout: Tensor
     )
 
 
-def line_walk(count: int) -> Walk:
-    """Return the walk over ``count`` consecutive words."""
-    return Walk(step_x=1, width=count, height=1, stride_x=1, out_width=count)
+def line_walk(count: int, step_plane: int = 0) -> Walk:
+    """Return the walk over ``count`` consecutive words, maybe each with one ``step_plane``
+    further."""
+    walk = Walk(step_x=1, width=count, height=1, stride_x=1, out_width=count)
+    return pair_walk(walk, step_plane)
+
+
+@cache
+def pair_walk(walk: Walk, step: int) -> Walk:
+    """Return a walk each of whose words comes with another one, ``step`` words further."""
+    return replace(walk, step_plane=step)
 
 
 def wrap(address: int) -> int:

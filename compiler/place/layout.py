@@ -118,6 +118,9 @@ class PatchLayout:
     pixel and plane.
 
     ``held`` pixels have their place in memory, whole blocks or all: later blocks overwrite them.
+    With ``joined`` planes, two of them are one run, the lower one first; a word that nobody reads
+    keeps them in different banks where each has an even number of words. The last one of an odd
+    number is alone.
     """
 
     base: int
@@ -126,22 +129,41 @@ class PatchLayout:
     planes: int
     block: int
     held: int
+    joined: bool = False
 
     @property
     def words(self) -> int:
         """Words of memory that the packed input takes."""
-        return min(self.held, self.pixels) * self.words_per_plane * self.planes
+        held = min(self.held, self.pixels)
+        return sum(self.block_words(count) for _, count in blocks(held, self.block))
+
+    def block_words(self, size: int) -> int:
+        """Return the words of a block of ``size`` pixels."""
+        return self.words_per_plane * self.place(self.planes, size)
+
+    def place(self, plane: int, size: int) -> int:
+        """Return the words of a block of ``size`` pixels before a plane of a word."""
+        gaps = (plane + 1 if plane < self.planes else plane) // 2 * self.joined
+        return plane * size + gaps * (1 - size % 2)
+
+    def size(self, first: int) -> int:
+        """Return the pixels of the block whose first pixel is ``first``."""
+        return min(self.block, self.pixels - first)
+
+    def lower(self, first: int) -> int:
+        """Return the words from a plane of a block to the upper one that is joined with it."""
+        return self.size(first) | 1
 
     def address(self, plane: int, word: int, first: int) -> int:
-        """Return the address of the run for the block whose first pixel is ``first``.
+        """Return the address of a plane's run for the block whose first pixel is ``first``.
 
         Runs lie in the order in which the passes first read them, so that streaming may chase the
         transfer.
         """
-        size = min(self.block, self.pixels - first)
-        per_pixel = self.words_per_plane * self.planes
-        place = first % self.held * per_pixel
-        return self.base + place + (word * self.planes + plane) * size
+        size = self.size(first)
+        earlier = first % self.held // self.block * self.block_words(self.block)
+        within = word * self.place(self.planes, size) + self.place(plane, size)
+        return self.base + earlier + within
 
 
 def blocks(pixels: int, depth: int) -> Iterator[tuple[int, int]]:

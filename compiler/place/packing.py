@@ -18,13 +18,15 @@ class InputLayout:
     """How the host fills the words of a network input, from the address ``base`` on.
 
     ``source`` (words, lanes) int64 indexes the flattened digits (plane, h, w, c) followed by one
-    entry per plane: the digits of a structural zero (and, for lanes that no weight reads, 0).
+    entry per plane: the digits of a structural zero (and, for lanes that no weight reads, 0). They
+    come as they lie in memory, or where they share addresses ``in_order``, the program's.
     """
 
     base: int
     source: np.ndarray
     digits: np.ndarray
     zero: np.ndarray
+    in_order: bool = False
 
     def words(self, codes: np.ndarray, config: ArrayConfig) -> np.ndarray:
         """Return the port words, uint64 (words, port_bits / 64), of input codes (h, w, c) uint8."""
@@ -112,5 +114,12 @@ def patch_input(
     for first in range(0, oh * ow, layout.block):
         block = index[:, first : first + layout.block]
         words = block.reshape(planes.count, block.shape[1], layout.words_per_plane, config.lanes)
-        runs.append(words.transpose(2, 0, 1, 3).reshape(-1, config.lanes))
-    return InputLayout(layout.base, np.concatenate(runs), planes.digits, zero)
+        size = block.shape[1]
+        starts = [layout.place(plane, size) for plane in range(planes.count)]
+        run = np.full(
+            (layout.words_per_plane, layout.place(planes.count, size), config.lanes), unread
+        )
+        for plane, start in enumerate(starts):
+            run[:, start : start + size] = words[plane].swapaxes(0, 1)
+        runs.append(run.reshape(-1, config.lanes))
+    return InputLayout(layout.base, np.concatenate(runs), planes.digits, zero, in_order=True)

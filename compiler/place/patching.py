@@ -3,7 +3,7 @@ many of them have their place in memory at a time.
 """
 
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import ClassVar, cast
 
 from nupes.arch.config import ArrayConfig
 from nupes.compiler.place.layout import PatchLayout
@@ -14,7 +14,7 @@ from nupes.model.operators import Conv
 from nupes.model.planes import Planes
 from nupes.model.tensor import Port, Tensor
 
-__all__ = ["Packing", "packings"]
+__all__ = ["Packing", "columns_of", "cycles_of", "packable", "packings", "passes_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +24,12 @@ class Packing:
     source: Tensor
     reader: Layer
     patches: PatchLayout
+
+    chased: ClassVar[bool] = True
+
+    def words(self, config: ArrayConfig) -> int:
+        """Return the words of memory that the input takes."""
+        return self.patches.words
 
     @property
     def op(self) -> Conv:
@@ -39,15 +45,17 @@ class Packing:
         keeps up.
 
         The first tile that reads a run waits until the port has brought weights and run; the first
-        one of a block, for the last chase of the block before too. Further tiles of either way are
-        in the proportion of their passes.
+        one of a block, for the last chase of the block before too.
         """
-        pixels, planes = self.patches.pixels, self.patches.planes
-        packed, plain = (planes * slices for slices in slices_of(self.op, config))
+        pixels, columns = self.patches.pixels, columns_of(self.op, config)
+        passes = passes_of(self.patches.planes, config)
+        tiles = passes * slices_of(self.op, config)[0]
         load = config.instruction_words + 1
-        tile = load + config.rows
-        wait = packed * (tile + load) + config.issue_to_write + tile + load
-        return packed * pixels + -(-pixels // self.patches.block) * wait <= plain * pixels
+        tile = load + config.rows * (1 + config.joins_weights)
+        wait = tiles * (tile + load + config.joins) + config.issue_to_write + tile + load
+        packed, plain = cycles_of(self.op, self.patches.planes, config)
+        blocks = -(-pixels // self.patches.block)
+        return packed * pixels + blocks * wait * columns <= plain * pixels
 
 
 def packings(
@@ -76,11 +84,20 @@ def packings(
 def patch_readers(
     network: IntegerNetwork, source: Tensor, planes: dict[str, Planes], config: ArrayConfig
 ) -> list[Layer]:
-    """Return the convolution whose input, one of the network's, the host may pack as patches; none
-    if it stays a map.
+    """Return the convolution whose input, one of the network's, the host packs as patches; none if
+    it stays a map: packing pays when it needs fewer cycles."""
+    found = packable(network, source, planes, config)
+    pairs = [cycles_of(cast(Conv, item.op), planes[source.name].count, config) for item in found]
+    return [item for item, (packed, plain) in zip(found, pairs, strict=True) if packed < plain]
 
-    Packing pays when it needs fewer passes; it needs a single reader with one group, and a zero for
-    padding taps. Patches are no map, so nothing may add the input either, that reader included.
+
+def packable(
+    network: IntegerNetwork, source: Tensor, planes: dict[str, Planes], config: ArrayConfig
+) -> list[Layer]:
+    """Return the convolution whose input, one of the network's, the host may pack.
+
+    It must be a single reader with one group, and there must be a zero for padding taps. What is
+    packed is no map, so nothing may add the input either, that reader included.
     """
     readers = [
         layer for layer in network.layers for port in layer.reads if port.tensor == source.name
@@ -89,9 +106,6 @@ def patch_readers(
         return []
     op = readers[0].op
     if type(op) is not Conv or op.groups != 1:
-        return []
-    packed, plain = slices_of(op, config)
-    if packed >= plain:
         return []
     if any(op.padding) and zero_digits(planes[source.name], source.codebook.levels) is None:
         return []
@@ -105,6 +119,24 @@ def slices_of(op: Conv, config: ArrayConfig) -> tuple[int, int]:
     return -(-taps * channels // config.rows), taps * -(-channels // config.rows)
 
 
+def passes_of(planes: int, config: ArrayConfig) -> int:
+    """Return how often an input of so many planes streams past a weight."""
+    return -(-planes // 2) if config.joins else planes
+
+
+def columns_of(op: Conv, config: ArrayConfig) -> int:
+    """Return the column tiles of a convolution."""
+    return -(-len(op.codes) // config.cols)
+
+
+def cycles_of(op: Conv, planes: int, config: ArrayConfig) -> tuple[int, int]:
+    """Return the cycles of a pixel of a convolution, packed and as a map: those of its words, or in
+    the first column tile over patches, of their way through the port if that takes longer."""
+    packed, plain = (count * passes_of(planes, config) for count in slices_of(op, config))
+    port, columns = planes * -(-op.codes[0].size // config.lanes), columns_of(op, config)
+    return max(port, packed) + (columns - 1) * packed, plain * columns
+
+
 def patch_layout(
     source: Tensor, reader: Layer, planes: dict[str, Planes], config: ArrayConfig
 ) -> PatchLayout:
@@ -113,4 +145,4 @@ def patch_layout(
     height, width, _ = op.shape(source.shape)
     words = -(-op.codes[0].size // config.lanes)
     count, pixels = planes[source.name].count, height * width
-    return PatchLayout(0, pixels, words, count, config.acc_depth, held=pixels)
+    return PatchLayout(0, pixels, words, count, config.acc_depth, held=pixels, joined=config.joins)

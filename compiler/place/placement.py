@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from nupes.arch.config import ArrayConfig
 from nupes.compiler.place.layout import TensorLayout
 from nupes.compiler.place.memory import Request, allocate, words_needed
-from nupes.compiler.place.patching import Packing, packings
+from nupes.compiler.place.patching import Packing, packable, packings
 from nupes.compiler.place.ranges import Ranges, root_of
+from nupes.compiler.place.strips import Strips, strips_of
 from nupes.model.codebook import Codebook
 from nupes.model.errors import CapacityError
 from nupes.model.network import IntegerNetwork
@@ -24,16 +25,16 @@ NONE: frozenset[str] = frozenset()
 @dataclass(frozen=True, eq=False)
 class Placement:
     """Planes and layout of every tensor; ``ranges`` tells those that lie inside others,
-    ``packing`` how the host packs an input as patches, if it does.
+    ``packing`` how the host packs an input as patches or strips, if it does.
     """
 
     planes: dict[str, Planes]
     layouts: dict[str, TensorLayout]
     ranges: Ranges
-    packing: Packing | None
+    packing: Packing | Strips | None
     act_words: int
 
-    def packing_of(self, name: str) -> Packing | None:
+    def packing_of(self, name: str) -> Packing | Strips | None:
         """Return how the host packs a tensor, if it does."""
         packing = self.packing
         return packing if packing is not None and packing.source.name == name else None
@@ -43,7 +44,7 @@ class Placement:
 class Way:
     """A way to place a network: an input packed or none, and ``ranges``."""
 
-    packing: Packing | None
+    packing: Packing | Strips | None
     ranges: Ranges
 
 
@@ -61,6 +62,7 @@ def place(network: IntegerNetwork, config: ArrayConfig, ranges: Ranges | None = 
         name: planes_of(tensor.format, config.code_bits) for name, tensor in network.stored.items()
     }
     fast, slow = packings(network, planes, config)
+    fast = [*strips(network, planes, config), *fast]
     places = [ranges, {}] if ranges else [{}]
     ways = [Way(one, shared) for shared in places for one in (*fast, None)]
     ways += [Way(one, shared) for shared in places for one in slow]
@@ -74,6 +76,16 @@ def place(network: IntegerNetwork, config: ArrayConfig, ranges: Ranges | None = 
     return place_as(network, planes, way, config)
 
 
+def strips(network: IntegerNetwork, planes: dict[str, Planes], config: ArrayConfig) -> list[Strips]:
+    """Return the ways to pack one of a network's inputs as strips that beat all others."""
+    return [
+        item
+        for source in (item.tensor for item in network.inputs)
+        for reader in packable(network, source, planes, config)
+        for item in strips_of(reader, source, planes[source.name].count, config)
+    ]
+
+
 def sizes(
     network: IntegerNetwork, planes: dict[str, Planes], way: Way, config: ArrayConfig
 ) -> dict[str, int]:
@@ -83,7 +95,7 @@ def sizes(
         for name, tensor in network.stored.items()
     }
     if way.packing is not None:
-        words[way.packing.source.name] = way.packing.patches.words
+        words[way.packing.source.name] = way.packing.words(config)
     return words
 
 
@@ -103,7 +115,9 @@ def place_as(
         # What lies in another tensor has pixels that follow one another there, maybe of other rows.
         layouts[name] = replace(part, height=tensor.shape[0], width=tensor.shape[1])
     packing = way.packing
-    if packing is not None:
+    if isinstance(packing, Strips):
+        layouts[packing.source.name] = packing.layout(bases[packing.source.name], config)
+    elif packing is not None:
         patches = replace(packing.patches, base=bases[packing.source.name])
         packing = replace(packing, patches=patches)
     used = max(bases[request.name] + request.words for request in requests)
@@ -125,7 +139,8 @@ def requests_of(
     # Constants have their place from the beginning: a LOAD waits for no tile that used it before.
     born = {item.tensor.name: -1 for item in (*network.inputs, *network.constants)}
     # A tile that chases the packed input takes any LOAD of higher addresses for its own.
-    patched = None if way.packing is None else way.packing.source.name
+    packing = way.packing
+    patched = None if packing is None or not packing.chased else packing.source.name
     others = frozenset(born) - {patched}
     dies = dict(born)
     for index, layer in enumerate(network.layers):

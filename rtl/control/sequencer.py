@@ -20,7 +20,7 @@ from nupes.arch.isa import (
     Status,
 )
 from nupes.rtl.interface import LoadBus, WeightBus
-from nupes.rtl.isa_layouts import INSTRUCTION_LAYOUT, RUN_LAYOUT
+from nupes.rtl.isa_layouts import INSTRUCTION_LAYOUT, RUN_LAYOUT, join_of
 
 __all__ = ["Sequencer"]
 
@@ -109,6 +109,8 @@ class Sequencer(wiring.Component):
         remaining = Signal(instruction.count.shape().width)  # payload words
         address = Signal(ADDRESS_BITS)  # of the next payload word of a LOAD
         words = Mux(instruction.masked, instruction.rows << 1, instruction.rows)  # of a tile
+        if config.joins_weights:
+            words = words + Mux(join_of(instruction).weights_joined, instruction.rows, 0)
         bank_busy = Mux(address[0], self.write_busy[1], self.write_busy[0])
         m.d.comb += [
             is_load.eq(instruction.opcode == Opcode.LOAD),
@@ -125,6 +127,7 @@ class Sequencer(wiring.Component):
                 fetched.eq(~stored | (lag == LAG_FREE) | (unfinished <= lag)),
             ]
             unladen |= instruction.opcode == Opcode.MEASURE
+        unladen |= join_of(instruction).kept & ~stored
         m.d.sync += unfinished.eq(unfinished + dispatch - self.retire)
         with m.If(self.begun):
             m.d.sync += waiting.eq(0)
@@ -255,9 +258,16 @@ class Sequencer(wiring.Component):
             | ((opcode == Opcode.LOAD) & (instruction.destination <= max(Destination)))
             | (
                 (streams & (instruction.count != 0) & (instruction.rows <= self.config.rows))
-                & ((instruction.rows != 0) | (run.more == 0))
+                & (((instruction.rows != 0) & ~join_of(instruction).kept) | (run.more == 0))
+                & ~self._joins_too_much(instruction)
             )
         )
+
+    def _joins_too_much(self, instruction: data.View) -> Value:
+        """Return whether the instruction joins digits that the array does not."""
+        join, config = join_of(instruction), self.config
+        planes = Const(0) if config.joins else join.joined
+        return planes | (Const(0) if config.joins_weights else join.weights_joined)
 
     def _drive_load(
         self, m: Module, instruction: data.View, address: Signal, valid: Value,
@@ -278,21 +288,31 @@ class Sequencer(wiring.Component):
                 m.d.sync += self.loaded.eq(self.loaded + 1)
 
     def _drive_weights(self, m: Module, instruction: data.View, valid: Value, rest: Value) -> None:
-        """Send payload words of TILE to rows 0, 1, 2, ..., from 0 again after ``rest``; mask words
-        wait for their row."""
+        """Send payload words of TILE to rows 0, 1, 2, ..., from 0 again after ``rest``; a row's
+        mask comes first, then its lower digits."""
         config, weights = self.config, self.weights
         row = Signal.like(weights.row)
         mask = Signal(config.cols)
         masked = Signal()  # the mask of this row has arrived
+        is_mask, is_lower = instruction.masked & ~masked, Const(0)
+        if config.joins_weights:
+            halved = Signal()  # the lower digits of this row have arrived
+            joined = join_of(instruction).weights_joined
+            is_lower = ~is_mask & joined & ~halved
+            m.d.comb += [weights.lower.eq(valid & is_lower), weights.joined.eq(joined)]
+            with m.If(valid):
+                m.d.sync += halved.eq(is_lower)
         m.d.comb += [
-            weights.valid.eq(valid & (masked | ~instruction.masked)),
+            weights.valid.eq(valid & ~is_mask & ~is_lower),
             weights.row.eq(row),
             weights.codes.eq(self.words.payload),
             weights.mask.eq(Mux(instruction.masked, mask, ~0)),
             weights.slot.eq(instruction.weight_slot),
         ]
         with m.If(valid):
-            m.d.sync += [masked.eq(~masked & instruction.masked), mask.eq(self.words.payload)]
+            m.d.sync += masked.eq(is_mask | (masked & is_lower))
+        with m.If(valid & is_mask):
+            m.d.sync += mask.eq(self.words.payload)
         with m.If(weights.valid):
             m.d.sync += row.eq(row + 1)
         with m.If(rest):

@@ -18,7 +18,7 @@ from nupes.rtl.interface import (
     ResultRun,
     WordControl,
 )
-from nupes.rtl.isa_layouts import INSTRUCTION_LAYOUT
+from nupes.rtl.isa_layouts import INSTRUCTION_LAYOUT, join_of
 
 __all__ = ["StreamEngine"]
 
@@ -63,8 +63,8 @@ class StreamEngine(wiring.Component):
 
     def __init__(self, config: ArrayConfig) -> None:
         self.config = config
+        second = {"second_address": Out(config.act_address_bits)}
         attention = {
-            "second_address": Out(config.act_address_bits),
             "measure": Out(MeasureControl(config)),
             "constants": Out(MeasureConstants(config)),
         }
@@ -85,6 +85,7 @@ class StreamEngine(wiring.Component):
                 "issue": Out(1),
                 "begun": Out(1),
                 "mark": Out(1),
+                **(second if config.reads_pairs else {}),
                 **(attention if config.attention else {}),
             }
         )
@@ -168,7 +169,7 @@ class StreamEngine(wiring.Component):
             self.address.eq(position.address),
             self.begun.eq(self.issue & fresh),
             self.mark.eq(self.begun & tile.mark),
-            self.feed.swap.eq(self.begun & to_array),
+            self.feed.swap.eq(self.begun & to_array & ~join_of(tile).kept),
             self.feed.pad.eq(~position.inside),
             self.feed.rows.eq(tile.rows),
             self.feed.slot.eq(tile.activation_slot),
@@ -202,6 +203,10 @@ class StreamEngine(wiring.Component):
             ),
             self.residuals.payload.slice.eq(tile.out_slice),
         ]
+        if config.joins:
+            m.d.comb += self.feed.joined.eq(join_of(tile).joined)
+        if config.reads_pairs:
+            m.d.comb += self.second_address.eq(position.address + descriptor.step_plane)
         if config.attention:
             self._attend(m, tile, position, descriptor, is_measure, last & ~is_pool)
         return m
@@ -244,7 +249,6 @@ class StreamEngine(wiring.Component):
             self.measure.last.eq(position.last),
             self.measure.end.eq(position.end),
             self.measure.token.eq(position.pixel),
-            self.second_address.eq(position.address + descriptor.step_plane),
         ]
         # Results come long after their words: what their descriptor says is kept.
         with m.If(self.issue & (is_measure | gather.valid)):

@@ -28,6 +28,7 @@ class Datapath(wiring.Component):
         self.feed: data.View
         self.control: data.View
         self.word: data.View
+        self.lower: data.View
         self.residual: data.View
         self.factor: data.View
         self.result_control: data.View
@@ -50,6 +51,7 @@ class Datapath(wiring.Component):
         m.d.comb += [
             row_feeder.control.eq(self.feed),
             row_feeder.word.eq(self.word),
+            row_feeder.lower.eq(self.lower),
             array.levels.eq(row_feeder.levels),
             array.swap.eq(row_feeder.swap),
             array.weights.eq(weight_feeder.weights),

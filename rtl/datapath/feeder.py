@@ -1,6 +1,8 @@
 """The two feeders at the edges of the array: codes in, skewed levels and weights out."""
 
-from amaranth.hdl import Cat, Module, Mux, Shape, Signal, signed
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -8,6 +10,7 @@ from nupes.arch.config import ArrayConfig, clog2
 from nupes.arch.isa import Destination
 from nupes.rtl.datapath.decoder import Decoder
 from nupes.rtl.datapath.delays import Skew
+from nupes.rtl.datapath.joining import JoiningLevels, JoiningWeights, Offsets
 from nupes.rtl.emit import Library, place
 from nupes.rtl.interface import FeedControl, LoadBus, WeightBus
 
@@ -20,7 +23,8 @@ class RowFeeder(wiring.Component):
     ``control`` arrives in cycle t, ``word`` in t + 1; ``levels[r]`` (operands of the cells) belongs
     to it in cycle t + 2 + r, and bit ``r`` of ``swap`` one cycle before. A structural zero, and
     every row that the tile does not carry, is operand 0 whatever the tables hold. What is delayed
-    are codes; the control moves from row to row.
+    are codes; the control moves from row to row. In arrays that join planes ``lower`` is a second
+    word in t + 1, the lower digits of a word whose tile is ``joined``.
     """
 
     def __init__(self, config: ArrayConfig, library: Library | None = None) -> None:
@@ -30,6 +34,7 @@ class RowFeeder(wiring.Component):
                 "load": In(LoadBus(config)),
                 "control": In(FeedControl(config)),
                 "word": In(data.ArrayLayout(Shape(config.code_bits), config.lanes)),
+                "lower": In(data.ArrayLayout(config.code_bits, config.lanes * config.joins)),
                 "levels": Out(data.ArrayLayout(level, config.rows)),
                 "swap": Out(config.rows),
             }
@@ -37,6 +42,7 @@ class RowFeeder(wiring.Component):
         self.load: wiring.PureInterface
         self.control: data.View
         self.word: data.View
+        self.lower: data.View
         self.levels: data.View
         self.swap: Signal
         self.config = config
@@ -48,29 +54,31 @@ class RowFeeder(wiring.Component):
         control = Signal(FeedControl(config), name="control_0")
         m.d.sync += control.eq(self.control)
 
-        m.submodules.skew = skew = Skew(config.code_bits, rows)
-        slices = config.lanes // rows
-        parts = [self.word.as_value().word_select(i, len(skew.i.as_value())) for i in range(slices)]
-        chosen = parts[0]
-        for index, part in enumerate(parts[1:], start=1):
-            chosen = Mux(control.slice == index, part, chosen)
-        m.d.comb += skew.i.eq(chosen)
+        upper = self._skewed(m, "skew", self.word.as_value(), control.slice)
+        lower, offset = upper, Const(0)
+        if config.joins:
+            lower = self._skewed(m, "lower_skew", self.lower.as_value(), control.slice)
+            m.submodules.offsets = offsets = Offsets(config)
+            connect(m, flipped(self.load), offsets.load)
+            m.d.comb += offsets.slot.eq(self.control.slot)
+            offset = offsets.offset
 
         for row in range(rows):
-            decoder = place(
-                m,
-                self.library,
-                f"decoder_{row}",
-                Decoder,
-                config,
-                Destination.ACTIVATION_TABLE,
-                config.level_entry_bits,
-            )
+            decoder = self._decoder(m, f"decoder_{row}")
             connect(m, flipped(self.load), decoder.load)
             following = Signal(FeedControl(config), name=f"control_{row + 1}")
             m.d.sync += following.eq(control)
+            if config.joins:
+                after = Signal.like(decoder.offset, name=f"offset_{row + 1}", reset_less=True)
+                m.d.sync += after.eq(offset)
+                m.d.comb += [
+                    decoder.joined.eq(control.joined),
+                    decoder.lower.eq(lower[row]),
+                    decoder.offset.eq(offset),
+                ]
+                offset = after
             m.d.comb += [
-                decoder.code.eq(skew.o[row]),
+                decoder.code.eq(upper[row]),
                 decoder.slot.eq(control.slot),
                 decoder.zero.eq(control.pad | (control.rows <= row)),
                 self.levels[row].eq(decoder.level),
@@ -79,12 +87,31 @@ class RowFeeder(wiring.Component):
             control = following
         return m
 
+    def _skewed(self, m: Module, name: str, word: Value, index: Value) -> data.View:
+        """Return the codes of slice ``index`` of a word, each for its row in its cycle."""
+        m.submodules[name] = skew = Skew(self.config.code_bits, self.config.rows)
+        slices = self.config.lanes // self.config.rows
+        parts = [word.word_select(i, len(skew.i.as_value())) for i in range(slices)]
+        chosen = parts[0]
+        for number, part in enumerate(parts[1:], start=1):
+            chosen = Mux(index == number, part, chosen)
+        m.d.comb += skew.i.eq(chosen)
+        return skew.o
+
+    def _decoder(self, m: Module, name: str) -> Any:
+        """Return the decoder of a row."""
+        config, table = self.config, Destination.ACTIVATION_TABLE
+        if config.joins:
+            return place(m, self.library, name, JoiningLevels, config, self.library)
+        return place(m, self.library, name, Decoder, config, table, config.level_entry_bits)
+
 
 class WeightFeeder(wiring.Component):
     """Bring one weight row per cycle to the columns of the array, column ``c`` delayed by ``c``.
 
     A row given in cycle f is on ``weights[c]`` in cycle f + 1 + c; its bit of ``row_load`` is set
-    in cycle f + 1, for column 0. A mask bit of 0 makes the weight 0 whatever the tables hold.
+    in cycle f + 1, for column 0. A mask bit of 0 makes the weight 0 whatever the tables hold. In
+    arrays that join weights, the lower digits of a row come in an earlier cycle.
     """
 
     def __init__(self, config: ArrayConfig, library: Library | None = None) -> None:
@@ -112,18 +139,17 @@ class WeightFeeder(wiring.Component):
         m.d.sync += self.row_load.eq(enable)
 
         m.submodules.skew = skew = Skew(config.code_bits + 1, cols)
-        slot = self.row.slot
+        slot, halves = self.row.slot, Const(0)
+        if config.joins_weights:
+            halves = Cat(self.row.lower, self.row.joined)
         for col in range(cols):
-            decoder = place(
-                m,
-                self.library,
-                f"decoder_{col}",
-                Decoder,
-                config,
-                Destination.WEIGHT_TABLE,
-                config.cell.weight_bits,
-            )
+            decoder = self._decoder(m, f"decoder_{col}")
             connect(m, flipped(self.load), decoder.load)
+            if config.joins_weights:
+                after = Signal(2, name=f"halves_{col + 1}")
+                m.d.sync += after.eq(halves)
+                m.d.comb += Cat(decoder.lower, decoder.joined).eq(halves)
+                halves = after
             m.d.comb += [
                 skew.i[col].eq(Cat(self.row.codes[col], ~self.row.mask[col])),
                 Cat(decoder.code, decoder.zero).eq(skew.o[col]),
@@ -134,3 +160,10 @@ class WeightFeeder(wiring.Component):
             m.d.sync += following.eq(slot)
             slot = following
         return m
+
+    def _decoder(self, m: Module, name: str) -> Any:
+        """Return the decoder of a column."""
+        config, table = self.config, Destination.WEIGHT_TABLE
+        if config.joins_weights:
+            return place(m, self.library, name, JoiningWeights, config, self.library)
+        return place(m, self.library, name, Decoder, config, table, config.cell.weight_bits)

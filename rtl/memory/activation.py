@@ -88,9 +88,10 @@ class ActivationMemory(wiring.Component):
 
     The residual reader and the write-back have a pair of ports, which never address the same bank
     in a cycle: of two planes of a word, one address is even and the other odd. So has the stream in
-    arrays with attention, where ``second`` reads what ``stream`` leaves free. LOAD must leave a
-    bank alone while the write-back writes there, which ``write_busy`` says. Consecutive addresses
-    alternate between the banks, so two sequences of them collide once and never again.
+    arrays with attention or that join planes, where ``second`` reads what ``stream`` leaves free.
+    LOAD must leave a bank alone while the write-back writes there, which ``write_busy`` says.
+    Consecutive addresses alternate between the banks, so two sequences of them collide once and
+    never again.
 
     A read in the cycle of a write to the same word returns the old word.
     """
@@ -108,7 +109,7 @@ class ActivationMemory(wiring.Component):
         super().__init__(
             {
                 "stream": In(ReadPort(config)),
-                **({"second": In(ReadPort(config))} if config.attention else {}),
+                **({"second": In(ReadPort(config))} if config.reads_pairs else {}),
                 "residual": In(ReadPort(config)).array(BANKS),
                 "write": In(WritePort(config)).array(BANKS),
                 # One bit per bank.
@@ -121,7 +122,7 @@ class ActivationMemory(wiring.Component):
         m = Module()
         config = self.config
         banks = [place(m, self.library, name, Bank, config) for name in ("even", "odd")]
-        streams = [self.stream, self.second] if self.config.attention else [self.stream]
+        streams = [self.stream, self.second] if config.reads_pairs else [self.stream]
         self._read(m, [bank.reads[0] for bank in banks], streams, "stream")
         self._read(m, [bank.reads[1] for bank in banks], self.residual, "residual")
 

@@ -33,9 +33,10 @@ CONFIGS = st.one_of(
 )
 
 
-def levels_of(found: Operands, digits: np.ndarray) -> np.ndarray:
+def levels_of(found: Operands, planes: Planes) -> np.ndarray:
     """Return the level of each code, the sum over its passes."""
-    return sum(found.levels[index, digits[:, plane]] for index, plane in enumerate(found.planes))  # pyright: ignore[reportReturnType] - there is a pass
+    digits = found.digits(planes)
+    return sum(found.levels[index, digits[:, index]] for index in range(digits.shape[1]))  # pyright: ignore[reportReturnType] - there is a pass
 
 
 @given(CONFIGS, st.data())
@@ -46,12 +47,20 @@ def test_operands_add_up_to_the_levels(config: ArrayConfig, data: st.DataObject)
     sides = operands(kind, *stored)
     limits = kind.weight_limit, kind.activation_limit
     for found, planes, book, limit in zip(sides, stored, books, limits, strict=True):
-        np.testing.assert_array_equal(levels_of(found, planes.digits), book.levels)
+        np.testing.assert_array_equal(levels_of(found, planes), book.levels)
         assert found.magnitudes[0] == 0
         if kind.mac != "decode":
             assert np.abs(found.tables).max() <= limit
             assert max(found.shifts) < 1 << 4
         assert len(found.planes) <= config.table_slots
+        if kind.mac == "decode":
+            assert max(found.shifts) < 1 << config.shift_bits
+            assert len(found.planes) == -(-planes.count // 2)
+            for table, joined in zip(found.tables.astype(int), found.joined, strict=False):
+                steps = np.diff(table)
+                assert not joined or set(steps.tolist()) <= {0, 1}, "digits plus an offset"
+            limits_of = -limit - 1, limit
+            assert limits_of[0] <= found.tables.min() <= found.tables.max() <= limits_of[1]
     if kind.mac in ("pair", "product"):
         table = product_table(kind, *sides)
         assert table.max() <= config.largest_product

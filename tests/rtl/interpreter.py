@@ -11,6 +11,8 @@ from nupes.arch.isa import (
     CHECKSUM_BITS,
     DESCRIPTOR,
     INSTRUCTION,
+    JOIN,
+    JOIN_POSITION,
     LAG_FREE,
     Destination,
     Opcode,
@@ -43,6 +45,8 @@ class Machine:
     late: bool = False
     """Whether tiles wait as long as the LOADs behind them let them."""
     pointer: int = 0
+    weights: list[list[int]] = field(default_factory=list)
+    """Operands that the cells hold."""
     waiting: list[tuple[dict[str, int], list[int]]] = field(default_factory=list)
 
     def run(self, words: Sequence[int]) -> None:
@@ -60,6 +64,11 @@ class Machine:
             known |= {Opcode.MULTIPLY} if config.products else set()
             known |= {Opcode.MATMUL, Opcode.MEASURE} if config.attention else set()
             unladen = tile["rows"] == 0 and run_of(body)["more"]
+            join = unpack(JOIN, body >> JOIN_POSITION)
+            streams = tile["opcode"] not in (Opcode.LOAD, Opcode.END)
+            unladen |= streams and join["kept"] and run_of(body)["more"]
+            unladen |= streams and join["joined"] and not config.joins
+            unladen |= streams and join["weights_joined"] and not config.joins_weights
             if raw >> body_bits != checksum(body) or tile["opcode"] not in known or unladen:
                 self.status = Status.BAD_INSTRUCTION
             elif tile["opcode"] == Opcode.LOAD:
@@ -69,7 +78,9 @@ class Machine:
                 self.status = Status.TIMEOUT if self.waiting else Status.OK
             else:
                 paid = tile["opcode"] in (Opcode.TILE, Opcode.MULTIPLY)
-                rows = tile["rows"] * (1 + tile["masked"]) if paid else 0
+                joined = next(tiles_of(body, config))["weights_joined"]
+                paid &= not join["kept"]
+                rows = tile["rows"] * (1 + tile["masked"] + joined) if paid else 0
                 for item in tiles_of(body, config):
                     self.waiting.append((item, [next(stream) for _ in range(rows)]))
                     self.proceed(LAG_FREE if self.late else 0)
@@ -131,6 +142,15 @@ class Machine:
         """Return the operand of one code, as bits."""
         return self.memory[table, slot << self.config.code_bits | code]
 
+    def operands(self, table: Destination, slot: int, codes: list[list[int]]) -> list[int]:
+        """Return the operands of digits, as bits: the lower ones first, if they are joined."""
+        if len(codes) == 1:
+            return [self.entry(table, slot, code) for code in codes[0]]
+        joined = (
+            lower | upper << self.config.code_bits for lower, upper in zip(*codes, strict=True)
+        )
+        return [self.entry(table, slot, 0) + digits for digits in joined]
+
     def product(self, weight: int, level: int) -> int:
         """Return the product of two operands."""
         kind = self.config.cell
@@ -158,29 +178,29 @@ class Machine:
         config, layer = self.config, self.descriptor(tile["descriptor"])
         weights = []
         matrix = self.matrix(tile, layer) if tile["opcode"] == Opcode.MATMUL else []
-        for index in range(tile["rows"]):
+        place, slot = Destination.WEIGHT_TABLE, tile["weight_slot"]
+        for index in range(0 if tile["kept"] else tile["rows"]):
             mask = next(stream) if tile["masked"] else -1
             if matrix:
-                codes = matrix[index]
+                codes = [matrix[index]]
             else:
-                row = next(stream)
                 codes = [
-                    row >> (config.code_bits * c) & (2**config.code_bits - 1)
-                    for c in range(config.cols)
-                ]
-            place, slot = Destination.WEIGHT_TABLE, tile["weight_slot"]
-            weights.append(
-                [
-                    self.entry(place, slot, code) if mask >> c & 1 else 0
-                    for c, code in enumerate(codes)
-                ]
-            )
+                    [row >> (config.code_bits * c) & (2**config.code_bits - 1)
+                     for c in range(config.cols)]
+                    for row in (next(stream) for _ in range(1 + tile["weights_joined"]))
+                ]  # fmt: skip
+            operands = self.operands(place, slot, codes)
+            weights.append([item if mask >> c & 1 else 0 for c, item in enumerate(operands)])
+        weights = self.weights[: tile["rows"]] if tile["kept"] else weights
+        self.weights = weights + self.weights[len(weights) :]
         for word in walk(tile, layer):
             part = tile["slice"] if config.rows < config.cols else 0
-            codes = self.codes(word.address, config.rows, part)
+            codes = [self.codes(word.address, config.rows, part)]
+            if tile["joined"]:
+                second = word.address + layer["step_plane"]
+                codes.insert(0, self.codes(second, config.rows, part))
             place, slot = Destination.ACTIVATION_TABLE, tile["activation_slot"]
-            carried = codes[: tile["rows"]] if word.inside else []
-            levels = [self.entry(place, slot, code) for code in carried]
+            levels = self.operands(place, slot, codes)[: tile["rows"]] if word.inside else []
             multiplies = tile["opcode"] == Opcode.MULTIPLY
             others = self.residual_levels(tile, layer, word) if multiplies else []
             for col in range(config.cols):

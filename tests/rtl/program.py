@@ -78,13 +78,16 @@ class Program:
         **fields: int,
     ) -> None:
         """Append a TILE (or MULTIPLY, an ``opcode`` among the fields); ``rows`` are weight codes of
-        all tiles of its run, ``masks`` a word of bits for each of them."""
+        all tiles of its run, two lists of digits for each if they are joined, the lower ones first;
+        ``masks`` a word of bits for each of them."""
         fields = {"first": 1, "last": 1, "masked": int(masks is not None)} | fields
         opcode = Opcode(fields.pop("opcode", Opcode.TILE))
-        self.instruction(opcode, {"rows": len(rows) // (fields.get("more", 0) + 1), **fields})
-        for index, row in enumerate(rows):
+        each = 1 + fields.get("weights_joined", 0)
+        tiles = fields.get("more", 0) + 1
+        self.instruction(opcode, {"rows": len(rows) // (tiles * each), **fields})
+        for index in range(len(rows) // each):
             self.words += [masks[index]] if masks is not None else []
-            self.words.append(self.codes(row))
+            self.words += [self.codes(row) for row in rows[index * each : (index + 1) * each]]
 
     def pool(self, **fields: int) -> None:
         """Append a POOL."""

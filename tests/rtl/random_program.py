@@ -114,6 +114,7 @@ def add_layer(program: Program, chance: random.Random, slot: int) -> bool:
     config = program.config
     kind = chance.choice(["store", "store", "host", "pool"])
     planes = config.planes
+    joins = config.joins and kind != "pool" and chance.randrange(2)
     out_planes = chance.randint(1, planes)
     residual_planes = chance.randint(0, planes) if kind != "pool" else 0
     layer = LAYER | {
@@ -121,7 +122,7 @@ def add_layer(program: Program, chance: random.Random, slot: int) -> bool:
         "step_y": chance.randrange(-8, 9),
         "step_kx": chance.randrange(-2, 3),
         "step_ky": chance.randrange(-4, 5),
-        "step_plane": chance.randrange(-4, 5),
+        "step_plane": chance.randrange(-3, 5, 2) if joins else chance.randrange(-4, 5),
         "width": chance.randint(1, 6),
         "height": chance.randint(1, 6),
         "stride_x": chance.randint(0, 2),
@@ -171,7 +172,7 @@ def add_layer(program: Program, chance: random.Random, slot: int) -> bool:
     reads, writes = set(), set()
     for word in (word for item in carried for word in walk(item, layer)):
         if word.inside:
-            reads.add(word.address % SIZE)
+            reads |= {word.address % SIZE, (word.address + layer["step_plane"]) % SIZE}
         for plane in range(residual_planes):
             address = word.residual_address + plane * layer["residual_plane_step"]
             reads.add(address % SIZE)
@@ -183,16 +184,26 @@ def add_layer(program: Program, chance: random.Random, slot: int) -> bool:
     if kind == "pool":
         program.pool(**tile)
         return True
+    held = 0  # rows of weights in the cells
     for index, (count, run) in enumerate(zip(counts, runs, strict=True)):
+        if 0 < count <= held and chance.randrange(3) == 0:
+            kept = run | {"more": 0, "kept": 1, "rows": count, "weight_slot": 0}
+            follows = {"last": int(index == passes - 1), "lag": LAG_FREE, "mark": 0, "first": 0}
+            program.tile([], **tile | kept | follows)
+            continue
+        held = max(held, count)
         rows = count * (run["more"] + 1)
+        join = {"joined": int(joins and chance.randrange(2))}
+        join |= {"weights_joined": int(config.joins_weights and chance.randrange(2))}
         program.tile(
             [
                 [chance.randrange(2**config.code_bits) for _ in range(config.cols)]
-                for _ in range(rows)
+                for _ in range(rows * (1 + join["weights_joined"]))
             ],
             chance.choice([None, [chance.randrange(2**config.cols) for _ in range(rows)]]),
             **tile
             | run
+            | join
             | {
                 "opcode": chance.choice(opcodes),
                 "shift": chance.randrange(1 << config.shift_bits),

@@ -4,7 +4,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nupes.arch.config import ArrayConfig
-from nupes.arch.isa import ADDRESS_BITS, INSTRUCTION, RUN, RUN_POSITION, Opcode, unpack
+from nupes.arch.isa import (
+    ADDRESS_BITS,
+    INSTRUCTION,
+    JOIN,
+    JOIN_POSITION,
+    RUN,
+    RUN_POSITION,
+    Opcode,
+    unpack,
+)
 
 __all__ = ["Word", "run_of", "tiles_of", "walk"]
 
@@ -74,6 +83,7 @@ def run_of(body: int) -> dict[str, int]:
 def tiles_of(body: int, config: ArrayConfig) -> Iterator[dict[str, int]]:
     """Yield every tile of a run as an instruction of its own."""
     tile, run = unpack(INSTRUCTION, body), run_of(body)
+    tile |= unpack(JOIN, body >> JOIN_POSITION)
     parts = config.lanes // config.rows if run["run_slices"] else 1
     for number in range(run["more"] + 1):
         last = number == run["more"]

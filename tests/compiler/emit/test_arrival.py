@@ -19,10 +19,13 @@ def program(layout: PatchLayout, columns: int, passes: int) -> list[Item]:
     arrival, items, tiles = Arrival(layout.base + layout.words), [], 0
     for first, count in blocks(layout.pixels, layout.block):
         for word in [w for _ in range(columns) for w in range(layout.words_per_plane)]:
-            for plane in [p for _ in range(passes) for p in range(layout.planes)]:
+            each = 1 + layout.joined
+            for plane in [p for _ in range(passes) for p in range(0, layout.planes, each)]:
                 start = layout.address(plane, word, first)
-                items += arrival.precede(first, (start, start + count), tiles)
-                items.append((first, range(start, start + count), arrival.chases(tiles)))
+                lower = layout.lower(first) * (plane + each <= layout.planes) * layout.joined
+                stop = start + lower + count
+                items += arrival.precede(first, (start, stop), tiles, lower + 1)
+                items.append((first, range(start, stop), arrival.chases(tiles)))
                 tiles += 1
                 items += arrival.follow(tiles)
     return [*items, *arrival.flush(tiles)]
@@ -33,8 +36,8 @@ def layouts(draw: st.DrawFn) -> PatchLayout:
     """Draw a packed input, as a whole or some blocks at a time."""
     pixels, block = draw(st.integers(1, 20)), draw(st.integers(1, 6))
     held = draw(st.sampled_from([block, 2 * block, pixels]))
-    shape = draw(st.integers(1, 3)), draw(st.integers(1, 2))
-    return PatchLayout(draw(st.integers(0, 5)), pixels, *shape, block, held)
+    shape, joined = (draw(st.integers(1, 3)), draw(st.integers(1, 3))), draw(st.booleans())
+    return PatchLayout(draw(st.integers(0, 5)), pixels, *shape, block, held, joined)
 
 
 @given(layouts(), st.integers(1, 3), st.integers(1, 2))
@@ -45,9 +48,9 @@ def test_words_come_in_time_and_overwrite_what_was_read(
     order = iter(
         (first, address)
         for first, count in blocks(layout.pixels, layout.block)
-        for word in range(layout.words_per_plane)
-        for plane in range(layout.planes)
-        for address in range(layout.address(plane, word, first), layout.base + layout.words)[:count]
+        for address in range(
+            layout.address(0, 0, first), layout.address(0, 0, first) + layout.block_words(count)
+        )
     )
     held: dict[int, int] = {}  # the block of each word
     readers: dict[

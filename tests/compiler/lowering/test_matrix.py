@@ -62,12 +62,17 @@ def decode(matrix: Matrix, tile: WeightTile, column: int, config: ArrayConfig) -
     assert len(words) == tile.payload
     table = matrix.tables[tile.weight_plane]
     levels = np.zeros((config.rows, config.cols), np.int64)
+    each = 1 + tile.masked + tile.joined
     for row in range(tile.rows):
-        word, mask = words[row], -1
-        if tile.masked:
-            mask, word = words[2 * row], words[2 * row + 1]
+        *before, word = words[row * each : (row + 1) * each]
+        mask = before[0] if tile.masked else -1
+        lower = before[-1] if tile.joined else 0
         for lane in range(config.cols):
-            digit = word >> (config.code_bits * lane) & ((1 << config.code_bits) - 1)
+            upper, below = (
+                item >> (config.code_bits * lane) & ((1 << config.code_bits) - 1)
+                for item in (word, lower)
+            )
+            digit = upper << config.code_bits | below if tile.joined else upper
             levels[row, lane] = table[digit] if mask >> lane & 1 else 0
     return levels
 

@@ -31,16 +31,26 @@ def test_a_part_is_a_range_of_channel_groups(layout: TensorLayout, data: st.Data
     assert part.base + part.words <= layout.base + layout.words
 
 
-@given(st.integers(0, 9), st.integers(1, 20), *[st.integers(1, 3)] * 2, *[st.integers(1, 6)] * 2)
+@given(
+    st.integers(0, 9), st.integers(1, 20), *[st.integers(1, 4)] * 2, *[st.integers(1, 6)] * 2,
+    st.booleans(),
+)  # fmt: skip
 def test_blocks_of_patches_fill_their_memory_and_begin_again(
-    base: int, pixels: int, words: int, planes: int, block: int, most: int
+    base: int, pixels: int, words: int, planes: int, block: int, most: int, joined: bool
 ) -> None:
-    layout = PatchLayout(base, pixels, words, planes, block, min(most * block, pixels))
+    layout = PatchLayout(base, pixels, words, planes, block, min(most * block, pixels), joined)
     place = base
     for first, count in blocks(pixels, block):
         place = base if first % layout.held == 0 else place
         for run in range(words * planes):
-            assert layout.address(run % planes, run // planes, first) == place
+            plane = run % planes
+            if joined and plane % 2:
+                # The word between two planes that are joined, if it is needed.
+                place += 1 - count % 2
+                lower = layout.address(plane - 1, run // planes, first)
+                assert place - lower == layout.lower(first)
+                assert (place - lower) % BANKS == 1
+            assert layout.address(plane, run // planes, first) == place
             place += count
         assert place <= base + layout.words
         assert first or place == base + layout.words or layout.held > block

@@ -117,7 +117,7 @@ def test_patches_hold_the_operands_of_every_pixel(
     oh, ow, _ = op.shape(shape)
     taps = [(ky, kx) for ky in range(kernel[0]) for kx in range(kernel[1])]
     words_per_pixel = -(-len(taps) * shape[2] // config.lanes)
-    layout = PatchLayout(0, oh * ow, words_per_pixel, planes.count, block, oh * ow)
+    layout = PatchLayout(0, oh * ow, words_per_pixel, planes.count, block, oh * ow, config.joins)
     codes = np.random.default_rng(seed).integers(0, len(book), shape).astype(np.uint8)
     words = integers(patch_input(tensor, op, layout, zero, config).words(codes, config))
     assert len(words) == layout.words

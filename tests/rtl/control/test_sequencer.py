@@ -26,7 +26,7 @@ from tests.rtl.bench import execute
 from tests.rtl.tiles import tiles_of
 
 ATTENTION = ArrayConfig(rows=2, cols=2, attention=True)
-
+UNIFORM = ArrayConfig(2, 2, mac="uniform")
 CONFIGS = [
     ArrayConfig(rows=2, cols=2, act_depth=16),
     ArrayConfig(rows=2, cols=2, act_depth=16, products=True),
@@ -46,6 +46,7 @@ class Times:
     consumed: list[int] = field(default_factory=list)
     loads: list[tuple[int, int, int, int]] = field(default_factory=list)
     weights: list[tuple[int, int, int]] = field(default_factory=list)
+    lower: list[tuple[int, int]] = field(default_factory=list)  # digits of weights
     dispatched: list[int] = field(default_factory=list)
     pointer: list[tuple[int, int]] = field(default_factory=lambda: [(0, 0)])  # where it changes
     tiles: list[dict[str, int]] = field(default_factory=list)
@@ -126,12 +127,14 @@ def expected(
         run = list(tiles_of(pack_instruction(fields), config))
         size = len(payload) // len(run)
         for number, tile in enumerate(run):
-            row = 0
+            row, each = 0, 1 + fields.get("masked", 0) + fields.get("weights_joined", 0)
             for index, word in enumerate(payload[number * size : (number + 1) * size]):
                 cycle = consume(earliest=begun if number else 0)
-                if not fields.get("masked") or index % 2:
+                if index % each == each - 1:
                     times.weights.append((cycle, row, word))
                     row += 1
+                elif index % each == each - 2 and fields.get("weights_joined"):
+                    times.lower.append((cycle, word))
             times.tiles.append(shown(tile, number))
             times.dispatched.append(now - 1 if size else now)
             begun = times.dispatched[-1] + world.accept_delay[tiles] + 1 + world.begin_delay[tiles]
@@ -179,6 +182,8 @@ def observed(config: ArrayConfig, words: list[int], world: World) -> Times:
             if context.get(weights.valid):
                 codes = context.get(weights.codes.as_value())
                 times.weights.append((now, context.get(weights.row), codes))
+            if config.joins_weights and context.get(weights.lower):
+                times.lower.append((now, context.get(weights.codes.as_value())))
             if context.get(sequencer.consume):
                 times.consumed.append(now)
                 position += 1
@@ -212,19 +217,22 @@ def random_program(config: ArrayConfig, chance: random.Random) -> Instructions:
             fields |= {"destination": destination, "address": 3, "count": len(payload)}
         elif opcode in tiles:
             rows, masked = chance.randint(0, config.rows), chance.randrange(2)
+            kept = chance.randrange(4) == 0
+            join = {"joined": int(config.joins and chance.getrandbits(1))}
+            join |= {"weights_joined": int(config.joins_weights and chance.getrandbits(1))}
             run = {"run_step": chance.getrandbits(20), "run_x": chance.randrange(16)}
             run |= {"run_slices": chance.getrandbits(1)}
-            run |= {"more": chance.choice([0, 1, 5]) if rows else 0}
+            run |= {"more": chance.choice([0, 1, 5]) if rows and not kept else 0, "kept": kept}
             payload = [
                 chance.getrandbits(config.cols * config.code_bits)
-                for _ in range((rows << masked) * (run["more"] + 1))
+                for _ in range(rows * (1 + masked + join["weights_joined"]) * (run["more"] + 1))
+                if not kept
             ]
             fields |= {name: chance.getrandbits(1) for name in ("first", "last", "mark", "gather")}
             fields |= {name: chance.getrandbits(20) for name in ("address", "row_address")}
             fields |= {name: chance.randint(-99, 99) for name in ("x", "row_x", "y")}
             fields |= {"slice": chance.randrange(max(1, config.lanes // config.rows))}
-            fields |= {"rows": rows, "masked": masked, "weight_slot": 1}
-            fields |= run
+            fields |= {"rows": rows, "masked": masked, "weight_slot": 1, **run, **join}
         program.append((fields, payload))
     return [*program, ({"opcode": Opcode.END}, [])]
 
@@ -302,9 +310,7 @@ def test_every_flipped_bit_is_found(config: ArrayConfig) -> None:
     assert set(decode(config, flipped)) == {Status.BAD_INSTRUCTION}
 
 
-@pytest.mark.parametrize(
-    "config", [*CONFIGS[:2], ATTENTION], ids=["plain", "products", "attention"]
-)
+@pytest.mark.parametrize("config", [*CONFIGS[:2], ATTENTION, UNIFORM])
 def test_what_does_not_exist_is_refused(config: ArrayConfig) -> None:
     tile = {"opcode": Opcode.TILE, "rows": 2, "count": 1}
     bad, good = [{"opcode": opcode} for opcode in (0, 5, 6, 7)], []
@@ -319,6 +325,10 @@ def test_what_does_not_exist_is_refused(config: ArrayConfig) -> None:
     bad.append(tile | {"rows": 0, "more": 1})
     good += [tile, tile | {"more": 1}, tile | {"rows": 0}, {"opcode": Opcode.POOL, "count": 1}]
     good += [{"opcode": Opcode.LOAD, "destination": place} for place in Destination]
+    (good if config.joins else bad).append(tile | {"joined": 1})
+    (good if config.joins_weights else bad).append(tile | {"weights_joined": 1})
+    good.append(tile | {"kept": 1})
+    bad.append(tile | {"kept": 1, "more": 1})
     assert decode(config, [pack_instruction(fields) for fields in good]) == [0] * len(good)
     refused = decode(config, [pack_instruction(fields) for fields in bad])
     assert refused == [Status.BAD_INSTRUCTION] * len(bad)

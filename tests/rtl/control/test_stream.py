@@ -152,7 +152,15 @@ def observe(
             accepted = offered and context.get(engine.tile.ready)
             if context.get(engine.issue):
                 row: dict[str, Any] = {"cycle": now, "tile": issuing}
-                for name in ("address", "begun", "mark", "feed", "control", "pool"):
+                for name in (
+                    "address",
+                    "second_address",
+                    "begun",
+                    "mark",
+                    "feed",
+                    "control",
+                    "pool",
+                ):
                     row[name] = context.get(getattr(engine, name))
                 for name in ("outputs", "residuals"):
                     port = getattr(engine, name)
@@ -206,11 +214,14 @@ def test_issues(seed: int, gap: int, take: int) -> None:
         fresh = issue.tile
         assert row["tile"] == issue.tile
         assert row["address"] == word.address % CONFIG.act_depth
+        second = word.address + layer["step_plane"]
+        assert row["second_address"] == second % CONFIG.act_depth
         assert row["begun"] == begun
         assert row["mark"] == (begun and tile["mark"])
         assert row["control"].valid != row["pool"].valid == is_pool
         feed, control, pool = row["feed"], row["control"], row["pool"]
-        assert feed.swap == (begun and not is_pool)
+        kept = tile["destination"] >> 2 & 1
+        assert feed.swap == (begun and not is_pool and not kept)
         if is_pool:
             flags = (pool.first, pool.last, pool.top, pool.pad, pool.end)
             assert flags == (word.first, word.last, word.top, not word.inside, word.end)
@@ -221,6 +232,7 @@ def test_issues(seed: int, gap: int, take: int) -> None:
                 tile["activation_slot"],
                 tile["slice"],
             )
+            assert feed.joined == tile["destination"] & 1
             assert control.first == (word.first and tile["first"])
             assert (control.last, control.end) == (issue.last, word.end)
             assert control.acc_address == word.pixel % CONFIG.acc_depth

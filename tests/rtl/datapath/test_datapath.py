@@ -99,8 +99,13 @@ class Resident:
 
 def factors(psums: np.ndarray, config: ArrayConfig) -> np.ndarray:
     """Return what of partial sums enters a multiplier."""
-    half = 1 << (config.factor_bits - 1)
-    return (psums + half) % (2 * half) - half
+    return wrapped(psums, config.factor_bits)
+
+
+def wrapped(values: np.ndarray, bits: int) -> np.ndarray:
+    """Return the signed numbers of the low bits of some numbers."""
+    half = 1 << (bits - 1)
+    return (values + half) % (2 * half) - half
 
 
 @settings(max_examples=12, deadline=None)
@@ -130,8 +135,15 @@ def test_blocks_of_tiles(data: st.DataObject) -> None:
             weight_slot, slot = generator.integers(0, config.table_slots, 2).tolist()
             codes = generator.integers(0, radix, (rows, cols))
             mask = generator.integers(0, 2, (rows, cols)) | (generator.random() < 0.5)
+            lower = generator.integers(0, radix, (rows, cols))
+            paired = int(config.joins_weights and generator.integers(0, 2))
             free = max(free, first + 1)
             for row in range(carried):
+                if paired:
+                    cycles.setdefault(free, {}).update(
+                        {"weights.lower": 1, "weights.codes": lower[row].tolist()}
+                    )
+                    free += 1
                 cycles.setdefault(free, {}).update(
                     {
                         "weights.valid": 1,
@@ -139,10 +151,14 @@ def test_blocks_of_tiles(data: st.DataObject) -> None:
                         "weights.codes": codes[row].tolist(),
                         "weights.mask": int(mask[row] @ (1 << np.arange(cols))),
                         "weights.slot": weight_slot,
+                        **({"weights.joined": paired} if config.joins_weights else {}),
                     }
                 )
                 free += 1
             weights = resident.weights[weight_slot, codes] * mask
+            if paired:
+                sums = resident.weights[weight_slot, 0] + (lower | codes << config.code_bits)
+                weights = wrapped(sums, config.cell.weight_bits) * mask
             weights[carried:] = 0
 
             # The first word two cycles after the last row.
@@ -151,7 +167,17 @@ def test_blocks_of_tiles(data: st.DataObject) -> None:
             part = data.draw(st.integers(0, slices - 1))
             words = generator.integers(0, radix, (pixels, config.lanes))
             pads = generator.random(pixels) < 0.2
-            levels = resident.activations[slot, words.reshape(pixels, -1, rows)[:, part]]
+            below = generator.integers(0, radix, (pixels, config.lanes))
+            joins = int(config.joins and generator.integers(0, 2))
+            upper_codes, lower_codes = (
+                w.reshape(pixels, -1, rows)[:, part] for w in (words, below)
+            )
+            levels = resident.activations[slot, upper_codes]
+            if joins:
+                sums = resident.activations[slot, 0] + (
+                    lower_codes | upper_codes << config.code_bits
+                )
+                levels = wrapped(sums, config.activation_level_bits)
             levels = levels * ~pads[:, None]
             shift = int(generator.integers(0, 6)) if config.shift_bits else 0
             multiplies = int(config.products and generator.integers(0, 2))
@@ -182,10 +208,13 @@ def test_blocks_of_tiles(data: st.DataObject) -> None:
                             "rows": carried,
                             "slot": slot,
                             "slice": part,
+                            "joined": joins,
                         },
                     }
                 )
                 cycles.setdefault(now + 1, {})["word"] = words[pixel].tolist()
+                if config.joins:
+                    cycles[now + 1]["lower"] = below[pixel].tolist()
                 arrival = now + config.issue_to_residual
                 cycles.setdefault(arrival, {})["residual"] = joined[pixel].tolist()
                 level = others[pixel]
@@ -193,8 +222,9 @@ def test_blocks_of_tiles(data: st.DataObject) -> None:
                 expected[now] = (int(last), int(end), int(tree is None), result)
                 now += 1 if generator.random() < 0.9 else 3
 
-    timeline = [IDLE | cycles.get(n, {}) for n in range(now + 1)]
-    timeline += [IDLE | cycles.get(n, {}) for n in range(now + 1, now + config.issue_to_write + 1)]
+    idle = IDLE | ({"weights.lower": 0} if config.joins_weights else {})
+    timeline = [idle | cycles.get(n, {}) for n in range(now + 1)]
+    timeline += [idle | cycles.get(n, {}) for n in range(now + 1, now + config.issue_to_write + 1)]
     start = len(resident.cycles)
     outputs = ("result_control", "results")
     seen = simulate(Datapath(config), [*resident.cycles, *timeline], outputs)

@@ -37,14 +37,17 @@ def test_row_feeder(data: st.DataObject) -> None:
             "rows": st.integers(0, config.rows),
             "slot": st.integers(0, config.table_slots - 1),
             "slice": st.integers(0, slices - 1) if slices > 1 else unsigned_integers(4),
+            "joined": st.integers(0, int(config.joins)),
         }
     )
     controls = data.draw(st.lists(control, min_size=1, max_size=30))
-    words = generator.integers(0, 1 << config.code_bits, (len(controls), config.lanes))
+    words, lower = generator.integers(0, 1 << config.code_bits, (2, len(controls), config.lanes))
     cycles: list[dict] = [{} for _ in range(len(controls) + 1)]
     for n, (control, word) in enumerate(zip(controls, words, strict=True)):
         cycles[n]["control"] = control
         cycles[n + 1]["word"] = word.tolist()
+        if config.joins:
+            cycles[n + 1]["lower"] = lower[n].tolist()
     used = {int(slot) for slot in (control["slot"] for control in controls)}
     entries = {
         slot << config.code_bits | code: int(level) & 0x1FF
@@ -56,10 +59,15 @@ def test_row_feeder(data: st.DataObject) -> None:
     levels = unpack(seen["levels"][len(writes) :], bits, config.rows)
     swaps = seen["swap"][len(writes) :]
     for n, (control, word) in enumerate(zip(controls, words, strict=True)):
-        chosen = word.reshape(-1, config.rows)[control["slice"] if slices > 1 else 0]
+        part = control["slice"] if slices > 1 else 0
+        chosen, below = (item.reshape(-1, config.rows)[part] for item in (word, lower[n]))
         for row, code in enumerate(chosen):
             zero = control["pad"] or row >= control["rows"]
-            assert levels[n + 2 + row, row] == (0 if zero else table[control["slot"], code])
+            level = table[control["slot"], code]
+            if control["joined"]:
+                joined = int(below[row] | code << config.code_bits)
+                level = signed(int(table[control["slot"], 0]) + joined, bits)
+            assert levels[n + 2 + row, row] == (0 if zero else level)
             assert swaps[n + 1 + row] >> row & 1 == control["swap"]
 
 
@@ -76,6 +84,9 @@ def test_weight_feeder(data: st.DataObject) -> None:
             "row.row": st.integers(0, config.rows - 1),
             "row.mask": unsigned_integers(config.cols),
             "row.slot": st.integers(0, config.table_slots - 1),
+            **dict.fromkeys(
+                ("row.lower", "row.joined") if config.joins_weights else (), st.integers(0, 1)
+            ),
         }
     )
     rows = data.draw(st.lists(row, min_size=1, max_size=30))
@@ -92,12 +103,21 @@ def test_weight_feeder(data: st.DataObject) -> None:
         WeightFeeder(config), [*writes, *cycles], ("weights", "row_load"), idle=config.cols
     )
     weights = unpack(seen["weights"][len(writes) :], bits, config.cols)
+    kept_digits = np.zeros(config.cols, np.int64)
     for n, (row, line) in enumerate(zip(rows, codes, strict=True)):
         enable = row["row.valid"] << row["row.row"]
         assert seen["row_load"][len(writes) + n + 1] == enable
         for col, code in enumerate(line):
             kept = row["row.mask"] >> col & 1
-            assert weights[n + 1 + col, col] == (table[row["row.slot"], code] if kept else 0)
+            level = table[row["row.slot"], code]
+            if row.get("row.joined"):
+                joined = int(kept_digits[col] | code << config.code_bits)
+                level = signed(int(table[row["row.slot"], 0]) + joined, bits)
+            # Digits that are joined are those of an earlier cycle.
+            if n:
+                assert weights[n + 1 + col, col] == (level if kept else 0)
+        if row.get("row.lower"):
+            kept_digits = line
 
 
 def test_a_table_of_another_operand_is_not_taken() -> None:

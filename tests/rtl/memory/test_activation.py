@@ -15,6 +15,7 @@ from tests.rtl.bench import execute
 CONFIGS = [
     ArrayConfig(rows=2, cols=2, act_depth=16, code_bits=3),
     ArrayConfig(rows=4, cols=2, act_depth=19, code_bits=2),  # two slices, an odd depth
+    ArrayConfig(rows=2, cols=2, act_depth=16, mac="uniform"),  # one word of the stream in a cycle
 ]
 
 
@@ -33,11 +34,15 @@ def test_reads_and_writes(config: ArrayConfig, seed: int) -> None:
 
     async def bench(context: Any, reset: Signal) -> None:
         expected: list[int] = []
-        reads = [memory.stream, *memory.residual]
+        streams = [memory.stream, memory.second] if config.reads_pairs else [memory.stream]
+        reads = [*streams, *memory.residual]
         for _ in range(100):
             for port, word in zip(reads, expected, strict=False):
                 assert context.get(port.data.as_value()) == word
-            addresses = [chance.randrange(config.act_depth), *pair(chance, config.act_depth)]
+            addresses = [
+                *pair(chance, config.act_depth)[: len(streams)],
+                *pair(chance, config.act_depth),
+            ]
             for port, address in zip(reads, addresses, strict=True):
                 context.set(port.address, address)
             expected = [content[address] for address in addresses]
