@@ -21,6 +21,8 @@ from nupes.model.errors import InputError
 __all__ = [
     "ATTENTION_WORDS",
     "BANKS",
+    "CHAINED",
+    "CHAINED_POSITION",
     "CHECKSUM_BITS",
     "DESCRIPTOR",
     "DESCRIPTOR_WORDS",
@@ -219,6 +221,11 @@ RUN: tuple[Field, ...] = (
 """Fields of a TILE or MULTIPLY in the place of ``weight_address`` and what follows, which MATMUL
 alone has."""
 
+CHAINED: tuple[Field, ...] = (
+    Field("warm_up", 2, "words before a row's first pixel: the steps of a chain; 0: no chains"),
+)
+"""Fields of a TILE or MULTIPLY in the place of ``destination``, which LOAD alone has."""
+
 DESCRIPTOR: tuple[Field, ...] = (
     Field("step_x", ADDRESS_BITS, "address step to the next output column"),
     Field("step_y", ADDRESS_BITS, "address step to the next output row"),
@@ -330,6 +337,9 @@ def width_of(layout: tuple[Field, ...]) -> int:
 RUN_POSITION = width_of(INSTRUCTION[: [item.name for item in INSTRUCTION].index("weight_address")])
 """The bit of an instruction at which ``RUN`` begins."""
 
+CHAINED_POSITION = width_of(INSTRUCTION[: [item.name for item in INSTRUCTION].index("destination")])
+"""The bit of an instruction at which ``CHAINED`` begins."""
+
 
 def pack(layout: tuple[Field, ...], values: Mapping[str, int]) -> int:
     """Return the integer of a layout; missing fields are 0; raise ``InputError`` for a value that
@@ -380,8 +390,12 @@ def checksum(body: int) -> int:
 
 def pack_instruction(values: Mapping[str, int]) -> int:
     """Return the 256-bit instruction with its checksum; ``values`` may have the fields of ``RUN``
-    in the place of those of MATMUL."""
-    run = {item.name: values[item.name] for item in RUN if item.name in values}
-    body = pack(INSTRUCTION, {name: values[name] for name in values if name not in run})
-    body |= pack(RUN, run) << RUN_POSITION
+    in the place of those of MATMUL, and those of ``CHAINED`` in that of LOAD's."""
+    run, chained = (
+        {item.name: values[item.name] for item in layout if item.name in values}
+        for layout in (RUN, CHAINED)
+    )
+    others = {name: values[name] for name in values if name not in run | chained}
+    body = pack(INSTRUCTION, others) | pack(RUN, run) << RUN_POSITION
+    body |= pack(CHAINED, chained) << CHAINED_POSITION
     return body | checksum(body) << (INSTRUCTION_BITS - CHECKSUM_BITS)

@@ -173,6 +173,7 @@ class Emitter:
             gathers=gathers,
             gathers_first=gathers and column is work.columns[0],
             gathers_last=gathers and column is work.columns[-1],
+            warm_up=item.warm_up,
         )
         self.emit(tile, writes)
         if isinstance(stream, PatchStream):

@@ -88,7 +88,7 @@ def key(tile: Tile) -> tuple:
     return (
         isinstance(payload, Payload) and (payload.rows, payload.masked),
         (slots.descriptor, slots.weight, slots.activation),
-        (tile.multiplies, tile.chase, tile.count, tile.shift, tile.out_slice),
+        (tile.multiplies, tile.chase, tile.count, tile.shift, tile.out_slice, tile.warm_up),
     )
 
 

@@ -40,12 +40,14 @@ Place = Callable[[int, int, int], MapStream | PatchStream]
 
 @dataclass(frozen=True, eq=False)
 class Tiling:
-    """A matrix whose tiles all read one tensor; sums are multiplied by the level of ``times``."""
+    """A matrix whose tiles all read one tensor; sums are multiplied by the level of ``times``. Its
+    taps are chains if there is a ``warm_up``."""
 
     matrix: Matrix
     operands: LayerOperands
     place: Place
     times: Second | None = None
+    warm_up: int = 0
 
     @property
     def largest(self) -> int:
@@ -78,6 +80,7 @@ class Tiling:
             Payload(tile.rows, tile.masked, partial(self.matrix.payload, tile, column, config)),
             tables(tile.weight_plane, tile.activation_plane),
             self.times,
+            warm_up=self.warm_up,
         )
 
 

@@ -3,10 +3,11 @@
 from dataclasses import replace
 from typing import cast
 
+from nupes.compiler.lowering.chains import chain_tilings
 from nupes.compiler.lowering.columns import (
     Tiling,
-    all_columns,
     check_sums,
+    column_tiles,
     map_stream,
     patch_stream,
 )
@@ -37,16 +38,18 @@ def lower(layer: Layer, context: Context) -> tuple[ArrayWork, ...]:
         zero = zero_digits(planes, source.tensor.codebook.levels)
         planes = planes if zero is None else replace(planes, tables=zero[0])
     operands = layer_operands(layer, source.tensor, planes, config)
+    tilings = []
     if patches is not None:
         tiling = Tiling(patch_matrix(op, operands), operands, patch_stream(patches))
     else:
         walk = window_walk(layer, op, source.shape, source.layout, whole=False)
         matrix = conv_matrix(op, operands, source.lead)
         tiling = Tiling(matrix, operands, map_stream(op, source, walk))
+        if not source.lead:
+            tilings = chain_tilings(op, tiling, walk, height * width, config)
     check_sums(layer, tiling, 1, config)
-    work = ArrayWork(
-        Region(height, width), all_columns(tiling, config), context.finish(layer, post)
-    )
+    columns = column_tiles(tilings or [tiling], range(-(-len(op.codes) // config.cols)), config)
+    work = ArrayWork(Region(height, width), columns, context.finish(layer, post))
     if patches is None or patches.block == config.acc_depth:
         return (work,)
     return tuple(replace(work, block=part) for part in blocks(patches.pixels, patches.block))
