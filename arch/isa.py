@@ -215,7 +215,7 @@ RUN: tuple[Field, ...] = (
         "tiles that follow in the run: their weights are all that the payload has besides",
     ),
     Field("run_step", ADDRESS_BITS, "address step from tile to tile"),
-    Field("run_x", 4, "step of the input column from tile to tile"),
+    Field("run_x", 4, "step of the input column from tile to tile, with chains of the input row"),
     Field("run_slices", 1, "`slice` grows from tile to tile; steps are taken where it is 0 again"),
 )
 """Fields of a TILE or MULTIPLY in the place of ``weight_address`` and what follows, which MATMUL

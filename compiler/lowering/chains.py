@@ -13,7 +13,7 @@ from nupes.compiler.lowering.walks import Walk
 from nupes.compiler.place.layout import blocks
 from nupes.model.operators import Conv
 
-__all__ = ["Chain", "chain_tilings", "chains_of", "line_count"]
+__all__ = ["Chain", "Grid", "best_chains", "chain_tilings", "chains_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,92 +34,104 @@ class Chain:
         return len(self.taps) < CHAIN
 
 
-def chains_of(op: Conv) -> Iterator[Chain]:
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The rows of ``width`` pixels, ``pixels`` in all, that a walk goes through with a ``stride``,
+    and how far apart it finds the taps of each row of the kernel."""
+
+    width: int
+    pixels: int
+    stride: int
+    taps: tuple[tuple[int, ...], ...]
+    dilation: int
+
+    @classmethod
+    def of(cls, op: Conv, walk: Walk, pixels: int, by_columns: bool) -> "Grid":
+        """Return the grid of a convolution's walk, which may go down the columns of the result."""
+        numbers = np.arange(op.kernel[0] * op.kernel[1]).reshape(op.kernel)
+        lines = numbers.T if by_columns else numbers
+        dilation = op.dilation[0 if by_columns else 1]
+        taps = tuple(tuple(line) for line in lines.tolist())
+        return cls(walk.out_width, pixels, walk.stride_x, taps, dilation)
+
+
+def chains_of(grid: Grid) -> Iterator[Chain]:
     """Yield chains that hold each tap once: the fewest, of one tap or more."""
-    rows, columns = op.kernel
-    for first in range(0, rows * columns, columns):
-        left = {column * op.dilation[1]: first + column for column in range(columns)}
+    for taps in grid.taps:
+        left = {place * grid.dilation: tap for place, tap in enumerate(taps)}
         while left:
-            begin, stride = min(left), op.stride[1]
-            steps = tuple(step for step in range(CHAIN) if begin + step * stride in left)
-            yield Chain(tuple(left.pop(begin + step * stride) for step in steps), steps)
+            begin = min(left)
+            steps = tuple(step for step in range(CHAIN) if begin + step * grid.stride in left)
+            yield Chain(tuple(left.pop(begin + step * grid.stride) for step in steps), steps)
 
 
-def line_count(column: int, count: int, width: int) -> int:
-    """Return how many rows of ``width`` pixels a block touches that begins in a column."""
-    return (column + count - 1) // width + 1
+def best_chains(grid: Grid, matrix: Matrix, config: ArrayConfig) -> tuple[list[Chain], int]:
+    """Return the chains of several taps with which a depthwise convolution takes the fewest cycles,
+    and these cycles, of one plane of a word of channels."""
+    found, cycles = [], 0
+    for chain in chains_of(grid):
+        together = chain_cycles(chain, grid, matrix.channels, config)
+        apart = single_cycles(len(chain.taps), grid, matrix.channels, config)
+        able = chain.warm_up and not (chain.holes and min(matrix.zero) < 0)
+        if able and together < apart:
+            found.append(chain)
+        cycles += min(together, apart) if able else apart
+    return found, cycles
 
 
-def chain_tilings(
-    op: Conv, tiling: Tiling, walk: Walk, pixels: int, config: ArrayConfig
-) -> list[Tiling]:
-    """Return tilings whose sum is that of a convolution's, with chains where these are faster.
+def chain_cycles(chain: Chain, grid: Grid, channels: int, config: ArrayConfig) -> int:
+    """Return the cycles of a pass of a chain: of its steps, or of its weights if that is more."""
+    load = min(config.rows, channels + CHAIN - 1)
+    cycles = 0
+    for first, count in blocks(grid.pixels, config.acc_depth):
+        lines = (first % grid.width + count - 1) // grid.width + 1
+        cycles += max(count + chain.warm_up * lines, load)
+    return cycles
 
-    ``tiling`` has one tile for each tap; channels lie in their own lanes of a word.
-    """
+
+def single_cycles(taps: int, grid: Grid, channels: int, config: ArrayConfig) -> int:
+    """Return the cycles of so many passes of one tap each."""
+    load = min(config.rows, channels)
+    return taps * sum(max(count, load) for _, count in blocks(grid.pixels, config.acc_depth))
+
+
+def chain_tilings(tiling: Tiling, chains: Sequence[Chain], config: ArrayConfig) -> list[Tiling]:
+    """Return tilings whose sum is that of a depthwise convolution's, which has one tile for each
+    tap: some taps in chains. Channels lie in their own lanes of a word."""
     matrix = tiling.matrix
-    if (
-        not config.chains
-        or op.groups < 2
-        or len(op.codes) > op.groups
-        or matrix.digits.shape[2] > 1
-    ):
-        return [tiling]
-    every = list(chains_of(op))
-    chained = [
-        chain
-        for chain in every
-        if chain.warm_up
-        and not (chain.holes and min(matrix.zero) < 0)
-        and saves(chain, matrix.channels, walk.out_width, pixels, config)
-    ]
-    taken = {tap for chain in chained for tap in chain.taps}
+    taken = {tap for chain in chains for tap in chain.taps}
     single = [tap for tap in range(matrix.taps) if tap not in taken]
     found = []
-    for warm_up in sorted({chain.warm_up for chain in chained}, reverse=True):
-        several = [chain for chain in chained if chain.warm_up == warm_up]
-        taps = [chain.taps[0] for chain in several]
-        moved = moved_place(tiling, taps)
-        found.append(replace(moved, matrix=chain_matrix(matrix, several, config), warm_up=warm_up))
+    for warm_up in sorted({chain.warm_up for chain in chains}, reverse=True):
+        several = [chain for chain in chains if chain.warm_up == warm_up]
+        moved = from_taps(tiling, [chain.taps[0] for chain in several])
+        weights = chain_matrix(matrix, several, config)
+        found.append(replace(moved, matrix=weights, warm_up=warm_up))
     if single:
-        digits = matrix.digits[:, single]
-        found.append(replace(moved_place(tiling, single), matrix=replace(matrix, digits=digits)))
+        weights = replace(matrix, digits=matrix.digits[:, single])
+        found.append(replace(from_taps(tiling, single), matrix=weights))
     return found
 
 
-def moved_place(tiling: Tiling, taps: Sequence[int]) -> Tiling:
-    """Return a tiling whose taps begin where some of another one's do."""
+def from_taps(tiling: Tiling, taps: Sequence[int]) -> Tiling:
+    """Return a tiling whose tiles begin where some taps of another one's do."""
     place = tiling.place
-    return replace(tiling, place=lambda plane, word, tap: place(plane, word, taps[tap]))
-
-
-def saves(chain: Chain, channels: int, width: int, pixels: int, config: ArrayConfig) -> bool:
-    """Whether a chain takes fewer cycles than its taps alone, which follow one another in a run."""
-    rows = min(config.rows, channels)
-    load = min(config.rows, rows + CHAIN - 1)
-    chained = single = 0
-    for first, count in blocks(pixels, config.acc_depth):
-        lines = line_count(first % width, count, width)
-        begin = config.instruction_words + 1
-        chained += max(count + chain.warm_up * lines, begin + load)
-        single += max(count, begin + rows) + (len(chain.taps) - 1) * max(count, rows)
-    return chained < single
+    return replace(tiling, place=lambda plane, word, index: place(plane, word, taps[index]))
 
 
 def chain_matrix(matrix: Matrix, chains: Sequence[Chain], config: ArrayConfig) -> Matrix:
     """Return the matrix of some chains of a depthwise convolution's: what were taps are chains, and
     each channel has three rows."""
-    lanes = np.arange(matrix.channels) % config.lanes
+    channels = np.arange(matrix.channels)
+    lanes = channels % config.lanes
     bands = np.array([band(lane, config) for lane in range(config.lanes)])
     tops = bands.min(axis=1)
-    places = (bands - tops[:, None])[lanes]
+    rows = (bands - tops[:, None])[lanes]
     shape = len(matrix.tables), len(chains), CHAIN, matrix.channels
     zero = np.maximum(np.array(matrix.zero), 0).astype(np.uint8)
     digits = np.broadcast_to(zero[:, None, None, None], shape).copy()
-    channels = np.arange(matrix.channels)
     for index, chain in enumerate(chains):
         for tap, step in zip(chain.taps, chain.steps, strict=True):
-            row = places[:, chain.warm_up - step]
-            digits[:, index, row, channels] = matrix.digits[:, tap, 0]
+            digits[:, index, rows[:, chain.warm_up - step], channels] = matrix.digits[:, tap, 0]
     starts = channels // config.rows * config.rows + tops[lanes]
     return replace(matrix, digits=digits, starts=starts)

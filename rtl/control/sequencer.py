@@ -20,7 +20,7 @@ from nupes.arch.isa import (
     Status,
 )
 from nupes.rtl.interface import LoadBus, WeightBus
-from nupes.rtl.isa_layouts import INSTRUCTION_LAYOUT, RUN_LAYOUT
+from nupes.rtl.isa_layouts import INSTRUCTION_LAYOUT, RUN_LAYOUT, warm_up_of
 
 __all__ = ["Sequencer"]
 
@@ -200,6 +200,7 @@ class Sequencer(wiring.Component):
         tile, payload = self.tile, self.tile.payload
         offered = Signal()  # in an earlier cycle, and not accepted
         steps = Const(1)
+        chained = warm_up_of(payload) != 0
         parts = self.config.lanes // self.config.rows
         if parts > 1:
             whole = payload.slice == parts - 1
@@ -222,8 +223,9 @@ class Sequencer(wiring.Component):
                     for name, step in (
                         ("address", run.run_step),
                         ("row_address", run.run_step),
-                        ("x", run.run_x),
-                        ("row_x", run.run_x),
+                        ("x", Mux(chained, 0, run.run_x)),
+                        ("row_x", Mux(chained, 0, run.run_x)),
+                        ("y", Mux(chained, run.run_x, 0)),
                     )
                 )
             if parts > 1:

@@ -5,7 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from nupes.arch.config import ArrayConfig
-from nupes.arch.isa import ADDRESS_BITS, CHAINED_POSITION, LAG_FREE, Opcode, Scaled
+from nupes.arch.isa import ADDRESS_BITS, LAG_FREE, Opcode, Scaled
 from nupes.rtl.control.descriptors import DescriptorFile
 from nupes.rtl.control.walk import Walk
 from nupes.rtl.interface import (
@@ -18,16 +18,9 @@ from nupes.rtl.interface import (
     ResultRun,
     WordControl,
 )
-from nupes.rtl.isa_layouts import CHAINED_LAYOUT, INSTRUCTION_LAYOUT
+from nupes.rtl.isa_layouts import INSTRUCTION_LAYOUT, warm_up_of
 
 __all__ = ["StreamEngine"]
-
-
-def warm_up_of(tile: data.View) -> Value:
-    """Return how many words precede a row's first pixel."""
-    return data.View(
-        CHAINED_LAYOUT, tile.as_value()[CHAINED_POSITION:][: CHAINED_LAYOUT.size]
-    ).warm_up
 
 
 class StreamEngine(wiring.Component):

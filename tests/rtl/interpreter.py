@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from nupes.arch.chains import band, direct
 from nupes.arch.config import INSTRUCTION_BITS, ArrayConfig, clog2
 from nupes.arch.isa import (
     CHECKSUM_BITS,
@@ -24,7 +25,7 @@ from nupes.arch.isa import (
 from nupes.model.arithmetic import requantize, residual_term
 from tests.model.reference.token_stage import root, scaled, share, statistics
 from tests.rtl.testbench import signed
-from tests.rtl.tiles import Word, run_of, tiles_of, walk
+from tests.rtl.tiles import Word, run_of, tiles_of, walk, warm_up_of
 
 __all__ = ["Machine"]
 
@@ -38,6 +39,10 @@ class Machine:
     sums: dict[tuple[int, int], int] = field(default_factory=dict)
     factors: dict[int, tuple[int, int, int]] = field(default_factory=dict)
     gathered: dict[int, list[int]] = field(default_factory=dict)
+    steps: list[list[int]] = field(default_factory=list)
+    """Levels of the latest steps of chains."""
+    weights: dict[int, list[int]] = field(default_factory=dict)
+    """The operands of each row; those that a tile does not carry stay, which chains may see."""
     results: list[list[int]] = field(default_factory=list)
     status: Status = Status.RUNNING
     late: bool = False
@@ -156,7 +161,6 @@ class Machine:
     def tile(self, tile: dict[str, int], stream: Iterator[int]) -> None:
         """Execute a TILE, MULTIPLY or MATMUL."""
         config, layer = self.config, self.descriptor(tile["descriptor"])
-        weights = []
         matrix = self.matrix(tile, layer) if tile["opcode"] == Opcode.MATMUL else []
         for index in range(tile["rows"]):
             mask = next(stream) if tile["masked"] else -1
@@ -169,22 +173,29 @@ class Machine:
                     for c in range(config.cols)
                 ]
             place, slot = Destination.WEIGHT_TABLE, tile["weight_slot"]
-            weights.append(
-                [
-                    self.entry(place, slot, code) if mask >> c & 1 else 0
-                    for c, code in enumerate(codes)
-                ]
-            )
+            self.weights[index] = [
+                self.entry(place, slot, code) if mask >> c & 1 else 0
+                for c, code in enumerate(codes)
+            ]
+        none = [0] * config.cols
+        weights = [self.weights.get(index, none) for index in range(config.rows)]
+        column = list(zip(*weights, strict=True))
         for word in walk(tile, layer):
             part = tile["slice"] if config.rows < config.cols else 0
             codes = self.codes(word.address, config.rows, part)
             place, slot = Destination.ACTIVATION_TABLE, tile["activation_slot"]
             carried = codes[: tile["rows"]] if word.inside else []
             levels = [self.entry(place, slot, code) for code in carried]
+            levels += [0] * (config.rows - len(levels))
             multiplies = tile["opcode"] == Opcode.MULTIPLY
             others = self.residual_levels(tile, layer, word) if multiplies else []
+            if config.chains and warm_up_of(tile):
+                self.steps = [*self.steps[-2:], levels]
+            if word.early:
+                continue
             for col in range(config.cols):
-                total = sum(self.product(weights[r][col], level) for r, level in enumerate(levels))
+                taken = self.taken(levels, col) if warm_up_of(tile) else levels
+                total = sum(self.product(*pair) for pair in zip(column[col], taken, strict=True))
                 if multiplies:
                     total = signed(total, config.factor_bits) * others[col]
                 old = 0 if word.first and tile["first"] else self.sums[word.pixel, col]
@@ -192,6 +203,16 @@ class Machine:
                 self.sums[word.pixel, col] = signed(total, config.acc_bits)
             if word.last and tile["last"]:
                 self.finish(tile, layer, word)
+
+    def taken(self, levels: list[int], col: int) -> list[int]:
+        """Return what each row of a column multiplies: levels of this step of a chain or of earlier
+        ones."""
+        config, taken = self.config, list(levels)
+        for lane in range(col, config.lanes if config.chains else 0, config.cols):
+            row, _ = direct(lane, config)
+            for age, other in enumerate(band(lane, config)):
+                taken[other] = self.steps[-1 - age][row] if age < len(self.steps) else 0
+        return taken
 
     def finish(self, tile: dict[str, int], layer: dict[str, int], word: Word) -> None:
         """Requantize and encode a pixel."""
