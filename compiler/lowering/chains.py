@@ -67,15 +67,22 @@ def chains_of(grid: Grid) -> Iterator[Chain]:
 
 def best_chains(grid: Grid, matrix: Matrix, config: ArrayConfig) -> tuple[list[Chain], int]:
     """Return the chains of several taps with which a depthwise convolution takes the fewest cycles,
-    and these cycles, of one plane of a word of channels."""
+    and these cycles, of one plane of a word of channels.
+
+    The LOADs of the layer's parameters go on beside all passes but the last one: where a chain is
+    the only pass, it must save as much.
+    """
     found, cycles = [], 0
-    for chain in chains_of(grid):
+    every = list(chains_of(grid))
+    parameters = 2 * (config.instruction_words + 1 + config.cols) * (len(every) == 1)
+    for chain in every:
         together = chain_cycles(chain, grid, matrix.channels, config)
         apart = single_cycles(len(chain.taps), grid, matrix.channels, config)
         able = chain.warm_up and not (chain.holes and min(matrix.zero) < 0)
-        if able and together < apart:
+        if able and together + parameters < apart:
             found.append(chain)
-        cycles += min(together, apart) if able else apart
+            apart = together
+        cycles += apart
     return found, cycles
 
 
