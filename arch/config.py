@@ -203,6 +203,12 @@ class ArrayConfig(Pipeline):
         )
 
     @property
+    def chains(self) -> bool:
+        """Whether columns have chains of taps (arch/chains.py): three rows for each lane of a word,
+        and no row of a column for two lanes."""
+        return self.rows >= 3 and (self.rows <= self.cols or self.cols > 4)
+
+    @property
     def table_bits(self) -> int:
         """Bits of both operands' magnitudes: the address of a cell's table of products."""
         return self.cell.weight_bits + self.cell.activation_bits - 2

@@ -19,13 +19,13 @@ __all__ = [
     "DESCRIPTOR",
     "DESCRIPTOR_WORDS",
     "INSTRUCTION",
-    "JOIN",
-    "JOIN_POSITION",
     "LAG_FREE",
     "RUN",
     "RUN_POSITION",
     "SCALE_ENTRY",
     "SHIFT_ENTRY",
+    "STREAMED",
+    "STREAMED_POSITION",
     "Y_BITS",
     "Destination",
     "Field",
@@ -163,7 +163,7 @@ class Field:
 INSTRUCTION: tuple[Field, ...] = (
     Field("opcode", 3, "what to do"),
     Field("lag", 5, "wait until at most this many earlier tiles are unfinished; 31: do not wait"),
-    Field("destination", 4, "LOAD: address space"),
+    Field("destination", 5, "LOAD: address space"),
     Field("mark", 1, "first tile of a layer: raises the `mark` output with its first word"),
     Field("first", 1, "the first word of a pixel starts its accumulator from 0"),
     Field("last", 1, "the last word of a pixel goes on to the post-processor"),
@@ -205,23 +205,25 @@ INSTRUCTION: tuple[Field, ...] = (
 RUN: tuple[Field, ...] = (
     Field(
         "more",
-        7,
+        6,
         "tiles that follow in the run: their weights are all that the payload has besides",
     ),
     Field("run_step", ADDRESS_BITS, "address step from tile to tile"),
-    Field("run_x", 4, "step of the input column from tile to tile"),
+    Field("run_x", 4, "step of the input column from tile to tile, with chains of the input row"),
     Field("run_slices", 1, "`slice` grows from tile to tile; steps are taken where it is 0 again"),
 )
 """Fields of a TILE or MULTIPLY in the place of ``weight_address`` and what follows, which MATMUL
 alone has."""
 
-JOIN: tuple[Field, ...] = (
+STREAMED: tuple[Field, ...] = (
     Field("joined", 1, "a word is two planes, read in one cycle: its digits side by side"),
     Field("weights_joined", 1, "a weight row is two payload words, the lower digits first"),
     Field("kept", 1, "the weights are those of the tile before: no payload"),
+    Field("warm_up", 2, "words before a row's first pixel: the steps of a chain; 0: no chains"),
 )
-"""Fields of what streams through the array, in the place of ``destination``, which LOAD alone
-has. Levels of joined digits are those digits side by side plus entry 0 of the decode table."""
+"""Fields of what streams through the array, in the place of ``destination``, which LOAD alone has;
+chains are of TILE and MULTIPLY alone. Levels of joined digits are those digits side by side plus
+entry 0 of the decode table."""
 
 DESCRIPTOR: tuple[Field, ...] = (
     Field("step_x", ADDRESS_BITS, "address step to the next output column"),
@@ -334,8 +336,10 @@ def width_of(layout: tuple[Field, ...]) -> int:
 RUN_POSITION = width_of(INSTRUCTION[: [item.name for item in INSTRUCTION].index("weight_address")])
 """The bit of an instruction at which ``RUN`` begins."""
 
-JOIN_POSITION = width_of(INSTRUCTION[: [item.name for item in INSTRUCTION].index("destination")])
-"""The bit of an instruction at which ``JOIN`` begins."""
+STREAMED_POSITION = width_of(
+    INSTRUCTION[: [item.name for item in INSTRUCTION].index("destination")]
+)
+"""The bit of an instruction at which ``STREAMED`` begins."""
 
 
 def pack(layout: tuple[Field, ...], values: Mapping[str, int]) -> int:
@@ -387,12 +391,12 @@ def checksum(body: int) -> int:
 
 def pack_instruction(values: Mapping[str, int]) -> int:
     """Return the 256-bit instruction with its checksum; ``values`` may have the fields of ``RUN``
-    in the place of those of MATMUL, and of ``JOIN`` in that of ``destination``."""
-    run, join = (
+    in the place of those of MATMUL, and those of ``STREAMED`` in that of ``destination``."""
+    run, streamed = (
         {item.name: values[item.name] for item in layout if item.name in values}
-        for layout in (RUN, JOIN)
+        for layout in (RUN, STREAMED)
     )
-    own = {name: values[name] for name in values if name not in {**run, **join}}
-    body = pack(INSTRUCTION, own)
-    body |= pack(RUN, run) << RUN_POSITION | pack(JOIN, join) << JOIN_POSITION
+    others = {name: values[name] for name in values if name not in run | streamed}
+    body = pack(INSTRUCTION, others) | pack(RUN, run) << RUN_POSITION
+    body |= pack(STREAMED, streamed) << STREAMED_POSITION
     return body | checksum(body) << (INSTRUCTION_BITS - CHECKSUM_BITS)

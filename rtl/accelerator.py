@@ -119,6 +119,7 @@ class Accelerator(wiring.Component):
             memory.stream.address.eq(engine.address),
             datapath.feed.eq(engine.feed),
             datapath.control.eq(engine.control),
+            datapath.link.eq(engine.link),
             datapath.word.eq(memory.stream.data),
             pool.control.eq(engine.pool),
             pool.word.eq(memory.stream.data),

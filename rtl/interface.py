@@ -246,7 +246,8 @@ class DatapathPort(wiring.Signature):
     (``t + issue_to_residual``: joined digits of the residual for each lane, any value if there is
     none), and back ``result_control`` and ``results`` (``t + issue_to_write - 1``: one value of
     ``RESULT_BITS`` per lane, signed ``y`` or joined digits). In arrays with attention ``factor`` is
-    that of the token whose word was issued ``issue_to_psum + product_stages + 1`` cycles ago.
+    that of the token whose word was issued ``issue_to_psum + product_stages + 1`` cycles ago. In
+    arrays with chains ``link`` (cycle ``t``) says that the word is a step of a chain.
     """
 
     def __init__(self, config: ArrayConfig) -> None:
@@ -256,6 +257,7 @@ class DatapathPort(wiring.Signature):
                 "weights": Out(WeightBus(config)),
                 "feed": Out(FeedControl(config)),
                 "control": Out(WordControl(config)),
+                "link": Out(int(config.chains)),
                 "word": Out(data.ArrayLayout(config.code_bits, config.lanes)),
                 "lower": Out(data.ArrayLayout(config.code_bits, config.lanes * config.joins)),
                 "residual": Out(data.ArrayLayout(config.residual_bits, config.cols)),

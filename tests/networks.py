@@ -111,7 +111,9 @@ class Builder:
         """Draw a convolution: dense, grouped, depthwise, or over the whole map."""
         height, width, channels = source.shape
         book = self.draw(self.weight_books)
-        kind = self.draw(st.sampled_from(["dense", "dense", "whole", "grouped"]))
+        kind = self.draw(st.sampled_from(["dense", "dense", "whole", "grouped", "depthwise"]))
+        if kind == "depthwise":
+            return self.depthwise(source, book)
         groups = 1
         if kind == "grouped":
             groups = self.draw(
@@ -123,11 +125,17 @@ class Builder:
             return Conv(codes, book, np.ones(n))
         if self.draw(st.integers(0, 3)) == 0:
             return self.transposed(source, book, n, groups)
+        return self.windows(source, book, n, groups, 3)
+
+    def windows(self, source: Tensor, book: Codebook, n: int, groups: int, most: int) -> Conv:
+        """Draw a convolution of so many channels and groups, its kernel of ``most`` rows and
+        columns at most."""
+        height, width, channels = source.shape
         stride = (self.draw(st.integers(1, 3)), self.draw(st.integers(1, 3)))
         dilation = (self.draw(st.integers(1, 2)), self.draw(st.integers(1, 2)))
         padding = self.padding(source)
         kernel = [
-            self.draw(st.integers(1, max(1, min(3, 1 + (size - 1) // step))))
+            self.draw(st.integers(1, max(1, min(most, 1 + (size - 1) // step))))
             for size, step in (
                 (height + padding[0] + padding[1], dilation[0]),
                 (width + padding[2] + padding[3], dilation[1]),
@@ -135,6 +143,11 @@ class Builder:
         ]
         codes = self.codes((n, channels // groups, *kernel), book)
         return Conv(codes, book, np.ones(n), stride, padding, dilation, groups)
+
+    def depthwise(self, source: Tensor, book: Codebook) -> Conv:
+        """Draw a convolution of each channel alone."""
+        channels = source.shape[2]
+        return self.windows(source, book, channels, channels, 5)
 
     def transposed(self, source: Tensor, book: Codebook, n: int, groups: int) -> TransposedConv:
         """Draw a transposed convolution of so many channels and groups."""

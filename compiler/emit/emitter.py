@@ -181,6 +181,7 @@ class Emitter:
             gathers=gathers,
             gathers_first=gathers and column is work.columns[0],
             gathers_last=gathers and column is work.columns[-1],
+            warm_up=item.warm_up,
         )
         self.emit(tile, writes)
         if isinstance(stream, PatchStream):
@@ -285,7 +286,7 @@ class Emitter:
 def stored_results(layout: TensorLayout, region: Region) -> Results:
     """Return how the results of a region are stored."""
     return Results(
-        out_step=region.step_x,
+        out_step=region.step(layout.width),
         out_row_step=region.row_step(layout.width),
         out_plane_step=layout.plane_step,
         out_planes=layout.planes,
@@ -300,7 +301,7 @@ def results_of(finish: Finish, second: Second | None, region: Region) -> Results
         results = stored_results(finish.target.layout, region)
     if second is None:
         return results
-    steps = (region.step_x, region.row_step(second.layout.width))
+    steps = region.step(second.layout.width), region.row_step(second.layout.width)
     step, row_step = (0, 0) if serves_all(second) else steps
     return replace(
         results,

@@ -92,7 +92,8 @@ class Streamed:
     """What streams a block of ``count`` pixels: a tile of the array, or of the max-pool unit.
 
     It waits for the results of tile ``after`` (-1: none): so many tiles are its ``lag``. One that
-    ``follows`` is in the run of a tile before, whose instruction carries it.
+    ``follows`` is in the run of a tile before, whose instruction carries it. With a ``warm_up`` it
+    streams steps of chains: so many precede the pixels of each row of the block.
     """
 
     start: Start
@@ -104,11 +105,30 @@ class Streamed:
     mark: bool = False
     out_address: int = 0
     follows: bool = False
+    warm_up: int = 0
 
     @property
     def per_pixel(self) -> int:
         """Words that are streamed for each pixel."""
         return self.descriptor.walk.words
+
+    @property
+    def streamed(self) -> int:
+        """Words that are streamed."""
+        return self.per_pixel * (self.count + self.warm_up * len(self.lines))
+
+    @property
+    def lines(self) -> range:
+        """The first pixels of what streams without another step between: the block, or its rows,
+        as if it began with a whole one."""
+        if not self.warm_up:
+            return range(0, self.count, self.count)
+        return range(-self.start.column, self.count, self.descriptor.walk.out_width)
+
+    @property
+    def lead(self) -> int:
+        """Words before a row's first pixel, and of that pixel all but the last one."""
+        return (self.warm_up + 1) * self.per_pixel - 1
 
     @property
     def last(self) -> bool:
@@ -155,7 +175,8 @@ class Streamed:
     @property
     def stream_cycles(self) -> int:
         """Cycles from the first to the final word of the stream, if nothing holds it up."""
-        return self.per_pixel + (self.count - 1) * self.distance
+        warm_up = self.warm_up * self.per_pixel * len(self.lines)
+        return warm_up + self.per_pixel + (self.count - 1) * self.distance
 
     def fields(self) -> dict[str, int]:
         """Return the fields that tiles of both units have."""
@@ -166,6 +187,7 @@ class Streamed:
             "count": self.count,
             "descriptor": self.slots.descriptor,
             "out_address": self.out_address,
+            "warm_up": self.warm_up,
         }
 
 

@@ -76,7 +76,8 @@ def run_of(tiles: Sequence[Tile], parts: int) -> Run | None:
         return None
     slices = tiles[1].slice != first.slice
     turn = tiles[min(parts - first.slice if slices else 1, len(tiles) - 1)]
-    step, x = wrap(turn.start.address - first.start.address), turn.start.x - first.start.x
+    step = wrap(turn.start.address - first.start.address)
+    x = turn.start.y - first.start.y if first.warm_up else turn.start.x - first.start.x
     run = Run(len(tiles) - 1, step, x, slices, last)
     fits = len(tiles) <= MOST and 0 <= x < 1 << WIDTHS["run_x"]
     return run if fits and place(first, run, parts) == (last.start, last.slice) else None
@@ -88,28 +89,23 @@ def key(tile: Tile) -> tuple:
     return (
         isinstance(payload, Payload) and (payload.rows, payload.masked, payload.joined),
         (slots.descriptor, slots.weight, slots.activation),
-        (
-            tile.multiplies,
-            tile.chase,
-            tile.count,
-            tile.shift,
-            tile.out_slice,
-            tile.joined,
-            tile.kept,
-        ),
+        (tile.multiplies, tile.chase, tile.count, tile.shift, tile.out_slice),
+        (tile.joined, tile.kept, tile.warm_up),
     )
 
 
 def place(first: Tile, run: Run, parts: int) -> tuple[Start, int]:
     """Return the start and the slice of the last tile of a run."""
     steps, part = divmod(first.slice + run.more, parts) if run.slices else (run.more, first.slice)
-    start, step, x = first.start, steps * run.step, steps * run.x
+    start, step = first.start, steps * run.step
+    x, y = (0, steps * run.x) if first.warm_up else (steps * run.x, 0)
     start = replace(
         start,
         address=wrap(start.address + step),
         row_address=wrap(start.row_address + step),
         x=start.x + x,
         row_x=start.row_x + x,
+        y=start.y + y,
     )
     return start, part
 

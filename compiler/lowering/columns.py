@@ -40,14 +40,15 @@ Place = Callable[[int, int, int], MapStream | PatchStream]
 
 @dataclass(frozen=True, eq=False)
 class Tiling:
-    """A matrix whose tiles all read one tensor; sums are multiplied by the level of ``times``. So
-    many ``pixels`` of a block stream past each."""
+    """A matrix whose tiles all read one tensor; sums are multiplied by the level of ``times``. Its
+    taps are chains if there is a ``warm_up``. So many ``pixels`` of a block stream past each."""
 
     matrix: Matrix
     operands: LayerOperands
     place: Place
     times: Second | None = None
     pixels: int = MANY
+    warm_up: int = 0
 
     @property
     def largest(self) -> int:
@@ -88,6 +89,7 @@ class Tiling:
             Payload(tile.rows, tile.masked, words, tile.joined),
             tables(tile.weight_plane, tile.activation_plane),
             self.times,
+            warm_up=self.warm_up,
         )
 
 

@@ -146,7 +146,8 @@ class Pass:
 
     ``slice`` says which ``rows`` codes of a word enter. Sums are multiplied by the level of
     ``times`` before they are accumulated. One without rows needs no ``tables``. A ``count`` is how
-    many pixels of a block stream, from its first one on, if not all.
+    many pixels of a block stream, from its first one on, if not all. With a ``warm_up`` it is one
+    of chains: so many steps precede the pixels of each row.
     """
 
     stream: MapStream | PatchStream
@@ -155,6 +156,7 @@ class Pass:
     tables: Tables | None
     times: Second | None = None
     count: int | None = None
+    warm_up: int = 0
 
 
 @dataclass(frozen=True, eq=False, slots=True)

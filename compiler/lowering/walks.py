@@ -13,6 +13,7 @@ from nupes.model.tensor import Shape
 
 __all__ = [
     "MOST_KERNEL",
+    "ColumnWalk",
     "Start",
     "Walk",
     "grid_walk",
@@ -68,8 +69,12 @@ class Walk:
         self, layout: TensorLayout, plane: int, group: int, y: int, x: int, first: int
     ) -> Start:
         """Return the start at output pixel ``first`` of a walk whose pixel 0 begins at (y, x)."""
+        return self.begin(layout.address(plane, group, y, x), y, x, first)
+
+    def begin(self, address: int, y: int, x: int, first: int) -> Start:
+        """Return the start at output pixel ``first``; of pixel 0 the address is given."""
         row, column = divmod(first, self.out_width)
-        address = layout.address(plane, group, y, x) + row * self.step_y
+        address += row * self.step_y
         y += row * self.stride_y
         return Start(
             wrap(address + column * self.step_x),
@@ -86,6 +91,36 @@ class Walk:
         steps = first // self.out_width, (first + count - 1) // self.out_width
         ends = [y + step * self.step_y // self.width for step in steps]
         return min(ends), max(ends) + (self.kernel_h - 1) * self.dilation_y + 1
+
+
+@dataclass(frozen=True)
+class ColumnWalk(Walk):
+    """A walk down one column of the result after the other: in its fields x and y are
+    exchanged."""
+
+    @classmethod
+    def of(cls, walk: Walk, rows: int) -> "ColumnWalk":
+        """Return the walk over the pixels of another one, single words, down ``rows`` rows."""
+        return cls(
+            step_x=walk.step_y,
+            width=walk.height,
+            height=walk.width,
+            stride_x=walk.stride_y,
+            out_width=rows,
+            step_y=walk.step_x,
+            stride_y=walk.stride_x,
+        )
+
+    def start(
+        self, layout: TensorLayout, plane: int, group: int, y: int, x: int, first: int
+    ) -> Start:
+        """Return the start at output pixel ``first`` of a walk whose pixel 0 begins at (y, x)."""
+        return self.begin(layout.address(plane, group, y, x), x, y, first)
+
+    def rows(self, y: int, first: int, count: int) -> tuple[int, int]:
+        """Return the first map row, and the one after the last, that whole columns of a walk from
+        row ``y`` on read."""
+        return y, y + (self.out_width - 1) * self.stride_x + 1
 
 
 def window_walk(

@@ -19,7 +19,8 @@ Run = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A grid of a map's pixels: ``rows`` by ``columns`` from (y, x) on, so far from each other."""
+    """A grid of a map's pixels: ``rows`` by ``columns`` from (y, x) on, so far from each other. Its
+    pixels follow one another in raster order, or down one column after the other."""
 
     rows: int
     columns: int
@@ -27,6 +28,7 @@ class Region:
     x: int = 0
     step_y: int = 1
     step_x: int = 1
+    by_columns: bool = False
 
     @property
     def pixels(self) -> int:
@@ -34,13 +36,24 @@ class Region:
         return self.rows * self.columns
 
     def offset(self, pixel: int, width: int) -> int:
-        """Return the place in a map of some width of a pixel of the grid, both in raster order."""
-        row, column = divmod(pixel, self.columns)
+        """Return the place in a map of some width, in raster order, of a pixel of the grid."""
+        if self.by_columns:
+            column, row = divmod(pixel, self.rows)
+        else:
+            row, column = divmod(pixel, self.columns)
         return (self.y + row * self.step_y) * width + self.x + column * self.step_x
 
+    def step(self, width: int) -> int:
+        """Return the distance in such a map from a pixel to the next one of its row or column."""
+        return self.step_y * width if self.by_columns else self.step_x
+
     def row_step(self, width: int) -> int:
-        """Return the distance in such a map from the last pixel of a row to the next one."""
-        return self.step_y * width - (self.columns - 1) * self.step_x
+        """Return the distance in such a map from the last pixel of a row or column to the next
+        one."""
+        steps = self.step_y * width, self.step_x
+        if self.by_columns:
+            return steps[1] - (self.rows - 1) * steps[0]
+        return steps[0] - (self.columns - 1) * steps[1]
 
 
 @dataclass(frozen=True)

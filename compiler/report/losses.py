@@ -16,10 +16,11 @@ __all__ = ["LayerReport", "Losses", "report"]
 class Losses:
     """The cycles of a layer beyond its MACs at full rate; with those they add up to its cycles.
 
-    ``edge``: cells without an operand while a tile streams (channel and pixel edges, layers without
-    MACs). ``requantization``: results that take more than one write. ``weights``: waiting for
-    weights or parameters although memory kept up. ``memory``: waiting for memory, the input
-    included. ``dependency``: waiting for earlier results, and the pipeline's fill and drain.
+    ``edge``: cells without an operand while a tile streams (channel and pixel edges, the steps of
+    chains before a row's first pixel, layers without MACs). ``requantization``: results that take
+    more than one write. ``weights``: waiting for weights or parameters although memory kept up.
+    ``memory``: waiting for memory, the input included. ``dependency``: waiting for earlier results,
+    and the pipeline's fill and drain.
     """
 
     edge: float
@@ -81,7 +82,7 @@ def report(
         count = macs[layer.name]
         mac_bound = count / (config.rows * config.cols)
         losses = lose(tiles, first, timeline, start, stop, mac_bound)
-        bound = sum(max(tile.count * tile.per_pixel, config.rows) for tile in tiles)
+        bound = sum(max(tile.streamed, config.rows) for tile in tiles)
         reports.append(
             LayerReport(
                 layer.name, stop - start, count, len(tiles), words, mac_bound, bound, losses
@@ -124,7 +125,7 @@ def lose(
     streamed = requantization = weights = memory = 0
     for offset, tile in enumerate(tiles):
         index = first + offset
-        words = tile.count * tile.per_pixel
+        words = tile.streamed
         pace = tile.stream_cycles - words
         streamed += words
         requantization += pace

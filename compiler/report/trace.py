@@ -50,7 +50,7 @@ def spans(program: Program) -> Iterator[Span]:
         if item.words:
             yield Span("load", "weights", layer, decoded + 1, loaded, {"words": item.words})
         first, final = timeline.first_issue[tile], timeline.final_issue[tile]
-        details = {"tile": tile, "pixels": item.count, "words": item.count * item.per_pixel}
+        details = {"tile": tile, "pixels": item.count, "words": item.streamed}
         engine, delay = "stream", array.issue_to_write
         if isinstance(item, Pool):
             engine, delay = "pool", array.issue_to_pool + 1
@@ -58,7 +58,7 @@ def spans(program: Program) -> Iterator[Span]:
             engine = "measure"
         yield Span(engine, f"tile {tile}", layer, first, final, details)
         if item.writes:
-            result = first + item.per_pixel - 1 + delay
+            result = first + item.lead + delay
             words = {"tile": tile, "words": item.count * item.writes}
             name = "to host" if item.to_host else f"tile {tile}"
             yield Span("drain", name, layer, result, timeline.retired[tile], words)

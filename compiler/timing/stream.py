@@ -89,12 +89,14 @@ class StreamEngine:
         """Issue a whole tile at its pace."""
         distance = tile.distance
         self.first.append(self.next_issue)
-        last = self.next_issue + tile.per_pixel - 1
         if tile.writes and not tile.to_host:
-            written = last + self.delay(tile)
-            cycles = range(written, written + distance * tile.count, distance)
-            self.writes.write(tile, 0, cycles)
-        self.finish(tile, last + distance * (tile.count - 1))
+            written = self.next_issue + tile.lead + self.delay(tile)
+            for line in tile.lines:
+                pixel, stop = max(line, 0), min(line + tile.lines.step, tile.count)
+                end = written + distance * (stop - pixel)
+                self.writes.write(tile, pixel, range(written, end, distance))
+                written = end + tile.warm_up * tile.per_pixel
+        self.finish(tile, self.next_issue + tile.stream_cycles - 1)
         self.progress.note(self.first[-1], self.final[-1])
 
     def follow(self, tile: Streaming) -> bool:
@@ -139,5 +141,5 @@ class StreamEngine:
         self.next_issue = final + tile.pace
         if tile.writes:
             # A result that the host takes is progress in the cycle after it was queued as well.
-            first = self.first[-1] + tile.per_pixel - 1 + delay
+            first = self.first[-1] + tile.lead + delay
             self.progress.note(first, written + tile.to_host)

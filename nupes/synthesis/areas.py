@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from amaranth.hdl import Module
+from amaranth.hdl import Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -21,6 +21,7 @@ from nupes.model.errors import InputError
 from nupes.rtl import emit
 from nupes.rtl.datapath.array import Array
 from nupes.rtl.datapath.cell import Cell
+from nupes.rtl.datapath.chain import Chain
 from nupes.rtl.datapath.corner_turn import CornerTurn
 from nupes.rtl.datapath.decoder import Decoder
 from nupes.rtl.datapath.feeder import RowFeeder, WeightFeeder
@@ -52,9 +53,12 @@ __all__ = [
 SOURCES = hash_sources(__name__)
 """Hash of the sources that this process loads: parts depend on them."""
 
-PARTS = ("cell", "row decoder", "weight decoder", "lane", "bank", "control")
+CHAIN_PART = "chain"
+
+PARTS = ("cell", CHAIN_PART, "row decoder", "weight decoder", "lane", "bank", "control")
 """The parts of an array, as they are synthesized; "control" is everything that is none of the
-others."""
+others. Small arrays have no chains; elsewhere the usual kind, whose cells lie one below the other,
+stands for all."""
 
 TOKEN_PARTS = ("token stage", "token memory", "reciprocal", "corner turn")
 """The parts that only arrays with attention have; their row decoders are those of the statistics
@@ -105,8 +109,10 @@ class ArrayArea:
         array = self.array
         rows, cols = array.rows, array.cols
         decoders = rows + array.lanes * array.attention
-        numbers = (rows * cols, decoders, cols, cols, BANKS, 1)
+        numbers = (rows * cols, array.lanes, decoders, cols, cols, BANKS, 1)
         found: dict[str, int] = dict(zip(PARTS, numbers, strict=True))
+        if not array.chains:
+            del found[CHAIN_PART]
         if array.attention:
             found |= zip(TOKEN_PARTS, (cols, 1, 1, 1), strict=True)
         return found
@@ -136,6 +142,7 @@ class Edged(wiring.Component):
     weights: wiring.PureInterface
     control: data.View
     word: data.View
+    link: Signal
     psums: data.View
 
     def __init__(self, config: ArrayConfig, library: Library | None = None) -> None:
@@ -147,6 +154,7 @@ class Edged(wiring.Component):
                 "weights": In(WeightBus(config)),
                 "control": In(FeedControl(config)),
                 "word": In(data.ArrayLayout(config.code_bits, config.lanes)),
+                "link": In(int(config.chains)),
                 "psums": Out(self.array.psums.shape()),
             }
         )
@@ -166,6 +174,7 @@ class Edged(wiring.Component):
             array.swap.eq(rows.swap),
             array.weights.eq(columns.weights),
             array.row_load.eq(columns.row_load),
+            array.link.eq(self.link),
         ]
         m.d.sync += self.psums.eq(array.psums)
         return m
@@ -207,6 +216,8 @@ def part_of(component: wiring.Component) -> str:
     if isinstance(component, Decoder):
         rows = component.destination == Destination.ACTIVATION_TABLE
         return "row decoder" if rows else "weight decoder"
+    if isinstance(component, Chain):
+        return CHAIN_PART if component.direct == 0 else ""
     return next((name for kind, name in KINDS.items() if isinstance(component, kind)), "")
 
 

@@ -20,7 +20,7 @@ from nupes.arch.isa import (
     Status,
 )
 from nupes.rtl.interface import LoadBus, WeightBus
-from nupes.rtl.isa_layouts import INSTRUCTION_LAYOUT, RUN_LAYOUT, join_of
+from nupes.rtl.isa_layouts import INSTRUCTION_LAYOUT, RUN_LAYOUT, streamed_of
 
 __all__ = ["Sequencer"]
 
@@ -110,7 +110,7 @@ class Sequencer(wiring.Component):
         address = Signal(ADDRESS_BITS)  # of the next payload word of a LOAD
         words = Mux(instruction.masked, instruction.rows << 1, instruction.rows)  # of a tile
         if config.joins_weights:
-            words = words + Mux(join_of(instruction).weights_joined, instruction.rows, 0)
+            words = words + Mux(streamed_of(instruction).weights_joined, instruction.rows, 0)
         bank_busy = Mux(address[0], self.write_busy[1], self.write_busy[0])
         m.d.comb += [
             is_load.eq(instruction.opcode == Opcode.LOAD),
@@ -127,7 +127,7 @@ class Sequencer(wiring.Component):
                 fetched.eq(~stored | (lag == LAG_FREE) | (unfinished <= lag)),
             ]
             unladen |= instruction.opcode == Opcode.MEASURE
-        unladen |= join_of(instruction).kept & ~stored
+        unladen |= streamed_of(instruction).kept & ~stored
         m.d.sync += unfinished.eq(unfinished + dispatch - self.retire)
         with m.If(self.begun):
             m.d.sync += waiting.eq(0)
@@ -203,6 +203,7 @@ class Sequencer(wiring.Component):
         tile, payload = self.tile, self.tile.payload
         offered = Signal()  # in an earlier cycle, and not accepted
         steps = Const(1)
+        chained = streamed_of(payload).warm_up != 0
         parts = self.config.lanes // self.config.rows
         if parts > 1:
             whole = payload.slice == parts - 1
@@ -225,8 +226,9 @@ class Sequencer(wiring.Component):
                     for name, step in (
                         ("address", run.run_step),
                         ("row_address", run.run_step),
-                        ("x", run.run_x),
-                        ("row_x", run.run_x),
+                        ("x", Mux(chained, 0, run.run_x)),
+                        ("row_x", Mux(chained, 0, run.run_x)),
+                        ("y", Mux(chained, run.run_x, 0)),
                     )
                 )
             if parts > 1:
@@ -258,14 +260,14 @@ class Sequencer(wiring.Component):
             | ((opcode == Opcode.LOAD) & (instruction.destination <= max(Destination)))
             | (
                 (streams & (instruction.count != 0) & (instruction.rows <= self.config.rows))
-                & (((instruction.rows != 0) & ~join_of(instruction).kept) | (run.more == 0))
+                & (((instruction.rows != 0) & ~streamed_of(instruction).kept) | (run.more == 0))
                 & ~self._joins_too_much(instruction)
             )
         )
 
     def _joins_too_much(self, instruction: data.View) -> Value:
         """Return whether the instruction joins digits that the array does not."""
-        join, config = join_of(instruction), self.config
+        join, config = streamed_of(instruction), self.config
         planes = Const(0) if config.joins else join.joined
         return planes | (Const(0) if config.joins_weights else join.weights_joined)
 
@@ -297,7 +299,7 @@ class Sequencer(wiring.Component):
         is_mask, is_lower = instruction.masked & ~masked, Const(0)
         if config.joins_weights:
             halved = Signal()  # the lower digits of this row have arrived
-            joined = join_of(instruction).weights_joined
+            joined = streamed_of(instruction).weights_joined
             is_lower = ~is_mask & joined & ~halved
             m.d.comb += [weights.lower.eq(valid & is_lower), weights.joined.eq(joined)]
             with m.If(valid):

@@ -18,7 +18,7 @@ from nupes.rtl.interface import (
     ResultRun,
     WordControl,
 )
-from nupes.rtl.isa_layouts import INSTRUCTION_LAYOUT, join_of
+from nupes.rtl.isa_layouts import INSTRUCTION_LAYOUT, streamed_of
 
 __all__ = ["StreamEngine"]
 
@@ -38,9 +38,11 @@ class StreamEngine(wiring.Component):
       and not taken (a result taken in cycle n counts from n + 1).
 
     ``last`` means the last word of a pixel in a tile with ``last`` set, or in any POOL; a MEASURE
-    has none. All outputs belong to the cycle of the issue. Entries of ``outputs`` (every ``last``
-    word) and ``residuals`` (every ``last`` word but a POOL's, and every word of a MULTIPLY) are
-    always taken.
+    has none. In a TILE or MULTIPLY with ``warm_up`` every word is a step of a chain (``link``), and
+    those before a row's first pixel are nothing else: they are not ``last``, wait for no pace, and
+    their ``control`` is not valid. All outputs belong to the cycle of the issue. Entries of
+    ``outputs`` (every ``last`` word) and ``residuals`` (every ``last`` word but a POOL's, and every
+    word of a MULTIPLY) are always taken.
     """
 
     tile: stream.Interface
@@ -52,6 +54,7 @@ class StreamEngine(wiring.Component):
     second_address: Signal
     feed: data.View
     control: data.View
+    link: Signal
     pool: data.View
     measure: data.View
     constants: data.View
@@ -78,6 +81,7 @@ class StreamEngine(wiring.Component):
                 "address": Out(config.act_address_bits),
                 "feed": Out(FeedControl(config)),
                 "control": Out(WordControl(config)),
+                "link": Out(int(config.chains)),
                 "pool": Out(PoolControl()),
                 "outputs": Out(stream.Signature(ResultRun(config), always_ready=True)),
                 "residuals": Out(stream.Signature(PlaneRun(config), always_ready=True)),
@@ -114,11 +118,14 @@ class StreamEngine(wiring.Component):
             m.d.comb += is_measure.eq(tile.opcode == Opcode.MEASURE)
         m.d.comb += [
             is_pool.eq(tile.opcode == Opcode.POOL),
-            last.eq(position.last & (tile.last | is_pool) & ~is_measure),
+            last.eq(position.last & (tile.last | is_pool) & ~is_measure & ~position.early),
             to_host.eq((descriptor.encoder_depth == 0) & ~is_pool & ~descriptor.out_wide),
             descriptors.slot.eq(tile.descriptor),
             walk.descriptor.eq(descriptor),
             walk.tile.eq(self.tile.payload),
+            walk.warm_up.eq(
+                Mux(self._chained(self.tile.payload), streamed_of(self.tile.payload).warm_up, 0)
+            ),
             walk.accept.eq(accept),
             walk.step.eq(self.issue),
         ]
@@ -143,7 +150,7 @@ class StreamEngine(wiring.Component):
         if config.products:
             multiply = Signal()
             m.d.comb += multiply.eq(tile.opcode == Opcode.MULTIPLY)
-            paced = last | multiply
+            paced = last | (multiply & ~position.early)
         hold = Signal.like(descriptor.pace)  # cycles until the next word
         owed = Signal(range(config.result_depth + 1))  # results issued and not taken
         m.d.comb += self.issue.eq(
@@ -169,12 +176,12 @@ class StreamEngine(wiring.Component):
             self.address.eq(position.address),
             self.begun.eq(self.issue & fresh),
             self.mark.eq(self.begun & tile.mark),
-            self.feed.swap.eq(self.begun & to_array & ~join_of(tile).kept),
+            self.feed.swap.eq(self.begun & to_array & ~streamed_of(tile).kept),
             self.feed.pad.eq(~position.inside),
             self.feed.rows.eq(tile.rows),
             self.feed.slot.eq(tile.activation_slot),
             self.feed.slice.eq(tile.slice),
-            self.control.valid.eq(self.issue & to_array),
+            self.control.valid.eq(self.issue & to_array & ~position.early),
             self.control.first.eq(position.first & tile.first),
             self.control.last.eq(last),
             self.control.end.eq(position.end),
@@ -204,12 +211,20 @@ class StreamEngine(wiring.Component):
             self.residuals.payload.slice.eq(tile.out_slice),
         ]
         if config.joins:
-            m.d.comb += self.feed.joined.eq(join_of(tile).joined)
+            m.d.comb += self.feed.joined.eq(streamed_of(tile).joined)
         if config.reads_pairs:
             m.d.comb += self.second_address.eq(position.address + descriptor.step_plane)
+        if config.chains:
+            chained = self._chained(tile) & (streamed_of(tile).warm_up != 0)
+            m.d.comb += self.link.eq(self.issue & chained)
         if config.attention:
             self._attend(m, tile, position, descriptor, is_measure, last & ~is_pool)
         return m
+
+    def _chained(self, tile: data.View) -> Value:
+        """Return whether an instruction may have chains."""
+        chained = tile.opcode == Opcode.TILE
+        return chained | (tile.opcode == Opcode.MULTIPLY) if self.config.products else chained
 
     def planes(self, count: Value, wide: Value) -> Value:
         """Return the planes of a tensor; a wide one's do not fit the field."""

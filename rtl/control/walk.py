@@ -5,11 +5,13 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from nupes.arch.isa import ADDRESS_BITS
-from nupes.rtl.isa_layouts import DESCRIPTOR_LAYOUT, INSTRUCTION_LAYOUT
+from nupes.rtl.isa_layouts import DESCRIPTOR_LAYOUT, INSTRUCTION_LAYOUT, STREAMED_LAYOUT
 
 __all__ = ["Walk", "WalkPosition"]
 
 COORDINATE = Shape(16, signed=True)
+
+WARM_UP_BITS = STREAMED_LAYOUT["warm_up"].width
 
 
 class WalkPosition(data.StructLayout):
@@ -18,9 +20,9 @@ class WalkPosition(data.StructLayout):
     ``address`` of the word; ``inside``: it lies in the input, else it is a structural zero;
     ``first``, ``last``: first and last word of its pixel; ``top``: first plane of its tap;
     ``line_first``, ``line_last``: in the first, the last kernel column; ``first_line``,
-    ``last_line``: in the first, the last kernel row; ``end``: last word of the tile; ``pixel``:
-    index in the block; ``out_address``, ``residual_address``: first words of the pixel's output
-    and residual.
+    ``last_line``: in the first, the last kernel row; ``early``: it precedes its row's first pixel;
+    ``end``: last word of the tile; ``pixel``: index in the block; ``out_address``,
+    ``residual_address``: first words of the pixel's output and residual.
     """
 
     def __init__(self) -> None:
@@ -35,6 +37,7 @@ class WalkPosition(data.StructLayout):
                 "line_last": 1,
                 "first_line": 1,
                 "last_line": 1,
+                "early": 1,
                 "end": 1,
                 "pixel": 16,
                 "out_address": ADDRESS_BITS,
@@ -46,6 +49,8 @@ class WalkPosition(data.StructLayout):
 class Walk(wiring.Component):
     """Walk the words of a block: planes, kernel columns, kernel rows, output columns, output rows.
 
+    Each row of a block begins with ``warm_up`` columns more, which are no pixels.
+
     ``position`` is the present word, from registers and ``descriptor``. ``accept`` takes the start
     of ``tile`` for the next cycle, ``step`` goes to the next word. A count of 0 in the descriptor
     means 1. Latency and throughput: one word per cycle.
@@ -53,6 +58,7 @@ class Walk(wiring.Component):
 
     accept: Signal
     tile: data.View
+    warm_up: Signal
     step: Signal
     descriptor: data.View
     position: data.View
@@ -62,6 +68,7 @@ class Walk(wiring.Component):
             {
                 "accept": In(1),
                 "tile": In(INSTRUCTION_LAYOUT),
+                "warm_up": In(WARM_UP_BITS),
                 "step": In(1),
                 "descriptor": In(DESCRIPTOR_LAYOUT),
                 "position": Out(WalkPosition()),
@@ -79,6 +86,8 @@ class Walk(wiring.Component):
         left = Signal.like(tile.count)  # pixels, the present one included
         out_address = Signal(ADDRESS_BITS)
         residual_address = Signal(ADDRESS_BITS)
+        warm_up = Signal.like(self.warm_up)  # of every row
+        early = Signal.like(self.warm_up)  # columns before the row's first pixel, still
 
         last_plane, last_kx, last_ky, last_column = (Signal(name=f"last_{i}") for i in range(4))
         level = Signal(range(5))  # the innermost loop that goes on
@@ -86,7 +95,7 @@ class Walk(wiring.Component):
             last_plane.eq(plane + 1 >= descriptor.planes),
             last_kx.eq(kx + 1 >= descriptor.kernel_w),
             last_ky.eq(ky + 1 >= descriptor.kernel_h),
-            last_column.eq(column + 1 >= descriptor.out_width),
+            last_column.eq((column + 1 >= descriptor.out_width) & ~position.early),
             level.eq(
                 Mux(~last_plane, 0, Mux(~last_kx, 1, Mux(~last_ky, 2, Mux(~last_column, 3, 4))))
             ),
@@ -97,7 +106,8 @@ class Walk(wiring.Component):
             position.last_line.eq(last_ky),
             position.first.eq((plane == 0) & (kx == 0) & (ky == 0)),
             position.last.eq(last_plane & last_kx & last_ky),
-            position.end.eq(position.last & (left == 1)),
+            position.early.eq(early != 0),
+            position.end.eq(position.last & (left == 1) & ~position.early),
             position.pixel.eq(pixel),
             position.out_address.eq(out_address),
             position.residual_address.eq(residual_address),
@@ -110,8 +120,10 @@ class Walk(wiring.Component):
             with m.If(level >= 2):
                 m.d.sync += [kx.eq(0), ky.eq(ky + 1)]
             with m.If(level >= 3):
+                m.d.sync += [ky.eq(0), early.eq(early - 1)]
+            with m.If((level >= 3) & ~position.early):
                 m.d.sync += [
-                    ky.eq(0),
+                    early.eq(0),
                     column.eq(column + 1),
                     pixel.eq(pixel + 1),
                     left.eq(left - 1),
@@ -124,7 +136,7 @@ class Walk(wiring.Component):
                     ),
                 ]
             with m.If(level >= 4):
-                m.d.sync += column.eq(0)
+                m.d.sync += [column.eq(0), early.eq(warm_up)]
         with m.If(self.accept):
             m.d.sync += [
                 plane.eq(0),
@@ -133,6 +145,8 @@ class Walk(wiring.Component):
                 column.eq(tile.column),
                 pixel.eq(0),
                 left.eq(tile.count),
+                warm_up.eq(self.warm_up),
+                early.eq(self.warm_up),
                 out_address.eq(tile.out_address),
                 residual_address.eq(tile.residual_address),
             ]

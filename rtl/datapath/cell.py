@@ -77,6 +77,9 @@ class Cell(wiring.Component):
     bus must carry the weight in the cycle in which ``load`` is at the cell. ``swap`` makes the
     shadow weight, as it was in that cycle, the one that is used from the next cycle on.
 
+    In arrays with chains the cell multiplies ``operand``, which is ``level`` unless a chain gives
+    it another one; what moves right is ``level``.
+
     Operands are opaque bits to everything but ``add``: another kind of cell overrides that.
     """
 
@@ -93,6 +96,7 @@ class Cell(wiring.Component):
                 "swap_out": Out(1),
                 "load_out": Out(1),
                 "psum_out": Out(signed(config.psum_bits)),
+                **({"operand": In(level)} if config.chains else {}),
                 **self.more_ports(config),
             }
         )
@@ -105,6 +109,7 @@ class Cell(wiring.Component):
         self.swap_out: Signal
         self.load_out: Signal
         self.psum_out: Signal
+        self.operand: Signal
         self.config = config
 
     def more_ports(self, config: ArrayConfig) -> dict[str, wiring.Member]:
@@ -122,10 +127,11 @@ class Cell(wiring.Component):
         active = Signal.like(self.weight, reset_less=True)
         level = Signal.like(self.level, reset_less=True)
         psum = Signal.like(self.psum, reset_less=True)
+        operand = self.operand if self.config.chains else self.level
         m.d.comb += [self.level_out.eq(level), self.psum_out.eq(psum)]
         m.d.sync += [
             level.eq(self.level),
-            psum.eq(self.add(m, self.psum, active, self.level)),
+            psum.eq(self.add(m, self.psum, active, operand)),
             self.swap_out.eq(self.swap),
             self.load_out.eq(self.load),
         ]

@@ -14,6 +14,9 @@ from nupes.rtl.interface import RESULT_BITS, DatapathPort, ResultControl
 
 __all__ = ["Datapath"]
 
+LEVELS = 2
+"""Cycles from the issue of a word to the level of row 0."""
+
 
 class Datapath(wiring.Component):
     """Multiply, accumulate, requantize and encode one word per cycle; ``DatapathPort`` says when.
@@ -27,6 +30,7 @@ class Datapath(wiring.Component):
         self.weights: wiring.FlippedInterface
         self.feed: data.View
         self.control: data.View
+        self.link: Signal
         self.word: data.View
         self.lower: data.View
         self.residual: data.View
@@ -56,6 +60,7 @@ class Datapath(wiring.Component):
             array.swap.eq(row_feeder.swap),
             array.weights.eq(weight_feeder.weights),
             array.row_load.eq(weight_feeder.row_load),
+            array.link.eq(delay(m, self.link, LEVELS, "link")),
             residual_skew.i.eq(self.residual),
             self.results.eq(deskew.o),
         ]

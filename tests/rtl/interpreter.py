@@ -6,14 +6,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from nupes.arch.chains import band, direct
 from nupes.arch.config import INSTRUCTION_BITS, ArrayConfig, clog2
 from nupes.arch.isa import (
     CHECKSUM_BITS,
     DESCRIPTOR,
     INSTRUCTION,
-    JOIN,
-    JOIN_POSITION,
     LAG_FREE,
+    STREAMED,
+    STREAMED_POSITION,
     Destination,
     Opcode,
     Scaled,
@@ -26,7 +27,7 @@ from nupes.arch.isa import (
 from nupes.model.arithmetic import requantize, residual_term
 from tests.model.reference.token_stage import root, scaled, share, statistics
 from tests.rtl.testbench import signed
-from tests.rtl.tiles import Word, run_of, tiles_of, walk
+from tests.rtl.tiles import Word, run_of, tiles_of, walk, warm_up_of
 
 __all__ = ["Machine"]
 
@@ -40,13 +41,15 @@ class Machine:
     sums: dict[tuple[int, int], int] = field(default_factory=dict)
     factors: dict[int, tuple[int, int, int]] = field(default_factory=dict)
     gathered: dict[int, list[int]] = field(default_factory=dict)
+    steps: list[list[int]] = field(default_factory=list)
+    """Levels of the latest steps of chains."""
+    weights: dict[int, list[int]] = field(default_factory=dict)
+    """The operands of each row; those that a tile does not carry stay, which chains may see."""
     results: list[list[int]] = field(default_factory=list)
     status: Status = Status.RUNNING
     late: bool = False
     """Whether tiles wait as long as the LOADs behind them let them."""
     pointer: int = 0
-    weights: list[list[int]] = field(default_factory=list)
-    """Operands that the cells hold."""
     waiting: list[tuple[dict[str, int], list[int]]] = field(default_factory=list)
 
     def run(self, words: Sequence[int]) -> None:
@@ -64,11 +67,11 @@ class Machine:
             known |= {Opcode.MULTIPLY} if config.products else set()
             known |= {Opcode.MATMUL, Opcode.MEASURE} if config.attention else set()
             unladen = tile["rows"] == 0 and run_of(body)["more"]
-            join = unpack(JOIN, body >> JOIN_POSITION)
+            streamed = unpack(STREAMED, body >> STREAMED_POSITION)
             streams = tile["opcode"] not in (Opcode.LOAD, Opcode.END)
-            unladen |= streams and join["kept"] and run_of(body)["more"]
-            unladen |= streams and join["joined"] and not config.joins
-            unladen |= streams and join["weights_joined"] and not config.joins_weights
+            unladen |= streams and streamed["kept"] and run_of(body)["more"]
+            unladen |= streams and streamed["joined"] and not config.joins
+            unladen |= streams and streamed["weights_joined"] and not config.joins_weights
             if raw >> body_bits != checksum(body) or tile["opcode"] not in known or unladen:
                 self.status = Status.BAD_INSTRUCTION
             elif tile["opcode"] == Opcode.LOAD:
@@ -79,7 +82,7 @@ class Machine:
             else:
                 paid = tile["opcode"] in (Opcode.TILE, Opcode.MULTIPLY)
                 joined = next(tiles_of(body, config))["weights_joined"]
-                paid &= not join["kept"]
+                paid &= not streamed["kept"]
                 rows = tile["rows"] * (1 + tile["masked"] + joined) if paid else 0
                 for item in tiles_of(body, config):
                     self.waiting.append((item, [next(stream) for _ in range(rows)]))
@@ -176,7 +179,6 @@ class Machine:
     def tile(self, tile: dict[str, int], stream: Iterator[int]) -> None:
         """Execute a TILE, MULTIPLY or MATMUL."""
         config, layer = self.config, self.descriptor(tile["descriptor"])
-        weights = []
         matrix = self.matrix(tile, layer) if tile["opcode"] == Opcode.MATMUL else []
         place, slot = Destination.WEIGHT_TABLE, tile["weight_slot"]
         for index in range(0 if tile["kept"] else tile["rows"]):
@@ -190,9 +192,10 @@ class Machine:
                     for row in (next(stream) for _ in range(1 + tile["weights_joined"]))
                 ]  # fmt: skip
             operands = self.operands(place, slot, codes)
-            weights.append([item if mask >> c & 1 else 0 for c, item in enumerate(operands)])
-        weights = self.weights[: tile["rows"]] if tile["kept"] else weights
-        self.weights = weights + self.weights[len(weights) :]
+            self.weights[index] = [item if mask >> c & 1 else 0 for c, item in enumerate(operands)]
+        none = [0] * config.cols
+        weights = [self.weights.get(index, none) for index in range(config.rows)]
+        column = list(zip(*weights, strict=True))
         for word in walk(tile, layer):
             part = tile["slice"] if config.rows < config.cols else 0
             codes = [self.codes(word.address, config.rows, part)]
@@ -201,10 +204,16 @@ class Machine:
                 codes.insert(0, self.codes(second, config.rows, part))
             place, slot = Destination.ACTIVATION_TABLE, tile["activation_slot"]
             levels = self.operands(place, slot, codes)[: tile["rows"]] if word.inside else []
+            levels += [0] * (config.rows - len(levels))
             multiplies = tile["opcode"] == Opcode.MULTIPLY
             others = self.residual_levels(tile, layer, word) if multiplies else []
+            if config.chains and warm_up_of(tile):
+                self.steps = [*self.steps[-2:], levels]
+            if word.early:
+                continue
             for col in range(config.cols):
-                total = sum(self.product(weights[r][col], level) for r, level in enumerate(levels))
+                taken = self.taken(levels, col) if warm_up_of(tile) else levels
+                total = sum(self.product(*pair) for pair in zip(column[col], taken, strict=True))
                 if multiplies:
                     total = signed(total, config.factor_bits) * others[col]
                 old = 0 if word.first and tile["first"] else self.sums[word.pixel, col]
@@ -212,6 +221,16 @@ class Machine:
                 self.sums[word.pixel, col] = signed(total, config.acc_bits)
             if word.last and tile["last"]:
                 self.finish(tile, layer, word)
+
+    def taken(self, levels: list[int], col: int) -> list[int]:
+        """Return what each row of a column multiplies: levels of this step of a chain or of earlier
+        ones."""
+        config, taken = self.config, list(levels)
+        for lane in range(col, config.lanes if config.chains else 0, config.cols):
+            row, _ = direct(lane, config)
+            for age, other in enumerate(band(lane, config)):
+                taken[other] = self.steps[-1 - age][row] if age < len(self.steps) else 0
+        return taken
 
     def finish(self, tile: dict[str, int], layer: dict[str, int], word: Word) -> None:
         """Requantize and encode a pixel."""

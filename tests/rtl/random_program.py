@@ -225,4 +225,5 @@ def random_run(config: ArrayConfig, chance: random.Random, several: bool) -> dic
         "run_step": chance.randrange(-3, 4),
         "run_x": chance.randrange(3),
         "run_slices": chance.randrange(2),
+        "warm_up": chance.choice([0, 0, 1, 2, 3]),
     }

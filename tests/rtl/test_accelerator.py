@@ -21,6 +21,8 @@ SHAPES = st.sampled_from(
         small(4, 2, code_bits=5, tensor_bits=5),
         small(2, 2, code_bits=2, acc_depth=32, burst=16, fetch_depth=32),
         small(8, 2),
+        small(4, 4, code_bits=3),
+        small(3, 6, code_bits=2),
     ]
 )
 

@@ -7,15 +7,15 @@ from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import (
     ADDRESS_BITS,
     INSTRUCTION,
-    JOIN,
-    JOIN_POSITION,
     RUN,
     RUN_POSITION,
+    STREAMED,
+    STREAMED_POSITION,
     Opcode,
     unpack,
 )
 
-__all__ = ["Word", "run_of", "tiles_of", "walk"]
+__all__ = ["Word", "run_of", "tiles_of", "walk", "warm_up_of"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Word:
     first: bool
     last: bool
     top: bool
+    early: bool
     end: bool
     pixel: int
     out_address: int
@@ -34,17 +35,26 @@ class Word:
 
 
 def walk(tile: dict[str, int], layer: dict[str, int]) -> Iterator[Word]:
-    """Return the words of a block: output pixels in raster order, then taps, then planes."""
+    """Return the words of a block: output pixels in raster order, each row behind the steps of its
+    chains, then taps, then planes."""
     kernel_h, kernel_w = max(1, layer["kernel_h"]), max(1, layer["kernel_w"])
     planes, wrap = max(1, layer["planes"]), 1 << ADDRESS_BITS
-    for pixel in range(tile["count"]):
+    warm_up = warm_up_of(tile)
+    steps = [
+        (pixel, step)
+        for pixel in range(tile["count"])
+        for step in range(-warm_up if not pixel or begins(tile, layer, pixel) else 0, 1)
+    ]
+    for pixel, step in steps:
         row, column = divmod(tile["column"] + pixel, layer["out_width"])
         if row == 0:
-            start, x = tile["address"] + pixel * layer["step_x"], tile["x"]
-            x += pixel * layer["stride_x"]
+            place = pixel + step + warm_up
+            start, x = tile["address"] + place * layer["step_x"], tile["x"]
         else:
-            start = tile["row_address"] + row * layer["step_y"] + column * layer["step_x"]
-            x = tile["row_x"] + column * layer["stride_x"]
+            place = column + step + warm_up
+            start = tile["row_address"] + row * layer["step_y"] + place * layer["step_x"]
+            x = tile["row_x"]
+        x += place * layer["stride_x"]
         y = tile["y"] + row * layer["stride_y"]
         out_address, residual_address = (
             tile[f"{name}_address"]
@@ -66,11 +76,23 @@ def walk(tile: dict[str, int], layer: dict[str, int]) -> Iterator[Word]:
                 first=number == 0,
                 last=last,
                 top=q == 0,
-                end=last and pixel == tile["count"] - 1,
+                early=step < 0,
+                end=last and step == 0 and pixel == tile["count"] - 1,
                 pixel=pixel,
                 out_address=out_address % wrap,
                 residual_address=residual_address % wrap,
             )
+
+
+def warm_up_of(tile: dict[str, int]) -> int:
+    """Return the steps of chains before a row's first pixel."""
+    able = tile.get("opcode", Opcode.TILE) in (Opcode.TILE, Opcode.MULTIPLY)
+    return unpack(STREAMED, tile.get("destination", 0))["warm_up"] if able else 0
+
+
+def begins(tile: dict[str, int], layer: dict[str, int], pixel: int) -> bool:
+    """Whether a pixel is the first one of its row."""
+    return (tile["column"] + pixel) % layer["out_width"] == 0
 
 
 def run_of(body: int) -> dict[str, int]:
@@ -83,8 +105,9 @@ def run_of(body: int) -> dict[str, int]:
 def tiles_of(body: int, config: ArrayConfig) -> Iterator[dict[str, int]]:
     """Yield every tile of a run as an instruction of its own."""
     tile, run = unpack(INSTRUCTION, body), run_of(body)
-    tile |= unpack(JOIN, body >> JOIN_POSITION)
+    tile |= unpack(STREAMED, body >> STREAMED_POSITION)
     parts = config.lanes // config.rows if run["run_slices"] else 1
+    x, y = (0, run["run_x"]) if warm_up_of(tile) else (run["run_x"], 0)
     for number in range(run["more"] + 1):
         last = number == run["more"]
         steps, part = divmod(number if parts == 1 else tile["slice"] + number, parts)
@@ -94,7 +117,8 @@ def tiles_of(body: int, config: ArrayConfig) -> Iterator[dict[str, int]]:
             "gather": tile["gather"] & last,
             "address": tile["address"] + steps * run["run_step"],
             "row_address": tile["row_address"] + steps * run["run_step"],
-            "x": tile["x"] + steps * run["run_x"],
-            "row_x": tile["row_x"] + steps * run["run_x"],
+            "x": tile["x"] + steps * x,
+            "row_x": tile["row_x"] + steps * x,
+            "y": tile["y"] + steps * y,
             "slice": tile["slice"] if parts == 1 else part,
         }

@@ -72,8 +72,8 @@ def test_gates_are_counted() -> None:
 
 def test_an_array_is_the_sum_of_its_parts() -> None:
     array = ArrayArea(BASE, "xilinx", {name: Area(luts=10**i) for i, name in enumerate(PARTS)})
-    # Cells, four decoders at each edge, lanes, two banks, control.
-    total = 16 + 4 * 10 + 4 * 100 + 4 * 1_000 + 2 * 10_000 + 100_000
+    # Cells, four chains, four decoders at each edge, lanes, two banks, control.
+    total = 16 + 4 * 10 + 4 * 100 + 4 * 1_000 + 4 * 10_000 + 2 * 100_000 + 1_000_000
     assert array.total == Area(luts=total)
     assert array.as_dict()["total"]["luts"] == total
 
@@ -91,7 +91,10 @@ def test_the_parts_are_all_that_the_accelerator_has() -> None:
     assert tuple(parts) == PARTS
     instances = re.findall(r"^  (nupes_\w+) \w+ \(", parts["control"], re.MULTILINE)
     counts = ArrayArea(SMALL, "xilinx", {}).counts
-    assert Counter(instances) == {
+    chains = Counter({f"nupes_chain{suffix}": 1 for suffix in ("", "_1", "_2")})
+    chains["nupes_chain"] = SMALL.lanes - 2
+    assert sum(chains.values()) == counts["chain"]
+    assert Counter(instances) == chains | {
         "nupes_row": SMALL.rows,
         "nupes_decoder": counts["row decoder"],
         "nupes_decoder_1": counts["weight decoder"],

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nupes.arch.config import INSTRUCTION_BITS, ArrayConfig
-from nupes.arch.isa import CHECKSUM_BITS, INSTRUCTION, JOIN, LAG_FREE
+from nupes.arch.isa import CHECKSUM_BITS, INSTRUCTION, LAG_FREE, STREAMED
 from nupes.compiler.emit import schedules
 from nupes.compiler.emit.dependencies import lag_after
 from nupes.compiler.emit.instructions import End, Instruction, Load, Tile
@@ -184,7 +184,7 @@ def test_a_run_means_its_tiles(network: IntegerNetwork, config: ArrayConfig) -> 
             if not wanted["last"]:  # where results go is of no account
                 ignored |= {"param_slot", "out_address", "residual_address"}
             for name in one.keys() - ignored:
-                size = {field.name: field.width for field in (*INSTRUCTION, *JOIN)}[name]
+                size = {field.name: field.width for field in (*INSTRUCTION, *STREAMED)}[name]
                 assert (one[name] - wanted[name]) % (1 << size) == 0, name
         position += len(found)
 

@@ -22,12 +22,12 @@ from nupes.arch.isa import (
 )
 from nupes.rtl.control.stream import StreamEngine
 from tests.rtl.bench import execute
-from tests.rtl.tiles import Word, walk
+from tests.rtl.tiles import Word, walk, warm_up_of
 
 EVERYWHERE = DESCRIPTOR[: [item.name for item in DESCRIPTOR].index("out_wide")]
 """The fields that every array has."""
 
-PLAIN = ArrayConfig(rows=2, cols=2, act_depth=64, acc_depth=16, tensor_bits=4)
+PLAIN = ArrayConfig(rows=4, cols=4, act_depth=64, acc_depth=16, tensor_bits=4)
 CONFIG = replace(PLAIN, products=True)
 
 
@@ -60,6 +60,11 @@ def random_tile(chance: random.Random, layers: list[dict[str, int]]) -> dict[str
     tile["count"] = max(1, tile["count"])
     tile["activation_slot"] %= CONFIG.table_slots
     return tile
+
+
+def multiplies(tile: dict[str, int], word: Word) -> bool:
+    """Whether the sums of a word are multiplied by a residual."""
+    return tile["opcode"] == Opcode.MULTIPLY and not word.early
 
 
 @dataclass
@@ -103,7 +108,7 @@ def expected(tiles: list[dict], layers: list[dict], world: World) -> list[Issue]
         shown = accept + 1  # the dispatch slot is free for the next tile
         now = accept + 1
         for word in walk(tile, layer):
-            last = word.last and bool(tile["last"] or is_pool)
+            last = word.last and not word.early and bool(tile["last"] or is_pool)
             host = last and not is_pool and layer["encoder_depth"] == 0
             now = max(now, free)
             while tile["chase"] and word.inside and word.address >= world.loaded[now]:
@@ -113,7 +118,7 @@ def expected(tiles: list[dict], layers: list[dict], world: World) -> list[Issue]
             issues.append(Issue(now, number, word, last))
             if host:
                 taken.append(max(now + world.take_delay[len(taken)], taken[-1] + 1 if taken else 0))
-            if last or tile["opcode"] == Opcode.MULTIPLY:
+            if last or multiplies(tile, word):
                 free = now + layer["pace"]
             now += 1
         ready = issues[-1].cycle
@@ -159,6 +164,7 @@ def observe(
                     "mark",
                     "feed",
                     "control",
+                    "link",
                     "pool",
                 ):
                     row[name] = context.get(getattr(engine, name))
@@ -170,7 +176,7 @@ def observe(
                     if not row["control"].encoder_depth:
                         delay = world.take_delay[len(takes)]
                         takes.append(max(now + delay, takes[-1] + 1 if takes else 0))
-                if row["control"].end if row["control"].valid else row["pool"].end:
+                if row["control"].end if not row["pool"].valid else row["pool"].end:
                     retires.add(now + world.retire_delay)
                     issuing += 1
             number += bool(accepted)
@@ -218,7 +224,9 @@ def test_issues(seed: int, gap: int, take: int) -> None:
         assert row["second_address"] == second % CONFIG.act_depth
         assert row["begun"] == begun
         assert row["mark"] == (begun and tile["mark"])
-        assert row["control"].valid != row["pool"].valid == is_pool
+        assert row["control"].valid == (not is_pool and not word.early)
+        assert row["pool"].valid == is_pool
+        assert row["link"] == (warm_up_of(tile) > 0)
         feed, control, pool = row["feed"], row["control"], row["pool"]
         kept = tile["destination"] >> 2 & 1
         assert feed.swap == (begun and not is_pool and not kept)
@@ -233,14 +241,14 @@ def test_issues(seed: int, gap: int, take: int) -> None:
                 tile["slice"],
             )
             assert feed.joined == tile["destination"] & 1
-            assert control.first == (word.first and tile["first"])
+            assert word.early or control.first == (word.first and tile["first"])
             assert (control.last, control.end) == (issue.last, word.end)
             assert control.acc_address == word.pixel % CONFIG.acc_depth
             assert control.multiply == (tile["opcode"] == Opcode.MULTIPLY)
             assert control.param_slot == tile["param_slot"]
             assert control.encoder_slot == layer["encoder_slot"]
             assert control.encoder_depth == layer["encoder_depth"]
-        reads = (issue.last and not is_pool) or tile["opcode"] == Opcode.MULTIPLY
+        reads = (issue.last and not is_pool) or multiplies(tile, word)
         for name, kind, address, wanted in (
             ("outputs", "out", word.out_address, issue.last),
             ("residuals", "residual", word.residual_address, reads),

@@ -135,13 +135,15 @@ def test_any_sequence(data: st.DataObject, seed: int) -> None:
             "weight": signed_integers(config.cell.weight_bits),
             # What rows above this one can have added.
             "psum": signed_integers(config.psum_bits - 1),
+            **({"operand": signed_integers(config.level_entry_bits)} if config.chains else {}),
         }
     )
     cycles = data.draw(st.lists(row, min_size=1, max_size=40))
     shadow = active = 0
     outputs: dict[str, list[int]] = {name: [0] for name in OUTPUTS}
-    for row in [IDLE] * len(setup) + cycles:
-        total = row["psum"] + product(active, row["level"])
+    operand = "operand" if config.chains else "level"
+    for row in [IDLE | {operand: 0}] * len(setup) + cycles:
+        total = row["psum"] + product(active, row[operand])
         outputs["psum_out"].append(signed(total, config.psum_bits))
         active = shadow if row["swap"] else active
         shadow = row["weight"] if row["load"] else shadow
