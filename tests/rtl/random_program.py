@@ -189,7 +189,7 @@ def add_layer(program: Program, chance: random.Random, slot: int) -> bool:
         if 0 < count <= held and chance.randrange(3) == 0:
             kept = run | {"more": 0, "kept": 1, "rows": count, "weight_slot": 0}
             follows = {"last": int(index == passes - 1), "lag": LAG_FREE, "mark": 0, "first": 0}
-            program.tile([], **tile | kept | follows)
+            program.instruction(Opcode.TILE, tile | kept | follows)
             continue
         held = max(held, count)
         rows = count * (run["more"] + 1)

@@ -76,16 +76,18 @@ def test_wholes_that_begin_within_a_word_are_copied() -> None:
     check(network, CONFIG)
 
 
-def tiles_of(network: IntegerNetwork) -> int:
+def tiles_of(network: IntegerNetwork, mac: str) -> int:
     """Return how many tiles a network of one layer takes."""
-    return compile(network, CONFIG).layers[-1].tiles
+    return compile(network, replace(CONFIG, mac=mac)).layers[-1].tiles
 
 
 def test_passes_are_digits_of_words_that_are_selected() -> None:
-    # The input has two digits; each word of four results takes one word of each factor.
-    assert tiles_of(rotated((3, 1, 8), turned(8))) == 2 * 2 * 2
-    assert tiles_of(rotated((3, 1, 8), ((0, 1, 4, 5),) * 2)) == 2 * 2 * 2
-    assert tiles_of(rotated((3, 1, 8), ((5, 5, 7, 6),) * 2)) == 2 * 2
+    # The input has two digits, one operand on these cells; each word of four results takes one word
+    # of each factor.
+    for mac, digits in (("decode", 1), ("uniform", 2)):
+        assert tiles_of(rotated((3, 1, 8), turned(8)), mac) == 2 * 2 * digits
+        assert tiles_of(rotated((3, 1, 8), ((0, 1, 4, 5),) * 2), mac) == 2 * 2 * digits
+        assert tiles_of(rotated((3, 1, 8), ((5, 5, 7, 6),) * 2), mac) == 2 * digits
 
 
 @pytest.mark.parametrize("mac", ["uniform", "square", "pair"])

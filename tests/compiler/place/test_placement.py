@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from nupes.arch.config import ArrayConfig
+from nupes.compiler.place.patching import Packing
 from nupes.compiler.place.placement import place
 from nupes.model.codebook import make_codebook
 from nupes.model.layer import Requantize, Residual
@@ -31,7 +32,7 @@ def one_conv(residual: Residual | None = None) -> IntegerNetwork:
 def test_a_first_convolution_with_few_channels_reads_patches() -> None:
     network = one_conv()
     placement = place(network, CONFIG)
-    assert placement.packing is not None
+    assert isinstance(placement.packing, Packing)
     assert placement.packing.reader is network.layers[0]
     assert placement.packing.patches.words_per_plane == 2
 
@@ -54,5 +55,5 @@ def test_a_packed_input_lies_behind_the_others(size: int) -> None:
     more = coded("more", (size, size, 3), SOURCE.codebook)
     network = assemble(SOURCE, network.layers, (16,), more=[more])
     placement = place(network, CONFIG)
-    assert placement.packing is not None
+    assert isinstance(placement.packing, Packing)
     assert placement.packing.patches.base >= placement.layouts["more"].words > 0
