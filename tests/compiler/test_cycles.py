@@ -30,8 +30,8 @@ CYCLES: dict[Case, tuple[int, ...]] = {
     (ResNet8, CIFAR, None): (205_951, 52_038, 29_829),
     (ResNet20, CIFAR, 8): (662_598, 166_623, 87_576),
     (ResNet20, CIFAR, None): (645_759, 162_374, 85_368),
-    (DSCNN, KEYWORDS, 8): (90_014, 33_140, 14_179),
-    (DSCNN, KEYWORDS, None): (79_557, 29_959, 12_756),
+    (DSCNN, KEYWORDS, 8): (66_974, 21_620, 8_419),
+    (DSCNN, KEYWORDS, None): (56_517, 18_439, 6_996),
 }
 """Cycles on each of the square arrays of ``SIZES``."""
 

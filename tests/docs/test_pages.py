@@ -6,7 +6,17 @@ from pathlib import Path
 import pytest
 
 import nupes
-from nupes.arch.isa import DESCRIPTOR, INSTRUCTION, RUN, RUN_POSITION, Destination, Field, Opcode
+from nupes.arch.isa import (
+    CHAINED,
+    CHAINED_POSITION,
+    DESCRIPTOR,
+    INSTRUCTION,
+    RUN,
+    RUN_POSITION,
+    Destination,
+    Field,
+    Opcode,
+)
 from tests.docs.pages import PAGES, ROOT, name_of
 
 API = ROOT / "docs" / "api"
@@ -48,7 +58,8 @@ def rows(layout: tuple[Field, ...], position: int = 0) -> list[tuple[str, str, s
 def test_the_instruction_tables_are_those_of_the_code() -> None:
     text = (ROOT / "docs" / "instructions.md").read_text(encoding="utf-8")
     shown = re.findall(r"^\| (\d[\d.]*) \| (`.+?) \| (.+) \|$", text, re.MULTILINE)
-    assert shown == rows(INSTRUCTION) + rows(RUN, RUN_POSITION) + rows(DESCRIPTOR)
+    overlaid = rows(RUN, RUN_POSITION) + rows(CHAINED, CHAINED_POSITION)
+    assert shown == rows(INSTRUCTION) + overlaid + rows(DESCRIPTOR)
     for item in [*Opcode, *Destination]:
         assert f"{item.name} {int(item)}" in text
 
