@@ -14,6 +14,8 @@ import pytest
 from nupes.arch.config import ArrayConfig
 from nupes.model.errors import InputError, NupesError
 from nupes.rtl import verilog
+from nupes.rtl.datapath.chain import Chain
+from nupes.rtl.emit import verilog
 from nupes.synthesis import areas, tools
 from nupes.synthesis.areas import (
     DEPTHS,
@@ -116,6 +118,17 @@ def test_the_parts_of_attention() -> None:
         assert instances[f"nupes_{name.replace(' ', '_')}"] == counts[name] == 1
     assert parts["lane"].count("nupes_token_stage ") * instances["nupes_lane"] == 8
     assert counts["token stage"] == 8
+
+
+@TOOLS
+@pytest.mark.slow
+@pytest.mark.parametrize(("direct", "most"), [(0, 2), (1, 3), (2, 5)])
+def test_a_chain_is_a_few_choices_for_each_bit(direct: int, most: int) -> None:
+    config = ArrayConfig(16, 16)
+    area = synthesize(verilog(Chain(config, direct), None, "part"), "xilinx")
+    bits = config.level_entry_bits
+    assert area.flops == bits * (3 if direct == 0 else 2)
+    assert 2 * bits <= area.luts <= most * bits
 
 
 @TOOLS

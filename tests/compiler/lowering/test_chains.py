@@ -152,7 +152,7 @@ ARRAYS = st.sampled_from(
 )
 
 
-@many(100)
+@many(30)
 @given(st.data(), ARRAYS)
 def test_chains_are_never_slower(
     data: st.DataObject, array: tuple[tuple[int, int], int, int]
