@@ -30,8 +30,8 @@ CYCLES: dict[Case, tuple[int, ...]] = {
     (ResNet8, CIFAR, None): (201_199, 51_143, 29_744),
     (ResNet20, CIFAR, 8): (641_182, 161_646, 85_342),
     (ResNet20, CIFAR, None): (641_007, 161_479, 85_283),
-    (DSCNN, KEYWORDS, 8): (75_209, 28_817, 12_828),
-    (DSCNN, KEYWORDS, None): (75_056, 28_728, 12_417),
+    (DSCNN, KEYWORDS, 8): (52_169, 17_297, 7_068),
+    (DSCNN, KEYWORDS, None): (52_016, 17_208, 6_657),
 }
 """Cycles on each of the square arrays of ``SIZES``."""
 
