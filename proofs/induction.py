@@ -70,22 +70,27 @@ class Query:
 
     def check(self, cycle: int, stage: str) -> None:
         """Raise ``ProofError`` if a claim can fail in some cycle."""
-        claims = {name: self.truth(cycle, name) for name in self.harness.claims}
-        self.solver.push(1)
-        terms = list(claims.values())
-        every = terms[0] if len(terms) == 1 else self.manager.mk_term(Kind.AND, terms)
-        self.solver.assert_formula(self.manager.mk_term(Kind.NOT, [every]))
-        result = self.solver.check_sat()
-        if result != Result.UNSAT:
-            assert result == Result.SAT, f"{self.harness.name}: the solver must decide"
-            value = self.solver.get_value
-            wrong = next(name for name, term in claims.items() if not value(term).is_true())
-            inputs = [
-                {name: int(value(term).value(10)) for name, term in row.items() if name != "clk"}
-                for row in self.unrolling.inputs[: cycle + 1]
-            ]
-            raise ProofError(self.harness.name, Counterexample(wrong, stage, inputs))
-        self.solver.pop(1)
+        for claim in self.harness.claims:
+            term = self.truth(cycle, claim)
+            self.solver.push(1)
+            self.solver.assert_formula(self.manager.mk_term(Kind.NOT, [term]))
+            result = self.solver.check_sat()
+            if result != Result.UNSAT:
+                assert result == Result.SAT, f"{self.harness.name}: the solver must decide {claim}"
+                raise ProofError(self.harness.name, self.counterexample(claim, stage))
+            self.solver.pop(1)
+
+    def counterexample(self, claim: str, stage: str) -> Counterexample:
+        """Return the inputs of the solver's present model."""
+        inputs = [
+            {
+                name: int(self.solver.get_value(term).value(10))
+                for name, term in row.items()
+                if name != "clk"
+            }
+            for row in self.unrolling.inputs
+        ]
+        return Counterexample(claim, stage, inputs)
 
 
 def prove(harness: Harness, netlist: Netlist) -> Proof:

@@ -123,7 +123,8 @@ class Netlist:
         """Return the netlists of top modules, by name, from the RTLIL of each.
 
             ``probes``: for each top, input ports and the inner names that they show instead; or
-        ``memory[port]``, the entry of a memory at the address that a port has.
+        ``memory[port]``, the entry of a memory at the address that a port has, or
+        ``memory(index)``, what a synchronous read port of a memory shows.
         """
         passes = (*PASSES, *OPTIMIZE) if optimize else PASSES
         # Where one module is the top, Yosys drops all that are not below it.
@@ -180,9 +181,14 @@ def build(module: Mapping[str, Any], probes: Mapping[str, str]) -> Netlist:
     builder = Builder()
     netlist, nets = builder.netlist, module["netnames"]
     entries: dict[tuple[str, str], int] = {}
+    shown_reads: dict[str, tuple[str, int]] = {}
     ports = module["ports"]
     cells = {name: cell for name, cell in module["cells"].items() if cell["type"] not in SILENT}
     for port, inner in probes.items():
+        if inner.endswith(")"):
+            memory, _, index = inner[:-1].partition("(")
+            shown_reads[port] = memory, int(index)
+            continue
         if inner.endswith("]"):
             memory, _, address = inner[:-1].partition("[")
             entries[memory, address] = builder.word(ports[port]["bits"])
@@ -210,8 +216,13 @@ def build(module: Mapping[str, Any], probes: Mapping[str, str]) -> Netlist:
         if cell["type"] == "$mem_v2":
             width = number(cell["parameters"]["WIDTH"])
             data = connections["RD_DATA"]
-            ports_data = [data[at : at + width] for at in range(0, len(data), width)]
-            built.append((name, cell, [builder.word(bits) for bits in ports_data]))
+            words = [builder.word(data[at : at + width]) for at in range(0, len(data), width)]
+            built.append((name, cell, words))
+            memory = str(cell["parameters"]["MEMID"]).strip("\\")
+            for port, (of, index) in shown_reads.items():
+                if of == memory:
+                    bits = enumerate(ports[port]["bits"])
+                    builder.places.update({bit: (words[index], at) for at, bit in bits})
         else:
             built.append((name, cell, builder.word(connections["Q" if "Q" in connections else "Y"])))
 

@@ -64,7 +64,11 @@ def resize(algebra: Algebra, word: Any, width: int, to: int, signed: bool) -> An
 
 def evaluate(algebra: Algebra, cell: Cell, get: Callable[[Vector], Any], width: int) -> Any:
     """Return what a cell's output of ``width`` bits is; ``get`` gives the words of its inputs."""
-    words = {name: (get(vector), width_of(vector)) for name, vector in cell.inputs.items()}
+    words = {
+        # Yosys gives the constant 0 no bits.
+        name: (get(vector), width_of(vector)) if vector else (algebra.const(0, 1), 1)
+        for name, vector in cell.inputs.items()
+    }
     a, a_width = words["A"]
     b, b_width = words.get("B", (None, 0))
     kind, signed = cell.kind, cell.signed

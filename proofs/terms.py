@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bitwuzla import Kind, Term, TermManager
+from bitwuzla import Bitwuzla, Kind, Term, TermManager
 
 from proofs.netlist import CONSTANT, Netlist, Part, Vector, Write
 from proofs.operators import evaluate, gather, width_of
@@ -115,6 +115,7 @@ class Unrolling:
     def __init__(self, netlist: Netlist, manager: TermManager) -> None:
         self.netlist = netlist
         self.terms = Terms(manager)
+        self.rewriter = Bitwuzla(manager)
         self.cycles: list[list[Any]] = []
         self.inputs: list[dict[str, Term]] = []
         self.state = self._any_state()
@@ -200,6 +201,8 @@ class Unrolling:
                 kept = state.words[read.word]
                 words[read.word] = terms.choose(get(read.enable), data, kept, memory.width)
             for write in memory.writes:
+                if self.rewriter.simplify_term(get(write.enable)).is_bv_value_zero():
+                    continue
                 address = get(write.address)
                 old = terms.apply(Kind.ARRAY_SELECT, [array, address])
                 after = self._merge(old, write, get)
