@@ -8,11 +8,11 @@ from proofs.harness import Harness
 __all__ = ["expected_entry", "filled", "past", "product"]
 
 
-def past(m: Module, value: Value, cycles: int, name: str) -> Value:
-    """Return a value some cycles ago: registers one by one."""
+def past(m: Module, value: Value, cycles: int, name: str, reset: bool = False) -> Value:
+    """Return a value some cycles ago: registers one by one, with ``reset`` 0 after reset."""
     value = Value.cast(value)
     for cycle in range(cycles):
-        later = Signal(value.shape(), name=f"{name}_{cycle + 1}", reset_less=True)
+        later = Signal(value.shape(), name=f"{name}_{cycle + 1}", reset_less=not reset)
         m.d.sync += later.eq(value)
         value = later
     return value
