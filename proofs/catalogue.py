@@ -10,6 +10,7 @@ from proofs.blocks.fifos import corner_turn, fetcher, queue
 from proofs.blocks.lanes import accumulator, encoder, token_stage
 from proofs.blocks.memories import activation_memory, decoder, token_memory
 from proofs.blocks.ports import results, run_control, tiles
+from proofs.blocks.reciprocals import digit_rule, reciprocal
 from proofs.blocks.requantizer import element_product, requantizer, residual
 from proofs.harness import Harness
 
@@ -67,6 +68,8 @@ def entries() -> Iterator[Entry]:
         config = ArrayConfig(2, 2, tensor_bits=bits)
         sizes = f"{bits}-bit tensors"
         yield Entry("encoder", sizes, lambda name, c=config: encoder(c, name), long)
+    yield Entry("reciprocal", "", reciprocal)
+    yield Entry("digit of a root", "", digit_rule)
     yield Entry("token stage", "", token_stage)
     for sizes, config in cell_configs():
         yield Entry("cell", sizes, lambda name, c=config: cell(c, name))
@@ -97,5 +100,6 @@ def entries() -> Iterator[Entry]:
         yield Entry("fetcher", sizes, lambda name, c=config: fetcher(c, name))
     for sizes, config in (("2x2", SMALL), ("attention", ATTENTION)):
         yield Entry("sequencer", sizes, lambda name, c=config: tiles(c, name))
+    for sizes, config in (("2x2", SMALL), ("attention", ATTENTION)):
         yield Entry("results", sizes, lambda name, c=config: results(c, name))
     yield Entry("run control", "", lambda name: run_control(SMALL, name))

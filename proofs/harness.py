@@ -54,6 +54,8 @@ class Harness:
             if member.flow == wiring.In and len(Value.cast(value)):
                 source = given.pop(name) if name in given else self.free(name, member.shape)
                 self.module.d.comb += Value.cast(value).eq(Value.cast(source))
+            elif member.flow == wiring.Out and len(Value.cast(value)):
+                self.show(f"output__{name}", value)
         assert not given, f"{block} must have inputs {sorted(given)}"
 
     def assume(self, value: Any, name: str = "") -> None:

@@ -1,6 +1,6 @@
 """Terms: words as bit vectors of the solver, a netlist unrolled over cycles."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,8 +124,11 @@ class Unrolling:
         """Return the term of a vector in some cycle."""
         return gather(self.terms, self.cycles[cycle], self.netlist.widths, vector)
 
-    def advance(self, reset: int | None = None) -> None:
-        """Add a cycle whose inputs are free, but ``rst`` if ``reset`` says what it is."""
+    def advance(
+        self, reset: int | None = None, given: Mapping[str, Term] | None = None
+    ) -> None:
+        """Add a cycle whose inputs are free, but ``rst`` if ``reset`` says what it is, and those
+        that are ``given``."""
         netlist, terms = self.netlist, self.terms
         words: list[Any] = [None] * len(netlist.widths)
         cycle = len(self.cycles)
@@ -133,6 +136,8 @@ class Unrolling:
         for name, word in netlist.inputs.items():
             if name == "rst" and reset is not None:
                 words[word] = terms.const(reset, 1)
+            elif given and name in given:
+                words[word] = given[name]
             else:
                 words[word] = terms.free(netlist.widths[word], f"{name}@{cycle}")
             self.inputs[-1][name] = words[word]

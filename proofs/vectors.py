@@ -8,7 +8,10 @@ import numpy as np
 from proofs.netlist import Netlist, Vector
 from proofs.operators import evaluate, gather
 
-__all__ = ["Simulation", "Vectors"]
+__all__ = ["MUTATE", "Simulation", "Vectors", "as_word"]
+
+MUTATE = "$mutate"
+"""A cell that changes bits of a word, in each vector others."""
 
 NATIVE = 64
 """Bits of a word up to which it is a machine integer; wider ones are Python's."""
@@ -110,11 +113,13 @@ class Vectors:
 class Simulation:
     """A netlist over ``count`` vectors side by side, from power-up; memories hold their ``init``.
 
-    ``words`` are those of the present cycle, arrays of shape (count,) or (), after ``settle``.
+    ``words`` are those of the present cycle, arrays of shape (count,) or (1,), after ``settle``.
+    ``masks`` say of the output of each mutating cell which bits are inverted, kept and set.
     """
 
     def __init__(self, netlist: Netlist, count: int) -> None:
         self.netlist, self.count, self.algebra = netlist, count, Vectors()
+        self.masks: dict[int, tuple[Any, Any, Any]] = {}
         self.words: list[Any] = [None] * len(netlist.widths)
         self.memories: list[np.ndarray] = []
         for register in netlist.registers:
@@ -133,23 +138,21 @@ class Simulation:
         """Return an output's values, of shape (count,)."""
         return np.broadcast_to(self.get(self.netlist.outputs[name]), self.count)
 
-    def changed(self, word: int) -> None:
-        """Is called when a word got its value: mutants change it here."""
-
     def settle(self, inputs: Mapping[str, Any]) -> None:
         """Compute the present cycle from its inputs; those without a value are 0."""
         netlist = self.netlist
         for name, word in netlist.inputs.items():
             self.words[word] = as_word(inputs.get(name, 0), netlist.widths[word])
-            self.changed(word)
         for cell in netlist.cells:
-            if cell.kind == "$read":
+            if cell.kind == MUTATE:
+                turn, keep, fix = self.masks[cell.output]
+                self.words[cell.output] = ((self.get(cell.inputs["A"]) ^ turn) & keep) | fix
+            elif cell.kind == "$read":
                 self.words[cell.output] = self._read(cell.memory, self.get(cell.inputs["A"]))
             else:
                 self.words[cell.output] = evaluate(
                     self.algebra, cell, self.get, netlist.widths[cell.output]
                 )
-            self.changed(cell.output)
 
     def tick(self) -> None:
         """Go on to the next cycle, which must be settled."""
@@ -170,7 +173,6 @@ class Simulation:
                 self._write(index, self.get(write.address), write)
         for word, value in after.items():
             self.words[word] = value
-            self.changed(word)
 
     def _read(self, memory: int, address: np.ndarray) -> np.ndarray:
         entries = self.memories[memory]

@@ -15,10 +15,21 @@ from nupes.rtl.datapath.reciprocal import (
 from proofs.harness import Harness
 from proofs.parts import past
 
-__all__ = ["reciprocal"]
+__all__ = ["digit_rule", "reciprocal"]
 
 WIDE = 72
 """Bits of the numbers of the specification, in which nothing overflows."""
+
+
+def digit_rule(name: str) -> Harness:
+    """Claim for any numbers of 60 bits: if what is left is less than a root's digit and one more in
+    its place would add, it is less than one more adds afterwards."""
+    h = Harness(name, 1, "digit of a root")
+    a, d, rest = (h.free(name, 60) for name in ("a", "d", "rest"))
+    after = Mux(rest >= a + d, rest - (a + d), rest)
+    less = Mux(rest >= a + d, after < a + 3 * d, after < a + d)
+    h.claim("less", ~(rest < 2 * a + 4 * d) | less)
+    return h
 
 
 class Stages:
@@ -44,8 +55,12 @@ def reciprocal(name: str) -> Harness:
 
     With ``m`` the digits so far (in their place) the rest is the limit without ``m * d`` or ``m**2
     * d``, by what a digit adds to them: ``(m + 2**b) * d = m * d + (d << b)`` and ``(m + 2**b)**2 *
-    d = m**2 * d + (m * d << (b + 1)) + (d << 2 * b)``. So nothing wide is multiplied. Each digit is
-    claimed to be the largest: one more in its place does not go into the rest.
+    d = m**2 * d + (m * d << (b + 1)) + (d << 2 * b)``. So nothing wide is multiplied. A digit is
+    1 if what it adds goes into the rest. That this leaves less than one more in its place would add
+    is arithmetic: with ``A = m * d << (b + 1)`` and ``D = d << 2 * b`` a root's rest is below ``2 *
+    A + 4 * D`` before, so below ``A + D`` after a 0, and below ``2 * A + 4 * D - (A + D)``, which is
+    ``(A + 2 * D) + D``, after a 1; a quotient's is below ``2 * (d << b)`` before, and below ``d <<
+    b`` after.
     """
     h = Harness(name, 1, "reciprocal")
     dut = Reciprocal()
@@ -153,42 +168,43 @@ def claim_number(
 def claim_digits(
     h: Harness, stages: Stages, dut: Reciprocal, root: Value, largest: Value, top: tuple
 ) -> None:
-    """Claim digit by digit what is left of the limit, and that one more does not go into it."""
+    """Claim digit by digit whether it goes into the rest, and what is left."""
     m = h.module
-    d, rest, shift, usable = top
+    d_top, rest_top, shift_top, usable = top
+
+    def register(kind: str, label: str, bits: int) -> Signal:
+        return h.probe(f"dut.{kind}_{label}", bits)
+
+    d, rest = register("divisor", "top", DIVISOR_BITS), register("rest", "top", REST_BITS)
+    shift = register("shift", "top", 5)
+    stages.claim("top", ~usable | ((d == d_top) & (rest == rest_top) & (shift == shift_top)))
     digits: Value = Const(0, 1)
     multiple: Value = Const(0, MULTIPLE_BITS)
     for b in (None, *reversed(range(TOP + 1))):
         label, place = ("top", TOP + 1) if b is None else (str(b), b)
         if b is not None:
-            fits = h.probe(f"dut.fits_{b}", 1)
-            added = Mux(root, (multiple << (b + 1)) + (d << 2 * b), d << b)
-            allowed = ~(root & (b == TOP))  # a root has 16 digits
-            stages.claim(f"fits_{b}", ~usable | (fits == ((added <= rest) & allowed)))
-            rest = past(m, (rest - Mux(fits, added, 0))[:REST_BITS], 1, f"rest_of_{b}")
+            trial = Mux(root, (multiple << (b + 1)) + (d << 2 * b), d << b)
+            # The first digit is one of quotients only.
+            fits = Signal(name=f"goes_{b}")
+            m.d.comb += fits.eq((trial <= rest) & ~(root & (b == TOP)))
+            left = past(m, Mux(fits, rest - trial, rest)[:REST_BITS], 1, f"rest_of_{b}")
             more = multiple + Mux(fits & root, d << b, 0)
-            multiple = past(m, more[:MULTIPLE_BITS], 1, f"multiple_of_{b}")
-            digits = past(m, (digits << 1 | fits)[: TOP + 1], 1, f"digits_of_{b}")
-            d, shift = past(m, d, 1, f"d_of_{b}"), past(m, shift, 1, f"shift_of_{b}")
+            after = past(m, more[:MULTIPLE_BITS], 1, f"multiple_of_{b}")
+            found = past(m, (digits << 1 | fits)[: TOP + 1 - b], 1, f"digits_of_{b}")
+            d_before, shift_before = past(m, d, 1, f"d_of_{b}"), past(m, shift, 1, f"shift_of_{b}")
             usable = past(m, usable, 1, f"use_{b}")
             stages.next(label)
-            stages.claim(f"digits_{b}", h.probe(f"dut.digits_{b}", TOP + 1 - b) == digits)
-            if b:  # nothing needs the last one
-                held = h.probe(f"dut.multiple_{b}", MULTIPLE_BITS) == multiple
-                stages.claim(f"multiple_{b}", ~usable | held)
-        if b != 0:
-            stages.claim(f"d_{label}", ~usable | (h.probe(f"dut.divisor_{label}", DIVISOR_BITS) == d))
-            held = h.probe(f"dut.rest_{label}", REST_BITS) == rest
-            stages.claim(f"rest_{label}", ~usable | held)
-        stages.claim(f"shift_{label}", ~usable | (h.probe(f"dut.shift_{label}", 5) == shift))
-        stages.claim(f"root_fits_{label}", ~usable | ~root | (d >> ROOT_BITS == 0))
-        stages.claim(f"multiple_fits_{label}", ~usable | (multiple >> ROOT_BITS + TOP == 0))
-        # One more in the last place does not go into the rest, unless a root has ones only.
-        more = Mux(root, (multiple << (place + 1)) + (d << 2 * place), d << place)
-        ones = digits == (1 << max(TOP - place, 0)) - 1
-        stages.claim(f"not_less_{label}", ~usable | (rest < more) | (root & ones))
+            digits = register("digits", label, TOP + 1 - b)
+            shift = register("shift", label, 5)
+            moved = (digits == found) & (shift == shift_before)
+            d, rest, multiple = d_before, left, after
+            if b:  # nothing needs the last ones
+                d = register("divisor", label, DIVISOR_BITS)
+                rest = register("rest", label, REST_BITS)
+                multiple = register("multiple", label, MULTIPLE_BITS)
+                moved &= (d == d_before) & (rest == left) & (multiple == after)
+            stages.claim(f"digit_{label}", moved)
     carry = digits[TOP]
-    stages.claim("a_root_has_16_digits", ~usable | ~root | ~carry)
     stages.next("result")
     mantissa = past(m, Mux(largest | carry, 1 << FRACTION_BITS, digits[:TOP]), 1, "mantissa_past")
     after = past(m, Mux(largest, FRACTION_BITS, shift - carry)[:5], 1, "shift_after")
