@@ -1,6 +1,6 @@
 """The harness: a block, its specification, and what is claimed of both, as one Amaranth design."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,10 @@ from amaranth.lib import wiring
 from proofs.netlist import Netlist
 
 __all__ = ["Harness", "netlists"]
+
+
+OUTPUT = "is__"
+"""What the names of output ports begin with: claims may be named as inputs are."""
 
 
 @dataclass
@@ -83,11 +87,12 @@ class Harness:
         """Return the entry of a memory inside the block at an address, in this cycle."""
         name = f"address_{len(self.shown)}"
         self.show(name, address)
-        return self.probe(f"{memory}[{name}]", width)
+        return self.probe(f"{memory}[{OUTPUT}{name}]", width)
 
     def _output(self, name: str, value: Any) -> Signal:
+        assert name not in self.outputs, f"{name} must be the name of one claim of {self.name}"
         value = Value.cast(value)
-        signal = Signal(len(value), name=name)
+        signal = Signal(len(value), name=OUTPUT + name)
         self.module.d.comb += signal.eq(value)
         return signal
 
@@ -107,18 +112,26 @@ class Design(Elaboratable):
         return self.module
 
 
-def netlists(harnesses: Iterable[Harness], optimize: bool = False) -> dict[str, Netlist]:
+def netlists(harnesses: Sequence[Harness], optimize: bool = False) -> dict[str, Netlist]:
     """Return the netlists of harnesses by their names; one run of Yosys makes all of them."""
     texts, probes = {}, {}
     for harness in harnesses:
         assert harness.name not in texts, f"{harness.name} must be the name of one harness"
         ports = [Value.cast(signal) for signal in harness.inputs.values()]
         ports += harness.outputs.values()
-        names = [*harness.inputs, *harness.outputs]
+        names = [*harness.inputs, *(OUTPUT + name for name in harness.outputs)]
         design = Design(harness.module)
         named = {name: (port, None) for name, port in zip(names, ports, strict=True)}
         texts[harness.name] = rtlil.convert(
             design, name=harness.name, ports=named, emit_src=False
         )
         probes[harness.name] = harness.probes
-    return Netlist.load(texts, probes, optimize)
+    loaded = Netlist.load(texts, probes, optimize)
+    for harness in harnesses:
+        netlist = loaded[harness.name]
+        driven = {name for name in netlist.inputs if name not in ("clk", "rst")}
+        assert driven == set(harness.inputs) - set(harness.probes), "inputs must be ports"
+        netlist.outputs = {
+            name.removeprefix(OUTPUT): vector for name, vector in netlist.outputs.items()
+        }
+    return loaded

@@ -22,13 +22,22 @@ WIDE = 72
 
 
 def digit_rule(name: str) -> Harness:
-    """Claim for any numbers of 60 bits: if what is left is less than a root's digit and one more in
-    its place would add, it is less than one more adds afterwards."""
+    """Claim of the digit 1 for any numbers of 60 bits: if the rest was less than ``2 * a + 4 * d``,
+    what is left is less than ``(a + 2 * d) + d``."""
     h = Harness(name, 1, "digit of a root")
-    a, d, rest = (h.free(name, 60) for name in ("a", "d", "rest"))
-    after = Mux(rest >= a + d, rest - (a + d), rest)
-    less = Mux(rest >= a + d, after < a + 3 * d, after < a + d)
-    h.claim("less", ~(rest < 2 * a + 4 * d) | less)
+    bits = 64
+    a, d, rest, step, double = (Signal(bits, name=name) for name in ("a", "d", "r", "s", "t"))
+    m = h.module
+    for number, source in ((a, "number_a"), (d, "number_d"), (rest, "rest")):
+        m.d.comb += number.eq(h.free(source, bits - 4))
+    m.d.comb += [step.eq(a + d), double.eq(d + d)]
+    below, left, after = (Signal(bits, name=name) for name in ("below", "left", "after"))
+    m.d.comb += [
+        below.eq((step + step)[:bits] + double),
+        left.eq(rest - step),
+        after.eq(step + double),
+    ]
+    h.claim("less", ~((rest < below) & (step <= rest)) | (left < after))
     return h
 
 
