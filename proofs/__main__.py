@@ -25,7 +25,10 @@ def run(entries: Sequence[Entry]) -> list[tuple[Entry, Proof]]:
 
 def rows(proven: Sequence[tuple[Entry, Proof]]) -> list[str]:
     """Return the table of proofs: one line for each block, all its sizes together."""
-    lines = ["| block | sizes | claims | cycles of induction | s |", "| --- | --- | --: | --: | --: |"]
+    lines = [
+        "| block | sizes | claims | cycles of induction | s |",
+        "| --- | --- | --: | --: | --: |",
+    ]
     for block, group in groupby(proven, key=lambda pair: pair[0].block):
         pairs = list(group)
         sizes = [entry.sizes for entry, _ in pairs if entry.sizes]

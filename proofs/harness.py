@@ -122,9 +122,7 @@ def netlists(harnesses: Sequence[Harness], optimize: bool = False) -> dict[str, 
         names = [*harness.inputs, *(OUTPUT + name for name in harness.outputs)]
         design = Design(harness.module)
         named = {name: (port, None) for name, port in zip(names, ports, strict=True)}
-        texts[harness.name] = rtlil.convert(
-            design, name=harness.name, ports=named, emit_src=False
-        )
+        texts[harness.name] = rtlil.convert(design, name=harness.name, ports=named, emit_src=False)
         probes[harness.name] = harness.probes
     loaded = Netlist.load(texts, probes, optimize)
     for harness in harnesses:

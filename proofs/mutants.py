@@ -19,7 +19,7 @@ from proofs.operators import width_of
 from proofs.terms import State, Unrolling
 from proofs.vectors import MUTATE, Simulation, as_word
 
-__all__ = ["Mutant", "Verdict", "equivalent", "judge", "mutants_of", "mutated", "simulate"]
+__all__ = ["Mutant", "Verdict", "equivalent", "judge", "mutants_of", "mutated", "owned", "simulate"]
 
 MODES = ("inv", "const0", "const1")
 
@@ -92,7 +92,9 @@ def source(netlist: Netlist, mutant: Mutant) -> Vector:
     return netlist.registers[mutant.index].data
 
 
-def redirect(netlist: Netlist, changes: dict[tuple[int, str], tuple[list[Cell], Vector]]) -> Netlist:
+def redirect(
+    netlist: Netlist, changes: dict[tuple[int, str], tuple[list[Cell], Vector]]
+) -> Netlist:
     """Return a netlist in which some inputs are others, which added cells compute."""
     cells: list[Cell] = []
     for index, cell in enumerate(netlist.cells):

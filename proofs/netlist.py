@@ -224,7 +224,9 @@ def build(module: Mapping[str, Any], probes: Mapping[str, str]) -> Netlist:
                     bits = enumerate(ports[port]["bits"])
                     builder.places.update({bit: (words[index], at) for at, bit in bits})
         else:
-            built.append((name, cell, builder.word(connections["Q" if "Q" in connections else "Y"])))
+            built.append(
+                (name, cell, builder.word(connections["Q" if "Q" in connections else "Y"]))
+            )
 
     unordered: list[Cell] = []
     for label, cell, words in built:

@@ -59,7 +59,11 @@ def expected_entry(
     name = memory.rpartition(".")[2]
     known = Signal(name=f"{name}_known")
     entry = Signal(width, name=f"{name}_entry", reset_less=True)
-    here = load["valid"] & (load["destination"] == destination) & (load["address"][:address_bits] == address)
+    here = (
+        load["valid"]
+        & (load["destination"] == destination)
+        & (load["address"][:address_bits] == address)
+    )
     with m.If(here):
         m.d.sync += [known.eq(1), entry.eq(load["data"])]
     stored = h.entry(memory, address, width)

@@ -124,9 +124,7 @@ class Unrolling:
         """Return the term of a vector in some cycle."""
         return gather(self.terms, self.cycles[cycle], self.netlist.widths, vector)
 
-    def advance(
-        self, reset: int | None = None, given: Mapping[str, Term] | None = None
-    ) -> None:
+    def advance(self, reset: int | None = None, given: Mapping[str, Term] | None = None) -> None:
         """Add a cycle whose inputs are free, but ``rst`` if ``reset`` says what it is, and those
         that are ``given``."""
         netlist, terms = self.netlist, self.terms

@@ -1,4 +1,4 @@
-"""Vectors: words as arrays of integers, a netlist simulated for many inputs, or mutants, at once."""
+"""Vectors: words as arrays of integers; a netlist simulated for many inputs or mutants at once."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -44,6 +44,7 @@ def cell_configs() -> Iterator[tuple[str, ArrayConfig]]:
 
 def magnitudes(kind: CellKind) -> list[list[int]]:
     """Return the product of each pair of magnitudes, by ``arch.cells``: rows are weights."""
+
     def own(fixed: tuple[int, ...], limit: int) -> Operands:
         values = {"square": np.arange(limit + 1) ** 2, "product": np.array(fixed or (0,))}
         found = values.get(kind.mac, np.arange(limit + 1)).astype(np.int64)

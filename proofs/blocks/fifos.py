@@ -67,7 +67,10 @@ def fetcher(config: ArrayConfig, name: str) -> Harness:
     # The bursts under way: words to come of the older one and of the younger one.
     older, younger = Signal(range(burst + 1)), Signal(range(burst + 1))
     with m.If(arrives & (older == 1)):
-        m.d.sync += [older.eq(Mux(younger == 0, asked, younger)), younger.eq(Mux(younger == 0, 0, asked))]
+        m.d.sync += [
+            older.eq(Mux(younger == 0, asked, younger)),
+            younger.eq(Mux(younger == 0, 0, asked)),
+        ]
     with m.Else():
         with m.If(older == 0):
             m.d.sync += older.eq(asked)
@@ -139,7 +142,7 @@ def corner_turn(rows: int, cols: int, bits: int, name: str) -> Harness:
         m.d.sync += [inside.eq(1), since.eq(0), drained.eq(0)]
         m.d.sync += code.eq(dut.column.as_value().word_select(row, bits))
     with m.Elif(fill & inside):
-        m.d.sync += [since.eq(since + 1), inside.eq((since != cols - 1))]
+        m.d.sync += [since.eq(since + 1), inside.eq(since != cols - 1)]
     with m.Elif(drain & inside):
         m.d.sync += [drained.eq(drained + 1), inside.eq(drained != row)]
     column, there = cols - 1 - since, row - drained

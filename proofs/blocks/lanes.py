@@ -3,7 +3,6 @@
 from amaranth.hdl import Cat, Const, Mux, Signal, Value, signed
 
 from nupes.arch.config import ArrayConfig, clog2
-from nupes.arch.isa import Destination
 from nupes.model.operators.subtract_max import MASKED_DISTANCE
 from nupes.model.token_stage import MANTISSA_MAX
 from nupes.rtl.datapath.accumulator import Accumulator
@@ -24,8 +23,14 @@ def accumulator(config: ArrayConfig, name: str) -> Harness:
     m, inputs = h.module, h.inputs
     at = h.fixed("at", clog2(config.acc_depth))
     # The control comes a cycle before the sum that it is about.
-    valid, first = past(m, inputs["valid"], 1, "valid_past"), past(m, inputs["first"], 1, "first_past")
-    shift, address = past(m, inputs.get("shift", Const(0)), 1, "s_past"), past(m, inputs["address"], 1, "a_past")
+    valid, first = (
+        past(m, inputs["valid"], 1, "valid_past"),
+        past(m, inputs["first"], 1, "first_past"),
+    )
+    shift, address = (
+        past(m, inputs.get("shift", Const(0)), 1, "s_past"),
+        past(m, inputs["address"], 1, "a_past"),
+    )
     started, known = filled(m, 1), Signal()
     total = Signal(signed(config.acc_bits), reset_less=True)
     after = Signal(signed(config.acc_bits))

@@ -63,7 +63,7 @@ def activation_memory(config: ArrayConfig, name: str) -> Harness:
     h = Harness(name, 1, "activation memory")
     dut = ActivationMemory(config)
     h.drive(dut)
-    m, inputs = h.module, h.inputs
+    m = h.module
     slices, bits = config.lanes // config.cols, config.cols * config.code_bits
     at = h.fixed("at", config.act_address_bits)
     part = h.fixed("part", range(slices)) if slices > 1 else Signal(1)

@@ -63,13 +63,13 @@ def reciprocal(name: str) -> Harness:
     defines, and the shift with it; for every number, stage by stage.
 
     With ``m`` the digits so far (in their place) the rest is the limit without ``m * d`` or ``m**2
-    * d``, by what a digit adds to them: ``(m + 2**b) * d = m * d + (d << b)`` and ``(m + 2**b)**2 *
-    d = m**2 * d + (m * d << (b + 1)) + (d << 2 * b)``. So nothing wide is multiplied. A digit is
+    * d``, by what a digit adds to them: ``(m + 2**b) * d = m * d + (d << b)`` and ``(m + 2**b)**2
+    * d = m**2 * d + (m * d << (b + 1)) + (d << 2 * b)``. So nothing wide is multiplied. A digit is
     1 if what it adds goes into the rest. That this leaves less than one more in its place would add
-    is arithmetic: with ``A = m * d << (b + 1)`` and ``D = d << 2 * b`` a root's rest is below ``2 *
-    A + 4 * D`` before, so below ``A + D`` after a 0, and below ``2 * A + 4 * D - (A + D)``, which is
-    ``(A + 2 * D) + D``, after a 1; a quotient's is below ``2 * (d << b)`` before, and below ``d <<
-    b`` after.
+    is arithmetic: with ``A = m * d << (b + 1)`` and ``D = d << 2 * b`` a root's rest is below
+    ``2 * A + 4 * D`` before, so below ``A + D`` after a 0, and below ``(A + 2 * D) + D`` after a 1,
+    which ``digit_rule`` claims; a quotient's is below ``2 * (d << b)`` before, and below ``d << b``
+    after.
     """
     h = Harness(name, 1, "reciprocal")
     dut = Reciprocal()
@@ -115,9 +115,7 @@ def reciprocal(name: str) -> Harness:
     stages.claim("bits_1", h.probe("dut.bits_1", 6) == bits)
     stages.claim("number_2", h.probe("dut.number_2", VARIANCE_BITS) == number)
     # A sum that is divided fits the divisor.
-    fits_divisor = past(
-        m, ~none & (root | (number >> DIVISOR_BITS == 0)), 1, "fits_divisor"
-    )[0]
+    fits_divisor = past(m, ~none & (root | (number >> DIVISOR_BITS == 0)), 1, "fits_divisor")[0]
     stages.next("divisor")
     d = wide(past(m, number >> dropped, 1, "number_divisor"), "divisor")
     kept = past(m, (bits - dropped)[:6], 1, "bits_divisor")
@@ -140,7 +138,11 @@ def reciprocal(name: str) -> Harness:
     m.d.comb += shift.eq(Mux(root, half + (dropped >> 1), kept))
     usable = fits_divisor & (d != 0)
     stages.next("top")
-    stages.claim("limit_fits", ~past(m, usable, 1, "usable_limit")[0] | (past(m, limit >> REST_BITS == 0, 1, "limit_fits_past")[0]))
+    stages.claim(
+        "limit_fits",
+        ~past(m, usable, 1, "usable_limit")[0]
+        | (past(m, limit >> REST_BITS == 0, 1, "limit_fits_past")[0]),
+    )
     d = past(m, d[:DIVISOR_BITS], 1, "d_top")
     limit = past(m, limit[:REST_BITS], 1, "limit_top")
     shift, usable = past(m, shift, 1, "shift_of_top"), past(m, usable, 1, "usable_top")
@@ -190,7 +192,7 @@ def claim_digits(
     digits: Value = Const(0, 1)
     multiple: Value = Const(0, MULTIPLE_BITS)
     for b in (None, *reversed(range(TOP + 1))):
-        label, place = ("top", TOP + 1) if b is None else (str(b), b)
+        label = "top" if b is None else str(b)
         if b is not None:
             trial = Mux(root, (multiple << (b + 1)) + (d << 2 * b), d << b)
             # The first digit is one of quotients only.

@@ -1,7 +1,6 @@
 """The requantizer, the residual term and the product path of a lane."""
 
-from amaranth.hdl import Const, Mux, Value, signed
-from amaranth.lib import data
+from amaranth.hdl import Const, Mux, Value
 
 from nupes.arch.config import ArrayConfig, clog2
 from nupes.arch.isa import Destination
