@@ -69,7 +69,7 @@ def entries() -> Iterator[Entry]:
         sizes = f"{bits}-bit tensors"
         yield Entry("encoder", sizes, lambda name, c=config: encoder(c, name), long)
     yield Entry("reciprocal", "", reciprocal)
-    yield Entry("digit of a root", "", digit_rule)
+    yield Entry("digit of a root", "", digit_rule, long=True)
     yield Entry("token stage", "", token_stage)
     for sizes, config in cell_configs():
         yield Entry("cell", sizes, lambda name, c=config: cell(c, name))
