@@ -8,7 +8,7 @@ WORKERS ?= 2
 
 INSTALL = $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test slow soak lint docs clean
+.PHONY: demo test slow soak proofs lint docs clean
 
 demo: $(VENV)/demo.installed
 	$(BIN)/nupes demo
@@ -28,6 +28,10 @@ soak: export HYPOTHESIS_PROFILE = soak
 soak: $(VENV)/dev.installed
 	$(BIN)/python -m pytest -n $(WORKERS) tests/test_equivalence.py tests/test_cells.py \
 		tests/sim/test_accelerator.py
+
+# What the blocks of the hardware compute, for all inputs: docs/proofs.md.
+proofs: $(VENV)/dev.installed
+	$(BIN)/python -m proofs
 
 lint: $(VENV)/dev.installed
 	$(BIN)/ruff check

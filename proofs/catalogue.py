@@ -1,0 +1,105 @@
+"""The catalogue: every proof, and for which sizes of the array."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from nupes.arch.config import ArrayConfig
+from nupes.arch.isa import Destination
+from proofs.blocks.cells import cell, cell_configs
+from proofs.blocks.fifos import corner_turn, fetcher, queue
+from proofs.blocks.lanes import accumulator, encoder, token_stage
+from proofs.blocks.memories import activation_memory, decoder, token_memory
+from proofs.blocks.ports import results, run_control, tiles
+from proofs.blocks.reciprocals import digit_rule, reciprocal
+from proofs.blocks.requantizer import element_product, requantizer, residual
+from proofs.harness import Harness
+
+__all__ = ["Entry", "catalogue"]
+
+SMALL = ArrayConfig(2, 2)
+ATTENTION = ArrayConfig(4, 4, attention=True)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One proof: the block's name, the sizes it is proven for, and how to build it.
+
+    One that takes minutes is ``long``: not for continuous integration.
+    """
+
+    block: str
+    sizes: str
+    build: Callable[[str], Harness]
+    long: bool = False
+
+    @property
+    def name(self) -> str:
+        """A name that is a name in every language."""
+        return "".join(c if c.isalnum() else "_" for c in f"{self.block} {self.sizes}".strip())
+
+    def harness(self) -> Harness:
+        """Return the design, its claims and assumptions."""
+        return self.build(self.name)
+
+
+def catalogue(long: bool = False) -> list[Entry]:
+    """Return all proofs; with the ``long`` ones only if that is asked for."""
+    return [entry for entry in entries() if long or not entry.long]
+
+
+def entries() -> Iterator[Entry]:
+    """Yield every proof."""
+    for sizes, config in (
+        ("32-bit sums", SMALL),
+        ("16-bit sums", ArrayConfig(2, 2, acc_bits=16)),
+        ("attention", ATTENTION),
+    ):
+        yield Entry("requantizer", sizes, lambda name, c=config: requantizer(c, name))
+    for bits in (2, 4, 8):
+        config = ArrayConfig(2, 2, code_bits=bits)
+        yield Entry("residual term", f"{bits}-bit codes", lambda name, c=config: residual(c, name))
+    yield Entry("residual term", "attention", lambda name: residual(ATTENTION, name))
+    products = ArrayConfig(2, 2, products=True)
+    yield Entry("element product", "", lambda name: element_product(products, name))
+    for mac in ("decode", "uniform"):
+        config = ArrayConfig(2, 2, mac=mac)
+        yield Entry("accumulator", mac, lambda name, c=config: accumulator(c, name))
+    for bits, long in ((4, False), (5, True), (6, True)):
+        config = ArrayConfig(2, 2, tensor_bits=bits)
+        sizes = f"{bits}-bit tensors"
+        yield Entry("encoder", sizes, lambda name, c=config: encoder(c, name), long)
+    yield Entry("reciprocal", "", reciprocal)
+    yield Entry("digit of a root", "", digit_rule, long=True)
+    yield Entry("token stage", "", token_stage)
+    for sizes, config in cell_configs():
+        yield Entry("cell", sizes, lambda name, c=config: cell(c, name))
+
+    table = Destination.WEIGHT_TABLE
+    yield Entry("decoder", "weights", lambda name: decoder(SMALL, table, 8, name))
+    narrow = ArrayConfig(2, 2, code_bits=2)
+    levels = Destination.ACTIVATION_TABLE
+    yield Entry("decoder", "2-bit codes", lambda name: decoder(narrow, levels, 9, name))
+    for sizes, config in (
+        ("2x2", SMALL),
+        ("4x2", ArrayConfig(4, 2)),
+        ("attention", ATTENTION),
+    ):
+        yield Entry("activation memory", sizes, lambda name, c=config: activation_memory(c, name))
+    yield Entry("token memory", "", lambda name: token_memory(ATTENTION, name))
+    for depth, width in ((3, 4), (8, 16), (24, 33)):
+        yield Entry("queue", f"{depth} words", lambda name, d=depth, w=width: queue(d, w, name))
+    for rows, cols, bits in ((4, 4, 4), (6, 3, 3), (16, 4, 3)):
+        sizes = f"{rows}x{cols}"
+        yield Entry(
+            "corner turn", sizes,
+            lambda name, r=rows, c=cols, b=bits: corner_turn(r, c, b, name),
+        )  # fmt: skip
+    for burst, depth in ((32, 128), (1, 2), (5, 15)):
+        config = ArrayConfig(2, 2, burst=burst, fetch_depth=depth)
+        sizes = f"bursts of {burst}"
+        yield Entry("fetcher", sizes, lambda name, c=config: fetcher(c, name))
+    for sizes, config in (("2x2", SMALL), ("attention", ATTENTION)):
+        yield Entry("sequencer", sizes, lambda name, c=config: tiles(c, name))
+    for sizes, config in (("2x2", SMALL), ("attention", ATTENTION)):
+        yield Entry("results", sizes, lambda name, c=config: results(c, name))
+    yield Entry("run control", "", lambda name: run_control(SMALL, name))

@@ -1,0 +1,1 @@
+"""The proofs are proven; and they, their specifications and their tools are tested themselves."""
