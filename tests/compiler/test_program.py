@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nupes.arch.config import INSTRUCTION_BITS, ArrayConfig
-from nupes.arch.isa import CHECKSUM_BITS, INSTRUCTION, Opcode, Status, checksum, unpack
+from nupes.arch.isa import (
+    CHECKSUM_BITS,
+    INSTRUCTION,
+    JOIN,
+    JOIN_POSITION,
+    Opcode,
+    Status,
+    checksum,
+    unpack,
+)
 from nupes.compiler.program import Program, compile
 from nupes.model.network import IntegerNetwork
 from tests.compiler.place.test_packing import integers
@@ -67,7 +76,9 @@ def instructions(program: Program) -> list[dict[str, int]]:
         if fields["opcode"] == Opcode.LOAD:
             payload = fields["count"]
         elif fields["opcode"] == Opcode.TILE:
-            payload = fields["rows"] * (1 + fields["masked"]) * (run_of(body)["more"] + 1)
+            join = unpack(JOIN, body >> JOIN_POSITION)
+            each = 0 if join["kept"] else 1 + fields["masked"] + join["weights_joined"]
+            payload = fields["rows"] * each * (run_of(body)["more"] + 1)
         found.append(fields | run_of(body))
         position += config.instruction_words + payload
     assert position == len(words)
