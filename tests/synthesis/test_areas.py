@@ -13,9 +13,8 @@ import pytest
 
 from nupes.arch.config import ArrayConfig
 from nupes.model.errors import InputError, NupesError
-from nupes.rtl import verilog
+from nupes.rtl import emit, verilog
 from nupes.rtl.datapath.chain import Chain
-from nupes.rtl.emit import verilog
 from nupes.synthesis import areas, tools
 from nupes.synthesis.areas import (
     DEPTHS,
@@ -125,7 +124,7 @@ def test_the_parts_of_attention() -> None:
 @pytest.mark.parametrize(("direct", "most"), [(0, 2), (1, 3), (2, 5)])
 def test_a_chain_is_a_few_choices_for_each_bit(direct: int, most: int) -> None:
     config = ArrayConfig(16, 16)
-    area = synthesize(verilog(Chain(config, direct), None, "part"), "xilinx")
+    area = synthesize(emit.verilog(Chain(config, direct), None, "part"), "xilinx")
     bits = config.level_entry_bits
     assert area.flops == bits * (3 if direct == 0 else 2)
     assert 2 * bits <= area.luts <= most * bits
