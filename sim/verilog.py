@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from nupes import rtl
 from nupes.arch.config import ArrayConfig
+from nupes.rtl import system
 from nupes.sim.builds import Progress
 from nupes.sim.cache import keep_text, kept_text, key_of
 from nupes.sim.sources import hash_sources
@@ -44,7 +45,7 @@ def generate(config: ArrayConfig, progress: Progress, data_bits: int | None = No
         return rtl.verilog(config)
 
     def bus() -> str:
-        return rtl.bus_verilog(config, data_bits or 0)
+        return system.bus_verilog(config, data_bits or 0)
 
     text = kept(TOP, repr(config), core)
     return text if data_bits is None else f"{text}\n{kept(BUS_TOP, f'{config!r} {data_bits}', bus)}"

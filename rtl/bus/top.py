@@ -98,6 +98,7 @@ class AxiPins(wiring.Component):
             ("o", "request_address", reader.request.payload.address),
             ("o", "request_length", reader.request.payload.length),
             ("i", "response_valid", response),
+            ("o", "response_ready", Signal(name="response_ready")),
             ("i", "response_data", words.output.payload.data[: config.port_bits]),
             ("o", "result_valid", result_valid),
             ("i", "result_ready", result_ready),
