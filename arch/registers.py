@@ -245,7 +245,7 @@ REGISTERS: tuple[Register, ...] = (
         "INTERRUPT_ENABLE",
         0x48,
         Access.STORED,
-        "what raises `interrupt`",
+        "what raises `irq`",
         (BitField("done", 0, 1, "the end of a run"),),
     ),
     Register(

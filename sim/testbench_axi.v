@@ -71,7 +71,7 @@ module testbench;
 
   // The accelerator.
 
-  wire interrupt, mark;
+  wire irq, mark;
   wire arid, arvalid, rready, awid, awvalid, wlast, wvalid, bready;
   wire [63:0] araddr, awaddr;
   wire [7:0] arlen, awlen;
@@ -95,7 +95,7 @@ module testbench;
   nupes_axi axi (
       .aclk(clk),
       .aresetn(!rst),
-      .interrupt(interrupt),
+      .irq(irq),
       .mark(mark),
       .m_axi_arid(arid),
       .m_axi_araddr(araddr),
@@ -412,7 +412,7 @@ module testbench;
         state <= RUNNING;
       end
       RUNNING:
-      if (interrupt) begin
+      if (irq) begin
         ended <= 1;
         waited <= 0;
         $fclose(marks);

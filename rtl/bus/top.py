@@ -44,7 +44,7 @@ def pins(prefix: str, signature: wiring.Signature) -> dict[str, Member]:
 class AxiPins(wiring.Component):
     """The accelerator between AXI4 managers and an AXI4-Lite subordinate, one flat port per signal.
 
-    ``interrupt`` is high while INTERRUPT_STATE and INTERRUPT_ENABLE have a common bit. ``mark`` is
+    ``irq`` is high while INTERRUPT_STATE and INTERRUPT_ENABLE have a common bit. ``mark`` is
     the accelerator's. docs/bus.md says what software sees.
     """
 
@@ -55,7 +55,7 @@ class AxiPins(wiring.Component):
             {
                 "aclk": In(1),
                 "aresetn": In(1),
-                "interrupt": Out(1),
+                "irq": Out(1),
                 "mark": Out(1),
                 **pins("m_axi", ReadChannels(data_bits)),
                 **pins("m_axi", WriteChannels(data_bits)),
@@ -182,7 +182,7 @@ class AxiPins(wiring.Component):
             ),
             Cat(registers.cycles_low_cycles, registers.cycles_high_cycles).eq(control.cycles),
             registers.interrupt_state_done_set.eq(control.finish),
-            self.interrupt.eq(registers.interrupt_state_done & registers.interrupt_enable_done),
+            self.irq.eq(registers.interrupt_state_done & registers.interrupt_enable_done),
         ]
         return m
 

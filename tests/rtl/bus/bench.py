@@ -216,14 +216,14 @@ class Bench:
     async def finish(self) -> Outcome:
         """Wait for the interrupt; return how the run ended and the results in the buffer."""
         for _ in range(200000):
-            if int(self.dut.interrupt.value):
+            if int(self.dut.irq.value):
                 break
             await RisingEdge(self.dut.aclk)
         status = await self.status()
         assert status["done"], status
         assert await self.read("INTERRUPT_STATE") == 1
         await self.write("INTERRUPT_STATE", 1)
-        assert not int(self.dut.interrupt.value)
+        assert not int(self.dut.irq.value)
         assert self.broken == []
         assert self.memory.outside == []
         count = await self.read("RESULT_COUNT")
