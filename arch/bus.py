@@ -65,7 +65,8 @@ def check_bus(bus: str | None, data_bits: int | None, config: ArrayConfig) -> in
     if data_bits is None:
         return DATA_BITS[0] if config.port_bits <= DATA_BITS[0] else DATA_BITS[1]
     if data_bits not in DATA_BITS:
-        raise InputError(f"bus_bits must be one of {', '.join(map(str, DATA_BITS))}, not {data_bits}")
+        known = ", ".join(map(str, DATA_BITS))
+        raise InputError(f"bus_bits must be one of {known}, not {data_bits}")
     return data_bits
 
 

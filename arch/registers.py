@@ -38,7 +38,15 @@ MAGIC = int.from_bytes(b"NPES", "little")
 VERSION = (1, 0)
 """Major and minor version of this map: another major one needs another driver."""
 
-MacKind = IntEnum("MacKind", [(name.upper(), index) for index, name in enumerate(CELLS)])
+
+class MacKind(IntEnum):
+    """The kinds of cells by their place in ``CELLS``."""
+
+    DECODE = 0
+    UNIFORM = 1
+    SQUARE = 2
+    PAIR = 3
+    PRODUCT = 4
 
 
 class Access(Enum):
@@ -218,7 +226,7 @@ REGISTERS: tuple[Register, ...] = (
         0x38,
         Access.STATE,
         "where the bus failed",
-        whole("address", "byte address of the beat that was not read, or burst that was not written"),
+        whole("address", "byte address of the beat not read, or of the burst not written"),
     ),
     Register(
         "ERROR_HIGH",

@@ -174,7 +174,9 @@ def summary(check: Check) -> str:
     compared = [layer.values_compared or 0 for layer in check.layers]
     values = f"the values it stores in {min(compared)} images" if all(compared) else ""
     measured = ", ".join(f"{value:,}" for value in sorted(set(check.measured_cycles)))
-    verdict = f"{'bit-exact' if check.exact else 'MISMATCH'} {check.exact_images}/{check.images} images"
+    verdict = (
+        f"{'bit-exact' if check.exact else 'MISMATCH'} {check.exact_images}/{check.images} images"
+    )
     rules = ["an image is exact if every output integer of the RTL equals the integer model's"]
     if check.bus is None:
         also = f"{values} and " if values else ""

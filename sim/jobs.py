@@ -11,7 +11,16 @@ from nupes.compiler.program import check_latency
 from nupes.model.errors import InputError, SimulationError
 from nupes.sim.files import RawResult, image_text, patch_text, port_words, read_report
 
-__all__ = ["MOST_WORDS", "NO_STALLS", "Job", "JobFiles", "Patch", "Stalls", "check_patch", "program_words"]
+__all__ = [
+    "MOST_WORDS",
+    "NO_STALLS",
+    "Job",
+    "JobFiles",
+    "Patch",
+    "Stalls",
+    "check_patch",
+    "program_words",
+]
 
 MOST_WORDS = 1 << 31
 """Port words of the largest program that the bench counts."""
@@ -96,8 +105,8 @@ def program_words(image: np.ndarray | Sequence[int], port_bits: int) -> np.ndarr
 
 
 def check_patch(patch: Patch | None, image_words: int, port_bits: int) -> Patch:
-    """Return a patch as int64 (n,) and uint64 (n, k); raise ``InputError`` if it is none of an image
-    of so many words."""
+    """Return a patch as int64 (n,) and uint64 (n, k); raise ``InputError`` if it is none of an
+    image of so many words."""
     if patch is None:
         return np.empty(0, np.int64), np.empty((0, -(-port_bits // 64)), np.uint64)
     places = np.asarray(patch[0]).astype(np.int64).reshape(-1)

@@ -54,8 +54,7 @@ def build_driver(
     ``codes`` (b, h, w, c) uint8 of every input are the test vectors, random ones by default.
     ``bus_bits``: bits of a beat, 64 or 128. ``docs/bus.md`` says what the files are.
 
-    Raise ``UnsupportedError`` for state, ``CapacityError`` for an input that the tables cannot
-    name.
+    Raise ``CapacityError`` for an input that the driver's tables cannot name.
     """
     array, network = program.array, program.network
     data_bits = check_bus("axi4", bus_bits, array) or 0

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from nupes.compiler.program import Program
-from nupes.export.support import refuse_state
 from nupes.model.errors import CapacityError
 
 __all__ = ["CONSTANT", "DriverTables", "driver_tables"]
@@ -37,9 +36,7 @@ class DriverTables:
 
 
 def driver_tables(program: Program) -> DriverTables:
-    """Return the tables of a program; raise ``UnsupportedError`` for state, ``CapacityError`` for
-    an input that the tables cannot name."""
-    refuse_state(program.network, "a driver")
+    """Return a program's tables; raise ``CapacityError`` for inputs that they cannot name."""
     sizes = [int(np.prod(item.tensor.shape)) for item in program.network.inputs]
     starts = np.concatenate([[0], np.cumsum(sizes)])
     rows, parts = [], []

@@ -177,10 +177,10 @@ def run(
         written["firmware"] = write_firmware(loaded, firmware)
     if driver is not None:
         written["driver"] = write_driver(loaded, driver, array, bus_bits, data)
-    for path, data in contents.items():
-        write_atomically(path, data)
+    for path, content in contents.items():
+        write_atomically(path, content)
     if json:
         print_json(written)
         return
-    for kind, data in written.items():
-        print_text(describe(kind, data))
+    for kind, output in written.items():
+        print_text(describe(kind, output))

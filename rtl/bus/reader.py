@@ -22,7 +22,8 @@ class ReadMaster(wiring.Component):
     beats than asked for.
 
     ``start`` (no beat may be on its way) takes ``base``, a byte address whose bits below a beat
-    are ignored. While ``stop`` is high no further burst is requested and what comes is dropped.
+    are ignored. While ``stop`` is high no further burst is requested, what comes is dropped, and
+    what was asked for is forgotten.
     ``busy``: beats are on their way. ``error``: the beat in R is an error, with ``response`` and
     the ``address`` of the beat.
 
@@ -118,10 +119,10 @@ class ReadMaster(wiring.Component):
                 bus.arlen.eq(length - 1),
                 next_beat.eq(next_beat + length),
             ]
+        with m.If(self.start | self.stop):
+            m.d.sync += [asked.eq(beat - 1), words.eq(0)]
         with m.If(self.start):
             m.d.sync += [
-                asked.eq(beat - 1),
-                words.eq(0),
                 next_beat.eq(self.base[low:]),
                 arriving.eq(self.base[low:]),
             ]

@@ -157,9 +157,7 @@ class AxiPins(wiring.Component):
         with m.If(writer.error):
             m.d.comb += [
                 control.fault_status.eq(
-                    Mux(
-                        writer.response == DECERR, BusStatus.WRITE_DECERR, BusStatus.WRITE_SLVERR
-                    )
+                    Mux(writer.response == DECERR, BusStatus.WRITE_DECERR, BusStatus.WRITE_SLVERR)
                 ),
                 control.fault_address.eq(writer.address),
             ]

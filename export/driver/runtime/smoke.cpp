@@ -153,6 +153,7 @@ int main(int argc, char **argv) {
     if (program.size() != NETWORK_IMAGE_BYTES || images == 0 ||
         expected.size() != images * NETWORK_VALUES * 2) {
         printf("program.bin, codes.bin and expected.bin must be those of the export\n");
+        top.reset();
         return 2;
     }
     for (int cycle = 0; cycle < 4; cycle++) tick();
@@ -168,6 +169,7 @@ int main(int argc, char **argv) {
         if (result != NUPES_RUN_OK) {
             printf("image %zu ended with %d, at address %#llx\n", image, result,
                    static_cast<unsigned long long>(nupes_error_address(&device)));
+            top.reset();
             return 1;
         }
         exact += memcmp(y, &expected[image * NETWORK_VALUES * 2], sizeof y) == 0;
@@ -193,5 +195,6 @@ int main(int argc, char **argv) {
     printf("bit-exact %zu/%zu images, interrupt %s, bus error %s\n", exact, images,
            interrupted ? "raised" : "MISSING", refused && again ? "reported" : "LOST");
     top->final();
+    top.reset();  // before what it simulates with
     return exact == images && interrupted && refused && again ? 0 : 1;
 }

@@ -95,10 +95,22 @@ def read(
             context.set(master.taken, can)
             await context.tick()
             left, asked, taken = left - words, asked + words, taken + can
+            if stopped:
+                left, asked, taken = 0, 0, 0
             if (stopped or taken == length) and not context.get(master.busy):
-                if not context.get(master.bus.arvalid):
-                    return
-        raise AssertionError("the program was not read")
+                break
+        else:
+            raise AssertionError("the program was not read")
+        # Nothing is left to request, or to take.
+        bursts = len(memory.bursts)
+        context.set(master.stop, 0)
+        context.set(master.taken, 0)
+        context.set(master.request.valid, 0)
+        for _ in range(20):
+            memory.drive(context)
+            assert not context.get(master.due)
+            await context.tick()
+        assert len(memory.bursts) == bursts
 
     execute(master, bench)
     return memory
@@ -112,8 +124,8 @@ CASES = {
 }
 
 
-@settings(max_examples=25)
-@given(**CASES, length=st.integers(1, 300), pause=st.sampled_from([0, 0.4, 0.8]))
+@settings(max_examples=15)
+@given(**CASES, length=st.integers(1, 70), pause=st.sampled_from([0, 0.4, 0.8]))
 def test_every_beat_once_and_no_other(
     bits: int, data_bits: int, base: int, seed: int, length: int, pause: float
 ) -> None:
@@ -127,8 +139,8 @@ def test_every_beat_once_and_no_other(
     assert memory.errors == []
 
 
-@settings(max_examples=15)
-@given(**CASES, length=st.integers(1, 200), place=st.floats(0, 1, exclude_max=True))
+@settings(max_examples=8)
+@given(**CASES, length=st.integers(1, 70), place=st.floats(0, 1, exclude_max=True))
 def test_an_error_has_its_address(
     bits: int, data_bits: int, base: int, seed: int, length: int, place: float
 ) -> None:
@@ -138,7 +150,7 @@ def test_an_error_has_its_address(
     assert read(bits, data_bits, length, base, seed, 0.3, bad=bad).errors == [bad]
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(**CASES, stop=st.integers(0, 200))
 def test_stop_completes_what_has_begun(
     bits: int, data_bits: int, base: int, seed: int, stop: int

@@ -7,6 +7,7 @@ from amaranth.hdl import Signal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nupes.arch.cells import CELLS
 from nupes.arch.config import ArrayConfig
 from nupes.arch.registers import REGISTERS, Access, constants_of
 from nupes.rtl.bus.registers import OKAY, SLVERR, RegisterBlock, port_of
@@ -88,7 +89,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=25)
+@settings(max_examples=8)
 @given(STEPS, st.integers(0, 2**32 - 1))
 def test_registers_are_those_of_the_map(steps: list, seed: int) -> None:
     """Random writes and reads, with the state of the hardware changing in between."""
@@ -151,6 +152,7 @@ def test_the_map_is_sound() -> None:
             assert field.reset < 1 << field.width
             assert field.values is None or max(field.values) < 1 << field.width
     fields = {(r.name, f.name): f for r in REGISTERS for f in r.fields}
+    assert tuple(kind.name.lower() for kind in fields["ARRAY", "mac"].values) == CELLS
     for name, value in constants_of(CONFIG, 128).items():
         assert value < 1 << fields[name].width
 

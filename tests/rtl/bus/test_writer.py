@@ -125,7 +125,7 @@ CASES = {
 }
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(**CASES, data=st.binary(max_size=1200), pause=st.sampled_from([0, 0.4, 0.8]))
 def test_every_byte_once_and_no_other(
     data_bits: int, base: int, seed: int, data: bytes, pause: float
@@ -137,7 +137,7 @@ def test_every_byte_once_and_no_other(
     assert memory.errors == []
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(**CASES, beats=st.integers(1, 100), bad=st.integers(0, 6))
 def test_an_error_has_the_address_of_its_burst(
     data_bits: int, base: int, seed: int, beats: int, bad: int
@@ -146,7 +146,7 @@ def test_an_error_has_the_address_of_its_burst(
     assert memory.errors == [address for address, _ in memory.bursts[bad : bad + 1]]
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(**CASES, stop=st.integers(0, 150))
 def test_stop_completes_what_has_begun(data_bits: int, base: int, seed: int, stop: int) -> None:
     memory = write(data_bits, bytes(1600), base, seed, 0.4, stop=stop)
