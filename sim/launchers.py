@@ -20,6 +20,7 @@ from nupes.sim.tools import (
 
 __all__ = [
     "BUS_TESTBENCH",
+    "BUS_WAIVERS",
     "TESTBENCH",
     "TOP",
     "VERILATOR_FLAGS",
@@ -36,6 +37,9 @@ BUS_TESTBENCH = Path(__file__).with_name("testbench_axi.v")
 
 MAIN_LOOP = Path(__file__).with_name("main.cpp")
 WAIVERS = Path(__file__).with_name("lint.vlt")
+BUS_WAIVERS = Path(__file__).with_name("lint_axi.vlt")
+"""Those of the bench around a bus, besides."""
+
 TOP = "testbench"
 
 VERILATOR_FLAGS = (
@@ -143,6 +147,8 @@ class VerilatorLauncher(Launcher, Verilator):
     def __init__(self, wave_format: str = "", bench: Path = TESTBENCH) -> None:
         super().__init__(wave_format, bench)
         self.traced = wave_format
+        self.waivers = (WAIVERS,) if bench == TESTBENCH else (WAIVERS, BUS_WAIVERS)
+        self.flags = (*VERILATOR_FLAGS, *map(str, self.waivers[1:]))
         if wave_format == "fst":
             check_headers()
         key = key_of((self.versions, WHEEL_MAKE, wave_format))
@@ -150,7 +156,8 @@ class VerilatorLauncher(Launcher, Verilator):
 
     @property
     def content(self) -> tuple[Any, ...]:
-        return *super().content, WHEEL_MAKE, WAIVERS.read_text(), MAIN_LOOP.read_text()
+        waivers = (path.read_text() for path in self.waivers)
+        return *super().content, WHEEL_MAKE, *waivers, MAIN_LOOP.read_text()
 
     def keep(self, directory: Path) -> None:
         """Keep the objects of the runtime library."""

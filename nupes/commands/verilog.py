@@ -49,5 +49,5 @@ def run(
         data = {"path": str(output), "array": str(config), "lines": text.count("\n")}
         print_json(data if bus is None else data | {"bus": bus, "bus_bits": data_bits})
         return
-    on = "" if bus is None else f" on a {bus} bus of {data_bits} bits"
+    on = "" if bus is None else f" on an {bus} bus of {data_bits} bits"
     print_text(f"{output}: {config} array{on}, {text.count(chr(10)):,} lines of Verilog")
