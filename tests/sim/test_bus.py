@@ -2,6 +2,7 @@
 
 import random
 import re
+import shutil
 from collections.abc import Iterator
 
 import numpy as np
@@ -86,9 +87,9 @@ def test_bad_buses() -> None:
 
 @pytest.fixture(scope="module")
 def hardware() -> Iterator[Simulator]:
-    """Return the small array on a bus."""
-    with Simulator(ARRAY, bus="axi4") as running:
-        yield running
+    """Return the small array on a bus, if there is one in a simulator that has undefined values."""
+    with Simulator(ARRAY, "icarus" if shutil.which("iverilog") else "verilator", bus="axi4") as hw:
+        yield hw
 
 
 def random_program(seed: int) -> tuple[list[int], list[list[int]]]:
@@ -109,7 +110,7 @@ STALLS = st.builds(Stalls, PROBABILITY, PROBABILITY, PROBABILITY, seed=st.intege
 
 
 @pytest.mark.slow
-@many(60)
+@many(25)
 @given(seed=st.integers(0, 2**32), stalls=STALLS, latency=st.integers(1, 50))
 def test_random_programs(hardware: Simulator, seed: int, stalls: Stalls, latency: int) -> None:
     words, results = random_program(seed)
@@ -118,7 +119,7 @@ def test_random_programs(hardware: Simulator, seed: int, stalls: Stalls, latency
 
 
 @pytest.mark.slow
-@many(40)
+@many(15)
 @given(seed=st.integers(0, 2**32), cycle=st.integers(1, 3000), stalls=STALLS)
 def test_reset_in_mid_run(hardware: Simulator, seed: int, cycle: int, stalls: Stalls) -> None:
     words, results = random_program(seed)
@@ -141,7 +142,7 @@ def test_networks(hardware: Simulator) -> None:
     """Values are equal, and the bus costs what it takes to begin and to write the results."""
     network = small_network()
     program = nupes.compile(network, ARRAY)
-    images = np.random.default_rng(0).uniform(0, 15, (20, 1, 4, 4))
+    images = np.random.default_rng(0).uniform(0, 15, (5, 1, 4, 4))
     result = hardware.run(program, images)
     assert np.array_equal(result.outputs, network(images))
     assert result.layer_cycles.sum(axis=1).tolist() == result.cycles
