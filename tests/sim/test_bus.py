@@ -23,8 +23,13 @@ from tests.compiler.test_cycles import CIFAR, integer_network
 from tests.networks import many
 from tests.rtl.interpreter import Machine
 from tests.rtl.program import Program
-from tests.rtl.random_program import add_layer, dump, fill
+from tests.rtl.random_program import add_layer, dump, fill, small
 from tests.small import ARRAY, small_network
+
+CONFIG = small(2, 4, code_bits=3, watchdog=2048)
+
+SIMULATOR = "icarus" if shutil.which("iverilog") else "verilator"
+"""One that has undefined values, if it is there: what a run does not write is undefined."""
 
 BITS = st.sampled_from([64, 96, 100, 128, 192, 512])
 
@@ -87,19 +92,19 @@ def test_bad_buses() -> None:
 
 @pytest.fixture(scope="module")
 def hardware() -> Iterator[Simulator]:
-    """Return the small array on a bus, if there is one in a simulator that has undefined values."""
-    with Simulator(ARRAY, "icarus" if shutil.which("iverilog") else "verilator", bus="axi4") as hw:
+    """Return an array for random programs on a bus."""
+    with Simulator(CONFIG, SIMULATOR, bus="axi4") as hw:
         yield hw
 
 
 def random_program(seed: int) -> tuple[list[int], list[list[int]]]:
     """Return a random program and its results."""
-    program, chance = Program(ARRAY), random.Random(seed)
+    program, chance = Program(CONFIG), random.Random(seed)
     fill(program, chance)
     for slot in range(3):
         add_layer(program, chance, slot)
     dump(program)
-    machine = Machine(ARRAY)
+    machine = Machine(CONFIG)
     words = program.end()
     machine.run(words)
     return words, machine.results
@@ -138,12 +143,13 @@ def test_a_memory_that_never_answers(hardware: Simulator) -> None:
 
 
 @pytest.mark.slow
-def test_networks(hardware: Simulator) -> None:
+def test_networks() -> None:
     """Values are equal, and the bus costs what it takes to begin and to write the results."""
     network = small_network()
     program = nupes.compile(network, ARRAY)
     images = np.random.default_rng(0).uniform(0, 15, (5, 1, 4, 4))
-    result = hardware.run(program, images)
+    with Simulator(ARRAY, SIMULATOR, bus="axi4") as hw:
+        result = hw.run(program, images)
     assert np.array_equal(result.outputs, network(images))
     assert result.layer_cycles.sum(axis=1).tolist() == result.cycles
     assert program.cycles < min(result.cycles) <= max(result.cycles) < program.cycles + 60
