@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     )
     from nupes.model.network import IntegerNetwork
     from nupes.quantizer import quantize
-    from nupes.rtl import verilog
+    from nupes.rtl.system import verilog
     from nupes.sim import SimulationResult, Simulator, Stalls
 
 __all__ = [
@@ -68,7 +68,7 @@ HOMES = {
     "compile": "nupes.compiler.program",
     "load": "nupes.model.artifact.reader",
     "quantize": "nupes.quantizer",
-    "verilog": "nupes.rtl",
+    "verilog": "nupes.rtl.system",
 }
 """The module that defines each public name."""
 

@@ -1,8 +1,8 @@
 """The hardware: an array configuration in, Amaranth components and Verilog out.
 
 ``control`` says what happens in every cycle, ``datapath`` computes, ``memory`` holds the
-activations; ``accelerator`` wires them, ``top`` makes the Verilog. Importing the package itself
-does not import Amaranth.
+activations; ``accelerator`` wires them, ``top`` makes the Verilog; ``bus`` and ``system`` connect
+it to others. Importing the package itself does not import Amaranth.
 """
 
 from nupes.arch.config import ArrayConfig

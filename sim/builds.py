@@ -45,18 +45,17 @@ def build_simulator(
     verilog: str,
     memory_words: int = LEAST_MEMORY,
     progress: Progress = report_to_stderr,
+    data_bits: int | None = None,
 ) -> Path:
     """Return the folder of a built simulator; build it if none of the same content is whole.
 
     ``verilog`` defines ``nupes_accelerator`` for ``config``; ``memory_words`` are the port words of
-    the external memory. Safe in several threads and processes at once. Raise ``SimulationError`` if
+    the external memory; with ``data_bits`` it defines ``nupes_axi`` as well, and they are beats of
+    so many bits. Safe in several threads and processes at once. Raise ``SimulationError`` if
     a tool fails (the error quotes the log and says where it is) or the cache cannot be written.
     """
-    parameters = {
-        "PORT_BITS": config.port_bits,
-        "COLS": config.cols,
-        "MEMORY_WORDS": memory_words,
-    }
+    width = {"PORT_BITS": config.port_bits} if data_bits is None else {"DATA_BITS": data_bits}
+    parameters = {**width, "COLS": config.cols, "MEMORY_WORDS": memory_words}
     root = cache_directory()
     target = root / key_of((launcher.content, verilog, parameters))
     if is_whole(target):

@@ -11,7 +11,16 @@ from nupes.compiler.program import check_latency
 from nupes.model.errors import InputError, SimulationError
 from nupes.sim.files import RawResult, image_text, patch_text, port_words, read_report
 
-__all__ = ["MOST_WORDS", "NO_STALLS", "Job", "JobFiles", "Patch", "Stalls", "program_words"]
+__all__ = [
+    "MOST_WORDS",
+    "NO_STALLS",
+    "Job",
+    "JobFiles",
+    "Patch",
+    "Stalls",
+    "check_patch",
+    "program_words",
+]
 
 MOST_WORDS = 1 << 31
 """Port words of the largest program that the bench counts."""
@@ -53,12 +62,13 @@ NO_STALLS = Stalls()
 
 @dataclass(frozen=True)
 class Job:
-    """How a run goes: see ``Simulator.execute``."""
+    """How a run goes: see ``Simulator.execute``; ``length``: port words of the program."""
 
     latency: int
     stalls: Stalls = NO_STALLS
     reset_cycle: int = 0
     cycle_limit: int = 1 << 30
+    length: int = 0
 
     def __post_init__(self) -> None:
         check_latency(self.latency)
@@ -80,6 +90,7 @@ class Job:
             self.reset_cycle,
             self.cycle_limit,
             stalls.since,
+            self.length,
         ]
         words += [0] * (JOB_WORDS - len(words))
         return "\n".join(f"{word:x}" for word in words) + "\n"
@@ -91,6 +102,26 @@ def program_words(image: np.ndarray | Sequence[int], port_bits: int) -> np.ndarr
     if not 0 < len(words) < MOST_WORDS:
         raise InputError(f"image must have 1 to 2**31 - 1 words, not {len(words)}")
     return words
+
+
+def check_patch(patch: Patch | None, image_words: int, port_bits: int) -> Patch:
+    """Return a patch as int64 (n,) and uint64 (n, k); raise ``InputError`` if it is none of an
+    image of so many words."""
+    if patch is None:
+        return np.empty(0, np.int64), np.empty((0, -(-port_bits // 64)), np.uint64)
+    places = np.asarray(patch[0]).astype(np.int64).reshape(-1)
+    words = port_words(patch[1], port_bits, "patch")
+    if len(words) != len(places):
+        raise InputError(
+            f"patch must have a word for each address, not {len(words)} words "
+            f"for {len(places)} addresses"
+        )
+    if len(places) and not (0 <= places.min() and places.max() < image_words):
+        raise InputError(
+            f"patch must stay inside the image of {image_words} words, "
+            f"not reach {int(places.min())}..{int(places.max())}"
+        )
+    return places, words
 
 
 class JobFiles:
@@ -109,7 +140,7 @@ class JobFiles:
 
     def write(self, image: np.ndarray, patch: Patch | None, job: Job) -> None:
         """Write the files of a job for an image of ``program_words``."""
-        places, words = self.check_patch(patch, len(image))
+        places, words = check_patch(patch, len(image), self.port_bits)
         with self.writes():
             (self.directory / "report.txt").unlink(missing_ok=True)
             loads = not np.array_equal(image, self.image)
@@ -124,25 +155,6 @@ class JobFiles:
             if len(places):
                 self.keep("patch.hex", patch_text(places, words, self.port_bits))
             self.keep("job.hex", job.text(loads, len(places) > 0, len(image)).encode())
-
-    def check_patch(self, patch: Patch | None, image_words: int) -> Patch:
-        """Return a patch as int64 (n,) and uint64 (n, k); raise ``InputError`` if it is none of an
-        image of so many words."""
-        if patch is None:
-            return np.empty(0, np.int64), self.image[:0]
-        places = np.asarray(patch[0]).astype(np.int64).reshape(-1)
-        words = port_words(patch[1], self.port_bits, "patch")
-        if len(words) != len(places):
-            raise InputError(
-                f"patch must have a word for each address, not {len(words)} words "
-                f"for {len(places)} addresses"
-            )
-        if len(places) and not (0 <= places.min() and places.max() < image_words):
-            raise InputError(
-                f"patch must stay inside the image of {image_words} words, "
-                f"not reach {int(places.min())}..{int(places.max())}"
-            )
-        return places, words
 
     def read(self) -> RawResult:
         """Return what the bench has reported of the last job."""

@@ -19,6 +19,8 @@ from nupes.sim.tools import (
 )
 
 __all__ = [
+    "BUS_TESTBENCH",
+    "BUS_WAIVERS",
     "TESTBENCH",
     "TOP",
     "VERILATOR_FLAGS",
@@ -30,8 +32,14 @@ __all__ = [
 
 WAVE_FORMATS = ("vcd", "fst")
 TESTBENCH = Path(__file__).with_name("testbench.v")
+BUS_TESTBENCH = Path(__file__).with_name("testbench_axi.v")
+"""The bench around an accelerator on a bus."""
+
 MAIN_LOOP = Path(__file__).with_name("main.cpp")
 WAIVERS = Path(__file__).with_name("lint.vlt")
+BUS_WAIVERS = Path(__file__).with_name("lint_axi.vlt")
+"""Those of the bench around a bus, besides."""
+
 TOP = "testbench"
 
 VERILATOR_FLAGS = (
@@ -55,7 +63,7 @@ class Launcher(Runner):
     """What both simulators share: a build and the command that starts it, free of the user's
     settings.
 
-    ``wave_format`` is "", "vcd" or "fst".
+    ``wave_format`` is "", "vcd" or "fst"; ``bench`` is the Verilog around the accelerator.
     """
 
     name: str
@@ -66,8 +74,9 @@ class Launcher(Runner):
     traced: str
     """The waveforms that a build must be made for, "" for none."""
 
-    def __init__(self, wave_format: str = "") -> None:
+    def __init__(self, wave_format: str = "", bench: Path = TESTBENCH) -> None:
         super().__init__()
+        self.bench = bench
         self.log.setLevel("WARNING")
         self.versions = check_tools(self.name)
         self.wave_format = wave_format
@@ -75,7 +84,7 @@ class Launcher(Runner):
     @property
     def content(self) -> tuple[Any, ...]:
         """What a build depends on besides the design and its sizes."""
-        return self.name, TESTBENCH.read_text(), self.traced, self.flags, self.versions
+        return self.name, self.bench.read_text(), self.traced, self.flags, self.versions
 
     def compile(
         self, source: Path, parameters: Mapping[str, int], directory: Path, log: Path
@@ -83,7 +92,7 @@ class Launcher(Runner):
         """Build the bench around the accelerator in ``source``; raise ``RuntimeError`` if a tool
         fails, and ``log`` says why."""
         self.build(
-            sources=[source, TESTBENCH],
+            sources=[source, self.bench],
             hdl_toplevel=TOP,
             parameters=parameters,
             build_args=self.flags,
@@ -135,9 +144,11 @@ class VerilatorLauncher(Launcher, Verilator):
     product = TOP
     flags = VERILATOR_FLAGS
 
-    def __init__(self, wave_format: str = "") -> None:
-        super().__init__(wave_format)
+    def __init__(self, wave_format: str = "", bench: Path = TESTBENCH) -> None:
+        super().__init__(wave_format, bench)
         self.traced = wave_format
+        self.waivers = (WAIVERS,) if bench == TESTBENCH else (WAIVERS, BUS_WAIVERS)
+        self.flags = (*VERILATOR_FLAGS, *map(str, self.waivers[1:]))
         if wave_format == "fst":
             check_headers()
         key = key_of((self.versions, WHEEL_MAKE, wave_format))
@@ -145,7 +156,8 @@ class VerilatorLauncher(Launcher, Verilator):
 
     @property
     def content(self) -> tuple[Any, ...]:
-        return *super().content, WHEEL_MAKE, WAIVERS.read_text(), MAIN_LOOP.read_text()
+        waivers = (path.read_text() for path in self.waivers)
+        return *super().content, WHEEL_MAKE, *waivers, MAIN_LOOP.read_text()
 
     def keep(self, directory: Path) -> None:
         """Keep the objects of the runtime library."""
@@ -215,6 +227,7 @@ class IcarusLauncher(Launcher, Icarus):
         return [command]
 
 
-def find_launcher(simulator: str, wave_format: str = "") -> Launcher:
+def find_launcher(simulator: str, wave_format: str = "", bench: Path = TESTBENCH) -> Launcher:
     """Return the launcher of a simulator; raise ``SimulationError`` if it is not installed."""
-    return IcarusLauncher(wave_format) if simulator == "icarus" else VerilatorLauncher(wave_format)
+    kind = IcarusLauncher if simulator == "icarus" else VerilatorLauncher
+    return kind(wave_format, bench)

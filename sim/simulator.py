@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nupes.arch.bus import BusStatus, check_bus, word_bytes
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import Status
 from nupes.compiler.program import check_latency
@@ -15,10 +16,11 @@ from nupes.model.errors import InputError, SimulationError
 from nupes.model.files import check_output
 from nupes.model.network import one_or_all
 from nupes.sim import resident
+from nupes.sim.beats import beats_of, patched_beats
 from nupes.sim.builds import LEAST_MEMORY, Progress, build_simulator, report_to_stderr
 from nupes.sim.files import RawResult
-from nupes.sim.jobs import NO_STALLS, Job, JobFiles, Patch, Stalls, program_words
-from nupes.sim.launchers import WAVE_FORMATS, find_launcher
+from nupes.sim.jobs import NO_STALLS, Job, JobFiles, Patch, Stalls, check_patch, program_words
+from nupes.sim.launchers import BUS_TESTBENCH, TESTBENCH, WAVE_FORMATS, find_launcher
 from nupes.sim.process import Process
 from nupes.sim.results import SimulationResult, join_results
 from nupes.sim.tools import check_tools
@@ -35,10 +37,12 @@ Images = np.ndarray | tuple[np.ndarray, ...]
 """Real images (b, c, h, w) of the only input, or of each one."""
 
 ADVICE = {
-    Status.RUNNING: "it did not end",
-    Status.BAD_INSTRUCTION: "a word of the program is not an instruction or its checksum is wrong",
-    Status.TIMEOUT: "nothing moved for ArrayConfig.watchdog cycles: does the memory answer, "
+    BusStatus.RUNNING: "it did not end",
+    BusStatus.BAD_INSTRUCTION: "a word of the program is not an instruction or its checksum is "
+    "wrong",
+    BusStatus.TIMEOUT: "nothing moved for ArrayConfig.watchdog cycles: does the memory answer, "
     "does the host take results?",
+    BusStatus.OVERFLOW: "the bench has no room for so many results",
 }
 
 
@@ -65,10 +69,13 @@ class Simulator:
         simulator: "verilator" or "icarus".
         latency: cycles from the acceptance of a memory request to its first word, at least 1;
             by default the one that a program was compiled for, and 20 for ``execute``.
+        bus: None for the accelerator's own ports, or "axi4" for ``nupes_axi`` (docs/bus.md):
+            cycles are then those of its register CYCLES, and ``latency`` is that of a burst.
+        bus_bits: bits of a beat, 64 or 128; by default 64 if a port word fits them, else 128.
         waves: file that records every signal, ``.vcd`` or ``.fst`` (which Verilator writes if the
             headers of lz4 and zlib are installed); complete when the simulator is closed.
-        verilog: text that defines ``nupes_accelerator``, instead of the one generated for
-            ``config``.
+        verilog: text that defines ``nupes_accelerator``, and ``nupes_axi`` on a bus, instead of the
+            one generated for ``config``.
         timeout: seconds that one run may take.
         progress: called with a line of text when something takes longer than a second.
 
@@ -83,6 +90,8 @@ class Simulator:
         simulator: str = "verilator",
         latency: int | None = None,
         *,
+        bus: str | None = None,
+        bus_bits: int | None = None,
         waves: str | os.PathLike[str] | None = None,
         verilog: str | None = None,
         timeout: float = 600.0,
@@ -90,6 +99,8 @@ class Simulator:
     ) -> None:
         self.config = ArrayConfig() if config is None else config
         self.simulator = simulator
+        self.bus = bus
+        self.bus_bits = check_bus(bus, bus_bits, self.config)
         if latency is not None:
             check_latency(latency)
         self.latency = latency
@@ -159,11 +170,13 @@ class Simulator:
         """
         if latency is None:
             latency = self.latency or DEFAULT_LATENCY
-        job = Job(latency, stalls, reset_cycle, cycle_limit)
         words = program_words(image, self.config.port_bits)
+        job = Job(latency, stalls, reset_cycle, cycle_limit, len(words))
         self._check_owner()
         with self._lock:
             process, files = self._start(len(words))
+            if self.bus_bits is not None:
+                words, patch = self._in_beats(words, patch, self.bus_bits)
             files.write(words, patch, job)
             try:
                 process.run(self.timeout)
@@ -185,8 +198,8 @@ class Simulator:
             raw = self.execute(program.image, patch, latency=latency, stalls=stalls)
             if raw.status != Status.OK:
                 raise SimulationError(
-                    f"the accelerator ended image {index} with status {Status(raw.status).name} "
-                    f"in cycle {raw.cycles} ({ADVICE[Status(raw.status)]})"
+                    f"the accelerator ended image {index} with status {BusStatus(raw.status).name} "
+                    f"in cycle {raw.cycles} ({ADVICE.get(BusStatus(raw.status), 'the bus failed')})"
                 )
             if len(raw.marks) != len(program.marked):
                 raise SimulationError(
@@ -242,8 +255,19 @@ class Simulator:
                 "open another one there"
             )
 
+    def _in_beats(
+        self, words: np.ndarray, patch: Patch | None, data_bits: int
+    ) -> tuple[np.ndarray, Patch | None]:
+        """Return an image and its patch as beats of the bus."""
+        bits = self.config.port_bits
+        if patch is not None:
+            patch = patched_beats(words, check_patch(patch, len(words), bits), bits, data_bits)
+        return beats_of(words, bits, data_bits), patch
+
     def _start(self, words: int) -> tuple[Process, JobFiles]:
         """Return a running simulator whose memory holds ``words`` port words."""
+        if self.bus_bits is not None:  # its memory is in beats
+            words = -(-8 * words * word_bytes(self.config.port_bits) // self.bus_bits)
         if not self._opened:
             raise SimulationError("the simulator is not running; use `with Simulator(...) as hw:`")
         if self._running is not None and words <= self._memory:
@@ -255,15 +279,20 @@ class Simulator:
             )
         memory = max(LEAST_MEMORY, 1 << (words - 1).bit_length())
         launcher = find_launcher(
-            self.simulator, "" if self.waves is None else self.waves.suffix[1:]
+            self.simulator,
+            "" if self.waves is None else self.waves.suffix[1:],
+            TESTBENCH if self.bus_bits is None else BUS_TESTBENCH,
         )
         verilog = self._verilog
         if verilog is None:
-            verilog = generate(self.config, self.progress)
-        built = build_simulator(launcher, self.config, verilog, memory, self.progress)
+            verilog = generate(self.config, self.progress, self.bus_bits)
+        built = build_simulator(
+            launcher, self.config, verilog, memory, self.progress, self.bus_bits
+        )
         self._stop(opened=True)
         process = Process(*launcher.command(built, resident.__name__, self.waves))
-        files = JobFiles(process.directory, self.config.port_bits, self.config.cols)
+        bits = self.bus_bits or self.config.port_bits
+        files = JobFiles(process.directory, bits, self.config.cols)
         self._running, self._memory = (process, files), memory
         return self._running
 

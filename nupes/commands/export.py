@@ -6,14 +6,18 @@ from typing import Annotated, Any
 
 import typer
 
-from nupes.commands.options import Json, Network
-from nupes.console import print_json, print_text
+from nupes.commands.options import Array, BusBits, Json, Network
+from nupes.console import Reporter, print_json, print_text
+from nupes.inputs import load_arrays, parse_array
 from nupes.model.artifact.reader import load
 from nupes.model.errors import InputError
 from nupes.model.files import check_output, write_atomically
 from nupes.model.network import IntegerNetwork
 
 __all__ = ["run"]
+
+VECTORS = 2
+"""Test vectors of a driver."""
 
 Outputs = dict[str, Any]
 """JSON data of the files written, by format."""
@@ -64,12 +68,41 @@ def write_firmware(network: IntegerNetwork, folder: Path) -> Outputs:
     }
 
 
+def write_driver(
+    network: IntegerNetwork, folder: Path, array: str, bus_bits: int | None, data: str | None
+) -> Outputs:
+    """Write the driver of a program, with the first images of ``data`` as test vectors."""
+    from nupes.compiler.program import compile
+    from nupes.export.driver import build_driver, export_driver
+
+    config = parse_array(array)
+    codes = None
+    if data is not None:
+        codes = network.encode_all(*(part[:VECTORS] for part in load_arrays(data)))
+    program = compile(network, config)
+    with Reporter() as report:
+        report(f"generating the Verilog of the {config} array")
+        paths = export_driver(build_driver(program, codes, bus_bits), folder)
+    return {
+        "path": str(folder),
+        "files": [path.name for path in paths],
+        "array": str(config),
+        "program_bytes": (folder / "program.bin").stat().st_size,
+        "cycles": program.cycles,
+    }
+
+
 def describe(kind: str, data: Outputs) -> str:
     """Return one line about what was written."""
     if kind == "firmware":
         return (
             f"firmware: {data['path']}/ ({data['weight_bytes']:,} bytes of packed weights, "
             f"{data['activation_bytes']:,} bytes of activation memory)"
+        )
+    if kind == "driver":
+        return (
+            f"driver: {data['path']}/ ({data['array']} array, {data['program_bytes']:,} bytes of "
+            f"program; `make` there runs its test)"
         )
     return f"{kind}: {data['path']} (opset {data['opset']}, {data['bytes']:,} bytes)"
 
@@ -90,6 +123,25 @@ def run(
             "--firmware", metavar="DIR", help="C99 program, header, packed weights as Intel HEX."
         ),
     ] = None,
+    driver: Annotated[
+        Path | None,
+        typer.Option(
+            "--driver",
+            metavar="DIR",
+            help="Verilog on AXI4, drivers in C and Python, program, test vectors and a test.",
+        ),
+    ] = None,
+    array: Array = "16x16",
+    bus_bits: BusBits = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="DATA",
+            help="Images whose first ones are the test vectors of --driver, random ones if not "
+            "given.",
+        ),
+    ] = None,
     input: Annotated[
         str,
         typer.Option(
@@ -98,18 +150,21 @@ def run(
     ] = "float32",
     json: Json = False,
 ) -> None:
-    """Write a network for other tools: ONNX, QONNX or C firmware.
+    """Write a network for other tools: ONNX, QONNX, C firmware, or a driver of the accelerator.
 
-    Each of them computes the same integers. What each one is, and its limits: docs/interchange.md.
+    Each of them computes the same integers. What each one is, and its limits: docs/interchange.md
+    and, for --driver, docs/bus.md.
 
     [bold]Examples[/]
 
     nupes export net.safetensors --onnx net.onnx
 
     nupes export net.safetensors --firmware firmware/ --qonnx net.qonnx.onnx
+
+    nupes export net.safetensors --driver driver/ --array 8x8
     """
-    if onnx is None and qonnx is None and firmware is None:
-        raise InputError("export must have at least one of --onnx, --qonnx, --firmware")
+    if onnx is None and qonnx is None and firmware is None and driver is None:
+        raise InputError("export must have at least one of --onnx, --qonnx, --firmware, --driver")
     if onnx is not None and onnx == qonnx:
         raise InputError(f"--onnx and --qonnx must be two files, not both {str(onnx)!r}")
     for option, path in (("--onnx", onnx), ("--qonnx", qonnx)):
@@ -120,10 +175,12 @@ def run(
     contents, written = build_models(loaded, onnx, qonnx, input)
     if firmware is not None:
         written["firmware"] = write_firmware(loaded, firmware)
-    for path, data in contents.items():
-        write_atomically(path, data)
+    if driver is not None:
+        written["driver"] = write_driver(loaded, driver, array, bus_bits, data)
+    for path, content in contents.items():
+        write_atomically(path, content)
     if json:
         print_json(written)
         return
-    for kind, data in written.items():
-        print_text(describe(kind, data))
+    for kind, output in written.items():
+        print_text(describe(kind, output))

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Array", "Data", "Json", "Model", "Network", "SimulatorName", "Trace"]
+__all__ = ["Array", "Bus", "BusBits", "Data", "Json", "Model", "Network", "SimulatorName", "Trace"]
 
 MODEL_HELP = (
     "FILE.py:CALLABLE that returns an nn.Module, or a FILE.pt2 from torch.export.save. "
@@ -40,6 +40,20 @@ Array = Annotated[
 
 SimulatorName = Annotated[
     str, typer.Option("--simulator", metavar="NAME", help="verilator or icarus.")
+]
+
+Bus = Annotated[
+    str | None,
+    typer.Option("--bus", metavar="NAME", help="axi4: the accelerator on a bus (docs/bus.md)."),
+]
+
+BusBits = Annotated[
+    int | None,
+    typer.Option(
+        "--bus-bits",
+        metavar="N",
+        help="Bits of a beat, 64 or 128; 64 by default if a port word fits them, else 128.",
+    ),
 ]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]

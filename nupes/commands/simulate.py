@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from nupes.arch.bus import check_bus
 from nupes.commands.compile import check_trace, trace_bytes
-from nupes.commands.options import Array, Data, Json, Network, SimulatorName, Trace
+from nupes.commands.options import Array, Bus, BusBits, Data, Json, Network, SimulatorName, Trace
 from nupes.console import Reporter, print_json, print_text
 from nupes.inputs import load_arrays, parse_array
 from nupes.model.artifact.reader import load
@@ -25,6 +26,8 @@ def run(
     ] = 10,
     array: Array = "16x16",
     simulator: SimulatorName = "verilator",
+    bus: Bus = None,
+    bus_bits: BusBits = None,
     layers: Annotated[
         bool,
         typer.Option("--layers", help="Also compare every value that each layer stores."),
@@ -41,7 +44,8 @@ def run(
     """Run a network on the RTL and compare it with the model.
 
     Every output integer must equal the model's, every layer's cycles the prediction.
-    The exit status is 1 if anything differs.
+    The exit status is 1 if anything differs. With --bus axi4 program and results go over a
+    bus: its cycles are measured, and are no part of the comparison.
 
     [bold]Examples[/]
 
@@ -59,6 +63,7 @@ def run(
     if images < 1:
         raise InputError(f"images must be at least 1, not {images}")
     config = parse_array(array)
+    check_bus(bus, bus_bits, config)
     if waves is not None:
         check_waves(waves)
         check_output(waves)
@@ -70,7 +75,11 @@ def run(
     with ExitStack() as stack:
         report = stack.enter_context(Reporter())
         recording = None if waves is None else stack.enter_context(complete_file(waves))
-        hw = stack.enter_context(Simulator(config, simulator, waves=recording, progress=report))
+        hw = stack.enter_context(
+            Simulator(
+                config, simulator, bus=bus, bus_bits=bus_bits, waves=recording, progress=report
+            )
+        )
         hw.prepare(program)
         report(f"simulating {len(inputs[0])} images")
         result = check_outputs(hw, program, inputs, report.count)
@@ -80,7 +89,7 @@ def run(
     if trace is not None and result.exact:
         write_atomically(trace, trace_bytes(program))
     if json:
-        print_json({"array": str(config), "simulator": simulator, **result.as_dict()})
+        print_json({"array": str(config), "simulator": simulator, "bus": bus, **result.as_dict()})
     else:
         print_text(summary(result))
     if not result.exact:

@@ -1,6 +1,7 @@
 """``nupes simulate``: the comparison, waveforms, and what it refuses."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import nupes
 from nupes.cli import main
 from nupes.commands import simulate
 from tests.commands.run import ARRAY_TEXT, refused
+from tests.sim.conftest import needs_icarus
 from tests.small import ARRAY
 from tests.test_masks import masked
 
@@ -22,6 +24,22 @@ def test_simulate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = json.loads(capsys.readouterr().out)
     assert report["exact"] is True
     assert report["measured_cycles"] == [report["predicted_cycles"]] * 4
+
+
+@pytest.mark.slow
+@needs_icarus
+def test_simulate_on_a_bus(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Values are compared; cycles over a bus are measured and no part of the verdict."""
+    words = ["simulate", "net.safetensors", "data.npz", "--array", ARRAY_TEXT, "--images", "1"]
+    words += ["--simulator", "icarus", "--bus", "axi4"]
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"^bit-exact 1/1 images$", shown, re.MULTILINE)
+    assert re.search(r"predicted without a bus ([\d,]+), measured over axi4 [\d,]+ \(\+", shown)
+    assert main([*words, "--layers", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["exact"], report["bus"], report["exact_layers"]) == (True, "axi4", 2)
+    assert report["measured_cycles"][0] > report["predicted_cycles"]
 
 
 def test_simulate_records_waves(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """``nupes verilog``: the file, and where it cannot be written."""
 
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,9 +18,24 @@ def test_verilog(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"{text.count(chr(10)):,} lines" in capsys.readouterr().out
 
 
+def test_a_bus(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["verilog", "--array", ARRAY_TEXT, "--bus", "axi4", "-o", "a.v"]
+    assert main(words) == 0
+    text = Path("a.v").read_text()
+    assert "module nupes_accelerator(" in text
+    assert "module nupes_axi(" in text
+    line = capsys.readouterr().out
+    assert "array on an axi4 bus of 64 bits, " in line
+    assert main([*words, "--bus-bits", "128", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["bus_bits"] == 128
+    assert "input [127:0] m_axi_rdata;" in Path("a.v").read_text()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["verilog", "--bus", "ahb"], "bus must be one of axi4, not 'ahb'"),
+        (["verilog", "--bus-bits", "64"], "bus_bits must be given with a bus, not 64 without one"),
         (
             ["verilog", "-o", "none/a.v"],
             "output path none/a.v must be writable: No such file or directory",

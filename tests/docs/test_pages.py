@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import nupes
+from nupes.arch.bus import BusStatus
 from nupes.arch.isa import (
     DESCRIPTOR,
     INSTRUCTION,
@@ -17,6 +18,7 @@ from nupes.arch.isa import (
     Field,
     Opcode,
 )
+from nupes.arch.registers import map_rows
 from tests.docs.pages import PAGES, ROOT, name_of
 
 API = ROOT / "docs" / "api"
@@ -66,6 +68,14 @@ def test_the_instruction_tables_are_those_of_the_code() -> None:
     ]
     for item in [*Opcode, *Destination]:
         assert f"{item.name} {int(item)}" in text
+
+
+def test_the_register_table_is_that_of_the_code() -> None:
+    text = (ROOT / "docs" / "bus.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^\| (?:0x\w\w)? \|.*\|$", text, re.MULTILINE)
+    assert shown == map_rows()
+    ends = re.findall(r"^\| (\d+) \| (\w+) \| .+ \|$", text, re.MULTILINE)
+    assert ends == [(str(int(item)), item.name) for item in BusStatus]
 
 
 def test_the_report_page_explains_every_part_of_the_report() -> None:

@@ -52,7 +52,7 @@ def test_lines_for_people(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_something_must_be_exported(capsys: pytest.CaptureFixture[str]) -> None:
     line = refused(capsys)
-    assert line == "export must have at least one of --onnx, --qonnx, --firmware"
+    assert line == "export must have at least one of --onnx, --qonnx, --firmware, --driver"
 
 
 def test_unknown_input(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,8 +10,17 @@ import pytest
 from nupes import rtl
 from nupes.arch.config import ArrayConfig
 from nupes.model.errors import SimulationError
+from nupes.rtl import system
 from nupes.sim.builds import build_simulator
-from nupes.sim.launchers import TESTBENCH, TOP, VERILATOR_FLAGS, WAIVERS, find_launcher
+from nupes.sim.launchers import (
+    BUS_TESTBENCH,
+    BUS_WAIVERS,
+    TESTBENCH,
+    TOP,
+    VERILATOR_FLAGS,
+    WAIVERS,
+    find_launcher,
+)
 from nupes.sim.tools import tool_environment, verilator_program
 from tests.sim.stub import SMALL, stub
 
@@ -26,6 +35,9 @@ MAGNITUDES: dict[str, Any] = {
     "weight_magnitudes": (3, 10, 23, 41),
     "activation_magnitudes": (1, 5, 14, 41, 255),
 }
+ARRAY_OF_100 = ArrayConfig(2, 20, code_bits=5, products=True)
+"""Words of 100 bits, results of 320."""
+
 CONFIGS = [
     # The smallest of everything: no signal may have less than one bit.
     ArrayConfig(3, 3, code_bits=5, **SMALLEST),
@@ -45,14 +57,16 @@ CONFIGS = [
 ]
 
 
-def lint(config: ArrayConfig, verilog: str, directory: Path) -> str:
-    """Return what Verilator says about the bench with ``verilog``, with the flags of a build."""
+def lint(config: ArrayConfig, verilog: str, directory: Path, data_bits: int | None = None) -> str:
+    """Return what Verilator says about the bench with ``verilog``, with the flags of a build; the
+    one around a bus of ``data_bits``."""
     source = directory / "accelerator.v"
     source.write_text(verilog)
-    sizes = [f"-GPORT_BITS={config.port_bits}", f"-GCOLS={config.cols}"]
-    command = [verilator_program(), "--lint-only", *VERILATOR_FLAGS, *sizes]
+    width = f"-GPORT_BITS={config.port_bits}" if data_bits is None else f"-GDATA_BITS={data_bits}"
+    bench, waivers = (TESTBENCH, []) if data_bits is None else (BUS_TESTBENCH, [str(BUS_WAIVERS)])
+    flags = [*VERILATOR_FLAGS, *waivers, width, f"-GCOLS={config.cols}"]
     result = subprocess.run(
-        [*command, "--top-module", TOP, str(source), str(TESTBENCH)],
+        [verilator_program(), "--lint-only", *flags, "--top-module", TOP, str(source), str(bench)],
         env=tool_environment(), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (result.returncode == 0) == (result.stderr == "")
@@ -62,6 +76,18 @@ def lint(config: ArrayConfig, verilog: str, directory: Path) -> str:
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"{config.mac}-{config}")
 def test_the_accelerator_is_clean(config: ArrayConfig, tmp_path: Path) -> None:
     assert lint(config, rtl.verilog(config), tmp_path) == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("data_bits", [64, 128])
+@pytest.mark.parametrize(
+    "config", [ArrayConfig(3, 3, code_bits=5, **SMALLEST), ARRAY_OF_100], ids=str
+)
+def test_the_accelerator_on_a_bus_is_clean(
+    config: ArrayConfig, data_bits: int, tmp_path: Path
+) -> None:
+    text = system.verilog(config, "axi4", data_bits)
+    assert lint(config, text, tmp_path, data_bits) == ""
 
 
 @pytest.mark.parametrize(
@@ -84,8 +110,9 @@ def test_a_warning_fails_the_build(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         build_simulator(find_launcher("verilator"), SMALL, faulty, progress=print)
 
 
-def test_every_waiver_has_a_reason() -> None:
-    lines = WAIVERS.read_text().splitlines()
+@pytest.mark.parametrize("waivers", [WAIVERS, BUS_WAIVERS], ids=lambda path: path.name)
+def test_every_waiver_has_a_reason(waivers: Path) -> None:
+    lines = waivers.read_text().splitlines()
     rules = [number for number, line in enumerate(lines) if line.startswith("lint_off")]
     assert rules
     for number in rules:

@@ -29,7 +29,7 @@ def test_verilog_is_generated_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     generate(small, lines.append)
     assert len(texts) == 3
     # And so is a change of any source; what is damaged is generated again.
-    monkeypatch.setattr(module, "SOURCES", "edited")
+    monkeypatch.setattr(module, "SOURCES", {module.TOP: "edited"})
     monkeypatch.setattr(module, "hash_sources", lambda _: "edited")
     generate(small, lines.append)
     assert len(texts) == 4

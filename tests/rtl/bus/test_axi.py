@@ -1,0 +1,61 @@
+"""``nupes_axi`` as a whole, with ``cocotbext-axi``: the scenarios of ``scenarios.py``."""
+
+import pytest
+
+from tests.rtl.bus.simulators import run_scenario
+from tests.rtl.random_program import small
+from tests.sim.conftest import needs_icarus
+
+NARROW = small(2, 4, code_bits=3, watchdog=2048)
+PORTS = {
+    64: NARROW,
+    96: small(3, 24),
+    100: small(20, 2, code_bits=5, tensor_bits=5),
+    192: small(24, 3, code_bits=8, tensor_bits=8),
+}
+"""Arrays by the bits of their port: words that fill beats, that share them, that take several."""
+
+BUSY: dict[str, float] = {"pause": 0.4, "latency": 40}
+"""Random pauses on every channel, and a memory that is slow now and then."""
+
+pytestmark = [pytest.mark.slow, needs_icarus]
+
+
+CALM: dict[str, float] = {}
+
+
+@pytest.mark.parametrize(
+    ("bits", "data_bits", "memory"),
+    [
+        (64, 64, BUSY),
+        (64, 128, CALM),
+        (96, 64, CALM),
+        (96, 128, BUSY),
+        (100, 64, BUSY),
+        (192, 64, CALM),
+        (192, 128, BUSY),
+    ],
+)
+def test_runs(bits: int, data_bits: int, memory: dict[str, float]) -> None:
+    run_scenario("runs", PORTS[bits], data_bits, seed=data_bits, runs=2, **memory)
+
+
+def test_registers() -> None:
+    run_scenario("registers", NARROW, 128, pause=0.3)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "bits"),
+    [("read_errors", 100), ("write_errors", 64), ("aborts", 64), ("resets", 100)],
+)
+def test_what_ends_a_run(scenario: str, bits: int) -> None:
+    run_scenario(scenario, PORTS[bits], 64, seed=bits, runs=3, **BUSY)
+
+
+@pytest.mark.parametrize("scenario", ["overflow", "bad_program"])
+def test_what_ends_a_program(scenario: str) -> None:
+    run_scenario(scenario, NARROW, 128)
+
+
+def test_verilator() -> None:
+    run_scenario("resets", NARROW, 64, "verilator", seed=3, runs=2, **BUSY)
