@@ -107,7 +107,7 @@ class LogSqrt2:
 
 class AdaLog:
     """AdaLog's codes of attention's weights: powers of 2^(-q / 37) below 1, rounded to a table of
-    one bit more, and 0 beyond the last code; q is what errs least at the product with the values."""
+    one bit more, and 0 beyond the last code; q errs least at the product with the values."""
 
     def __init__(self, bits: int) -> None:
         self.levels = 1 << bits

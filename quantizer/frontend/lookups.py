@@ -162,11 +162,12 @@ def selected_rows(node: fx.Node) -> tuple[fx.Node, fx.Node] | None:
     table, index = rows.args[0], rows.args[2]
     if is_call(index, RESHAPES):
         index = index.args[0]
+    if not isinstance(table, fx.Node) or not isinstance(index, fx.Node):
+        return None
+    whole, rows_of = (item.meta["val"] for item in (table, index))
     shape = node.meta["val"].shape
-    fits = isinstance(table, fx.Node) and isinstance(index, fx.Node)
-    if fits and table.meta["val"].ndim == 2 and index.meta["val"].shape == shape[:2]:
-        return (table, index) if len(shape) == 3 else None
-    return None
+    fits = whole.ndim == 2 and len(shape) == 3 and rows_of.shape == shape[:2]
+    return (table, index) if fits else None
 
 
 def insert_embedding(graph: fx.Graph, found: tuple[fx.Node, fx.Node]) -> fx.Node:
