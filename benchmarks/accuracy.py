@@ -29,7 +29,7 @@ import torch
 from rich.progress import Progress
 
 import nupes
-from benchmarks.peer import quantize_brevitas
+from benchmarks.peers.brevitas import quantize_brevitas
 from benchmarks.pretrained import CONVOLUTIONAL, NETWORKS, Pretrained, load_pretrained
 from nupes.model.errors import InputError
 from nupes.model.files import write_atomically

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import nupes
 from benchmarks.extras import bring
 from benchmarks.hardware import check_on_rtl
-from benchmarks.huggingface_zoo import NETWORKS, TOKENS, WORDS, Network
+from benchmarks.huggingface_zoo import NETWORKS, PADDING, TOKENS, WORDS, Network
 from benchmarks.zoo import declare_operators
 from nupes.console import print_table
 from nupes.inputs import parse_array, quiet_torch
@@ -40,18 +40,6 @@ class Plain(nn.Module):
         return self.model(given)[0]
 
 
-class Placed(Plain):
-    """The same for text whose positions are given."""
-
-    def __init__(self, model: nn.Module, first: int) -> None:
-        super().__init__(model)
-        self.register_buffer("places", torch.arange(first, first + TOKENS)[None])
-
-    def forward(self, given: Tensor) -> Tensor:
-        """Return the hidden states."""
-        return self.model(given, position_ids=self.places)[0]
-
-
 class Masked(Plain):
     """The same for text with a mask."""
 
@@ -69,8 +57,6 @@ def build(network: Network) -> nn.Module:
     model = kind(kind.config_class(**network.config)).eval()
     if network.part:
         model = getattr(model, network.part)
-    if network.position is not None:
-        return Placed(model, network.position)
     return Masked(model) if network.mask else Plain(model)
 
 
@@ -81,7 +67,10 @@ def draw(network: Network) -> tuple[np.ndarray, ...]:
         return (rng.normal(size=(SAMPLES, *network.shape)).astype(np.float32),)
     ids = rng.integers(3, WORDS, (SAMPLES, TOKENS))
     lengths = rng.integers(1, TOKENS + 1, (SAMPLES, 1))
-    return (ids, (np.arange(TOKENS) < lengths).astype(np.int64)) if network.mask else (ids,)
+    if not network.mask:
+        return (ids,)
+    mask = np.arange(TOKENS) < lengths
+    return np.where(mask, ids, PADDING), mask.astype(np.int64)
 
 
 def measure(network: Network, scheme: str, simulate: bool, array: str) -> dict[str, Any]:

@@ -9,6 +9,9 @@ from typing import Any
 
 TOKENS, WORDS = 10, 100
 
+PADDING = 1
+"""The id behind the end of a text, that of networks that find positions by it."""
+
 IMAGE, SPECTRUM, WAVE = (3, 32, 32), (8, 32), (400,)
 """Shapes of what is no text."""
 
@@ -44,14 +47,12 @@ SOUND = {
 @dataclass(frozen=True)
 class Network:
     """A model's class and what its configuration is given; the ``shape`` of what is no text,
-    whether text has a mask of its length, its first position where the model would find positions
-    by ids that are padding, and which ``part`` of the model it is."""
+    whether text has a mask of its length, and which ``part`` of the model it is."""
 
     model: str
     config: dict[str, Any]
     shape: tuple[int, ...] | None = None
     mask: bool = False
-    position: int | None = None
     part: str = ""
 
 
@@ -77,7 +78,7 @@ NETWORKS = {
         "BloomModel",
         {"vocab_size": WORDS, "hidden_size": 32, "n_layer": 2, "n_head": 2, "use_cache": False},
     ),
-    "camembert": Network("CamembertModel", {**SIZES, **TEXT}, position=2),
+    "camembert": Network("CamembertModel", {**SIZES, **TEXT}, mask=True),
     "clip-images": Network("CLIPVisionModel", {**SIZES, **PIXELS}, IMAGE),
     "clip-text": Network("CLIPTextModel", {**SIZES, **TEXT}),
     "codegen": Network("CodeGenModel", {**GPT, "n_head": 4, "rotary_dim": 8, "n_ctx": 64}),
@@ -172,7 +173,7 @@ NETWORKS = {
         (3, 64, 64),
     ),
     "llama": Network("LlamaModel", GROUPED),
-    "m2m-encoder": Network("M2M100Model", BART, part="encoder"),
+    "m2m-encoder": Network("M2M100Model", BART, mask=True, part="encoder"),
     "mbart-encoder": Network("MBartModel", BART, part="encoder"),
     "mistral": Network("MistralModel", GROUPED),
     "mobilevit": Network(
@@ -190,7 +191,7 @@ NETWORKS = {
         "ModernBertModel",
         {**SIZES, **TEXT, "local_attention": 4, "global_attn_every_n_layers": 2, "pad_token_id": 0},
     ),
-    "mpnet": Network("MPNetModel", {**SIZES, **TEXT}, position=2),
+    "mpnet": Network("MPNetModel", {**SIZES, **TEXT}, mask=True),
     "mpt": Network(
         "MptModel",
         {
@@ -244,7 +245,7 @@ NETWORKS = {
     "resnet": Network(
         "ResNetModel", {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]}, IMAGE
     ),
-    "roberta": Network("RobertaModel", {**SIZES, **TEXT}, position=2),
+    "roberta": Network("RobertaModel", {**SIZES, **TEXT}, mask=True),
     "roformer": Network("RoFormerModel", {**SIZES, **TEXT}),
     "segformer": Network(
         "SegformerModel",
@@ -302,8 +303,8 @@ NETWORKS = {
         },
         IMAGE,
     ),
-    "t5-encoder": Network("T5EncoderModel", T5),
-    "umt5-encoder": Network("UMT5EncoderModel", T5),
+    "t5-encoder": Network("T5EncoderModel", T5, mask=True),
+    "umt5-encoder": Network("UMT5EncoderModel", T5, mask=True),
     "vit": Network("ViTModel", {**SIZES, **PIXELS}, IMAGE),
     "vit-msn": Network("ViTMSNModel", {**SIZES, **PIXELS}, IMAGE),
     "wav2vec2": Network("Wav2Vec2Model", SOUND, WAVE),
@@ -344,7 +345,7 @@ NETWORKS = {
             "use_cache": False,
         },
     ),
-    "xlm-roberta": Network("XLMRobertaModel", {**SIZES, **TEXT}, position=2),
+    "xlm-roberta": Network("XLMRobertaModel", {**SIZES, **TEXT}, mask=True),
     "yolos": Network(
         "YolosModel",
         {**SIZES, "image_size": [32, 32], "patch_size": 8, "num_detection_tokens": 4},

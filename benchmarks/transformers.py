@@ -2,6 +2,7 @@
 
     python -m benchmarks.transformers --data DIR [--schemes W8A8,W4A4] [--methods rtn,search]
     python -m benchmarks.transformers --data DIR --images 1000 --simulate 10
+    python -m benchmarks.transformers --data DIR --methods search,repq,repq-adalog    # and others
     python -m benchmarks.transformers --data DIR --override "*.scores*=W8A4"    # keys of 8 bits
     python -m benchmarks.transformers --deit --simulate 1    # DeiT-Tiny's shape, random weights
 
@@ -11,7 +12,9 @@ status is 1 if any integer or any cycle of the RTL differs.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -24,12 +27,19 @@ import nupes
 from benchmarks.artifacts import Bits, Overrides, Wishes, Without, quantize_once
 from benchmarks.distributions import divergence, log_distribution
 from benchmarks.hardware import check_on_rtl
+from benchmarks.peers.repq import quantize_repq
 from benchmarks.pretrained import Pretrained, load_mnist
 from nupes.commands.compile import loss_table
 from nupes.console import print_table
 from nupes.examples.pretrained.vit import DEIT_TINY, Shape, ViT
 from nupes.inputs import parse_array, parse_overrides
 from nupes.model.operators import Normalize, SubtractMax
+from nupes.quantizer.options.scheme import parse_scheme
+
+Infer = Callable[[np.ndarray], np.ndarray]
+"""Images (n, c, h, w) to logits (n, classes)."""
+
+Peer = Callable[[ViT, int, int, np.ndarray, int], Infer]
 
 DEIT_CALIBRATION = 4
 
@@ -38,6 +48,17 @@ TOKEN_KINDS = {Normalize.kind, SubtractMax.kind}
 
 DEIT_WORDS = 1 << 16
 """Words of activation memory that the larger network needs at least, rounded up."""
+
+
+PEERS: dict[str, Peer] = {
+    "repq": quantize_repq,
+    "repq-adalog": partial(quantize_repq, adalog=True),
+}
+"""Other methods by name; they take a module, bits of weights and of activations, images to
+calibrate with and bits of the ends, and give a function in float."""
+
+ENDS = 8
+"""Bits of the pixels and of the last layer, ours and others'."""
 
 
 def run_float(trained: Pretrained, images: np.ndarray) -> np.ndarray:
@@ -98,32 +119,41 @@ def main(
     x, labels = trained.images[:images], trained.labels[:images]
     expected = run_float(trained, x)
     table = Table("scheme", "method", box=None, pad_edge=False)
-    for column in ("accuracy", "divergence", "seconds", "cycles", "on RTL"):
+    for column in ("accuracy", "changed", "divergence", "seconds", "cycles", "on RTL"):
         table.add_column(column, justify="right")
-    table.add_row("float", "", f"{(expected.argmax(1) == labels).mean():.1%}", *[""] * 4)
+    table.add_row("float", "", f"{(expected.argmax(1) == labels).mean():.2%}", *[""] * 5)
     wishes = Wishes.parse(override, bits, without)
     exact, programs = True, []
     for scheme in schemes.split(","):
         for method in methods.split(","):
-            start = time.monotonic()
-            network = quantize_once(
-                out, trained.name, trained.module, scheme, method,
-                trained.calibration[:calibration], wishes,
-            )  # fmt: skip
-            seconds = time.monotonic() - start
-            found = network(x)
-            program = nupes.compile(network, config)
-            programs.append((f"{scheme} {method}", program))
-            equal = ""
-            if simulate:
-                check = check_on_rtl(program, (x[:simulate],), stored)
-                equal = f"{'exact' if check.exact else 'MISMATCH'}, {check.measured_cycles[0]:,}"
-                exact &= check.exact
+            start, samples = time.monotonic(), trained.calibration[:calibration]
+            infer: Infer
+            cycles = equal = ""
+            if method in PEERS:
+                asked = parse_scheme(scheme)
+                module = trained.module
+                assert isinstance(module, ViT)
+                infer = PEERS[method](module, asked.weights, asked.activations, samples, ENDS)
+                seconds = time.monotonic() - start
+            else:
+                infer = network = quantize_once(
+                    out, trained.name, trained.module, scheme, method, samples, wishes
+                )
+                seconds = time.monotonic() - start
+                program = nupes.compile(network, config)
+                programs.append((f"{scheme} {method}", program))
+                cycles = f"{program.cycles:,}"
+                if simulate:
+                    check = check_on_rtl(program, (x[:simulate],), stored)
+                    measured = check.measured_cycles[0]
+                    equal = f"{'exact' if check.exact else 'MISMATCH'}, {measured:,}"
+                    exact &= check.exact
+            found = infer(x)
             away = divergence(log_distribution(expected), log_distribution(found)).mean()
             table.add_row(
-                scheme, method, f"{(found.argmax(1) == labels).mean():.1%}",
-                f"{float(away):.5f}", f"{seconds:.0f}", f"{program.cycles:,}",
-                equal,
+                scheme, method, f"{(found.argmax(1) == labels).mean():.2%}",
+                f"{(found.argmax(1) != expected.argmax(1)).mean():.2%}",
+                f"{float(away):.5f}", f"{seconds:.0f}", cycles, equal,
             )  # fmt: skip
     print_table(table)
     if layers:

@@ -7,6 +7,7 @@ import numpy as np
 
 from nupes.model.arithmetic import residual_term
 from nupes.model.layer import Layer
+from nupes.model.operators.select import Select
 from nupes.model.operators.subtract_max import MASKED, SubtractMax
 from nupes.model.tensor import Port, Tensor
 
@@ -40,16 +41,22 @@ class Mask:
 
 
 def find_masks(
-    layers: Sequence[Layer], given: Mapping[str, Tensor], bounds: Mapping[str, int]
+    layers: Sequence[Layer],
+    given: Mapping[str, Tensor],
+    bounds: Mapping[str, int],
+    held: Mapping[str, np.ndarray],
 ) -> Iterator[Mask]:
-    """Yield the masks among ``given`` tensors, inputs and constants by name; ``bounds`` are those
-    of the layers' accumulators."""
+    """Yield the masks among ``given`` tensors, inputs or constants by name; ``bounds`` are those
+    of the layers' accumulators, ``held`` the levels of all constants."""
     writers = {layer.output.name: layer for layer in layers}
     for layer in layers:
         if not isinstance(layer.op, SubtractMax):
             continue
         seen = layer.inputs[0]
         scores = writers.get(seen.tensor)
+        if scores is not None and scores.wide and lowers(scores, held):
+            assert scores.residual is not None
+            scores = writers.get(scores.residual.port.tensor)
         residual = None if scores is None else scores.residual
         if scores is None or not scores.wide or residual is None:
             continue
@@ -57,6 +64,19 @@ def find_masks(
             hides = hiding(scores, given[residual.port.tensor], bounds[scores.name])
             if hides.any():
                 yield Mask(scores, residual.port, seen, hides)
+
+
+def lowers(layer: Layer, held: Mapping[str, np.ndarray]) -> bool:
+    """Whether a layer adds numbers of a constant, none above 0, to wide scores, and so leaves what
+    is -32768 as it is."""
+    residual = layer.residual
+    if residual is None or not isinstance(layer.op, Select) or layer.inputs[0].tensor not in held:
+        return False
+    assert layer.post is not None
+    tail, levels = layer.post.requantize, np.unique(held[layer.inputs[0].tensor])[:, None]
+    terms = levels.astype(np.int64) * tail.mult + tail.bias >> tail.shift.astype(np.int64)
+    kept = residual_term(np.array(MASKED), residual.mult, residual.shift) <= MASKED
+    return residual.port == Port(residual.port.tensor) and bool((terms <= 0).all() and kept)
 
 
 def hiding(scores: Layer, mask: Tensor, bound: int) -> np.ndarray:

@@ -18,10 +18,11 @@ import numpy as np
 from nupes.model import summary
 from nupes.model.artifact.writer import write_network
 from nupes.model.errors import InputError, UnsupportedError
-from nupes.model.host import as_maps, has_channels_last, host_shapes
+from nupes.model.host import has_channels_last
+from nupes.model.inputs import Input, InputEncoder, check_codes, check_count, one_batch
 from nupes.model.layer import Layer, Operands
 from nupes.model.masks import Mask, find_masks
-from nupes.model.stored import CodeMap, CodeMatrix, Float64Matrix
+from nupes.model.stored import CodeMap
 from nupes.model.tensor import Shape, Tensor
 from nupes.model.threads import single_threaded_blas
 from nupes.model.validation import validate
@@ -44,96 +45,6 @@ Stored = dict[str, np.ndarray]
 
 NOTHING: Mapping[str, np.ndarray] = MappingProxyType({})
 """No tensors."""
-
-
-@dataclass(frozen=True, eq=False)
-class InputEncoder:
-    """The host's encoder: ``thresholds`` (c, K - 1) float64, code = ``#{k : x >=
-    thresholds[channel, k]}``."""
-
-    thresholds: Float64Matrix
-
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Return codes (b, h, w, c) uint8 for real images (b, c, h, w)."""
-        columns = [
-            np.searchsorted(row, images[:, channel].astype(np.float64), side="right")
-            for channel, row in enumerate(self.thresholds)
-        ]
-        return np.stack(columns, axis=3).astype(np.uint8)
-
-
-@dataclass(frozen=True, eq=False)
-class Input:
-    """A tensor that the host gives, and how it codes real values; of a sequence of tokens (t, 1, c)
-    that are rows of a table, ``lookup`` (entries, c) uint8 holds their codes."""
-
-    tensor: Tensor
-    encoder: InputEncoder
-    lookup: CodeMatrix | None = None
-
-    def encode(self, images: np.ndarray) -> np.ndarray:
-        """Return the codes (b, h, w, c) uint8 of real images (b, c, h, w), or as the host has them
-        (``model.host``), or of ids (b, t) in the table; they are checked."""
-        images = np.asarray(images)
-        height, width, channels = self.tensor.shape
-        if self.lookup is not None and images.ndim == 2:
-            return self.look_up(images)
-        if images.ndim < 2 or images.shape[1:] not in host_shapes(self.tensor.shape):
-            raise InputError(
-                f"images must have shape (batch, {channels}, {height}, {width}), not {images.shape}"
-            )
-        if images.dtype.kind not in ("fiub" if images.ndim == 2 else "fiu"):
-            raise InputError(f"images must be real numbers, not {images.dtype}")
-        if np.isnan(images).any():
-            raise InputError(
-                f"images must not contain NaN; image {np.argwhere(np.isnan(images))[0][0]} does"
-            )
-        return self.encoder(as_maps(images, self.tensor.shape))
-
-    def look_up(self, ids: np.ndarray) -> np.ndarray:
-        """Return the codes (b, t, 1, c) of ids (b, t)."""
-        assert self.lookup is not None
-        tokens, entries = self.tensor.shape[0], len(self.lookup)
-        if ids.shape[1] != tokens or ids.dtype.kind not in "iu":
-            raise InputError(
-                f"ids must be integers of shape (batch, {tokens}), not {ids.dtype} of {ids.shape}"
-            )
-        if ids.size and (ids.min() < 0 or ids.max() >= entries):
-            raise InputError(
-                f"ids must lie in 0..{entries - 1}, the table of input {self.tensor.name!r}, not "
-                f"{ids.min()}..{ids.max()}"
-            )
-        return self.lookup[ids][:, :, np.newaxis]
-
-    def check_codes(self, codes: np.ndarray) -> np.ndarray:
-        """Return codes (b, h, w, c) as uint8, or refuse them."""
-        return check_codes(self.tensor, codes, "codes")
-
-
-def check_codes(tensor: Tensor, codes: np.ndarray, what: str) -> np.ndarray:
-    """Return codes (b, h, w, c) of a tensor as uint8; refuse another shape, type or range."""
-    codes = np.asarray(codes)
-    if codes.ndim != 4 or codes.shape[1:] != tensor.shape:
-        height, width, channels = tensor.shape
-        raise InputError(
-            f"{what} must have shape (batch, {height}, {width}, {channels}), not {codes.shape}"
-        )
-    if codes.dtype.kind not in "iu":
-        raise InputError(f"{what} must be integers, not {codes.dtype}")
-    last = len(tensor.codebook) - 1
-    if codes.size and (codes.min() < 0 or codes.max() > last):
-        raise InputError(
-            f"{what} must lie in the codebook's 0..{last}, not {codes.min()}..{codes.max()}"
-        )
-    return codes.astype(np.uint8, copy=False)
-
-
-def one_batch(parts: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
-    """Return the codes of all inputs; refuse those of several batch sizes."""
-    sizes = [len(part) for part in parts]
-    if len(set(sizes)) > 1:
-        raise InputError(f"inputs must have one batch size, not {sizes}")
-    return tuple(parts)
 
 
 @dataclass(frozen=True)
@@ -249,7 +160,12 @@ class IntegerNetwork:
     def input_masks(self) -> tuple[Mask, ...]:
         """The inputs that mask scores: which keys an image has."""
         given = {item.tensor.name: item.tensor for item in self.inputs}
-        return tuple(find_masks(self.layers, given, self.bounds))
+        return tuple(find_masks(self.layers, given, self.bounds, self.held_levels))
+
+    @property
+    def held_levels(self) -> dict[str, np.ndarray]:
+        """The levels (h, w, c) of the constants by name."""
+        return {item.tensor.name: item.tensor.levels(item.codes) for item in self.constants}
 
     def __call__(self, *images: np.ndarray) -> Any:
         """Return float64 results (b, *output shape) for real images (b, c, h, w), one array for
@@ -266,9 +182,11 @@ class IntegerNetwork:
         )
 
     def encode_all(self, *images: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return the codes (b, h, w, c) uint8 of real images (b, c, h, w) for every input."""
-        self._check_count(images)
-        codes = [item.encode(x) for item, x in zip(self.inputs, images, strict=True)]
+        """Return the codes (b, h, w, c) uint8 of every input for real images (b, c, h, w)."""
+        own = [item for item in self.inputs if item.source is None]
+        check_count(images, len(own))
+        arrays = {item.tensor.name: x for item, x in zip(own, images, strict=True)}
+        codes = [item.encode(arrays[item.source or item.tensor.name]) for item in self.inputs]
         return self._check_masks(one_batch(codes))
 
     def encode(self, images: np.ndarray) -> np.ndarray:
@@ -322,13 +240,9 @@ class IntegerNetwork:
         """Write the network to one safetensors file, in one step; return its path."""
         return write_network(self, path)
 
-    def _check_count(self, arrays: Sequence[Any]) -> None:
-        if len(arrays) != len(self.inputs):
-            raise InputError(f"network must get {len(self.inputs)} inputs, not {len(arrays)}")
-
     def _check_codes(self, codes: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
         """Return the codes of all inputs as uint8, or refuse them."""
-        self._check_count(codes)
+        check_count(codes, len(self.inputs))
         checked = [item.check_codes(c) for item, c in zip(self.inputs, codes, strict=True)]
         return self._check_masks(one_batch(checked))
 

@@ -1,6 +1,6 @@
 """What must hold of an integer network: every range and reference of the contract, checked once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from nupes.model.errors import CapacityError, InputError
 from nupes.model.layer import Encoder, Layer, Post, Residual, ShiftEncoder
 from nupes.model.masks import find_masks
 from nupes.model.operators.operator import is_integer
+from nupes.model.positions import Positions
 from nupes.model.tensor import Coded, Port, Shape, Tensor, Wide
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def validate(network: "IntegerNetwork") -> dict[str, int]:
     for item in network.inputs:
         validate_input(item)
         add_tensor(item.tensor, tensors, f"input {item.tensor.name!r}")
+    validate_sources(network.inputs)
     for item in network.constants:
         where = f"constant {item.tensor.name!r}"
         add_tensor(item.tensor, tensors, where)
@@ -103,6 +105,52 @@ def validate_input(item: "Input") -> None:
         raise InputError("input thresholds must be non-decreasing numbers")
     if item.lookup is not None:
         validate_lookup(item, item.lookup, where)
+    if item.positions is not None:
+        validate_positions(item, item.positions, where)
+
+
+def validate_sources(inputs: Sequence["Input"]) -> None:
+    """Refuse an input that shares the array of another one that has none of its own, or of which an
+    array that fits one does not fit the other."""
+    before: dict[str, Input] = {}
+    for item in inputs:
+        where = f"input {item.tensor.name!r}"
+        if item.source is None:
+            before[item.tensor.name] = item
+            continue
+        if item.source not in before:
+            raise InputError(
+                f"{where}: source must be an input before it with an array of its own, not "
+                f"{item.source!r}"
+            )
+        sizes = [host_sizes(item) for item in (item, before[item.source])]
+        if sizes[0] != sizes[1]:
+            raise InputError(
+                f"{where}: what shares an array must have as many tokens, not {sizes[0]} and "
+                f"{sizes[1]}"
+            )
+
+
+def host_sizes(item: "Input") -> int:
+    """Return how many numbers of a flat array (b, t) an input takes: ids or one for each channel
+    of a pixel."""
+    height, width, channels = item.tensor.shape
+    return height if item.lookup is not None else height * width * channels
+
+
+def validate_positions(item: "Input", positions: Positions, where: str) -> None:
+    """Check how the rows of a table are found."""
+    if item.lookup is None:
+        raise InputError(f"{where}: positions must be rows of a table, not of none")
+    numbers = (positions.padding, positions.first, positions.filler)
+    if not all(is_integer(number) for number in numbers):
+        raise InputError(f"{where}: positions must be integers, not {numbers}")
+    largest, rows = positions.largest(item.tensor.shape[0]), len(item.lookup)
+    if min(numbers[1:]) < 0 or largest >= rows:
+        raise InputError(
+            f"{where}: positions must lie in 0..{rows - 1}, the rows of their table, not "
+            f"{min(numbers[1:])}..{largest}"
+        )
 
 
 def validate_lookup(item: "Input", lookup: np.ndarray, where: str) -> None:
@@ -313,7 +361,7 @@ def validate_masks(network: "IntegerNetwork", bounds: Mapping[str, int]) -> None
     """Refuse a constant that masks every key of a query."""
     held = {item.tensor.name: item for item in network.constants}
     tensors = {name: item.tensor for name, item in held.items()}
-    for mask in find_masks(network.layers, tensors, bounds):
+    for mask in find_masks(network.layers, tensors, bounds, network.held_levels):
         name = mask.port.tensor
         if mask.without_keys(held[name].codes[None]).any():
             raise InputError(f"constant {name!r}: a mask must leave every query a key, not none")

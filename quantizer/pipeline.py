@@ -133,13 +133,16 @@ def capture_network(
 
 
 def with_tables(network: IntegerNetwork, program: Program) -> IntegerNetwork:
-    """Return a network whose inputs look up ids as the program does."""
-    inputs = list(network.inputs)
-    for index, node in enumerate(program.inputs):
-        if node in program.lookups:
-            table = program.lookups[node].table.double().numpy()
+    """Return a network whose inputs look up ids, and share arrays, as those of the program do."""
+    inputs, owners = list(network.inputs), dict[int, str]()
+    for index, (node, number) in enumerate(zip(program.inputs, program.numbers(), strict=True)):
+        lookup, name = program.lookups.get(node), inputs[index].tensor.name
+        if lookup is not None:
+            table = lookup.table.double().numpy()
             codes = inputs[index].encoder(table[:, :, None, None])[:, 0, 0]
-            inputs[index] = replace(inputs[index], lookup=codes)
+            inputs[index] = replace(inputs[index], lookup=codes, positions=lookup.positions)
+        if owners.setdefault(number, name) != name:
+            inputs[index] = replace(inputs[index], source=owners[number])
     return replace(network, inputs=tuple(inputs))
 
 

@@ -28,6 +28,12 @@ PAIRS |= torch.eye(TOKENS, dtype=torch.bool)
 
 BIASES = torch.tensor(np.random.default_rng(0).normal(size=(2, TOKENS, TOKENS))).float()
 
+CAUSAL = torch.ones(TOKENS, TOKENS, dtype=torch.bool).tril()
+
+DISTANCE = torch.arange(TOKENS) - torch.arange(TOKENS)[:, None]
+
+SLOPES = torch.tensor([0.5, 0.25])[:, None, None]
+
 Mask = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -93,6 +99,10 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "encoder layers": Encoder,
     "lengths": lambda: Padded(lambda q, k, v, mask: SDPA(q, k, v, attn_mask=mask)),
     "lengths, by hand": lambda: Padded(by_hand),
+    "pairs and biases": lambda: Masked(lambda q, k, v: by_hand(q, k, v, added() + BIASES)),
+    "causal, and biases of keys": lambda: Masked(
+        lambda q, k, v: by_hand(q, k, v, torch.where(CAUSAL, SLOPES * DISTANCE, -torch.inf))
+    ),
 }
 
 
@@ -122,6 +132,13 @@ def test_masks_that_are_alike_are_one_constant() -> None:
     assert [item.tensor.shape for item in network.constants] == [(TOKENS, 1, TOKENS)]
 
 
+def test_biases_of_keys_are_no_constants() -> None:
+    x = np.random.default_rng(0).normal(size=(8, TOKENS, 5)).astype(np.float32)
+    module = MODULES["causal, and biases of keys"]().eval()
+    network = nupes.quantize(module, "W8A8", x, method="rtn")
+    assert [item.tensor.shape for item in network.constants] == [(TOKENS, 1, TOKENS)]
+
+
 def test_padding_changes_nothing_of_what_counts() -> None:
     module = MODULES["lengths"]().eval()
     rng = np.random.default_rng(1)
@@ -137,9 +154,6 @@ def test_padding_changes_nothing_of_what_counts() -> None:
 REFUSED: dict[str, Callable[..., Tensor]] = {
     "a mask must leave every query a key, not none": lambda q, k, v: SDPA(
         q, k, v, attn_mask=torch.zeros(TOKENS, TOKENS).bool()
-    ),
-    "a mask, of numbers of at most -1000, or a bias must be added to scores, not both": (
-        lambda q, k, v: SDPA(q, k, v, attn_mask=added() + BIASES)
     ),
     "what is added to scores must be numbers, not NaN": lambda q, k, v: SDPA(
         q, k, v, attn_mask=torch.full((TOKENS, TOKENS), torch.nan)

@@ -42,7 +42,17 @@ def by_kept_sums(x: Tensor, mask: Tensor) -> Tensor:
     return ((expanded * x).sum(1, keepdim=True) / expanded.sum(1, keepdim=True))[:, 0]
 
 
+def by_reciprocals(x: Tensor, mask: Tensor) -> Tensor:
+    return (x * mask[..., None]).sum(1) * (1 / mask.sum(1, keepdim=True))
+
+
+def by_powers(x: Tensor, mask: Tensor) -> Tensor:
+    return mask.sum(1, keepdim=True).float().pow(-1) * (x * mask[..., None]).sum(1)
+
+
 POOLS = {
+    "reciprocals": by_reciprocals,
+    "powers": by_powers,
     "products": by_products,
     "counts": by_counts,
     "filling": by_filling,

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 import nupes
 from nupes.__main__ import main
 from nupes.export.onnx import build_onnx
-from nupes.model.errors import InputError
+from nupes.export.qonnx import build_qonnx
+from nupes.model.errors import InputError, UnsupportedError
 from nupes.verify import check_layers, check_outputs
 
 ARRAY = nupes.ArrayConfig(4, 4, acc_depth=16, attention=True)
@@ -115,6 +116,42 @@ def test_ids_in_onnx(network: nupes.IntegerNetwork, data: tuple[np.ndarray, np.n
     mask = data[1].astype(np.float32)[:, :, None, None]
     (found,) = session.run(["y"], {names["ids"]: data[0], names["images"]: mask})
     np.testing.assert_array_equal(found, network.run(*network.encode_all(*data)))
+
+
+class Placed(nn.Module):
+    """Embeddings, positions that are counted by which ids are padding, a norm and classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.words, self.places = nn.Embedding(WORDS, 8), nn.Embedding(TOKENS + 2, 8)
+        self.norm, self.head = nn.LayerNorm(8), nn.Linear(8, 3)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        shown = (ids != 1).long()
+        return self.head(self.norm(self.words(ids) + self.places(shown.cumsum(1) * shown + 1)))
+
+
+def test_positions_by_padding(
+    running: Callable[..., nupes.Simulator], tmp_path: Path, data: tuple[np.ndarray, np.ndarray]
+) -> None:
+    ids, module = np.where(data[1], data[0], 1), Placed().eval()
+    network = nupes.quantize(module, "W8A8", ids, method="rtn")
+    with torch.no_grad():
+        expected = module(torch.from_numpy(ids)).numpy()
+    assert np.square(network(ids) - expected).mean() < 0.01 * expected.var()
+    program = nupes.compile(network, ARRAY)
+    assert check_outputs(running(ARRAY), program, (ids[:2],)).exact
+    loaded = nupes.load(network.save(tmp_path / "placed.safetensors"))
+    np.testing.assert_array_equal(loaded(ids), network(ids))
+    codes = network.run(*network.encode_all(ids))
+    session = onnxruntime.InferenceSession(build_onnx(network).SerializeToString())
+    (given,) = session.get_inputs()
+    np.testing.assert_array_equal(session.run(["y"], {given.name: ids})[0], codes)
+    with pytest.raises(UnsupportedError, match="must have an array of its own and no positions in"):
+        build_qonnx(network)
+    with pytest.raises(InputError, match="network must get 1 inputs, not 2"):
+        network(ids, ids)
 
 
 MODEL = """

@@ -48,7 +48,7 @@ def leave_out(
     numbers = {layer.name: index for index, layer in enumerate(network.layers)}
     held = {item.tensor.name: item for item in network.constants}
     tensors = {name: item.tensor for name, item in held.items()}
-    for mask in find_masks(network.layers, tensors, network.bounds):
+    for mask in find_masks(network.layers, tensors, network.bounds, network.held_levels):
         head = head_of(network, mask.scores)
         if head is None:
             continue

@@ -9,7 +9,7 @@ import onnx
 from onnx import ModelProto
 
 from nupes.export.graph import Graph, Operand, end_name, prefix, read, safe
-from nupes.export.onnx.input_encoder import encode_input, look_up
+from nupes.export.onnx.input_encoder import add_positions, encode_input, look_up
 from nupes.export.onnx.operators import EXPORTERS
 from nupes.export.onnx.requantize import add_post
 from nupes.export.support import exporter
@@ -40,13 +40,31 @@ def add_input(graph: Graph, item: Input, kind: InputKind, count: int) -> tuple[E
     below = end_name("input", item.tensor, count)
     if kind != "codes" and item.lookup is not None:
         name = end_name("ids", item.tensor, count)
-        codes = look_up(graph, item.lookup, name, below)
-        return (name, np.int64, ["batch", height]), Operand(item.tensor, codes)
+        return (name, np.int64, ["batch", height]), add_lookup(graph, item, name, below)
     name = end_name("codes" if kind == "codes" else "images", item.tensor, count)
     codes, dtype = name, np.dtype(np.uint8 if kind == "codes" else kind)
     if kind != "codes":
         codes = encode_input(graph, item.encoder.thresholds, name, below)
     return (name, dtype, ["batch", channels, height, width]), Operand(item.tensor, codes)
+
+
+def add_lookup(graph: Graph, item: Input, ids: str, name: str) -> Operand:
+    """Append the look-up of ids; return the codes."""
+    assert item.lookup is not None
+    rows = ids if item.positions is None else add_positions(graph, item.positions, ids, name)
+    return Operand(item.tensor, look_up(graph, item.lookup, rows, name))
+
+
+def add_shared(graph: Graph, item: Input, ends: dict[str, End], count: int) -> Operand:
+    """Append an input of the array of another one; return its codes."""
+    assert item.source is not None
+    (given, *_), below = ends[item.source], end_name("input", item.tensor, count)
+    if item.lookup is not None:
+        return add_lookup(graph, item, given, below)
+    height, width, channels = item.tensor.shape
+    shape = graph.constant([0, channels, height, width], np.int64, f"{below}/shape")
+    pixels = graph.add("Reshape", [given, shape], f"{below}/map")
+    return Operand(item.tensor, encode_input(graph, item.encoder.thresholds, pixels, below))
 
 
 def add_constant(graph: Graph, item: Constant, input: str) -> Operand:
@@ -95,7 +113,8 @@ def build_onnx(network: IntegerNetwork, input: InputKind = "float32") -> ModelPr
     """Return a network as a checked ONNX model.
 
     Input ``images`` (b, c, h, w) float32 or float64, or ``codes`` (b, c, h, w) uint8; ``ids`` (b,
-    t) int64 in place of images that are looked up in a table. Outputs:
+    t) int64 in place of images that are looked up in a table, once where several inputs share them.
+    Outputs:
     ``y`` (b, *output shape) int16, equal to ``network.run``, and ``output``, the same times the
     scale in float64, equal to calling the network. Where there are several inputs or outputs, each
     of these names is followed by a slash and the tensor's name, percent-encoded. State is an input
@@ -110,9 +129,15 @@ def build_onnx(network: IntegerNetwork, input: InputKind = "float32") -> ModelPr
         )
     graph = Graph()
     inputs, outputs, stored = [], [], {}
+    ends: dict[str, End] = {}
+    count = len(network.inputs)
     for item in network.inputs:
-        end, stored[item.tensor.name] = add_input(graph, item, input, len(network.inputs))
-        inputs.append(end)
+        name = item.tensor.name
+        if item.source is not None and input != "codes":
+            stored[name] = add_shared(graph, item, ends, count)
+            continue
+        ends[name], stored[name] = add_input(graph, item, input, count)
+        inputs.append(ends[name])
     for item in network.constants:
         stored[item.tensor.name] = add_constant(graph, item, inputs[0][0])
     for item in network.state:

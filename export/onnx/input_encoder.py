@@ -3,8 +3,9 @@
 import numpy as np
 
 from nupes.export.graph import Graph
+from nupes.model.positions import Positions
 
-__all__ = ["encode_input", "look_up"]
+__all__ = ["add_positions", "encode_input", "look_up"]
 
 
 def encode_input(graph: Graph, thresholds: np.ndarray, images: str, name: str) -> str:
@@ -42,3 +43,21 @@ def look_up(graph: Graph, lookup: np.ndarray, ids: str, name: str) -> str:
     turned = graph.add("Transpose", [rows], f"{name}/turned", perm=[0, 2, 1])
     last = graph.constant([3], np.int64, f"{name}/last_axis")
     return graph.add("Unsqueeze", [turned, last], f"{name}/codes")
+
+
+def add_positions(graph: Graph, positions: Positions, ids: str, name: str) -> str:
+    """Append the positions (b, t) int64 of ids (b, t) int64."""
+    padding, filler, before, axis = (
+        graph.constant(number, np.int64, f"{name}/{part}")
+        for part, number in (
+            ("padding", positions.padding),
+            ("filler", positions.filler),
+            ("before", positions.first - 1),
+            ("axis", 1),
+        )
+    )
+    hidden = graph.add("Equal", [ids, padding], f"{name}/hidden")
+    shown = graph.cast(graph.add("Not", [hidden], f"{name}/shown"), np.int64, f"{name}/ones")
+    count = graph.add("CumSum", [shown, axis], f"{name}/count")
+    places = graph.add("Add", [count, before], f"{name}/places")
+    return graph.add("Where", [hidden, filler, places], f"{name}/positions")

@@ -34,6 +34,11 @@ End = tuple[str, Any, list[int | str]]
 def add_input(graph: Shaped, item: Input, count: int) -> tuple[End, Operand]:
     """Append one of ``count`` inputs; return it and its levels."""
     tensor = item.tensor
+    if item.source is not None or item.positions is not None:
+        raise UnsupportedError(
+            f"input {tensor.name!r} must have an array of its own and no positions in QONNX; "
+            "export standard ONNX"
+        )
     spacing(tensor.codebook, f"input {tensor.name!r}: codebook")
     label, shape = f"{end_name('input', tensor, count)}/levels", planes(tensor.shape)
     if item.lookup is not None:

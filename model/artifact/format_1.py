@@ -98,6 +98,8 @@ def convert_graph(graph: Mapping[str, Any], arrays: Arrays) -> dict[str, Any]:
                 "tensor": first,
                 "encoder": {"thresholds": sizes(arrays, "input.thresholds")},
                 "lookup": None,
+                "positions": None,
+                "source": None,
             }
         ],
         "layers": layers,

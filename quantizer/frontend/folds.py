@@ -48,7 +48,7 @@ def unfold_batch(graph: fx.Graph, inputs: Iterable[fx.Node]) -> fx.Graph:
         if not can_unfold(node, operands, batch):
             continue
         with copy.inserting_before(node):
-            for value in operands:
+            for value in [*operands, *folded_constants(node, operands)]:
                 if value not in unfolded:
                     unfolded[value] = reshape(value, unfold(value.meta["val"], batch))
             made = call_unfolded(copy, node, unfolded)
@@ -75,7 +75,8 @@ def folds_of(node: fx.Node, batch: int) -> int:
 
 
 def can_unfold(node: fx.Node, operands: list[fx.Node], batch: int) -> bool:
-    """Whether all operands of an operator are folded as its value is, and no constant is."""
+    """Whether all operands of an operator are folded as its value is, and constants as well or not
+    at all."""
     if not folds_of(node, batch):
         return False
     value, matrix = node.meta["val"], base_name(node) in MATRIX
@@ -90,9 +91,23 @@ def can_unfold(node: fx.Node, operands: list[fx.Node], batch: int) -> bool:
             if not isinstance(given, Tensor) or given.ndim < 2 or given.shape[0] != value.shape[0]:
                 return False
         elif isinstance(given, Tensor) and given.ndim >= value.ndim and given.shape[0] > 1:
-            if not matrix:
+            if not matrix and operand not in folded_constants(node, operands):
                 return False
     return True
+
+
+def folded_constants(node: fx.Node, operands: list[fx.Node]) -> list[fx.Node]:
+    """Return the constants of an operator that are folded as its value is, such as a bias of scores
+    (batch * heads, 1, keys)."""
+    shape = node.meta["val"].shape
+    if base_name(node) != "baddbmm":
+        return []
+    found = []
+    for operand in node.all_input_nodes:
+        given = operand.meta.get("val")
+        if operand not in operands and isinstance(given, Tensor) and given.ndim == len(shape):
+            found += [operand] * (given.shape[0] == shape[0])
+    return found
 
 
 def unfold(value: Tensor, batch: int) -> Tensor:

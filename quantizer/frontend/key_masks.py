@@ -2,7 +2,8 @@
 
 Libraries make the mask of attention in many steps: truth values, indices, broadcasts, logical
 operators. What it is in the end is found by trying inputs of ones and zeros. If every zero hides
-its key and nothing else, the mask is ``(input - 1) * 1e9``.
+its key and nothing else, the mask is ``(input - 1) * 1e9``, beside numbers that are added to scores
+whatever the input, such as a bias by distance.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,10 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 from torch.fx.node import map_arg
+from torch.nn import functional as F
 
 from nupes.quantizer.frontend.registry import arguments, is_call
 
-__all__ = ["LEAST", "add_sum", "evaluate", "join_masks", "mask_of", "source_of", "trials"]
+__all__ = [
+    "LEAST",
+    "add_sum",
+    "ancestors",
+    "evaluate",
+    "join_masks",
+    "mask_of",
+    "source_of",
+    "trials",
+]
 
 LEAST = -1e3
 """A number that is added to a score and no more than this makes the exponential 0."""
@@ -43,49 +54,101 @@ def join_masks(
     changed."""
     inputs = list(inputs)
     sums: dict[fx.Node, fx.Node] = {}
+    held: dict[fx.Node, fx.Node | None] = {}
     for node in list(graph.nodes):
         mask = mask_of(node)
         source = None if mask is None else source_of(mask, inputs)
-        if mask is None or source is None or not hides_keys(mask, source, constants):
+        if mask is None or source is None:
             continue
+        if mask not in held:
+            bias = bias_of(mask, source, constants)
+            if bias is None:
+                continue
+            held[mask] = hold(graph, bias, constants) if bool(bias.any()) else None
         if source not in sums:
             with graph.inserting_before(node):
                 sums[source] = add_sum(graph, source)
-        node.replace_input_with(mask, sums[source])
+        attend(node, mask, sums[source], held[mask])
     return frozenset(sums)
+
+
+@torch.library.custom_op("nupes::biased_attention", mutates_args=())
+def biased_attention(
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor, bias: Tensor, scale: float
+) -> Tensor:
+    """Return attention of queries, keys and values (b, heads, t, d), to whose scores a mask (b, 1,
+    1, keys) and a bias (1, heads or 1, t or 1, keys) are added."""
+    both = attn_mask.to(query.dtype) + bias.to(query.dtype)
+    return F.scaled_dot_product_attention(query, key, value, both, scale=scale, enable_gqa=True)
+
+
+BIASED = torch.ops.nupes.biased_attention.default
+
+
+def attend(node: fx.Node, mask: fx.Node, total: fx.Node, bias: fx.Node | None) -> None:
+    """Let attention read a sum in place of its mask, and a bias if there is one."""
+    if bias is None:
+        node.replace_input_with(mask, total)
+        return
+    given: Any = arguments(node)
+    query, key, value = given["query"], given["key"], given["value"]
+    scale = query.meta["val"].shape[-1] ** -0.5 if given["scale"] is None else given["scale"]
+    with node.graph.inserting_before(node):
+        made = node.graph.call_function(BIASED, (query, key, value, total, bias, float(scale)))
+    made.meta = dict(node.meta)
+    node.replace_all_uses_with(made)
+    node.graph.erase_node(node)
+
+
+def hold(graph: fx.Graph, values: Tensor, constants: dict[fx.Node, Tensor]) -> fx.Node:
+    """Return a new placeholder that holds a constant."""
+    with graph.inserting_before(next(iter(graph.nodes))):
+        node = graph.placeholder("bias")
+    node.meta["val"] = constants[node] = values
+    return node
 
 
 def source_of(mask: fx.Node, inputs: list[fx.Node]) -> fx.Node | None:
     """Return the one input on which a mask depends, ``None`` if there is none or are several."""
-    found, waiting = {mask}, [mask]
-    while waiting:
-        new = [node for node in waiting.pop().all_input_nodes if node not in found]
-        found.update(new)
-        waiting += new
+    found = ancestors(mask)
     given = [node for node in inputs if node in found]
     return given[0] if len(given) == 1 else None
 
 
-def hides_keys(mask: fx.Node, source: fx.Node, constants: dict[fx.Node, Tensor]) -> bool:
-    """Whether a zero for a key in the input hides that key from all queries, and nothing else
-    does."""
+def ancestors(node: fx.Node) -> set[fx.Node]:
+    """Return a node and all on which it depends."""
+    found, waiting = {node}, [node]
+    while waiting:
+        new = [source for source in waiting.pop().all_input_nodes if source not in found]
+        found.update(new)
+        waiting += new
+    return found
+
+
+def bias_of(mask: fx.Node, source: fx.Node, constants: dict[fx.Node, Tensor]) -> Tensor | None:
+    """Return what a mask adds to scores where no key is hidden, float (1, heads or 1, queries or 1,
+    keys), if a zero for a key in the input hides that key from all queries and changes nothing
+    else; ``None`` if not."""
     value = source.meta["val"]
     if value.ndim != 2 or value.is_floating_point():
-        return False
+        return None
     batch, keys = value.shape
     if not isinstance(batch, int) or mask.meta["val"].shape[-1] != keys:
-        return False
+        return None
+    bias = None
     for hidden in trials(keys, batch):
         found = evaluate(mask, source, (~hidden).to(value.dtype), constants)
-        wanted = ~hidden[:, None, None] if found.ndim == 4 else ~hidden[:, None]
-        if found.dtype != torch.bool:
-            known = (found == 0) | (found <= LEAST)
-            if not bool(known.all()):
-                return False
-            found = found == 0
-        if not bool((found == wanted).all()):
-            return False
-    return True
+        if found.dtype == torch.bool:
+            found = torch.where(found, 0.0, 2 * LEAST)
+        if found.ndim not in (3, 4):
+            return None
+        hides = (hidden[:, None, None] if found.ndim == 4 else hidden[:, None]).expand_as(found)
+        if bias is None:
+            bias = found[:1]  # that of the first trial, which hides no key
+        if not bool(((found == bias) | hides).all() & ((found <= LEAST) | ~hides).all()):
+            return None
+    assert bias is not None
+    return bias if bool((bias > LEAST).all()) else None
 
 
 def trials(keys: int, batch: int) -> Iterator[Tensor]:

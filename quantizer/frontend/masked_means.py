@@ -44,17 +44,16 @@ class Match(NamedTuple):
 
 
 def is_quotient(node: fx.Node) -> bool:
-    """Whether a node is a sum over tokens, divided by another node."""
+    """Whether a node is a sum over tokens, divided by another node, or times its reciprocal."""
     return bool(matches(node))
 
 
 def matches(node: fx.Node) -> list[Match]:
     """Return what may be a mean of the tokens that count."""
-    if not is_call(node, {"div"}) or node.kwargs or len(node.all_input_nodes) != 2:
+    if node.kwargs or len(node.all_input_nodes) != 2:
         return []
-    total: Any = node.args[0]
-    divisor: Any = node.args[1]
-    if not is_call(total, {"sum"}):
+    total, divisor = quotient(node)
+    if divisor is None or not is_call(total, {"sum"}):
         return []
     given = arguments(total)
     source: Any = given["input"]
@@ -101,6 +100,31 @@ def join_means(
             flags.add(source)
             break
     return frozenset(flags)
+
+
+def quotient(node: fx.Node) -> tuple[Any, fx.Node | None]:
+    """Return what a node divides, and by which other one, ``None`` if it divides nothing."""
+    args: Any = node.args
+    if is_call(node, {"div"}):
+        return args[0], args[1]
+    if is_call(node, {"mul"}):
+        for total, factor in (args, args[::-1]):
+            divisor = inverse_of(factor)
+            if divisor is not None:
+                return total, divisor
+    return None, None
+
+
+def inverse_of(factor: Any) -> fx.Node | None:
+    """Return what a node is one divided by, ``None`` if it is something else."""
+    while is_call(factor, {"mul"}) and factor.args[1] == 1:
+        factor = factor.args[0]
+    found: Any = None
+    if is_call(factor, {"reciprocal"}):
+        found = factor.args[0]
+    elif is_call(factor, {"pow"}) and factor.args[1] == -1:
+        found = factor.args[0]
+    return found if isinstance(found, fx.Node) else None
 
 
 def shape_of(found: Match) -> tuple[int, int, int]:

@@ -17,7 +17,13 @@ from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.frontend.empties import leave_out_empty
 from nupes.quantizer.frontend.folds import unfold_batch
 from nupes.quantizer.frontend.key_masks import join_masks, mask_of
-from nupes.quantizer.frontend.lookups import Lookup, find_lookups
+from nupes.quantizer.frontend.lookups import (
+    Lookup,
+    find_lookups,
+    is_gather,
+    join_lookups,
+    leave_out_gathers,
+)
 from nupes.quantizer.frontend.masked_means import is_quotient, join_means
 from nupes.quantizer.frontend.multihead import plain_attention
 from nupes.quantizer.frontend.mutation import replace_in_place
@@ -222,10 +228,11 @@ def prepare(exported: ExportedProgram) -> Program:
     stores = {**exported.constants, **exported.state_dict}
     held = [stores.get(spec.target or "") for spec in signature.input_specs]
     graph = leave_out_empty(graph)
+    graph = join_lookups(graph)
     graph = unfold_batch(graph, inputs_of(graph, signature))
     graph = join_norms(turn_all_tokens(graph))
     graph = join_attention(graph, held)
-    if any(mask_of(node) or is_quotient(node) for node in graph.nodes):
+    if any(mask_of(node) or is_quotient(node) or is_gather(node) for node in graph.nodes):
         graph = copy_graph(graph)
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
     specs = list(zip(placeholders, signature.input_specs, strict=True))
@@ -245,7 +252,8 @@ def prepare(exported: ExportedProgram) -> Program:
                 raise UnsupportedError("module output must depend on its input, not be a constant")
             outputs.append(result)
     flags = join_masks(graph, inputs, constants) | join_means(graph, inputs, constants)
-    lookups = find_lookups(graph, inputs, constants)
+    leave_out_gathers(graph, inputs, constants)
+    lookups = find_lookups(graph, inputs, constants, flags)
     program = Program(
         graph, inputs, tuple(outputs), constants, paths, changing, inputs, lookups, flags
     )
@@ -254,17 +262,17 @@ def prepare(exported: ExportedProgram) -> Program:
 
 def entered(program: Program) -> tuple[fx.Node, ...]:
     """Return the inputs of a program in the order of what the module is given: what looks ids up in
-    their place. An input that nothing reads stays."""
+    their place, and behind that what masks keys by them. An input that nothing reads stays."""
     live, found = program.live(), []
     for node in program.given:
         calls = [c for c, lookup in program.lookups.items() if lookup.source is node and c in live]
-        if calls and (node in live or len(calls) > 1):
+        ids = any(program.lookups[call].positions is None for call in calls)
+        if calls and node in live and (ids or node not in program.flags):
             raise UnsupportedError(
                 f"module input {node.name!r} is looked up in an embedding and must not be read "
-                "again, by another embedding or an operator; give the module what that reads as "
-                "an input of its own"
+                "again by an operator; give the module what that reads as an input of its own"
             )
-        found += calls or [node]
+        found += [*calls, node] if calls and node in live else calls or [node]
     return tuple(found)
 
 

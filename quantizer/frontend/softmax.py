@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeGuard
 import torch
 from torch import Tensor, fx
 
-from nupes.quantizer.frontend.key_masks import LEAST
+from nupes.quantizer.frontend.key_masks import LEAST, ancestors, evaluate
 from nupes.quantizer.frontend.registry import (
     arguments,
     base_name,
@@ -171,7 +171,7 @@ def scores_of(value: Any, numbers: Numbers, factor: float = 1.0) -> Scores | Non
         return None if inner is value else scores_of(inner, numbers, factor * more)
     if name == "add" and not value.kwargs:
         for scores, other in (given[:2], given[1::-1]):
-            found = scores_of(scores, numbers, factor)
+            found = scores_of(without_zeros(scores, other, numbers, factor), numbers, factor)
             if found and isinstance(other, fx.Node) and other.meta["val"].is_floating_point():
                 return found._replace(terms=(*found.terms, Term(other, factor)))
         return None
@@ -190,6 +190,31 @@ def scores_of(value: Any, numbers: Numbers, factor: float = 1.0) -> Scores | Non
             mask, second, first, False, numbers, factor
         )
     return None
+
+
+def without_zeros(scores: Any, other: Any, numbers: Numbers, factor: float) -> Any:
+    """Return scores before a constant of ones and zeros that they are multiplied by, if what is
+    added hides all those that are zeros."""
+    if not is_call(scores, {"mul"}) or len(scores.all_input_nodes) != 2:
+        return scores
+    added = constant_of(other, numbers)
+    for inner, gate in (scores.args, scores.args[::-1]):
+        ones = constant_of(gate, numbers)
+        if added is None or ones is None:
+            continue
+        ones, hidden = torch.broadcast_tensors(ones, added * factor <= UNSEEN)
+        if bool(((ones == 1) | (ones == 0) & hidden).all()):
+            return inner
+    return scores
+
+
+def constant_of(value: Any, numbers: Numbers) -> Tensor | None:
+    """Return a constant tensor, ``None`` if it is not known."""
+    if not isinstance(value, fx.Node):
+        return None
+    if any(node.op == "placeholder" and node not in numbers for node in ancestors(value)):
+        return None
+    return evaluate(value, value.graph.output_node(), torch.zeros(()), dict(numbers))
 
 
 def filled(

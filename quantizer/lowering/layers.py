@@ -19,7 +19,7 @@ from nupes.quantizer.lowering.ports import (
     residual_port,
     stages_of_layers,
 )
-from nupes.quantizer.stages.masks import MASK_MULT, MASK_SHIFT, REACH, masks_of
+from nupes.quantizer.stages.masks import MASK_MULT, MASK_SHIFT, REACH, is_masked, masks_of
 from nupes.quantizer.stages.stage import Entry, FusedNetwork, Held, Stage
 
 __all__ = ["HEADROOM", "lower", "y_scale_of"]
@@ -93,9 +93,8 @@ def lower_stage(
     encoder = None
     if code is not None:
         where = f"layer {stage.name!r}"
-        masked = stage.sources[0] in masks
         encoder = build_encoder(
-            stage.function, y_scale, code.codebook, code.scale, where, masked=masked
+            stage.function, y_scale, code.codebook, code.scale, where, masked=is_masked(stage)
         )
     requantize = lower_requantize(factor / y_scale, bias / y_scale)
     residual = lower_residual(skip, ranges, y_scale)

@@ -21,7 +21,7 @@ from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.frontend.functions import SHOWN
 from nupes.quantizer.lowering.layers import factor_of, y_scale_of
 from nupes.quantizer.lowering.ports import find_ranges
-from nupes.quantizer.stages.masks import masks_of
+from nupes.quantizer.stages.masks import is_masked, masks_of
 from nupes.quantizer.stages.operators import column
 from nupes.quantizer.stages.run import Maps, operate
 from nupes.quantizer.stages.stage import Entry, FusedNetwork, Stage
@@ -142,7 +142,7 @@ def count_wrong(
     for step in range(int((last - first).max()) + 1):
         possible = np.minimum(first + step, last)
         values = stage.function(possible * scale)
-        if stage.sources[0] in masks:
+        if is_masked(stage):
             values[possible == Y_RANGE[0]] = 0.0
         found |= code.codebook.nearest(values / code.scale) == result
     return int((~found).sum())

@@ -14,6 +14,7 @@ from nupes.model.names import free_name
 from nupes.model.operators import Padding
 from nupes.quantizer.frontend.functions import IDENTITY, Function
 from nupes.quantizer.frontend.graph import Add, Affine, Constant, Graph, Input, Node, Pad
+from nupes.quantizer.stages.masks import split_scores
 from nupes.quantizer.stages.operators import Beginning, Convolution, Select, begin
 from nupes.quantizer.stages.operators.base import add_padding
 from nupes.quantizer.stages.stage import Entry, FusedNetwork, Held, Stage
@@ -35,7 +36,7 @@ def fuse(graph: Graph) -> FusedNetwork:
         tuple(fuser.outputs),
         tuple(fuser.constants),
     )
-    return split_streams(network)
+    return split_streams(split_scores(network))
 
 
 class Fuser:

@@ -1,10 +1,14 @@
 """Masks: tensors that say which scores count, and the code that they have."""
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import numpy as np
 
 from nupes.model.arithmetic import residual_term
 from nupes.model.codebook import table_codebook
 from nupes.model.errors import UnsupportedError
+from nupes.model.names import free_name
 from nupes.model.operators.subtract_max import MASKED
 from nupes.quantizer.codes.decisions import TensorCode
 from nupes.quantizer.frontend.functions import COUNTS
@@ -12,7 +16,16 @@ from nupes.quantizer.stages.joins import join_tensors
 from nupes.quantizer.stages.operators import Select, SubtractMax
 from nupes.quantizer.stages.stage import FusedNetwork, Stage
 
-__all__ = ["MASK", "MASK_MULT", "MASK_SHIFT", "REACH", "masking", "masks_of"]
+__all__ = [
+    "MASK",
+    "MASK_MULT",
+    "MASK_SHIFT",
+    "REACH",
+    "is_masked",
+    "masking",
+    "masks_of",
+    "split_scores",
+]
 
 MASK = TensorCode(table_codebook(np.array([-128, 0]), 1), 1.0, None)
 """The code of every mask: 0 where a score counts."""
@@ -24,13 +37,43 @@ REACH = int(MASKED - residual_term(MASK.codebook.levels.min(), MASK_MULT, MASK_S
 """The largest integer that a score may be, before it is saturated, where a mask is added."""
 
 
+def is_masked(stage: Stage) -> bool:
+    """Whether a stage subtracts the maximum of masked scores."""
+    return isinstance(stage.op, SubtractMax) and len(stage.sources) > 1
+
+
 def masks_of(network: FusedNetwork) -> dict[str, str]:
-    """Return the mask of each tensor of scores that has one."""
-    return {
-        stage.sources[0]: stage.sources[1]
-        for stage in network.stages
-        if isinstance(stage.op, SubtractMax) and len(stage.sources) > 1
+    """Return the mask of each product of queries and keys that has one."""
+    sums = {stage.name: stage.residual for stage in network.stages if stage.residual is not None}
+    found = {}
+    for stage in filter(is_masked, network.stages):
+        scores, mask = stage.sources
+        found[sums.get(scores, scores)] = mask
+    return found
+
+
+def split_scores(network: FusedNetwork) -> FusedNetwork:
+    """Return the network in which a bias is added to masked scores by a stage of its own: hardware
+    reads one stored tensor beside a product, and of masked scores that is the mask."""
+    biased = {stage.sources[0] for stage in filter(is_masked, network.stages)} & {
+        stage.name for stage in network.stages if stage.residual is not None
     }
+
+    def stages() -> Iterator[Stage]:
+        for stage in network.stages:
+            if stage.name not in biased:
+                yield stage
+                continue
+            name = free_name(f"{stage.name}.product", network.shapes)
+            n, bias = stage.shape[2], stage.residual
+            assert bias is not None
+            yield replace(stage, name=name, residual=None)
+            yield Stage(
+                stage.name, Select(tuple(range(n))), (bias,), stage.shape, np.ones(n), np.zeros(n),
+                residual=name,
+            )  # fmt: skip
+
+    return replace(network, stages=tuple(stages()))
 
 
 def may_read(stage: Stage) -> bool:

@@ -9,7 +9,7 @@ from nupes.model.operators import Matmul, Select, SubtractMax, WeightedMean
 from nupes.quantizer.frontend.call import Call, value_shape
 from nupes.quantizer.frontend.functions import COUNTS, Function
 from nupes.quantizer.frontend.graph import Add, Affine, Concat, Node
-from nupes.quantizer.frontend.handlers.masks import Added, added_to_scores, masked_input
+from nupes.quantizer.frontend.handlers.masks import Added, added_to_scores, masked_input, with_mask
 from nupes.quantizer.frontend.registry import handles
 
 __all__ = ["attend", "multiply"]
@@ -32,15 +32,51 @@ def attend(
     """Translate attention of queries, keys and values (b, heads, t, d) or (b, t, d)."""
     if dropout_p:
         call.refuse("dropout must be off; export the module after eval()")
-    heads = [call.heads(part) for part in (query, key, value)]
+    heads = heads_of(call, query, key, value)
+    added = added_to_scores(call, attn_mask, is_causal, *sizes_of(heads))
+    factor = value_shape(query)[-1] ** -0.5 if scale is None else float(scale)
+    return join_heads(call, weigh(call, heads, added, factor))
+
+
+@handles("biased_attention")
+def attend_with_bias(
+    call: Call,
+    query: fx.Node,
+    key: fx.Node,
+    value: fx.Node,
+    attn_mask: fx.Node,
+    bias: fx.Node,
+    scale: float,
+) -> str:
+    """Translate attention with a mask of keys that is an input, and a bias that is a constant."""
+    heads = heads_of(call, query, key, value)
+    count, sizes = sizes_of(heads)
+    added = added_to_scores(call, bias, False, count, sizes)
+    return join_heads(call, weigh(call, heads, with_mask(call, added, attn_mask, sizes[2]), scale))
+
+
+Heads = list[tuple[Node, list[np.ndarray]]]
+"""The nodes of queries, keys and values, and which of their channels each head is."""
+
+
+def heads_of(call: Call, *parts: fx.Node) -> Heads:
+    """Return the heads of queries, keys and values."""
+    heads = [call.heads(part) for part in parts]
     count = len(heads[0][1])
     if any(count % len(part) for _, part in heads):
         call.refuse("queries must have as many heads as keys and values, or a multiple of them")
-    factor = value_shape(query)[-1] ** -0.5 if scale is None else float(scale)
+    return heads
+
+
+def sizes_of(heads: Heads) -> tuple[int, tuple[int, int, int]]:
+    """Return how many heads queries have; their rows and columns, and how many keys there are."""
     (height, width, _), keys = heads[0][0].shape, heads[1][0].shape
-    sizes = height, width, keys[0] * keys[1]
-    added = added_to_scores(call, attn_mask, is_causal, count, sizes)
-    means = []
+    return len(heads[0][1]), (height, width, keys[0] * keys[1])
+
+
+def weigh(call: Call, heads: Heads, added: list[Added], factor: float) -> list[str]:
+    """Add all heads; return the names of their means."""
+    count, means = len(heads[0][1]), []
     # Heads of queries share those of keys and values one after another.
     shared = [np.repeat(np.arange(len(part)), count // len(part)) for _, part in heads]
     for number in range(count):
@@ -50,7 +86,7 @@ def attend(
             for (node, _), some, what in zip(heads, channels, ("q", "k", "v"), strict=True)
         ]
         means.append(head(call, nodes, added[number], factor, number))
-    return join_heads(call, means)
+    return means
 
 
 @handles("masked_mean")
@@ -115,7 +151,8 @@ def head(call: Call, nodes: list[str], added: Added, factor: float, number: int)
         return call.add(op, inputs, sizes, "attention", f"{part}_{number}")
 
     scores = add(Matmul(terms, True), (query.name, key.name), shape, "scores")
-    scaled = Affine(np.full(keys, factor), np.zeros(keys))
+    shift = np.zeros(keys) if added.shift is None else added.shift
+    scaled = Affine(np.full(keys, factor), shift)
     scores = add(scaled, (scores,), shape, "scaled")
     if added.bias is not None:
         scores = add(Add(), (scores, added.bias), shape, "biased")

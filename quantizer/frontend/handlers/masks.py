@@ -8,20 +8,25 @@ import torch
 from torch import fx
 
 from nupes.quantizer.frontend.call import Call, full_shape
-from nupes.quantizer.frontend.graph import Affine, Input
+from nupes.quantizer.frontend.graph import Affine, Constant, Input
 from nupes.quantizer.frontend.key_masks import LEAST
 from nupes.quantizer.frontend.views import in_order, without_repeats
 
-__all__ = ["Added", "added_to_scores", "masked_input"]
+__all__ = ["Added", "added_to_scores", "masked_input", "with_mask"]
+
+SAME = 1e-6
+"""How far apart numbers of one query may be, in parts of the largest ones, to be one: float32."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Added:
-    """The nodes of what is added to the scores of a head: a ``mask``, 0 for a pair of query and key
-    that counts and far below for others, and a ``bias``; ``None`` where there is none."""
+    """What is added to the scores of a head: the nodes of a ``mask``, 0 for a pair of query and key
+    that counts and far below for others, and of a ``bias``, and a ``shift`` (keys,) that is the
+    same for all queries; ``None`` where there is none."""
 
     mask: str | None = None
     bias: str | None = None
+    shift: np.ndarray | None = None
 
 
 def added_to_scores(
@@ -64,17 +69,56 @@ def constant_tables(call: Call, mask: fx.Node, heads: int, queries: int, keys: i
     return every.numpy()
 
 
+def with_mask(call: Call, bias: list[Added], mask: fx.Node, keys: int) -> list[Added]:
+    """Return what is added to each head's scores, constants, and a mask that is an input."""
+    node, nodes = masked_input(call, mask, keys), call.values.graph.nodes
+    found = []
+    for item in bias:
+        assert item.mask is None  # what is hidden whatever the input is no bias
+        name = item.bias
+        if name is not None:
+            op = nodes[name].op
+            assert isinstance(op, Constant)
+            name = call.hold(no_more_than_zero(op.values))
+        found.append(Added(node, name, item.shift))
+    return found
+
+
 def held(call: Call, table: np.ndarray) -> Added:
-    """Return what a constant (h, w, keys) is: a mask or a bias."""
+    """Return what a constant (h, w, keys) is: a mask, and a bias or a shift of keys."""
     hidden = table <= LEAST
-    bias = np.where(hidden, 0.0, table)
-    if hidden.any() and bias.any():
-        call.refuse(
-            f"a mask, of numbers of at most {LEAST:g}, or a bias must be added to scores, not both"
-        )
-    if hidden.any():
-        return Added(mask=call.hold(np.where(hidden, LEAST, 0.0)))
-    return Added(bias=call.hold(bias)) if bias.any() else Added()
+    mask = call.hold(np.where(hidden, LEAST, 0.0)) if hidden.any() else None
+    if not table[~hidden].any():
+        return Added(mask)
+    shift = key_shift(table, hidden)
+    if shift is not None:
+        return Added(mask, shift=shift)
+    if mask is None:
+        return Added(bias=call.hold(table))
+    return Added(mask, call.hold(no_more_than_zero(np.where(hidden, -np.inf, table))))
+
+
+def no_more_than_zero(table: np.ndarray) -> np.ndarray:
+    """Return a bias (h, w, keys) less the largest number of each query, which softmax takes away
+    again: added to what is masked it leaves that masked. Minus infinity becomes 0."""
+    lowered = table - table.max(axis=2, keepdims=True)
+    return np.where(np.isinf(lowered), 0.0, lowered)
+
+
+def key_shift(table: np.ndarray, hidden: np.ndarray) -> np.ndarray | None:
+    """Return numbers of keys that are a bias (h, w, keys) up to a number of each query, which
+    softmax takes away again, where pairs are not ``hidden``; ``None`` if it has others."""
+    rows, shown = table.reshape(-1, table.shape[2]), ~hidden.reshape(-1, table.shape[2])
+    most = shown.sum(axis=1).argmax()
+    if (shown & ~shown[most]).any():
+        return None
+    shift = np.where(shown[most], rows[most], 0.0)
+    shift -= (shift[shown[most]].min() + shift[shown[most]].max()) / 2
+    rest = rows - shift
+    low = np.where(shown, rest, np.inf).min(axis=1)
+    high = np.where(shown, rest, -np.inf).max(axis=1)
+    same = high - low <= SAME * np.abs(rows[shown]).max()
+    return np.where(shown[most], shift, 0.0) if same.all() else None
 
 
 def masked_input(call: Call, mask: fx.Node, keys: int) -> str:

@@ -48,6 +48,14 @@ def by_baddbmm(s: Folded, x: Tensor) -> Tensor:
     return torch.bmm(weights, x).view(-1, 2, 5, 4).transpose(1, 2).flatten(2)
 
 
+def by_baddbmm_of_heads(s: Folded, x: Tensor) -> Tensor:
+    """Return the same with a bias of keys for each head of each sample."""
+    batch, x = len(x), x.unflatten(2, (2, 4)).transpose(1, 2).reshape(-1, 5, 4)
+    bias = (torch.arange(1, 3)[:, None, None] * torch.arange(5)).repeat(batch, 1, 1).to(x.dtype)
+    weights = torch.baddbmm(bias, x, x.transpose(1, 2), beta=0.5, alpha=0.3).softmax(-1)
+    return torch.bmm(weights, x).view(-1, 2, 5, 4).transpose(1, 2).flatten(2)
+
+
 FORMS: dict[str, Callable[[Folded, Tensor], Tensor]] = {
     "linear": lambda s, x: s.second(rows(x)).view(-1, 5, 4),
     "addmm": lambda s, x: torch.addmm(s.bias, rows(x), s.weight).unflatten(0, (-1, 5)),
@@ -61,6 +69,7 @@ FORMS: dict[str, Callable[[Folded, Tensor], Tensor]] = {
     "batch norm": lambda s, x: s.second(s.batch_norm(rows(x)).reshape_as(x)),
     "batched products": by_products,
     "baddbmm": by_baddbmm,
+    "baddbmm of heads": by_baddbmm_of_heads,
 }
 
 

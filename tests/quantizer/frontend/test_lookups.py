@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 import nupes
 from nupes.model.errors import InputError, UnsupportedError
+from nupes.model.positions import Positions
 from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.frontend.inspection import inspect_module
 from nupes.quantizer.frontend.program import Program, export_inputs, export_module, prepare
@@ -94,8 +95,6 @@ def test_ids_are_found_without_data(module: type[nn.Module]) -> None:
 
 
 AGAIN: dict[str, Callable[[Ids, Tensor], Tensor]] = {
-    "another embedding": lambda s, ids: s.words(ids) + s.places(ids),
-    "the same one": lambda s, ids: s.words(ids) + s.words(ids).relu(),
     "an operator": lambda s, ids: s.words(ids) + ids.float()[..., None],
     "a mask": lambda s, ids: Tokens.forward(s, ids, ids),
 }
@@ -110,6 +109,94 @@ def test_ids_that_are_read_again_are_refused(name: str) -> None:
     module = Again(lambda keys: (keys != 0)[:, None, None])
     with pytest.raises(UnsupportedError, match="module input 'ids' is looked up in an embedding"):
         program_of(module, 1)
+
+
+def shown(ids: Tensor) -> Tensor:
+    return (ids != 1).int()
+
+
+PLACES: dict[str, tuple[Callable[[Tensor], Tensor], Positions | None]] = {
+    "ids": (lambda ids: ids, None),
+    "RoBERTa": (
+        lambda ids: (torch.cumsum(shown(ids), 1).type_as(ids) * shown(ids)).long() + 1,
+        Positions(1, 2, 1),
+    ),
+    "by choice": (
+        lambda ids: torch.where(ids == 1, 0, (ids != 1).cumsum(1) + 3),
+        Positions(1, 4, 0),
+    ),
+}
+
+
+class Placed(Ids):
+    """Words and rows of another table, which are found in some way."""
+
+    def __init__(self, places: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.places, self.rows = nn.Embedding(20, 8), places
+
+    def forward(self, ids: Tensor) -> Tensor:  # type: ignore[override]
+        return self.qkv(self.words(ids) + self.places(self.rows(ids)))
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_ids_that_are_looked_up_twice(name: str) -> None:
+    rows, positions = PLACES[name]
+    program = program_of(Placed(rows), 1)
+    assert program.numbers() == [0, 0]
+    assert [found.positions for found in program.lookups.values()] == [None, positions]
+    ids = torch.tensor([[5, 1, 7, 8, 1, 1], [1, 2, 3, 4, 5, 6]])
+    _, found = program.enter(Batch((ids,)))
+    torch.testing.assert_close(found, program.lookups[program.inputs[1]].table[rows(ids)])
+
+
+def test_rows_that_are_selected_are_looked_up() -> None:
+    class Selected(Placed):
+        def forward(self, ids: Tensor) -> Tensor:  # type: ignore[override]
+            rows = self.places.weight.index_select(0, self.rows(ids).view(-1))
+            return self.qkv(self.words(ids) + rows.view(*ids.shape, -1).detach())
+
+    program = program_of(Selected(PLACES["RoBERTa"][0]), 1)
+    assert [found.positions for found in program.lookups.values()] == [None, Positions(1, 2, 1)]
+
+
+def test_what_is_gathered_from_one_number_is_no_input() -> None:
+    class Kinds(Placed):
+        def forward(self, ids: Tensor) -> Tensor:  # type: ignore[override]
+            kinds = torch.zeros(1, 9, dtype=torch.int64).expand(len(ids), -1)
+            kinds = kinds.gather(1, self.rows(ids))
+            return self.qkv(self.words(ids) + self.places(self.rows(ids)) + self.places(kinds))
+
+    program = program_of(Kinds(PLACES["RoBERTa"][0]), 1)
+    assert len(program.inputs) == 2
+
+
+def test_positions_of_a_mask() -> None:
+    class Counted(Tokens):
+        def forward(self, ids: Tensor, keys: Tensor) -> Tensor:
+            x = self.words(ids) + self.places((keys.cumsum(1) * keys - 1).long() + 1)
+            q, k, v = self.qkv(x).unflatten(2, (3, 2, 4)).permute(2, 0, 3, 1, 4)
+            return SDPA(q, k, v, library(keys)).transpose(1, 2).flatten(2)
+
+    module = Counted()
+    module.places = nn.Embedding(7, 8)
+    program = program_of(module)
+    assert program.numbers() == [0, 1, 1]
+    assert [found.positions for found in program.lookups.values()] == [None, Positions(0, 1, 0)]
+
+
+OTHER_PLACES: dict[str, Callable[[Tensor], Tensor]] = {
+    "from the end": lambda ids: shown(ids).flip(1).cumsum(1) + 1,
+    "twice as far": lambda ids: shown(ids).cumsum(1) * shown(ids) * 2 + 1,
+    "with two paddings": lambda ids: (shown(ids) * (ids != 2)).cumsum(1) + 1,
+    "of what is not counted": lambda ids: shown(ids).cumsum(1) + 1,
+}
+
+
+@pytest.mark.parametrize("name", OTHER_PLACES)
+def test_other_positions_are_refused(name: str) -> None:
+    found = inspect_module(Placed(OTHER_PLACES[name]).eval(), (6,))
+    assert found.problems != ()
 
 
 MASKS: dict[str, Callable[[Tensor], Tensor]] = {

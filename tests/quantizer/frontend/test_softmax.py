@@ -71,6 +71,7 @@ MASKS: dict[str, Way] = {
     ),
     "no lower than the lowest": by_hand(lambda s: torch.max(s + ADDED, torch.tensor(LOWEST))),
     "folded": folded(lambda s: s + ADDED),
+    "times a mask": by_hand(lambda s: s * CAUSAL.float() + -1e4 * (1 - CAUSAL.float())),
 }
 
 
@@ -98,6 +99,10 @@ OTHERS: dict[str, Way] = {
     "five dimensions": by_hand(lambda s: (s[:, None] + ADDED[None, None, None]).squeeze(1)),
     "a tensor": by_hand(lambda s: torch.where(CAUSAL, s, ADDED)),
     "the scores' own maximum": by_hand(lambda s: torch.max(s, torch.tensor(-1.0))),
+    "times a mask of which some counts": by_hand(
+        lambda s: s * CAUSAL.float() + -1e4 * (1 - CAUSAL.roll(1, 0).float())
+    ),
+    "times another number": by_hand(lambda s: s * (2 * CAUSAL.float()) + ADDED.clamp(min=-1e4)),
     "squares": by_hand(lambda s: s * s),
     "whole numbers": by_hand(lambda s: torch.div(s, 2.0, rounding_mode="floor")),
     "other scores": by_hand(lambda s: torch.where(CAUSAL, s, s.flip(-1))),

@@ -1,0 +1,1 @@
+"""Other ways of quantizing, beside which ours are measured: a float module in, a function out."""
