@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
-from nupes.arch.config import INSTRUCTION_BITS, PARAM_SLOT_BITS, TABLE_SLOT_BITS, ArrayConfig, clog2
+from nupes.arch.config import PARAM_SLOT_BITS, TABLE_SLOT_BITS, ArrayConfig, clog2
 from nupes.model.errors import InputError
 
 __all__ = [
@@ -33,11 +33,9 @@ __all__ = [
     "Scaled",
     "Statistic",
     "Status",
-    "checksum",
     "descriptor_words",
     "entry_bits",
     "pack",
-    "pack_instruction",
     "plane_cycles",
     "unpack",
     "width_of",
@@ -375,28 +373,3 @@ def unpack(layout: tuple[Field, ...], word: int) -> dict[str, int]:
         values[item.name] = value
         word >>= item.width
     return values
-
-
-def checksum(body: int) -> int:
-    """Return the 16-bit checksum of an instruction's low 240 bits: XOR of its 16-bit parts and a
-    seed.
-
-    Any odd number of flipped bits in a column is found; so are all-zero and all-one words.
-    """
-    result = CHECKSUM_SEED
-    for position in range(0, INSTRUCTION_BITS - CHECKSUM_BITS, 16):
-        result ^= (body >> position) & 0xFFFF
-    return result
-
-
-def pack_instruction(values: Mapping[str, int]) -> int:
-    """Return the 256-bit instruction with its checksum; ``values`` may have the fields of ``RUN``
-    in the place of those of MATMUL, and those of ``STREAMED`` in that of ``destination``."""
-    run, streamed = (
-        {item.name: values[item.name] for item in layout if item.name in values}
-        for layout in (RUN, STREAMED)
-    )
-    others = {name: values[name] for name in values if name not in run | streamed}
-    body = pack(INSTRUCTION, others) | pack(RUN, run) << RUN_POSITION
-    body |= pack(STREAMED, streamed) << STREAMED_POSITION
-    return body | checksum(body) << (INSTRUCTION_BITS - CHECKSUM_BITS)

@@ -12,7 +12,8 @@ from nupes.arch.config import ArrayConfig
 from nupes.compiler.program import compile
 from nupes.quantizer import quantize
 from nupes.sim.simulator import Simulator
-from tests.networks import images_of, many, networks_for
+from tests.images import images_of
+from tests.networks import many, networks_for
 from tests.sim.conftest import needs_icarus
 
 MAGNITUDES = {"weight_magnitudes": (3, 10, 23, 41), "activation_magnitudes": (1, 5, 14, 41, 255)}

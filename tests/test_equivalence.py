@@ -24,7 +24,8 @@ from nupes.model.network import IntegerNetwork
 from nupes.model.operators import Conv
 from nupes.sim.simulator import SimulationResult, Simulator, Stalls
 from tests.assemble import assemble, coded, layer_of, wide
-from tests.networks import all_images_of, kinds_of, many, networks
+from tests.images import all_images_of
+from tests.networks import kinds_of, many, networks
 from tests.packed import tight_programs
 from tests.rtl.tiles import run_of
 

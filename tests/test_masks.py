@@ -21,8 +21,8 @@ from nupes.verify import check_layers, check_outputs
 from tests.assemble import coded
 from tests.assemble import given as given_by
 from tests.compiler.test_program import execute
+from tests.images import all_images_of
 from tests.model.reference import network as reference
-from tests.networks import all_images_of
 from tests.transformers import MASK, Books, Sizes, Transformer, exponential, zero_below
 
 ARRAY = nupes.ArrayConfig(4, 4, acc_depth=16, attention=True)

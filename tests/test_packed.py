@@ -16,7 +16,7 @@ from nupes.compiler.place.strips import Strips
 from nupes.model.network import IntegerNetwork
 from nupes.sim.simulator import Stalls
 from nupes.verify import check_outputs
-from tests.networks import all_images_of
+from tests.images import all_images_of
 from tests.packed import comes_in_blocks, compile_within, least_depth
 from tests.quantizer.close import images
 from tests.small import ARRAY

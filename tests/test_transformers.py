@@ -13,7 +13,8 @@ from nupes.compiler.program import compile
 from nupes.model.network import IntegerNetwork
 from nupes.sim.simulator import Simulator, Stalls
 from tests.encoders import biased_scores, coded_tokens, encoders_for
-from tests.networks import all_images_of, many, networks
+from tests.images import all_images_of
+from tests.networks import many, networks
 from tests.transformers import Books, Sizes, Transformer
 
 FAST = [ArrayConfig(4, 4, acc_depth=16, attention=True, products=True)]

@@ -12,7 +12,8 @@ from nupes.compiler.program import compile
 from nupes.verify import Check, LayerCheck, check_layers, check_outputs, observe, summary
 from tests.compiler.lowering.test_concat import Graph
 from tests.export.cases import renamed
-from tests.networks import JOINS, images_of, networks
+from tests.images import images_of
+from tests.networks import JOINS, networks
 from tests.small import ARRAY, small_network
 
 

@@ -10,7 +10,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from nupes.arch.isa import LAG_FREE, Destination, Opcode, pack_instruction
+from nupes.arch.encoding import pack_instruction
+from nupes.arch.isa import LAG_FREE, Destination, Opcode
 from nupes.compiler.emit.descriptors import Descriptor
 from nupes.compiler.lowering.passes import Payload, Stored
 from nupes.compiler.lowering.walks import Start

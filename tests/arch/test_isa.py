@@ -1,6 +1,7 @@
 """Layouts: they fit their words, and their entries the loads of every array."""
 
 from nupes.arch.config import INSTRUCTION_BITS
+from nupes.arch.encoding import pack_instruction
 from nupes.arch.isa import (
     ADDRESS_BITS,
     ATTENTION_WORDS,
@@ -13,7 +14,6 @@ from nupes.arch.isa import (
     SCALE_ENTRY,
     SHIFT_ENTRY,
     Opcode,
-    pack_instruction,
     unpack,
     width_of,
 )

@@ -9,7 +9,7 @@ import pytest
 import nupes
 from nupes.cli import main
 from nupes.compiler.report.trace import chrome_trace
-from tests.networks import images_of
+from tests.images import images_of
 from tests.small import ARRAY, small_network
 
 ARRAY_TEXT = f"{ARRAY},acc_depth={ARRAY.acc_depth}"

@@ -13,7 +13,7 @@ from nupes.model.errors import CapacityError, InputError, UnsupportedError
 from nupes.model.network import IntegerNetwork
 from tests.compiler.test_program import execute
 from tests.encoders import biased_scores, coded_tokens, encoders_for
-from tests.networks import all_images_of
+from tests.images import all_images_of
 from tests.transformers import Books, Sizes, Transformer
 
 SHAPES = st.sampled_from([(4, 4), (4, 2), (4, 8), (8, 4), (16, 16)])

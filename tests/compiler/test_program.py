@@ -8,21 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nupes.arch.config import INSTRUCTION_BITS, ArrayConfig
-from nupes.arch.isa import (
-    CHECKSUM_BITS,
-    INSTRUCTION,
-    JOIN,
-    JOIN_POSITION,
-    Opcode,
-    Status,
-    checksum,
-    unpack,
-)
+from nupes.arch.encoding import checksum
+from nupes.arch.isa import CHECKSUM_BITS, INSTRUCTION, JOIN, JOIN_POSITION, Opcode, Status, unpack
 from nupes.compiler.program import Program, compile
 from nupes.model.network import IntegerNetwork
 from tests.compiler.place.test_packing import integers
+from tests.images import images_of
 from tests.model.tiny import tiny_network
-from tests.networks import images_of, networks
+from tests.networks import networks
 from tests.rtl.interpreter import Machine
 from tests.rtl.tiles import run_of
 

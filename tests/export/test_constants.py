@@ -13,8 +13,9 @@ from nupes.model.network import IntegerNetwork
 from tests.export.test_firmware import compiled, needs_compiler, run
 from tests.export.test_onnx import check_ends
 from tests.export.test_qonnx import check as check_qonnx
+from tests.images import all_images_of
 from tests.model.reference.network import advance
-from tests.networks import JOINS, all_images_of, networks
+from tests.networks import JOINS, networks
 from tests.quantizer.close import images
 from tests.test_constants import Several
 

@@ -26,8 +26,9 @@ from tests.export.cases import (
     results_of,
     several_ends,
 )
+from tests.images import images_of
 from tests.model.tiny import broken, tiny_network
-from tests.networks import JOINS, images_of, networks
+from tests.networks import JOINS, networks
 from tests.small_joins import small_joins
 
 

@@ -13,7 +13,7 @@ from tests.export.cases import input_codes
 from tests.export.test_firmware import check as check_firmware
 from tests.export.test_firmware import needs_compiler
 from tests.export.test_onnx import check as check_onnx
-from tests.networks import images_of
+from tests.images import images_of
 from tests.transformers import one_block
 
 ENCODERS = transformers(gates=True)

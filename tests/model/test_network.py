@@ -16,9 +16,10 @@ from nupes.model.network import Input, InputEncoder, IntegerNetwork, Output
 from nupes.model.operators import Conv, MaxPool, Select, conv
 from nupes.model.tensor import Port
 from tests.assemble import assemble, coded, layer_of, wide
+from tests.images import images_of
 from tests.model.reference import network as reference
 from tests.model.tiny import broken, requantize, tiny_network
-from tests.networks import JOINS, images_of, networks
+from tests.networks import JOINS, networks
 
 
 @settings(max_examples=60)

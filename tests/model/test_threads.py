@@ -70,7 +70,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from nupes.model import network as module
 from nupes.model.threads import HOLDERS
 from tests.model.tiny import tiny_network
-from tests.networks import images_of
+from tests.images import images_of
 
 warnings.simplefilter("ignore", DeprecationWarning)  # fork in a process of several threads
 threadpool_limits(2, user_api="blas")

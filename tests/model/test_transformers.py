@@ -13,8 +13,8 @@ from nupes.model.errors import InputError
 from nupes.model.layer import ShiftEncoder
 from nupes.model.network import IntegerNetwork
 from tests.encoders import transformers
+from tests.images import all_images_of, images_of
 from tests.model.reference import network as reference
-from tests.networks import all_images_of, images_of
 from tests.transformers import Books, Sizes, Transformer
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from nupes.arch.chains import band, direct
 from nupes.arch.config import INSTRUCTION_BITS, ArrayConfig, clog2
+from nupes.arch.encoding import checksum
 from nupes.arch.isa import (
     CHECKSUM_BITS,
     DESCRIPTOR,
@@ -20,7 +21,6 @@ from nupes.arch.isa import (
     Scaled,
     Statistic,
     Status,
-    checksum,
     descriptor_words,
     unpack,
 )

@@ -8,6 +8,7 @@ from typing import Any
 from amaranth.hdl import Signal
 
 from nupes.arch.config import ArrayConfig
+from nupes.arch.encoding import pack_instruction
 from nupes.arch.isa import (
     DESCRIPTOR,
     DESCRIPTOR_WORDS,
@@ -17,7 +18,6 @@ from nupes.arch.isa import (
     Status,
     entry_bits,
     pack,
-    pack_instruction,
 )
 from nupes.rtl.accelerator import Accelerator
 from tests.rtl.bench import execute

@@ -4,7 +4,8 @@ import random
 from typing import Any
 
 from nupes.arch.config import ArrayConfig, clog2
-from nupes.arch.isa import LAG_FREE, Destination, Opcode, pack_instruction, plane_cycles
+from nupes.arch.encoding import pack_instruction
+from nupes.arch.isa import LAG_FREE, Destination, Opcode, plane_cycles
 from tests.rtl.program import LAYER, Program
 from tests.rtl.tiles import tiles_of, walk
 

@@ -21,8 +21,9 @@ from nupes.model.operators import AveragePool, Conv, MaxPool, Operator, Select
 from tests.assemble import assemble, coded, layer_of, wide
 from tests.codebooks import activation_codebooks, weight_codebooks
 from tests.compiler.test_program import ARRAYS, execute
+from tests.images import images_of
 from tests.model.tiny import requantize, tiny_network
-from tests.networks import images_of, networks
+from tests.networks import networks
 
 UNSIGNED = make_codebook("uniform", 4, False)
 

@@ -16,8 +16,8 @@ from nupes.model.operators import MaxPool, Mosaic, Select, SubtractMax
 from nupes.model.tensor import Port
 from tests.assemble import assemble, coded, layer_of, wide
 from tests.compiler.test_program import execute
+from tests.images import images_of
 from tests.model.tiny import requantize
-from tests.networks import images_of
 
 BOOK = make_codebook("uniform", 4, True)
 CONFIG = ArrayConfig(4, 4, acc_depth=8, attention=True)

@@ -15,8 +15,9 @@ from nupes.model.operators import Concat, Conv, MaxPool, Operator
 from nupes.model.tensor import Port
 from tests.assemble import assemble, coded, layer_of, wide
 from tests.compiler.test_program import ARRAYS, execute
+from tests.images import images_of
 from tests.model.tiny import requantize
-from tests.networks import images_of, networks
+from tests.networks import networks
 
 BOOK, WEIGHTS = make_codebook("uniform", 4, False), make_codebook("uniform", 4, True)
 CONFIG = ArrayConfig(4, 4, acc_depth=8)

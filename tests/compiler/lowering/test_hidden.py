@@ -14,7 +14,7 @@ from nupes.compiler.program import Program, compile
 from nupes.model.network import IntegerNetwork
 from nupes.verify import observe
 from tests.compiler.test_program import execute
-from tests.networks import images_of
+from tests.images import images_of
 from tests.test_masks import lengths, masked
 
 ARRAYS = st.builds(

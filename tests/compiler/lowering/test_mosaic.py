@@ -14,8 +14,9 @@ from nupes.model.operators import Mosaic, Piece, Select
 from nupes.quantizer.frontend.pieces import raster
 from tests.assemble import assemble, coded, layer_of, wide
 from tests.compiler.test_program import ARRAYS, execute
+from tests.images import images_of
 from tests.model.tiny import requantize
-from tests.networks import images_of, networks
+from tests.networks import networks
 
 BOOK = make_codebook("uniform", 4, False)
 

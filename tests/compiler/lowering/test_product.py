@@ -17,8 +17,9 @@ from nupes.model.operators import AveragePool, Operator, Product, Select
 from nupes.model.tensor import Port, Shape
 from tests.assemble import assemble, coded, layer_of, wide
 from tests.compiler.test_program import ARRAYS, execute
+from tests.images import images_of
 from tests.model.tiny import requantize
-from tests.networks import JOINS, images_of, many, networks
+from tests.networks import JOINS, many, networks
 
 BOOK = make_codebook("uniform", 8, True)
 PRODUCTS = ARRAYS.map(lambda config: replace(config, products=True))

@@ -17,7 +17,7 @@ from nupes.model.operators import Matmul, SubtractMax
 from nupes.verify import observe
 from tests.compiler.test_program import execute
 from tests.encoders import encoders_for
-from tests.networks import all_images_of, images_of
+from tests.images import all_images_of, images_of
 from tests.test_masks import lengths, masked
 from tests.transformers import Books, Sizes, Transformer
 

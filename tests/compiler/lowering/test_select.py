@@ -12,7 +12,8 @@ from nupes.model.operators import MaxPool, Select
 from nupes.model.tensor import Port, Tensor
 from tests.assemble import assemble, coded, layer_of, wide
 from tests.compiler.test_program import execute
-from tests.networks import exact, images_of, unit
+from tests.images import images_of
+from tests.networks import exact, unit
 
 BOOK = make_codebook("uniform", 4, False)
 SHAPE = (5, 3)

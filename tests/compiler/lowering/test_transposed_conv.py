@@ -20,8 +20,8 @@ from nupes.sim.simulator import Simulator
 from tests.assemble import assemble, coded, layer_of, wide
 from tests.assemble import given as given_by
 from tests.compiler.test_program import execute
+from tests.images import images_of
 from tests.model.tiny import requantize
-from tests.networks import images_of
 from tests.small import ARRAY as SMALL
 
 BOOK, WEIGHTS = make_codebook("uniform", 4, False), make_codebook("uniform", 4, True)

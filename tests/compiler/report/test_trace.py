@@ -13,7 +13,8 @@ from nupes.compiler.emit.instructions import Tile
 from nupes.compiler.report.trace import ENGINES, chrome_trace, spans
 from nupes.model.network import IntegerNetwork
 from nupes.sim import Simulator
-from tests.networks import images_of, networks
+from tests.images import images_of
+from tests.networks import networks
 from tests.sim.conftest import SIMULATORS
 from tests.small import ARRAY, small_network
 from tests.vcd import cycles, signals

@@ -12,8 +12,8 @@ from nupes.compiler.program import compile
 from nupes.compiler.timing.progress import Progress
 from nupes.model.errors import CapacityError, SimulationError
 from nupes.sim.simulator import Simulator
+from tests.images import images_of
 from tests.model.tiny import tiny_network
-from tests.networks import images_of
 
 SPANS = st.lists(st.tuples(st.integers(1, 60), st.integers(0, 9)), max_size=9)
 

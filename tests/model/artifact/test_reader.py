@@ -14,9 +14,9 @@ from nupes.model.artifact.reader import load
 from nupes.model.artifact.writer import network_bytes
 from nupes.model.errors import ArtifactError
 from nupes.model.operators import OPERATORS
+from tests.images import images_of
 from tests.model.artifact.files import contents, flat, forged, refused
 from tests.model.tiny import tiny_network
-from tests.networks import images_of
 
 INVALID = "does not describe a valid network: "
 

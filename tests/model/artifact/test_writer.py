@@ -13,10 +13,11 @@ from nupes.model.artifact.writer import network_bytes
 from nupes.model.errors import ArtifactError
 from nupes.model.network import IntegerNetwork
 from nupes.model.operators import Conv
+from tests.images import images_of
 from tests.model.artifact.files import flat
 from tests.model.joined import codes_for, joined_network
 from tests.model.tiny import tiny_network
-from tests.networks import JOINS, images_of, networks
+from tests.networks import JOINS, networks
 
 
 @settings(max_examples=60)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nupes.arch.config import INSTRUCTION_BITS, ArrayConfig
+from nupes.arch.encoding import pack_instruction
 from nupes.arch.isa import (
     ADDRESS_BITS,
     BANKS,
@@ -18,7 +19,6 @@ from nupes.arch.isa import (
     Destination,
     Opcode,
     Status,
-    pack_instruction,
     unpack,
 )
 from nupes.rtl.control.sequencer import Sequencer

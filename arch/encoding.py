@@ -1,0 +1,42 @@
+"""Instructions as words: their fields side by side, below a checksum."""
+
+from collections.abc import Mapping
+
+from nupes.arch.config import INSTRUCTION_BITS
+from nupes.arch.isa import (
+    CHECKSUM_BITS,
+    CHECKSUM_SEED,
+    INSTRUCTION,
+    RUN,
+    RUN_POSITION,
+    STREAMED,
+    STREAMED_POSITION,
+    pack,
+)
+
+__all__ = ["checksum", "pack_instruction"]
+
+
+def checksum(body: int) -> int:
+    """Return the 16-bit checksum of an instruction's low 240 bits: XOR of its 16-bit parts and a
+    seed.
+
+    Any odd number of flipped bits in a column is found; so are all-zero and all-one words.
+    """
+    result = CHECKSUM_SEED
+    for position in range(0, INSTRUCTION_BITS - CHECKSUM_BITS, 16):
+        result ^= (body >> position) & 0xFFFF
+    return result
+
+
+def pack_instruction(values: Mapping[str, int]) -> int:
+    """Return the 256-bit instruction with its checksum; ``values`` may have the fields of ``RUN``
+    in the place of those of MATMUL, and those of ``STREAMED`` in that of ``destination``."""
+    run, streamed = (
+        {item.name: values[item.name] for item in layout if item.name in values}
+        for layout in (RUN, STREAMED)
+    )
+    others = {name: values[name] for name in values if name not in run | streamed}
+    body = pack(INSTRUCTION, others) | pack(RUN, run) << RUN_POSITION
+    body |= pack(STREAMED, streamed) << STREAMED_POSITION
+    return body | checksum(body) << (INSTRUCTION_BITS - CHECKSUM_BITS)
