@@ -32,11 +32,8 @@ def checksum(body: int) -> int:
 def pack_instruction(values: Mapping[str, int]) -> int:
     """Return the 256-bit instruction with its checksum; ``values`` may have the fields of ``RUN``
     in the place of those of MATMUL, and those of ``STREAMED`` in that of ``destination``."""
-    run, streamed = (
-        {item.name: values[item.name] for item in layout if item.name in values}
-        for layout in (RUN, STREAMED)
-    )
-    others = {name: values[name] for name in values if name not in run | streamed}
-    body = pack(INSTRUCTION, others) | pack(RUN, run) << RUN_POSITION
-    body |= pack(STREAMED, streamed) << STREAMED_POSITION
+    left, body = dict(values), 0
+    for layout, position in ((RUN, RUN_POSITION), (STREAMED, STREAMED_POSITION)):
+        body |= pack(layout, {i.name: left.pop(i.name, 0) for i in layout}) << position
+    body |= pack(INSTRUCTION, left)
     return body | checksum(body) << (INSTRUCTION_BITS - CHECKSUM_BITS)

@@ -33,7 +33,7 @@ class Depthwise(Builder):
     def operator(self, last: bool) -> tuple[Operator, list[Tensor]]:
         """Draw an operator and what it reads."""
         source = self.recent()
-        return self.depthwise(source, self.draw(self.weight_books)), [source]
+        return self.conv(source, ["depthwise"]), [source]
 
 
 def depthwise_networks(config: ArrayConfig) -> st.SearchStrategy[IntegerNetwork]:

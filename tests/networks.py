@@ -2,7 +2,7 @@
 shrink.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -45,6 +45,8 @@ __all__ = [
 
 JOINS = ("concat", "product", "sum_of_products", "mosaic")
 """Kinds of operators that read several tensors."""
+
+CONVOLUTIONS = ("dense", "dense", "whole", "grouped", "depthwise")
 
 
 def many(examples: int) -> settings:
@@ -105,30 +107,20 @@ class Builder:
             sides += [before, self.draw(st.integers(-min(2, size - 1 + min(before, 0)), 2))]
         return sides[0], sides[1], sides[2], sides[3]
 
-    def conv(self, source: Tensor) -> Conv:
+    def conv(self, source: Tensor, kinds: Sequence[str] = CONVOLUTIONS) -> Conv:
         """Draw a convolution: dense, grouped, depthwise, or over the whole map."""
         height, width, channels = source.shape
-        book = self.draw(self.weight_books)
-        kind = self.draw(st.sampled_from(["dense", "dense", "whole", "grouped", "depthwise"]))
-        if kind == "depthwise":
-            return self.depthwise(source, book)
-        groups = 1
-        if kind == "grouped":
-            groups = self.draw(
-                st.sampled_from([g for g in range(1, channels + 1) if channels % g == 0])
-            )
+        book, kind, most = self.draw(self.weight_books), self.draw(st.sampled_from(kinds)), 3
+        divisors = [g for g in range(1, channels + 1) if channels % g == 0]
+        groups = self.draw(st.sampled_from(divisors)) if kind == "grouped" else 1
         n = groups * self.draw(st.integers(1, 3)) if groups > 1 else self.draw(st.integers(1, 9))
         if kind == "whole":
             codes = self.codes((n, channels, height, width), book)
             return Conv(codes, book, np.ones(n))
-        if self.draw(st.integers(0, 3)) == 0:
+        if kind == "depthwise":
+            groups, n, most = channels, channels, 5
+        elif self.draw(st.integers(0, 3)) == 0:
             return self.transposed(source, book, n, groups)
-        return self.windows(source, book, n, groups, 3)
-
-    def windows(self, source: Tensor, book: Codebook, n: int, groups: int, most: int) -> Conv:
-        """Draw a convolution of so many channels and groups, its kernel of ``most`` rows and
-        columns at most."""
-        height, width, channels = source.shape
         stride = (self.draw(st.integers(1, 3)), self.draw(st.integers(1, 3)))
         dilation = (self.draw(st.integers(1, 2)), self.draw(st.integers(1, 2)))
         padding = self.padding(source)
@@ -141,11 +133,6 @@ class Builder:
         ]
         codes = self.codes((n, channels // groups, *kernel), book)
         return Conv(codes, book, np.ones(n), stride, padding, dilation, groups)
-
-    def depthwise(self, source: Tensor, book: Codebook) -> Conv:
-        """Draw a convolution of each channel alone."""
-        channels = source.shape[2]
-        return self.windows(source, book, channels, channels, 5)
 
     def transposed(self, source: Tensor, book: Codebook, n: int, groups: int) -> TransposedConv:
         """Draw a transposed convolution of so many channels and groups."""

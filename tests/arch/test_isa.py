@@ -40,7 +40,7 @@ def test_a_run_lies_where_matmul_has_its_weights() -> None:
     ours = {"weight_address", "weight_lag", "weight_slice", "transposed"}
     assert set(names[names.index("weight_address") :]) == ours
     fields = {"opcode": Opcode.TILE, "gather_last": 1, "rows": 5}
-    run = {"more": 127, "run_step": -1, "run_x": 15, "run_slices": 1}
+    run = {"more": 63, "run_step": -1, "run_x": 15, "run_slices": 1}
     body = pack_instruction(fields | run) & ((1 << INSTRUCTION_BITS - CHECKSUM_BITS) - 1)
     seen = unpack(INSTRUCTION, body)
     assert {name: seen[name] for name in names if seen[name] and name not in ours} == fields

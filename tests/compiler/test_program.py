@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from nupes.arch.config import INSTRUCTION_BITS, ArrayConfig
 from nupes.arch.encoding import checksum
-from nupes.arch.isa import CHECKSUM_BITS, INSTRUCTION, JOIN, JOIN_POSITION, Opcode, Status, unpack
+from nupes.arch.isa import (
+    CHECKSUM_BITS,
+    INSTRUCTION,
+    STREAMED,
+    STREAMED_POSITION,
+    Opcode,
+    Status,
+    unpack,
+)
 from nupes.compiler.program import Program, compile
 from nupes.model.network import IntegerNetwork
 from tests.compiler.place.test_packing import integers
@@ -69,8 +77,8 @@ def instructions(program: Program) -> list[dict[str, int]]:
         if fields["opcode"] == Opcode.LOAD:
             payload = fields["count"]
         elif fields["opcode"] == Opcode.TILE:
-            join = unpack(JOIN, body >> JOIN_POSITION)
-            each = 0 if join["kept"] else 1 + fields["masked"] + join["weights_joined"]
+            streamed = unpack(STREAMED, body >> STREAMED_POSITION)
+            each = 0 if streamed["kept"] else 1 + fields["masked"] + streamed["weights_joined"]
             payload = fields["rows"] * each * (run_of(body)["more"] + 1)
         found.append(fields | run_of(body))
         position += config.instruction_words + payload
