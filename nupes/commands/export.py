@@ -150,7 +150,7 @@ def run(
     ] = "float32",
     json: Json = False,
 ) -> None:
-    """Write a network for other tools: ONNX, QONNX, C firmware, or a driver of the accelerator.
+    """Write a network for other tools: ONNX, QONNX, firmware, a driver.
 
     Each of them computes the same integers. What each one is, and its limits: docs/interchange.md
     and, for --driver, docs/bus.md.

@@ -25,6 +25,7 @@ from nupes.rtl.datapath.chain import Chain
 from nupes.rtl.datapath.corner_turn import CornerTurn
 from nupes.rtl.datapath.decoder import Decoder
 from nupes.rtl.datapath.feeder import RowFeeder, WeightFeeder
+from nupes.rtl.datapath.joining import JoiningLevels, JoiningWeights
 from nupes.rtl.datapath.kinds import cell_of
 from nupes.rtl.datapath.lane import Lane
 from nupes.rtl.datapath.reciprocal import Reciprocal
@@ -223,13 +224,15 @@ def part_of(component: wiring.Component) -> str:
 
 def part_verilogs(config: ArrayConfig) -> tuple[dict[str, str], str]:
     """Return the Verilog of every part of an accelerator, and of all modules that "control" has
-    instances of; a lane has one of the token stage."""
+    instances of; a lane has one of the token stage. What joins digits goes with "control"."""
     library = Library()
     texts = emit.modules(Pins(config, library), library, TOP)
     parts = {"control": texts.pop(TOP)}
     for module, component in library.definitions.values():
         if part := part_of(component):
             parts[part] = texts[module]
+        elif isinstance(component, JoiningLevels | JoiningWeights):
+            parts["control"] += texts.pop(module)
     counts = ArrayArea(config, "", {}).counts
     return {name: parts[name] for name in counts}, "\n".join(texts.values())
 

@@ -42,13 +42,14 @@ def store(program: Program, codes: np.ndarray, planes: Planes, base: int) -> int
 
 
 def load_operands(program: Program, weights: Operands, activations: Operands) -> None:
-    """Append LOADs of the operands of an identity tile, pass ``i`` in slot ``i``."""
+    """Append LOADs of the operands of an identity tile, pass ``i`` in slot ``i``; of joined digits
+    the first entry, their offset, is one of as many as a table has."""
     config, cell = program.config, program.config.cell
     for memory, side, bits, linear in (
         (Destination.WEIGHT_TABLE, weights, cell.weight_bits, 0),
         (Destination.ACTIVATION_TABLE, activations, cell.activation_bits, config.linear_bit),
     ):
-        entries = side.tables.astype(int)
+        entries = side.tables[:, : 1 << config.code_bits].astype(int)
         if config.mac != "decode":
             entries = np.abs(entries) | (entries < 0) << (bits - 1)
             entries = entries | (side.linear * linear) << bits
@@ -85,6 +86,7 @@ def multiply(
         0,
         step_x=int(small_w > 1),
         step_y=small_w * (small_h > 1),
+        step_plane=-step,
         stride_x=int(small_w > 1),
         stride_y=int(small_h > 1),
         width=small_w,
@@ -99,7 +101,8 @@ def multiply(
     rows = np.eye(cols, dtype=int) if channels > 1 else np.ones((1, cols), int)
     passes = [(i, j) for j in range(len(activations.tables)) for i in range(len(weights.tables))]
     for number, (i, j) in enumerate(passes):
-        start = activations.planes[j] * step
+        joined = any(activations.joined[j : j + 1])
+        start = (activations.planes[j] + joined) * step  # the upper digits; the lower ones follow
         program.tile(
             rows.tolist(),
             opcode=Opcode.MULTIPLY,
@@ -109,6 +112,7 @@ def multiply(
             mark=int(number == 0),
             weight_slot=i,
             activation_slot=j,
+            joined=int(joined),
             shift=weights.shifts[i] + activations.shifts[j],
             count=h * w,
             address=start,

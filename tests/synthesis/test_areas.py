@@ -118,8 +118,10 @@ def test_the_parts_of_attention() -> None:
     counts = ArrayArea(array, "xilinx", {}).counts
     assert tuple(parts) == tuple(counts) == (*PARTS, *TOKEN_PARTS)
     instances = Counter(re.findall(r"^  (nupes_\w+) \w+ \(", parts["control"], re.MULTILINE))
-    # Eight decoders of levels in the statistics unit, one for each lane.
-    assert instances["nupes_decoder"] == counts["row decoder"] == 4 + 8
+    # Those of the rows are in what joins digits, which is part of control: its module has one.
+    # Eight are in the statistics unit, one for each lane.
+    assert (instances["nupes_joining_levels"], instances["nupes_decoder"]) == (4, 1 + 8)
+    assert counts["row decoder"] == 4 + 8
     for name in ("token memory", "reciprocal", "corner turn"):
         assert instances[f"nupes_{name.replace(' ', '_')}"] == counts[name] == 1
     assert parts["lane"].count("nupes_token_stage ") * instances["nupes_lane"] == 8
@@ -149,14 +151,14 @@ def test_a_corner_turn_is_a_register_and_a_choice_for_each_bit(target: str) -> N
 
 def test_arrays_without_attention_have_nothing_of_it() -> None:
     """No module, no register, no cycle."""
-    array = ArrayConfig(4, 8, acc_depth=16)
+    array = ArrayConfig(4, 8, mac="uniform", acc_depth=16)
     parts, boxes = part_verilogs(array)
     words = "statistic|reciprocal|corner|stationary|token_|weight_steps|measured|gathered|second_"
     assert (
         re.findall(rf"^ *(?:module|reg) .*({words})", boxes + parts["control"], re.MULTILINE) == []
     )
     assert array.issue_to_write == 2 + array.rows + 5 + array.encoder_stages + array.cols
-    more = replace(array, attention=True)
+    more = replace(array, mac="decode", attention=True)
     assert more.issue_to_write == array.issue_to_write + 3
 
 
