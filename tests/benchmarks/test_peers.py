@@ -67,6 +67,7 @@ def test_adalog_takes_the_base_that_errs_least() -> None:
         float((codes.coded(weights, base) @ others - weights @ others).square().mean())
         for base in range(10, 139)
     ]
+    assert codes.base is not None
     assert codes.base == 10 + int(np.argmin(errors))
     torch.testing.assert_close(found, codes.coded(weights, codes.base))
 
