@@ -13,7 +13,6 @@ from proofs.induction import ProofError, prove
 from proofs.mutants import Mutant, equivalent, judge, mutants_of, mutated, owned
 from proofs.netlist import CONSTANT, Part
 
-
 SEQUENCERS = [entry for entry in representatives() if entry.block == "sequencer"]
 OTHERS = [entry for entry in representatives() if entry.block != "sequencer"]
 
