@@ -1,6 +1,5 @@
 """The simulator with ``nupes_axi`` and its bench: values, cycles, stalls, errors."""
 
-import random
 import re
 import shutil
 from collections.abc import Iterator
@@ -21,9 +20,8 @@ from nupes.sim.beats import beats_of, patched_beats
 from nupes.sim.launchers import BUS_TESTBENCH
 from tests.compiler.test_cycles import CIFAR, integer_network
 from tests.networks import many
-from tests.rtl.interpreter import Machine
-from tests.rtl.program import Program
-from tests.rtl.random_program import add_layer, dump, fill, small
+from tests.rtl.random_program import small
+from tests.rtl.whole_program import program_and_results
 from tests.small import ARRAY, small_network
 
 CONFIG = small(2, 4, code_bits=3, watchdog=2048)
@@ -97,19 +95,6 @@ def hardware() -> Iterator[Simulator]:
         yield hw
 
 
-def random_program(seed: int) -> tuple[list[int], list[list[int]]]:
-    """Return a random program and its results."""
-    program, chance = Program(CONFIG), random.Random(seed)
-    fill(program, chance)
-    for slot in range(3):
-        add_layer(program, chance, slot)
-    dump(program)
-    machine = Machine(CONFIG)
-    words = program.end()
-    machine.run(words)
-    return words, machine.results
-
-
 PROBABILITY = st.sampled_from([0.0, 0.2, 0.5, 0.9])
 STALLS = st.builds(Stalls, PROBABILITY, PROBABILITY, PROBABILITY, seed=st.integers(1, 2**32 - 1))
 
@@ -118,7 +103,7 @@ STALLS = st.builds(Stalls, PROBABILITY, PROBABILITY, PROBABILITY, seed=st.intege
 @many(25)
 @given(seed=st.integers(0, 2**32), stalls=STALLS, latency=st.integers(1, 50))
 def test_random_programs(hardware: Simulator, seed: int, stalls: Stalls, latency: int) -> None:
-    words, results = random_program(seed)
+    words, results = program_and_results(CONFIG, seed, layers=3)
     result = hardware.execute(words, stalls=stalls, latency=latency)
     assert (result.status, result.outputs.tolist()) == (BusStatus.OK, results)
 
@@ -127,7 +112,7 @@ def test_random_programs(hardware: Simulator, seed: int, stalls: Stalls, latency
 @many(15)
 @given(seed=st.integers(0, 2**32), cycle=st.integers(1, 3000), stalls=STALLS)
 def test_reset_in_mid_run(hardware: Simulator, seed: int, cycle: int, stalls: Stalls) -> None:
-    words, results = random_program(seed)
+    words, results = program_and_results(CONFIG, seed, layers=3)
     result = hardware.execute(words, stalls=stalls, reset_cycle=cycle)
     assert (result.status, result.outputs.tolist()) == (BusStatus.OK, results)
     assert result.cycles == hardware.execute(words, stalls=stalls).cycles
@@ -135,7 +120,7 @@ def test_reset_in_mid_run(hardware: Simulator, seed: int, cycle: int, stalls: St
 
 @pytest.mark.slow
 def test_a_memory_that_never_answers(hardware: Simulator) -> None:
-    words, results = random_program(0)
+    words, results = program_and_results(CONFIG, 0, layers=3)
     for since in (0, 200):
         result = hardware.execute(words, stalls=Stalls(response=1, since=since))
         assert result.status == BusStatus.TIMEOUT

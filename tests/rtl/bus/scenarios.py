@@ -16,9 +16,7 @@ from nupes.arch.config import ArrayConfig
 from nupes.arch.registers import REGISTERS, Access, constants_of
 from tests.rtl.bus.bench import Bench
 from tests.rtl.bus.simulators import SETTINGS
-from tests.rtl.interpreter import Machine
-from tests.rtl.program import Program
-from tests.rtl.random_program import add_layer, dump, fill
+from tests.rtl.whole_program import program_and_results
 
 TOLD = json.loads(os.environ[SETTINGS])
 CONFIG: ArrayConfig = eval(TOLD["config"])
@@ -33,15 +31,7 @@ def scenario(test: Callable[[Any], Coroutine[Any, Any, None]]) -> Any:
 
 def program(seed: int) -> tuple[list[int], list[list[int]]]:
     """Return a random program and its results."""
-    made, chance = Program(CONFIG), random.Random(seed)
-    fill(made, chance)
-    for slot in range(2):
-        add_layer(made, chance, slot)
-    dump(made)
-    machine = Machine(CONFIG)
-    words = made.end()
-    machine.run(words)
-    return words, machine.results
+    return program_and_results(CONFIG, seed, layers=2)
 
 
 async def ready(dut: Any) -> Bench:
@@ -51,6 +41,12 @@ async def ready(dut: Any) -> Bench:
     )
     await bench.reset()
     return bench
+
+
+async def succeed(bench: Bench, words: list[int], results: list[list[int]]) -> None:
+    """Run a program, whose results must be right."""
+    await bench.begin(words, len(results))
+    assert await bench.finish() == (BusStatus.OK, results)
 
 
 def beats_of(words: list[int]) -> int:
@@ -120,8 +116,7 @@ async def read_errors(dut: Any) -> None:
             assert await bench.read_wide("ERROR") == base + place * beat
             bench.memory.bad.clear()
             await bench.until_idle()
-    await bench.begin(words, len(results))
-    assert await bench.finish() == (BusStatus.OK, results)
+    await succeed(bench, words, results)
 
 
 @scenario
@@ -141,8 +136,7 @@ async def write_errors(dut: Any) -> None:
             assert await bench.read_wide("ERROR") == buffer + place // burst * burst
             bench.memory.bad.clear()
             await bench.until_idle()
-    await bench.begin(words, len(results))
-    assert await bench.finish() == (BusStatus.OK, results)
+    await succeed(bench, words, results)
 
 
 @scenario
@@ -156,8 +150,7 @@ async def overflow(dut: Any) -> None:
         assert found == BusStatus.OVERFLOW
         assert len(given) == room
         await bench.until_idle()
-    await bench.begin(words, len(results))
-    assert await bench.finish() == (BusStatus.OK, results)
+    await succeed(bench, words, results)
 
 
 @scenario
@@ -172,8 +165,7 @@ async def bad_program(dut: Any) -> None:
     found, _ = await bench.finish()
     assert found == BusStatus.TIMEOUT
     await bench.until_idle()
-    await bench.begin(words, len(results))
-    assert await bench.finish() == (BusStatus.OK, results)
+    await succeed(bench, words, results)
 
 
 @scenario
@@ -190,8 +182,7 @@ async def aborts(dut: Any) -> None:
         assert found in (BusStatus.ABORTED, BusStatus.OK)
         assert found == BusStatus.ABORTED or given == results
         await bench.until_idle()
-    await bench.begin(words, len(results))
-    assert await bench.finish() == (BusStatus.OK, results)
+    await succeed(bench, words, results)
 
 
 @scenario
@@ -206,5 +197,4 @@ async def resets(dut: Any) -> None:
         await bench.reset(1)
         assert await bench.status() == {"idle": 1, "done": 0, "status": 0}
         assert await bench.read("PROGRAM_LENGTH") == 0
-        await bench.begin(words, len(results))
-        assert await bench.finish() == (BusStatus.OK, results)
+        await succeed(bench, words, results)
