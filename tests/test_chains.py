@@ -2,13 +2,18 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nupes.arch.config import ArrayConfig
 from nupes.compiler.program import compile
+from nupes.model.codebook import make_codebook
+from nupes.model.layer import Encoder, Requantize
+from nupes.model.operators import Conv
 from nupes.sim.simulator import Simulator, Stalls
+from tests.assemble import assemble, coded, layer_of, wide
 from tests.depthwise import depthwise_networks
 from tests.networks import many
 from tests.test_cells import MAGNITUDES
@@ -54,6 +59,37 @@ def check_stalls(running: Running, config: ArrayConfig, examples: int) -> None:
 
 def test_depthwise_networks(running: Running) -> None:
     check_networks(running, PLAIN, 15)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rows", "cols", "channels"), [(4, 8, 5), (10, 5, 7), (4, 4, 6)])
+def test_rows_that_chains_of_unused_lanes_reach_have_weights(
+    running: Running, rows: int, cols: int, channels: int
+) -> None:
+    config = ArrayConfig(rows, cols, acc_depth=16)
+    # Unused lanes have code 0, which is level -7; the first layer leaves weights everywhere.
+    book = make_codebook("uniform", 4, True)
+    source = coded("input", (5, 4, 20), book)
+    rng = np.random.default_rng(0)
+    dense = Conv(rng.integers(0, 7, (channels, 20, 1, 1)).astype(np.uint8), book, np.ones(channels))
+    apart = Conv(
+        rng.integers(0, 15, (channels, 1, 3, 3)).astype(np.uint8),
+        book,
+        np.ones(channels),
+        groups=channels,
+    )
+    one = np.ones(channels, np.int32)
+    tail = Requantize(one, 0 * one.astype(np.int64), one)
+    encoder = Encoder(
+        np.arange(-1200, 1200, 170).astype(np.int16)[:14], np.arange(15, dtype=np.uint8)
+    )
+    layers = [
+        layer_of(
+            "dense", dense, "input", coded("codes", (5, 4, channels), book), tail, None, encoder
+        ),
+        layer_of("apart", apart, "codes", wide("y", (3, 2, channels)), tail),
+    ]
+    check(running(config), assemble(source, layers, (channels, 3, 2)), 1)
 
 
 def test_stalls_change_no_value(running: Running) -> None:

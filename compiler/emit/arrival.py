@@ -94,11 +94,15 @@ class Lines:
         """Yield what must come before tile number ``tile``, the first one of a block of some work;
         all that is left before the last block."""
         layout = self.layout
-        streams = [item.stream for column in work.columns for item in column.passes]
-        read = [item for item in streams if isinstance(item, MapStream) and item.layout == layout]
-        if not read or self.stop == layout.height:
+        passes = [(item.stream, item.warm_up) for column in work.columns for item in column.passes]
+        bottoms = [
+            stream.walk.rows(stream.y, first, count, warm_up)[1]
+            for stream, warm_up in passes
+            if isinstance(stream, MapStream) and stream.layout == layout
+        ]
+        if not bottoms or self.stop == layout.height:
             return
-        bottom = max(item.walk.rows(item.y, first, count)[1] for item in read)
+        bottom = max(bottoms)
         ends = first + count == work.region.pixels
         bottom = layout.height if ends else min(bottom, layout.height)
         top, self.stop = self.stop, max(bottom, self.stop)

@@ -24,7 +24,6 @@ from nupes.compiler.lowering.passes import (
     ArrayWork,
     Column,
     Finish,
-    MapStream,
     Pass,
     PatchStream,
     Payload,
@@ -122,7 +121,7 @@ class Emitter:
             activation = self.residency.table(Destination.ACTIVATION_TABLE, tables.activation)
             if tables.products is not None:
                 self.residency.products(tables.products)
-        walk, start, reads = begin(stream, first, count)
+        walk, start, reads = begin(item, first, count)
         if isinstance(stream, PatchStream):
             # The first pixel needs all of the lower plane.
             needed = 1 + stream.layout.lower(first) * stream.joined
@@ -348,16 +347,15 @@ def statistics_fields(fields: TokenFields, work: Statistics, edge: int, table: i
     )
 
 
-def begin(
-    stream: MapStream | PatchStream, first: int, count: int
-) -> tuple[Walk, Start, tuple[Run, ...]]:
+def begin(item: Pass, first: int, count: int) -> tuple[Walk, Start, tuple[Run, ...]]:
     """Return the walk over a block, where it begins, and what it waits for; patches are chased."""
+    stream = item.stream
     if isinstance(stream, PatchStream):
         run, behind = patch_run(stream, first), stream.layout.lower(first) * stream.joined
         return line_walk(count, -behind), Start(run[0] + behind, run[0] + behind), ()
     walk, layout = stream.walk, stream.layout
     start = walk.start(layout, stream.plane, stream.group, stream.y, stream.x, first)
-    rows = walk.rows(stream.y, first, count)
+    rows = walk.rows(stream.y, first, count, item.warm_up)
     planes = range(stream.plane - stream.joined, stream.plane + 1)
     return walk, start, tuple(layout.row_run(plane, stream.group, *rows) for plane in planes)
 

@@ -89,12 +89,19 @@ def best_chains(grid: Grid, matrix: Matrix, config: ArrayConfig) -> tuple[list[C
 def chain_cycles(chain: Chain, grid: Grid, channels: int, words: int, config: ArrayConfig) -> int:
     """Return the cycles of a pass of a chain: of its steps, or of its weights, so many words a row,
     if that is more."""
-    load = min(config.rows, channels + CHAIN - 1) * words
+    rows = config.rows if reaches_others(config) else min(config.rows, channels + CHAIN - 1)
+    load = rows * words
     cycles = 0
     for first, count in blocks(grid.pixels, config.acc_depth):
         lines = (first % grid.width + count - 1) // grid.width + 1
         cycles += max(count + chain.warm_up * lines, load)
     return cycles
+
+
+def reaches_others(config: ArrayConfig) -> bool:
+    """Whether the chains of a column multiply a row that streams another channel's lane: below the
+    rows of its own channel as well, which must then have weights."""
+    return config.rows != config.cols
 
 
 def single_cycles(taps: int, grid: Grid, channels: int, words: int, config: ArrayConfig) -> int:
@@ -142,4 +149,4 @@ def chain_matrix(matrix: Matrix, chains: Sequence[Chain], config: ArrayConfig) -
         for tap, step in zip(chain.taps, chain.steps, strict=True):
             digits[:, index, rows[:, chain.warm_up - step], channels] = matrix.digits[:, tap, 0]
     starts = channels // config.rows * config.rows + tops[lanes]
-    return replace(matrix, digits=digits, starts=starts)
+    return replace(matrix, digits=digits, starts=starts, whole=reaches_others(config))

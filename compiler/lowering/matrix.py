@@ -78,7 +78,8 @@ class Matrix:
     have two stored digits side by side.
 
     With ``starts`` (n,), increasing, the ``digits`` of a column are those of its k rows from there
-    on, and no other row has an operand.
+    on, and no other row has an operand. Tiles of ``whole`` matrices write every row of the array,
+    those of others the rows up to the last operand.
     """
 
     digits: np.ndarray
@@ -87,6 +88,7 @@ class Matrix:
     zero: tuple[int, ...]
     starts: np.ndarray | None = None
     joined: tuple[bool, ...] = ()
+    whole: bool = False
 
     @property
     def taps(self) -> int:
@@ -115,7 +117,9 @@ class Matrix:
             last += int(self.starts[columns][-1])
         tiles = []
         for index in range(first // config.rows, -(-last // config.rows)):
-            rows = slice(index * config.rows, min((index + 1) * config.rows, end))
+            rows = slice(index * config.rows, (index + 1) * config.rows)
+            if not self.whole:
+                rows = slice(rows.start, min(rows.stop, end))
             present = self.presence(rows, columns)
             masked = [False] * len(self.tables)
             joined = self.joined or masked

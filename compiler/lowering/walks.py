@@ -85,9 +85,9 @@ class Walk:
             y,
         )
 
-    def rows(self, y: int, first: int, count: int) -> tuple[int, int]:
+    def rows(self, y: int, first: int, count: int, warm_up: int) -> tuple[int, int]:
         """Return the first map row, and the one after the last, that a block of a walk from row
-        ``y`` on reads."""
+        ``y`` on reads, with so many steps before the pixels of each row of the block."""
         steps = first // self.out_width, (first + count - 1) // self.out_width
         ends = [y + step * self.step_y // self.width for step in steps]
         return min(ends), max(ends) + (self.kernel_h - 1) * self.dilation_y + 1
@@ -117,10 +117,10 @@ class ColumnWalk(Walk):
         """Return the start at output pixel ``first`` of a walk whose pixel 0 begins at (y, x)."""
         return self.begin(layout.address(plane, group, y, x), x, y, first)
 
-    def rows(self, y: int, first: int, count: int) -> tuple[int, int]:
+    def rows(self, y: int, first: int, count: int, warm_up: int) -> tuple[int, int]:
         """Return the first map row, and the one after the last, that whole columns of a walk from
-        row ``y`` on read."""
-        return y, y + (self.out_width - 1) * self.stride_x + 1
+        row ``y`` on read, with so many steps before the pixels of each column."""
+        return y, y + (warm_up + self.out_width - 1) * self.stride_x + 1
 
 
 def window_walk(

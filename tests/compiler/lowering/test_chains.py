@@ -83,6 +83,10 @@ def test_payloads_are_the_weights_where_steps_are_met(
         for tile in matrix.column_tile(column, 1, config):
             levels = decode(matrix, tile, column, config)
             lanes = range(tile.slice_index * config.rows % config.lanes, config.lanes)
+            for lane in lanes[: tile.rows]:
+                # Whatever a column that has results multiplies is a weight of this tile.
+                if column * config.cols + direct(lane, config)[1] < channels:
+                    assert max(band(lane, config)) < tile.rows
             for col in range(min(config.cols, channels - column * config.cols)):
                 channel = column * config.cols + col
                 lane = channel % config.lanes
