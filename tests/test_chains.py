@@ -11,10 +11,11 @@ from nupes.arch.config import ArrayConfig
 from nupes.compiler.program import compile
 from nupes.model.codebook import make_codebook
 from nupes.model.layer import Encoder, Requantize
+from nupes.model.network import IntegerNetwork
 from nupes.model.operators import Conv
 from nupes.sim.simulator import Simulator, Stalls
 from tests.assemble import assemble, coded, layer_of, wide
-from tests.depthwise import depthwise_networks
+from tests.depthwise import depthwise_networks, narrow_maps
 from tests.networks import many
 from tests.test_cells import MAGNITUDES
 from tests.test_equivalence import STALLS, check, check_stalled
@@ -34,13 +35,18 @@ SLOW = [
 Running = Callable[[ArrayConfig], Simulator]
 
 
+def chained_networks(config: ArrayConfig) -> st.SearchStrategy[IntegerNetwork]:
+    """Draw a network with depthwise convolutions."""
+    return depthwise_networks(config) | narrow_maps(config)
+
+
 def check_networks(running: Running, config: ArrayConfig, examples: int) -> None:
     """Run random networks of depthwise convolutions."""
 
     @many(examples)
     @given(st.data(), st.sampled_from([1, 20, 100]))
     def run(data: st.DataObject, latency: int) -> None:
-        check(running(config), data.draw(depthwise_networks(config)), latency)
+        check(running(config), data.draw(chained_networks(config)), latency)
 
     run()
 
@@ -51,7 +57,7 @@ def check_stalls(running: Running, config: ArrayConfig, examples: int) -> None:
     @many(examples)
     @given(st.data(), STALLS, st.integers(1, 50))
     def run(data: st.DataObject, stalls: Stalls, latency: int) -> None:
-        program = compile(data.draw(depthwise_networks(config)), config, latency)
+        program = compile(data.draw(chained_networks(config)), config, latency)
         check_stalled(running(config), program, stalls)
 
     run()
