@@ -96,6 +96,8 @@ def test_ctrl_c_and_a_kill_leave_nothing(
             text=True,
             env={**os.environ, "TMPDIR": scratch},
             start_new_session=True,
+            # A shell's background jobs, such as these tests may be, ignore it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         assert process.stderr is not None
         while not process.stderr.readline().startswith(begins):
