@@ -9,7 +9,6 @@ from tests.sim.conftest import needs_icarus
 NARROW = small(2, 4, code_bits=3, watchdog=2048)
 PORTS = {
     64: NARROW,
-    96: small(3, 24),
     100: small(20, 2, code_bits=5, tensor_bits=5),
     192: small(24, 3, code_bits=8, tensor_bits=8),
 }
@@ -26,15 +25,7 @@ CALM: dict[str, float] = {}
 
 @pytest.mark.parametrize(
     ("bits", "data_bits", "memory"),
-    [
-        (64, 64, BUSY),
-        (64, 128, CALM),
-        (96, 64, CALM),
-        (96, 128, BUSY),
-        (100, 64, BUSY),
-        (192, 64, CALM),
-        (192, 128, BUSY),
-    ],
+    [(64, 64, BUSY), (64, 128, CALM), (100, 64, BUSY), (192, 128, CALM)],
 )
 def test_runs(bits: int, data_bits: int, memory: dict[str, float]) -> None:
     run_scenario("runs", PORTS[bits], data_bits, seed=data_bits, runs=2, **memory)
@@ -46,7 +37,7 @@ def test_registers() -> None:
 
 @pytest.mark.parametrize(
     ("scenario", "bits"),
-    [("read_errors", 100), ("write_errors", 64), ("aborts", 64), ("resets", 100)],
+    [("read_errors", 64), ("write_errors", 64), ("aborts", 100), ("resets", 64)],
 )
 def test_what_ends_a_run(scenario: str, bits: int) -> None:
     run_scenario(scenario, PORTS[bits], 64, seed=bits, runs=3, **BUSY)
