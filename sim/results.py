@@ -47,10 +47,10 @@ class SimulationResult:
         first images only."""
         first = self.y[0] if isinstance(self.y, tuple) else self.y
         batch = -(-self.images // len(self.cycles))
-        rows = [
-            (image, self.cycles[image // batch], np.array2string(y.reshape(-1)[:SHOWN], separator=" "))
-            for image, y in enumerate(first[:SHOWN])
-        ]
+        rows = []
+        for image, y in enumerate(first[:SHOWN]):
+            values = np.array2string(y.reshape(-1)[:SHOWN], separator=" ")
+            rows.append((image, self.cycles[image // batch], values))
         return html_table(repr(self), ("image", "cycles", "first values of y"), rows)
 
 

@@ -16,9 +16,7 @@ TILES_BEHIND = 1
 """Tiles between one that chases a run and the last LOAD of that run."""
 
 
-def input_loads(
-    address: int, words: int, lag: int = LAG_FREE, image: int = 0
-) -> Iterator[Load]:
+def input_loads(address: int, words: int, lag: int = LAG_FREE, image: int = 0) -> Iterator[Load]:
     """Yield the holes for ``words`` input words, to be written from ``address`` on."""
     for first, count in blocks(words, MOST_PAYLOAD):
         yield Load(

@@ -68,7 +68,8 @@ def place(
     The input is packed as patches where that pays and fits, as a whole or a block at a time, and is
     a plain map otherwise, but where only smaller blocks fit; tensors lie apart where ranges do not
     fit. Of ``images`` the first ``apart`` layers run one by one, and those that read a packed
-    input; more where memory does not hold the tensors of all images. Raise ``CapacityError`` if the network does not fit ``act_depth`` in any way.
+    input; more where memory does not hold the tensors of all images. Raise ``CapacityError`` if the
+    network does not fit ``act_depth`` in any way.
     """
     for name, tensor in network.stored.items():
         if not isinstance(tensor.format, Wide):
@@ -83,8 +84,9 @@ def place(
     ways += [Way(one, shared) for shared in places for one in slow]
 
     layers = len(network.layers)
+    one_by_one = Batch(images, layers)
 
-    def words(way: Way, batch: Batch = Batch(images, layers)) -> int:
+    def words(way: Way, batch: Batch = one_by_one) -> int:
         return words_needed(requests_of(network, planes, way, config, batch))
 
     fitting = (way for way in ways if words(way) <= config.act_depth)
@@ -92,9 +94,7 @@ def place(
     way = next(fitting, None) or min(ways, key=words)
     if way.packing is not None:
         apart = max(apart, 1 + network.layers.index(way.packing.reader))
-    batch = share_most(
-        images, apart, layers, lambda batch: words(way, batch) <= config.act_depth
-    )
+    batch = share_most(images, apart, layers, lambda batch: words(way, batch) <= config.act_depth)
     return place_as(network, planes, way, config, batch)
 
 
