@@ -1,6 +1,6 @@
 """Cycles of networks for large images on small ones, where the array waits for weights, not data.
 
-    python -m benchmarks.small_maps [--networks timm/efficientnet_lite0] [--array 16x16]... [--batch 8]
+    python -m benchmarks.small_maps [--networks NAMES] [--array 16x16]... [--batch N]
 
 The networks are those of ``benchmarks/zoo.py`` with random weights, quantized by ``rtn`` at W4A4;
 the cycles are predicted, exactly. Needs torchvision and timm (extra ``coverage``).

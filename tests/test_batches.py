@@ -14,6 +14,7 @@ from nupes.compiler.emit.schedules import schedule
 from nupes.compiler.program import Program, compile
 from nupes.model.errors import CapacityError
 from nupes.model.network import IntegerNetwork
+from nupes.sim.jobs import NO_STALLS
 from nupes.sim.simulator import Simulator, Stalls
 from tests.depthwise import depthwise_networks, narrow_maps
 from tests.images import all_images_of
@@ -56,7 +57,7 @@ def batches(draw: st.DrawFn, config: ArrayConfig) -> Program:
 def check(hardware: Simulator, program: Program, number: int, stalls: Stalls | None = None) -> None:
     """Run some images; compare every integer, and every layer's cycles if nothing stalls."""
     images = all_images_of(program.network, number)
-    result = hardware.run(program, images, **({} if stalls is None else {"stalls": stalls}))
+    result = hardware.run(program, images, stalls=stalls or NO_STALLS)
     check_values(result, program.network, images)
     if stalls is None:
         runs = -(-number // program.batch)

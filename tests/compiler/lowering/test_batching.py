@@ -68,9 +68,7 @@ def test_a_walk_begins_with_an_image(
     layout = TensorLayout.whole(5, height, width, 2, 1, images)
     stacked = layout.stacked()
     assert stacked is not None
-    single = Walk(
-        stride, width, height, stride, columns, step_y=stride * width, stride_y=stride
-    )
+    single = Walk(stride, width, height, stride, columns, step_y=stride * width, stride_y=stride)
     walk = BatchWalk.of(single, rows, layout.image_step)
     image = data.draw(st.integers(0, images - 1))
     count = data.draw(st.integers(1, images - image)) * rows * columns
