@@ -92,10 +92,21 @@ def place(
     fitting = (way for way in ways if words(way) <= config.act_depth)
     # If none fits, the smallest one's error is the one to report.
     way = next(fitting, None) or min(ways, key=words)
-    if way.packing is not None:
-        apart = max(apart, 1 + network.layers.index(way.packing.reader))
-    batch = share_most(images, apart, layers, lambda batch: words(way, batch) <= config.act_depth)
-    return place_as(network, planes, way, config, batch)
+
+    def shared(way: Way) -> Batch:
+        least = apart
+        if way.packing is not None:
+            least = max(apart, 1 + network.layers.index(way.packing.reader))
+        return share_most(
+            images, least, layers, lambda batch: words(way, batch) <= config.act_depth
+        )
+
+    if images > 1 and way.packing in fast:
+        # A packed input in smaller blocks leaves room for tensors of all images.
+        others = [Way(packing, way.ranges) for packing in fast[fast.index(way.packing) :]]
+        fitting = [one for one in others if words(one) <= config.act_depth]
+        way = min(fitting or [way], key=lambda one: shared(one).apart)
+    return place_as(network, planes, way, config, shared(way))
 
 
 def strips(network: IntegerNetwork, planes: dict[str, Planes], config: ArrayConfig) -> list[Strips]:
