@@ -227,7 +227,11 @@ DESCRIPTOR: tuple[Field, ...] = (
     Field("step_x", ADDRESS_BITS, "address step to the next output column"),
     Field("step_y", ADDRESS_BITS, "address step to the next output row"),
     Field("step_kx", ADDRESS_BITS, "address step to the next kernel column (inside a tile)"),
-    Field("step_ky", ADDRESS_BITS, "address step to the next kernel row (inside a tile)"),
+    Field(
+        "step_ky",
+        ADDRESS_BITS,
+        "address step to the next kernel row (inside a tile), of a batch to the next image",
+    ),
     Field(
         "step_plane",
         ADDRESS_BITS,
@@ -241,8 +245,12 @@ DESCRIPTOR: tuple[Field, ...] = (
     Field("dilation_y", 6, "vertical distance of taps inside a tile"),
     Field("out_width", 13, "output columns per row"),
     Field("kernel_w", 10, "kernel columns walked inside a tile (1 for convolutions)"),
-    Field("kernel_h", 10, "kernel rows walked inside a tile (1 for convolutions)"),
-    Field("planes", 3, "planes walked inside a tile (POOL)"),
+    Field(
+        "kernel_h",
+        10,
+        "kernel rows walked inside a tile (1 for convolutions); of a batch output rows of an image",
+    ),
+    Field("planes", 3, "planes walked inside a tile (POOL); 0: it walks images of a batch"),
     Field(
         "pace",
         3,

@@ -1,6 +1,6 @@
 """Cycles of networks for large images on small ones, where the array waits for weights, not data.
 
-    python -m benchmarks.small_maps [--networks timm/efficientnet_lite0] [--array 16x16]...
+    python -m benchmarks.small_maps [--networks NAMES] [--array 16x16]... [--batch N]
 
 The networks are those of ``benchmarks/zoo.py`` with random weights, quantized by ``rtn`` at W4A4;
 the cycles are predicted, exactly. Needs torchvision and timm (extra ``coverage``).
@@ -26,8 +26,9 @@ def main(
     networks: Annotated[str, typer.Option(help="Comma-separated networks.")] = NETWORKS,
     array: Annotated[list[str] | None, typer.Option(help="Arrays to compile for.")] = None,
     size: Annotated[int, typer.Option(help="Height and width of images.")] = 64,
+    batch: Annotated[int, typer.Option(help="Images of a run.")] = 1,
 ) -> None:
-    """Print cycles and utilization of each network on each array."""
+    """Print cycles of an image and utilization of each network on each array."""
     table = Table("network", "array", box=None, pad_edge=False)
     for column in ("cycles", "MACs over cells", "utilization", "words of the port"):
         table.add_column(column, justify="right")
@@ -37,11 +38,11 @@ def main(
         network = quantize(module, shape_of(name, module, size), SEED)
         for wanted in arrays:
             config = parse_array(wanted)
-            program = nupes.compile(network, config)
+            program = nupes.compile(network, config, batch=batch)
             bound = sum(layer.macs for layer in program.layers) / (config.rows * config.cols)
             table.add_row(
-                name, wanted, f"{program.cycles:,}", f"{bound:,.0f}",
-                f"{100 * bound / program.cycles:.1f} %", f"{len(program.image):,}",
+                name, wanted, f"{program.cycles_per_image:,.0f}", f"{bound / batch:,.0f}",
+                f"{100 * bound / program.cycles:.1f} %", f"{len(program.image) / batch:,.0f}",
             )  # fmt: skip
     print_table(table)
 

@@ -19,12 +19,16 @@ from nupes.model.errors import CapacityError, InputError
 from nupes.model.network import IntegerNetwork
 from nupes.model.summary import html_table
 
-__all__ = ["Program", "check_latency", "compile"]
+__all__ = ["Program", "check_batch", "check_latency", "compile"]
+
+MOST_BATCH = 256
+"""Most images of a run."""
 
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """A compiled network; ``cycles`` is exact for a memory of ``latency`` cycles without stalls.
+    """A compiled network; ``cycles`` is exact for a memory of ``latency`` cycles without stalls. A
+    run takes a ``batch`` of images.
 
     Its layers are those of the network that was given, and copies that the array needs.
     """
@@ -35,10 +39,12 @@ class Program:
     schedule: Schedule = field(repr=False)
     timeline: Timeline = field(repr=False)
     layers: tuple[LayerReport, ...]
+    batch: int = 1
 
     def __repr__(self) -> str:
+        images = f" of {self.batch} images" if self.batch > 1 else ""
         return (
-            f"Program({self.array} array, {self.cycles:,} cycles, "
+            f"Program({self.array} array, {self.cycles:,} cycles{images}, "
             f"{self.utilization:.1%} utilization, {len(self.layers)} layers)"
         )
 
@@ -53,8 +59,13 @@ class Program:
 
     @property
     def cycles(self) -> int:
-        """Cycles of one image, from start to done."""
+        """Cycles of one image, or of a batch, from start to done."""
         return self.timeline.cycles
+
+    @property
+    def cycles_per_image(self) -> float:
+        """Cycles of a run over the images of its batch."""
+        return self.cycles / self.batch
 
     @property
     def utilization(self) -> float:
@@ -80,19 +91,21 @@ class Program:
     @cached_property
     def holes(self) -> np.ndarray:
         """Addresses in the image of the input words, in the order of ``input_patches``; int64."""
-        position, runs = 0, []
+        position, runs, images = 0, [], []
         for item in self.schedule.instructions:
             position += 0 if item.follows else self.array.instruction_words
             if isinstance(item, Load) and item.hole:
                 runs.append(np.arange(position, position + item.words))
+                images.append(np.full(item.words, item.image))
             position += item.words
         inputs = sorted(self.inputs, key=lambda item: item.base)
-        places = self.places
+        places, image = self.places, np.concatenate(images)
+        # Images of a batch lie in turn within an input, or all in the same place.
         owner = np.searchsorted([item.base for item in inputs], places, "right") - 1
         # Blocks of a packed input may share addresses, and come in the program's order.
         in_order = np.array([item.in_order for item in inputs])[owner]
         within = np.where(in_order, np.arange(len(places)), places)
-        return np.concatenate(runs)[np.lexsort((within, owner))]
+        return np.concatenate(runs)[np.lexsort((within, owner, image))]
 
     @property
     def places(self) -> np.ndarray:
@@ -103,8 +116,10 @@ class Program:
 
     @property
     def marked(self) -> tuple[int, ...]:
-        """The positions of the layers that have instructions, and so a mark, in their order."""
-        return tuple(index for index, count in enumerate(self.schedule.tiles) if count)
+        """The positions of the layers that have instructions, and so a mark, in their order: of a
+        batch those that run image by image for each image."""
+        parts = zip(self.schedule.layers, self.schedule.tiles, strict=True)
+        return tuple(index for index, count in parts if count)
 
     @property
     def inputs(self) -> tuple[InputLayout, ...]:
@@ -112,23 +127,35 @@ class Program:
         return self.schedule.inputs
 
     def input_patches(self, *codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return image addresses (int64) and words (uint64, one row each) for the codes (h, w, c)
-        of each input, in the order in which they lie in the activation memory, or come there."""
+        """Return image addresses (int64) and words (uint64, one row each) for the codes of each
+        input, (h, w, c) or of a batch (batch, h, w, c), image by image in the order in which they
+        lie in the activation memory, or come there."""
         parts = sorted(zip(self.inputs, codes, strict=True), key=lambda part: part[0].base)
-        return self.holes, np.concatenate([layout.words(c, self.array) for layout, c in parts])
+        words = [
+            layout.words(image, self.array)
+            for number in range(self.batch)
+            for layout, image in (
+                (layout, c.reshape(self.batch, *c.shape[-3:])[number]) for layout, c in parts
+            )
+        ]
+        return self.holes, np.concatenate(words)
 
     def outputs(self, raw: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return each output's ``y``, int16 (1, *output shape), from the result words of one image,
+        """Return each output's ``y``, int16 (batch, *output shape), from the result words of a run,
         int16 (words, cols)."""
         tensors = {layer.name: layer.output for layer in self.network.layers if layer.wide}
-        found = {tensor.name: np.zeros((1, *tensor.shape), np.int16) for tensor in tensors.values()}
+        found = {
+            tensor.name: np.zeros((self.batch, *tensor.shape), np.int16)
+            for tensor in tensors.values()
+        }
         position = 0
         for tile in self.schedule.results:
             tensor = tensors[tile.layer]
-            _, width, channels = tensor.shape
+            height, width, channels = tensor.shape
+            before = tile.image * height * width
             lanes = min(self.array.cols, channels - tile.channel)
             numbers = range(tile.first, tile.first + tile.count)
-            places = [tile.region.offset(number, width) for number in numbers]
+            places = [before + tile.region.offset(number, width) for number in numbers]
             rows = raw[position : position + tile.count, :lanes]
             pixels = found[tensor.name].reshape(-1, channels)
             pixels[places, tile.channel : tile.channel + lanes] = rows
@@ -159,20 +186,24 @@ def instruction_words(item: Instruction, config: ArrayConfig) -> np.ndarray:
     return np.array(rows, np.uint64)
 
 
-def compile(network: IntegerNetwork, array: ArrayConfig, latency: int = 20) -> Program:
+def compile(
+    network: IntegerNetwork, array: ArrayConfig, latency: int = 20, batch: int = 1
+) -> Program:
     """Compile a network for an array; raise ``CapacityError`` or ``UnsupportedError`` with the
     layer if it cannot run.
 
     ``latency`` is that of the external memory in cycles, 1 to 2**24 - 1, for the prediction; values
-    never depend on it.
+    never depend on it. A run takes ``batch`` images: layers whose maps are small go through their
+    weights once for all of them, as many layers as the activation memory has room for.
     """
     check_latency(latency)
+    check_batch(batch)
     network = adapt(network, array)
-    plan = schedule(network, array)
+    plan = schedule(network, array, batch)
     timeline = predict(plan.instructions, array, latency)
     check_watchdog(timeline, array, latency)
     layers = report(network, plan, timeline, array)
-    return Program(network, array, latency, plan, timeline, layers)
+    return Program(network, array, latency, plan, timeline, layers, batch)
 
 
 def check_watchdog(timeline: Timeline, array: ArrayConfig, latency: int) -> None:
@@ -183,6 +214,12 @@ def check_watchdog(timeline: Timeline, array: ArrayConfig, latency: int) -> None
             f"memory latency of {latency}, not {array.watchdog}; use a faster memory or "
             f"ArrayConfig(watchdog={timeline.quiet + 1})"
         )
+
+
+def check_batch(batch: int) -> None:
+    """Raise ``InputError`` if no run takes so many images."""
+    if not isinstance(batch, int) or not 1 <= batch <= MOST_BATCH:
+        raise InputError(f"batch must be an integer from 1 to {MOST_BATCH} images, not {batch!r}")
 
 
 def check_latency(latency: int) -> None:

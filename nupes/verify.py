@@ -43,6 +43,7 @@ class LayerCheck:
 @dataclass(frozen=True)
 class Check:
     """The comparison of a run: images whose outputs are all equal, measured cycles, every layer.
+    Cycles are those of a ``batch`` of images.
 
     With ``bus`` the cycles include it: they are measured, not predicted, and do not count.
     """
@@ -53,6 +54,7 @@ class Check:
     measured_cycles: tuple[int, ...]
     layers: tuple[LayerCheck, ...]
     bus: str | None = None
+    batch: int = 1
 
     @property
     def exact(self) -> bool:
@@ -95,7 +97,8 @@ def check_outputs(
         unexpected = unexpected if hw.bus is None else ()
         layers.append(LayerCheck(layer.name, layer.cycles, unexpected))
     cycles = tuple(int(value) for value in result.cycles)
-    return Check(number, int(equal.sum()), program.cycles, cycles, tuple(layers), hw.bus)
+    exact = int(equal.sum())
+    return Check(number, exact, program.cycles, cycles, tuple(layers), hw.bus, program.batch)
 
 
 def outputs_of(result: SimulationResult) -> tuple[np.ndarray, ...]:
@@ -121,7 +124,8 @@ def check_layers(
         if layer.output.name in network.emitted:
             compared, exact = check.images, check.exact_images
         else:
-            probe = compile(observe(network, index), program.array, program.latency)
+            part = observe(network, index)
+            probe = compile(part, program.array, program.latency, program.batch)
             expected = layer.output.levels(values).transpose(0, 3, 1, 2)
             *_, y = outputs_of(hw.run(probe, images))
             compared = len(codes[0])
@@ -138,6 +142,7 @@ def check_layers(
         check.measured_cycles,
         tuple(layers),
         check.bus,
+        check.batch,
     )
 
 
@@ -192,7 +197,7 @@ def summary(check: Check) -> str:
     lines = [
         f"[bold {color}]{verdict}[/]",
         "  " + ";\n  ".join(rules),
-        f"cycles per image: {cycles}",
+        f"cycles per {f'batch of {check.batch} images' if check.batch > 1 else 'image'}: {cycles}",
     ]
     for layer in check.layers:
         name = escape(layer.name)

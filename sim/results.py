@@ -21,8 +21,9 @@ class SimulationResult:
 
     ``outputs`` float64 (b, *output shape): equal to the integer network's, a tuple where it has
     several; ``y`` int16, the same before the scale; ``cycles``: from ``start`` to ``done``, per
-    image; ``layer_cycles`` int64 (b, layers): their sum is ``cycles``; a layer runs from its first
-    word to the next layer's, the first from ``start``, the last to ``done``.
+    run: an image, or a batch of the program's; ``layer_cycles`` int64 (runs, layers): their sum is
+    ``cycles``; a layer runs from its first word to the next layer's, the first from ``start``, the
+    last to ``done``.
     """
 
     outputs: Any
@@ -30,19 +31,27 @@ class SimulationResult:
     cycles: list[int]
     layer_cycles: np.ndarray
 
+    @property
+    def images(self) -> int:
+        """Number of images."""
+        return len(self.y[0] if isinstance(self.y, tuple) else self.y)
+
     def __repr__(self) -> str:
         spread = " to ".join(f"{value:,}" for value in sorted({min(self.cycles), max(self.cycles)}))
-        return f"SimulationResult({len(self.cycles)} images, {spread} cycles each)"
+        runs = len(self.cycles)
+        each = "each" if runs == self.images else f"for each of {runs} batches"
+        return f"SimulationResult({self.images} images, {spread} cycles {each})"
 
     def _repr_html_(self) -> str:
-        """Return cycles and the first output per image as a notebook shows them; the first images
-        only."""
+        """Return the cycles of the run and the first output per image as a notebook shows them; the
+        first images only."""
         first = self.y[0] if isinstance(self.y, tuple) else self.y
-        rows = [
-            (image, cycles, np.array2string(y.reshape(-1)[:SHOWN], separator=" "))
-            for image, (cycles, y) in enumerate(zip(self.cycles, first, strict=True))
-        ]
-        return html_table(repr(self), ("image", "cycles", "first values of y"), rows[:SHOWN])
+        batch = -(-self.images // len(self.cycles))
+        rows = []
+        for image, y in enumerate(first[:SHOWN]):
+            values = np.array2string(y.reshape(-1)[:SHOWN], separator=" ")
+            rows.append((image, self.cycles[image // batch], values))
+        return html_table(repr(self), ("image", "cycles", "first values of y"), rows)
 
 
 def join_results(parts: Sequence[SimulationResult]) -> SimulationResult:

@@ -189,12 +189,15 @@ class Simulator:
     def stream(
         self, program: "Program", images: Images, *, stalls: Stalls = NO_STALLS
     ) -> Iterator[SimulationResult]:
-        """Yield the result of each image (batch of one), as soon as it is there; see ``run``."""
+        """Yield the result of each run, an image or a batch, as soon as it is there; see
+        ``run``."""
         self._check_program(program)
         codes = program.network.encode_all(*each_input(images))
-        latency = self.latency or program.latency
-        for index, image in enumerate(zip(*codes, strict=True)):
-            patch = program.input_patches(*image)
+        latency, number = self.latency or program.latency, len(codes[0])
+        for index in range(0, number, program.batch):
+            # The last image stands in for those that are missing from the last batch.
+            taken = np.minimum(np.arange(index, index + program.batch), number - 1)
+            patch = program.input_patches(*(array[taken] for array in codes))
             raw = self.execute(program.image, patch, latency=latency, stalls=stalls)
             if raw.status != Status.OK:
                 raise SimulationError(
@@ -205,10 +208,11 @@ class Simulator:
                 raise SimulationError(
                     f"the accelerator marked {len(raw.marks)} layers of {len(program.marked)}"
                 )
-            y = program.outputs(raw.outputs)
+            y = tuple(values[: number - index] for values in program.outputs(raw.outputs))
             # A layer that moves nothing has no mark, and takes no cycles.
             layer_cycles = np.zeros((1, len(program.layers)), np.int64)
-            layer_cycles[0, program.marked] = np.diff([0, *raw.marks[1:], raw.cycles])
+            spans = np.diff([0, *raw.marks[1:], raw.cycles])
+            np.add.at(layer_cycles[0], list(program.marked), spans)
             outputs = one_or_all(program.network.scale(y))
             yield SimulationResult(outputs, one_or_all(y), [raw.cycles], layer_cycles)
 
@@ -221,17 +225,19 @@ class Simulator:
         progress: Callable[[int, int], None] | None = None,
     ) -> SimulationResult:
         """Run a program on real images (b, c, h, w), or a tuple of the images of several inputs;
-        ``outputs`` equals ``program.network(images)``.
+        ``outputs`` equals ``program.network(images)``. Each run of a program for a batch takes so
+        many images; what is missing from the last batch is filled up.
 
-        ``progress`` is called with (images done, images) after each. Raise ``InputError`` for a
+        ``progress`` is called with (images done, images) after each run. Raise ``InputError`` for a
         program of another array or images that do not fit it, ``SimulationError`` if the hardware
         ends with an error status.
         """
-        parts = []
+        parts, done = [], 0
         for part in self.stream(program, images, stalls=stalls):
             parts.append(part)
+            done += part.images
             if progress is not None:
-                progress(len(parts), len(each_input(images)[0]))
+                progress(done, len(each_input(images)[0]))
         return join_results(parts)
 
     @property

@@ -16,11 +16,16 @@ TILES_BEHIND = 1
 """Tiles between one that chases a run and the last LOAD of that run."""
 
 
-def input_loads(address: int, words: int, lag: int = LAG_FREE) -> Iterator[Load]:
+def input_loads(address: int, words: int, lag: int = LAG_FREE, image: int = 0) -> Iterator[Load]:
     """Yield the holes for ``words`` input words, to be written from ``address`` on."""
     for first, count in blocks(words, MOST_PAYLOAD):
-        place = address + first
-        yield Load(destination=Destination.ACTIVATION, address=place, words=count, lag=lag)
+        yield Load(
+            destination=Destination.ACTIVATION,
+            address=address + first,
+            words=count,
+            lag=lag,
+            image=image,
+        )
 
 
 class Arrival:
@@ -31,17 +36,23 @@ class Arrival:
 
     Runs lie one behind the other, until one overwrites an earlier block. Its first word comes ahead
     of its tile: that makes the write pointer, which tiles chase, fall. So no tile may chase what
-    lies above it any more, and every LOAD waits for the tiles that read what it overwrites.
+    lies above it any more, and every LOAD waits for the tiles that use what it overwrites. So it is
+    with the next image of a batch.
     """
 
-    def __init__(self, words: int) -> None:
-        self.readers = Latest(words)
+    def __init__(self, users: Latest) -> None:
+        self.users = users  # the last tile that reads or writes each word
+        self.image = 0
         self.block = -1  # the first pixel of the block that arrives
         self.pointer = 0  # behind the last word so far: the write pointer, in the program's order
         self.begun = 0  # behind what comes at once behind the present tile
         self.stop = 0  # behind the last run that a tile reads
         self.user = -1  # the last tile that must retire before the next LOAD
         self.chaser = -1  # the last tile that chases
+
+    def begin(self, image: int) -> None:
+        """Begin with the first run of an image."""
+        self.image, self.block = image, -1
 
     def precede(self, block: int, run: Run, tile: int, needed: int = 1) -> Iterator[Load]:
         """Yield what comes before tile number ``tile``, the next one, which reads a run of the
@@ -55,13 +66,13 @@ class Arrival:
             if first != self.stop:
                 self.pointer = first
             self.block, self.begun, self.stop = block, first + needed, stop
-            self.user = max(self.user, self.readers.newest([run]))
+            self.user = max(self.user, self.users.newest([run]))
             if falls:
                 self.user = max(self.user, self.chaser)
                 yield from self.follow(tile)
         if self.pointer < stop:
             self.chaser = tile
-        self.readers.note([run], tile)
+        self.users.note([run], tile)
 
     def chases(self, tile: int) -> bool:
         """Whether a tile reads words that come behind it."""
@@ -78,16 +89,17 @@ class Arrival:
     def proceed(self, stop: int, tiles: int) -> Iterator[Load]:
         """Yield the words before the address ``stop`` that have not come yet."""
         lag = lag_after(self.user, tiles)
-        yield from input_loads(self.pointer, stop - self.pointer, lag)
+        yield from input_loads(self.pointer, stop - self.pointer, lag, self.image)
         self.pointer = stop
 
 
 class Lines:
     """The way into memory of an input that comes row by row of its map, all planes of each: what a
-    block of its only reader needs comes ahead of it, where the sequencer has time."""
+    block of its only reader needs comes ahead of it, where the sequencer has time and what lay
+    there is out of use."""
 
-    def __init__(self, layout: TensorLayout) -> None:
-        self.layout = layout
+    def __init__(self, layout: TensorLayout, users: Latest, image: int = 0) -> None:
+        self.layout, self.users, self.image = layout, users, image
         self.stop = 0  # behind the last row so far
 
     def precede(self, work: ArrayWork, first: int, count: int, tile: int) -> Iterator[Load]:
@@ -109,10 +121,13 @@ class Lines:
         for plane in range(layout.planes):
             for group in range(layout.groups):
                 address, end = layout.row_run(plane, group, top, self.stop)
+                user = self.users.newest([(address, end)])
                 for place, words in blocks(end - address, MOST_PAYLOAD):
                     yield Load(
                         destination=Destination.ACTIVATION,
                         address=address + place,
                         words=words,
+                        user=user,
                         due=tile,
+                        image=self.image,
                     )

@@ -44,7 +44,7 @@ MOST_PIXELS = (1 << 16) - 1
 @dataclass(frozen=True, slots=True)
 class ResultTile:
     """Which results one block of a layer emits, by its name: channels from ``channel`` on, pixels
-    of a region from ``first`` on.
+    of a region from ``first`` on, of an ``image`` of a batch and those that follow it.
     """
 
     layer: str
@@ -52,6 +52,7 @@ class ResultTile:
     region: Region
     first: int
     count: int
+    image: int = 0
 
 
 @dataclass
@@ -66,35 +67,56 @@ class Emitter:
     def __post_init__(self) -> None:
         self.residency = Residency(self.config)
         self.writers = Latest(self.config.act_depth)
-        self.arrival = Arrival(self.config.act_depth)
+        self.users = Latest(self.config.act_depth)  # writers, and those that read
+        self.arrival = Arrival(self.users)
         self.lines: Lines | None = None
+        self.image = 0
         self.unmarked = True
         self.residual_user = -1  # the last tile that reads at the residual port
         self.descriptors: dict[tuple, Descriptor] = {}  # of the work at hand
 
-    def plain_input(self, layout: TensorLayout) -> None:
-        """Load an input that lies in memory like any tensor."""
-        self.instructions += input_loads(layout.base, layout.words)
+    def begin(self, image: int) -> None:
+        """Begin with an image of a batch."""
+        self.image = image
+        self.arrival.begin(image)
+
+    def plain_input(self, layout: TensorLayout, shared: bool) -> None:
+        """Load an input that lies in memory like any tensor, or between those of other images."""
+        runs = [(layout.base, layout.base + layout.words)]
+        if shared:
+            planes, groups = range(layout.planes), range(layout.groups)
+            runs = [layout.row_run(p, g, 0, layout.height) for p in planes for g in groups]
+        for first, stop in runs:
+            # Tiles that chase an earlier image wait for the address of the last LOAD.
+            user = max(self.users.newest([(first, stop)]), self.arrival.chaser)
+            lag = lag_after(user, self.tiles)
+            self.instructions += input_loads(first, stop - first, lag, self.image)
+
+    def packed_lines(self, layout: TensorLayout) -> None:
+        """Load an input row by row, where the next layer needs it."""
+        self.lines = Lines(layout, self.users, self.image)
 
     def constant(self, load: Load) -> None:
         """Load a constant tensor, in parts that instructions can count."""
         self.instructions += (load.part(*part) for part in blocks(load.words, MOST_PIXELS))
 
-    def layer(self, name: str, work: Iterable[Work]) -> int:
-        """Emit a layer; return how many tiles it has."""
+    def layer(self, name: str, *works: Iterable[Work]) -> int:
+        """Emit a layer, its work on one image after another; return how many tiles it has."""
         before, self.unmarked = self.tiles, True
-        for item in work:
-            if isinstance(item, PoolWork):
-                self.pool(item)
-            else:
-                self.array(name, item)
+        image = self.image
+        for self.image, work in enumerate(works, image):
+            for item in work:
+                if isinstance(item, PoolWork):
+                    self.pool(item)
+                else:
+                    self.array(name, item)
+        self.image = image
         return self.tiles - before
 
     def array(self, name: str, work: ArrayWork) -> None:
         """Emit blocks of pixels, column tiles, passes."""
         self.descriptors.clear()
-        every = blocks(work.region.pixels, self.config.acc_depth)
-        for first, count in every if work.block is None else [work.block]:
+        for first, count in work.blocks(self.config):
             if work.statistics is not None:
                 self.measure(work.statistics, first, count)
             if self.lines is not None:
@@ -150,7 +172,7 @@ class Emitter:
         out_address, writes = 0, ()
         if last and target is None:
             channel = column.index * self.config.cols
-            self.results.append(ResultTile(name, channel, region, first, count))
+            self.results.append(ResultTile(name, channel, region, first, count, self.image))
         elif last and target is not None:
             out_address = target.layout.address(0, group)
             out_address += region.offset(first, target.layout.width)
@@ -182,7 +204,8 @@ class Emitter:
             gathers_last=gathers and column is work.columns[-1],
             warm_up=item.warm_up,
         )
-        self.emit(tile, writes)
+        stored = [stationary.reads] if isinstance(stationary, Stored) else []
+        self.emit(tile, writes, (*reads, *stored))
         if isinstance(stream, PatchStream):
             self.instructions += self.arrival.follow(self.tiles)
 
@@ -224,7 +247,7 @@ class Emitter:
             lag=lag_after(after, self.tiles),
             mark=self.unmarked,
         )
-        self.emit(item, ())
+        self.emit(item, (), work.reads(first, count))
 
     def statistics_table(self, work: Statistics) -> int:
         """Return the slot of the table with which levels are decoded, 0 if there is none."""
@@ -251,15 +274,17 @@ class Emitter:
                     mark=self.unmarked,
                     out_address=target.address(0, group) + first,
                 )
-                self.emit(pool, target.pixel_runs(group, first, count))
+                self.emit(pool, target.pixel_runs(group, first, count), work.reads)
 
-    def emit(self, tile: Streaming, writes: Iterable[Run]) -> None:
+    def emit(self, tile: Streaming, writes: Iterable[Run], reads: Iterable[Run]) -> None:
         """Append a TILE, POOL or MEASURE after the LOADs that it needs."""
         for entries, user, ahead in self.residency.take(self.tiles):
             self.instructions.append(self.load(entries, user, self.tiles + ahead))
         self.instructions.append(tile)
         self.unmarked = False
+        writes = list(writes)
         self.writers.note(writes, self.tiles)
+        self.users.note([*writes, *reads], self.tiles)
         self.tiles += 1
 
     def load(self, entries: Entries, user: int, due: int) -> Load:

@@ -44,7 +44,8 @@ class TileSlots:
 class Load:
     """Write payload words to consecutive addresses of a destination.
 
-    Without ``payload`` they are a hole that the host fills with its input, in order. Tables and
+    Without ``payload`` they are a hole that the host fills with its input, that of an ``image`` of
+    a batch, in order. Tables and
     parameters overwrite what tile ``user`` (-1: none) was the last to use, and must precede tile
     ``due``, as an input must that comes row by row; any other has no ``due`` (-1) and stays where
     it is.
@@ -57,6 +58,7 @@ class Load:
     lag: int = LAG_FREE
     user: int = -1
     due: int = -1
+    image: int = 0
 
     follows: ClassVar[bool] = False
 

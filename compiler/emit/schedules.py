@@ -4,21 +4,23 @@ It has all that timing needs; payloads are made later, so that sweeping array sh
 images.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import Destination
-from nupes.compiler.emit.arrival import Lines
 from nupes.compiler.emit.emitter import Emitter, ResultTile
 from nupes.compiler.emit.hoisting import prefetch
 from nupes.compiler.emit.instructions import End, Instruction, Load
 from nupes.compiler.emit.runs import join
 from nupes.compiler.lowering import arrange, lower
+from nupes.compiler.lowering.batching import least_cycles, share
 from nupes.compiler.lowering.context import Context
 from nupes.compiler.lowering.gathering import gather
 from nupes.compiler.lowering.hidden import leave_out
+from nupes.compiler.lowering.passes import Work
 from nupes.compiler.place.packing import InputLayout, patch_input, plain_input, zero_digits
 from nupes.compiler.place.placement import Placement
 from nupes.compiler.place.strips import Strips, strip_input
@@ -31,41 +33,85 @@ __all__ = ["Schedule", "schedule"]
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """All instructions of a network, how many tiles each layer has, how the host packs the inputs,
-    and in which order results come."""
+    """All instructions of a network, what part of them each layer is, how the host packs the
+    inputs, and in which order results come.
+
+    ``tiles`` are those of each part, ``layers`` the position of its layer: of a batch the first
+    layers have a part for each image, ``layers`` is 0, 1, ... else. ``images`` run together.
+    """
 
     inputs: tuple[InputLayout, ...]
     act_words: int
     instructions: list[Instruction]
     tiles: tuple[int, ...]
     results: list[ResultTile]
+    layers: tuple[int, ...]
+    images: int
 
 
-def schedule(network: IntegerNetwork, config: ArrayConfig) -> Schedule:
-    """Return the schedule of a network on an array; raise ``NupesError`` by layer name."""
-    placement = arrange(network, config)
-    context, emitter = Context(network, config, placement), Emitter(config)
-    for item in network.inputs:
-        packed, layout = placement.packing_of(item.tensor.name), placement.layouts[item.tensor.name]
-        if packed is None:
-            emitter.plain_input(layout)
-        elif not packed.chased:
-            emitter.lines = Lines(layout)
-    works = gather(network.layers, [lower(layer, context) for layer in network.layers], config)
-    works = leave_out(network, works, config)
-    tiles = []
-    for layer, work in zip(network.layers, works, strict=True):
-        for item in network.constants:
+def schedule(network: IntegerNetwork, config: ArrayConfig, images: int = 1) -> Schedule:
+    """Return the schedule of a network on an array, for so many images together; raise
+    ``NupesError`` by layer name."""
+    placement = arrange(network, config, images)
+    contexts = [Context(network, config, placement.image(index)) for index in range(images)]
+    emitter, apart = Emitter(config), placement.batch.apart
+    parts: list[tuple[int, int]] = []
+
+    def emit(index: int, *works: tuple[Work, ...]) -> None:
+        layer = network.layers[index]
+        for item in network.constants if emitter.image == 0 else ():
             if first_reader(network, placement, item) is layer:
                 emitter.constant(held_words(item, placement, config))
-        tiles.append(emitter.layer(layer.name, work))
+        parts.append((index, emitter.layer(layer.name, *works)))
+
+    for image, context in enumerate(contexts):
+        emitter.begin(image)
+        bring_inputs(emitter, context, placement)
+        lowered = [lower(layer, context) for layer in network.layers[:apart]]
+        works = gather(network.layers[:apart], lowered, config)
+        for index, work in enumerate(leave_out(network, works, config)):
+            emit(index, work)
+    emitter.begin(0)
+    together = Context(network, config, placement, images)
+    for index in range(apart, len(network.layers)):
+        emit(index, *share_layer(network.layers[index], together, contexts))
+    layers, tiles = zip(*parts, strict=True)
     return Schedule(
         tuple(packing(item.tensor, placement, config) for item in network.inputs),
         placement.act_words,
         join(prefetch([*emitter.instructions, End()], config), config),
-        tuple(tiles),
+        tiles,
         emitter.results,
+        layers,
+        images,
     )
+
+
+def bring_inputs(emitter: Emitter, context: Context, placement: Placement) -> None:
+    """Emit the LOADs of an image's inputs, but of what comes behind the tiles that read it."""
+    for item in context.network.inputs:
+        name = item.tensor.name
+        packed, layout = placement.packing_of(name), context.placement.layouts[name]
+        if packed is None:
+            emitter.plain_input(layout, shared=placement.layouts[name].images > 1)
+        elif not packed.chased:
+            emitter.packed_lines(layout)
+
+
+def share_layer(
+    layer: Layer, together: Context, contexts: Sequence[Context]
+) -> list[tuple[Work, ...]]:
+    """Return the work of a layer on all images at once, if it has a walk over them and takes no
+    more cycles so, or on each image."""
+    config, images = together.config, together.images
+    first = lower(layer, contexts[0])
+    if images > 1:
+        shared = [share(work, images, config) for work in lower(layer, together)]
+        found = tuple(work for work in shared if work is not None)
+        costs = [sum(least_cycles(work, config) for work in works) for works in (found, first)]
+        if len(found) == len(shared) and costs[0] <= images * costs[1]:
+            return [found]
+    return [first, *(lower(layer, context) for context in contexts[1:])]
 
 
 def first_reader(network: IntegerNetwork, placement: Placement, item: Constant) -> Layer | None:

@@ -82,6 +82,10 @@ LOWERINGS: dict[str, Lowering] = {
 """The lowerings by the kind of the operator."""
 
 
+OF_TOKENS = {SubtractMax.kind, WeightedMean.kind, Normalize.kind, Matmul.kind}
+"""Operators that need factors of tokens, or what does."""
+
+
 def lowering_of(layer: Layer) -> Lowering:
     """Return a layer's lowering; refuse, by name, what the array cannot do."""
     kind = layer.op.kind
@@ -119,11 +123,15 @@ def fits(network: IntegerNetwork, config: ArrayConfig) -> bool:
     return True
 
 
-def arrange(network: IntegerNetwork, config: ArrayConfig) -> Placement:
-    """Return where a network's tensors lie in memory; raise ``NupesError`` by name."""
+def arrange(network: IntegerNetwork, config: ArrayConfig, images: int = 1) -> Placement:
+    """Return where a network's tensors lie in memory, or those of so many images; raise
+    ``NupesError`` by name."""
     check_network(network, config)
     parts = [part for layer in network.layers for part in lowering_of(layer).parts(layer, network)]
-    return place(network, config, choose_ranges(network, parts, config))
+    # Factors of tokens are those of one image at a time.
+    kinds = [layer.op.kind for layer in network.layers]
+    apart = max((index + 1 for index, kind in enumerate(kinds) if kind in OF_TOKENS), default=0)
+    return place(network, config, choose_ranges(network, parts, config), images, apart)
 
 
 def lower(layer: Layer, context: Context) -> tuple[Work, ...]:

@@ -45,11 +45,13 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """A network placed in the memory of an array."""
+    """A network placed in the memory of an array; of a batch, so many ``images`` share the
+    tiles."""
 
     network: IntegerNetwork
     config: ArrayConfig
     placement: Placement
+    images: int = 1
 
     def source(self, port: Port) -> Source:
         """Return what a port reads."""

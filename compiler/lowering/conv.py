@@ -52,11 +52,13 @@ def lower(layer: Layer, context: Context) -> tuple[ArrayWork, ...]:
     else:
         walk = window_walk(layer, op, source.shape, source.layout, whole=False)
         matrix = conv_matrix(op, operands, source.lead)
-        tiling = Tiling(matrix, operands, map_stream(op, source, walk), pixels=height * width)
+        pixels = height * width * context.images
+        tiling = Tiling(matrix, operands, map_stream(op, source, walk), pixels=pixels)
         check_sums(layer, tiling, 1, config)
         tilings = [tiling]
         if config.chains and packing is None and depthwise(op, source):
-            tilings, region = chained(op, source, tiling, walk, region, config)
+            turns = not config.attention and context.images == 1
+            tilings, region = chained(op, source, tiling, walk, region, turns, config)
     columns = column_tiles(tilings, range(-(-len(op.codes) // config.cols)), config)
     work = ArrayWork(region, columns, context.finish(layer, post))
     block = config.acc_depth
@@ -73,16 +75,24 @@ def depthwise(op: Conv, source: Source) -> bool:
 
 
 def chained(
-    op: Conv, source: Source, tiling: Tiling, walk: Walk, region: Region, config: ArrayConfig
+    op: Conv,
+    source: Source,
+    tiling: Tiling,
+    walk: Walk,
+    region: Region,
+    turns: bool,
+    config: ArrayConfig,
 ) -> tuple[list[Tiling], Region]:
     """Return the tilings of a depthwise convolution, and the order of its pixels, with which it
-    takes the fewest cycles: its taps alone, in chains along a row, or down a column.
+    takes the fewest cycles: its taps alone, in chains along a row, or, if it ``turns``, down a
+    column.
 
     Columns are for maps of one block alone: others would wait until all rows of their input are
-    written. Statistics are gathered in raster order.
+    written. Statistics are gathered in raster order, and images of a batch follow one another in
+    it.
     """
     ways = [(region, walk)]
-    if region.pixels <= config.acc_depth and not config.attention:
+    if region.pixels <= config.acc_depth and turns:
         ways.append((replace(region, by_columns=True), ColumnWalk.of(walk, region.rows)))
     found = []
     for order, way in ways:

@@ -4,15 +4,16 @@ A lowering turns a layer into ``Work``; the emitter turns work into instructions
 more than an array can do yet: what it cannot do, the emitter refuses by the layer's name.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
+from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import Scaled, Statistic
 from nupes.compiler.lowering.walks import Walk, pair_walk
-from nupes.compiler.place.layout import PatchLayout, Region, Run, TensorLayout
+from nupes.compiler.place.layout import PatchLayout, Region, Run, TensorLayout, blocks
 from nupes.model.layer import Encoder, Requantize
 from nupes.model.planes import Planes
 
@@ -217,7 +218,8 @@ class Statistics:
 class ArrayWork:
     """For every block of the pixels of a ``region`` of the result the tokens' factors, if there are
     ``statistics``, then each column in turn; those of the results themselves are left behind, if
-    something ``gathers`` them. A ``block``, its first pixel and how many, is the only one."""
+    something ``gathers`` them. A ``block``, its first pixel and how many, is the only one; else
+    blocks are as large as the accumulators, whole times ``unit`` pixels."""
 
     region: Region
     columns: tuple[Column, ...]
@@ -225,6 +227,13 @@ class ArrayWork:
     statistics: Statistics | None = None
     gathers: Statistics | None = None
     block: tuple[int, int] | None = None
+    unit: int = 1
+
+    def blocks(self, config: ArrayConfig) -> Iterable[tuple[int, int]]:
+        """Return the first pixel of each block, and how many it has."""
+        if self.block is not None:
+            return [self.block]
+        return blocks(self.region.pixels, config.acc_depth // self.unit * self.unit)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -1,7 +1,7 @@
 """Walks: the address arithmetic with which a tile reads a stored map, window by window."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
 
 from nupes.arch.isa import ADDRESS_BITS
@@ -13,6 +13,7 @@ from nupes.model.tensor import Shape
 
 __all__ = [
     "MOST_KERNEL",
+    "BatchWalk",
     "ColumnWalk",
     "Start",
     "Walk",
@@ -121,6 +122,36 @@ class ColumnWalk(Walk):
         """Return the first map row, and the one after the last, that whole columns of a walk from
         row ``y`` on read, with so many steps before the pixels of each column."""
         return y, y + (warm_up + self.out_width - 1) * self.stride_x + 1
+
+
+@dataclass(frozen=True)
+class BatchWalk(Walk):
+    """A walk over one image of a batch after the other, single words of each: in its fields the
+    kernel's rows are those of the result of an image."""
+
+    @classmethod
+    def of(cls, walk: Walk, rows: int, step: int) -> "BatchWalk":
+        """Return the walk over the pixels of another one, single words, of images of ``rows`` rows
+        whose words lie ``step`` from each other."""
+        return cls(**asdict(walk) | {"planes": 0, "kernel_h": rows, "step_ky": step})
+
+    @cached_property
+    def words(self) -> int:
+        """Words that are read for each output pixel."""
+        return 1
+
+    def start(
+        self, layout: TensorLayout, plane: int, group: int, y: int, x: int, first: int
+    ) -> Start:
+        """Return the start at output pixel ``first``, with which an image begins."""
+        image = first // (self.out_width * self.kernel_h)
+        return self.begin(layout.address(plane, group, y, x) + image * self.step_ky, y, x, 0)
+
+    def rows(self, y: int, first: int, count: int, warm_up: int) -> tuple[int, int]:
+        """Return the first row, and the one after the last, of the images of a block, all of them
+        below one another."""
+        pixels, height = self.out_width * self.kernel_h, self.step_ky // self.width
+        return first // pixels * height, -(-(first + count) // pixels) * height
 
 
 def window_walk(

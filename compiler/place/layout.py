@@ -61,6 +61,9 @@ class TensorLayout:
     """A stored tensor of ``height * width`` pixels in ``groups`` words per pixel and plane, from
     ``base`` on.
 
+    Of a batch of ``images`` these are the words of the first one; the others lie behind it in each
+    channel group, ``image_step`` words from each other.
+
     ``plane_step`` is the distance of two planes of the same word: odd, so that they lie in
     different banks; ``group_step`` that of two channel groups: the pixels of the whole map where
     the tensor is some rows of another one.
@@ -73,12 +76,30 @@ class TensorLayout:
     planes: int
     plane_step: int
     group_step: int
+    images: int = 1
+    image_step: int = 0
 
     @classmethod
-    def whole(cls, base: int, height: int, width: int, groups: int, planes: int) -> "TensorLayout":
+    def whole(
+        cls, base: int, height: int, width: int, groups: int, planes: int, images: int = 1
+    ) -> "TensorLayout":
         """Return the layout of a tensor that is no part of another one."""
         pixels = height * width
-        return cls(base, height, width, groups, planes, groups * pixels | 1, pixels)
+        step = images * pixels
+        image_step = pixels if images > 1 else 0
+        plane_step = groups * step | 1
+        return cls(base, height, width, groups, planes, plane_step, step, images, image_step)
+
+    def image(self, index: int) -> "TensorLayout":
+        """Return the layout of one image of a batch; of a tensor that all images share, itself."""
+        return replace(self, base=self.base + index * self.image_step, images=1, image_step=0)
+
+    def stacked(self) -> "TensorLayout | None":
+        """Return the layout of all images as one map, one below the other; ``None`` if they do not
+        follow one another."""
+        if self.images == 1 or self.image_step != self.pixels:
+            return None
+        return replace(self, height=self.images * self.height, images=1, image_step=0)
 
     def part(self, first: int, groups: int) -> "TensorLayout":
         """Return the layout of ``groups`` channel groups from ``first`` on."""
@@ -91,11 +112,13 @@ class TensorLayout:
     @property
     def plane_words(self) -> int:
         """Words from the first to the last one of a plane."""
-        return (self.groups - 1) * self.group_step + self.pixels
+        images = (self.images - 1) * self.image_step
+        return (self.groups - 1) * self.group_step + images + self.pixels
 
     @property
     def pixels(self) -> int:
-        """Pixels of the map, or of its rows: words of one channel group of one plane."""
+        """Pixels of the map, or of its rows: words of one channel group of one plane of an
+        image."""
         return self.height * self.width
 
     @property

@@ -15,7 +15,8 @@ MOST_DEPTH = 1 << 20
 @dataclass(frozen=True)
 class Request:
     """A tensor that needs ``words`` from the layer that writes it (-1: the host) to its last
-    reader, inclusive; it lies behind all the tensors named ``before`` it.
+    reader, inclusive; it lies behind all the tensors named ``before`` it, and holds so many
+    ``images`` of a batch.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Request:
     born: int
     dies: int
     before: frozenset[str] = frozenset()
+    images: int = 1
 
 
 def arrange(requests: list[Request]) -> list[tuple[Request, int]]:

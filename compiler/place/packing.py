@@ -19,7 +19,9 @@ class InputLayout:
 
     ``source`` (words, lanes) int64 indexes the flattened digits (plane, h, w, c) followed by one
     entry per plane: the digits of a structural zero (and, for lanes that no weight reads, 0). They
-    come as they lie in memory, or where they share addresses ``in_order``, the program's.
+    come as they lie in memory, or where they share addresses ``in_order``, the program's. Of a
+    batch this is the first image; that of the next one lies ``image_step`` words further, 0 if all
+    have the same place.
     """
 
     base: int
@@ -27,6 +29,7 @@ class InputLayout:
     digits: np.ndarray
     zero: np.ndarray
     in_order: bool = False
+    image_step: int = 0
 
     def words(self, codes: np.ndarray, config: ArrayConfig) -> np.ndarray:
         """Return the port words, uint64 (words, port_bits / 64), of input codes (h, w, c) uint8."""
@@ -81,9 +84,13 @@ def plain_input(tensor: Tensor, layout: TensorLayout, config: ArrayConfig) -> In
         planes.count, height, width, layout.groups, config.lanes
     )
     words = lanes.transpose(0, 3, 1, 2, 4).reshape(planes.count, -1, config.lanes)
+    zero = np.zeros(planes.count, np.uint8)
+    if layout.images > 1:
+        source = words.reshape(-1, config.lanes)
+        step = layout.image_step
+        return InputLayout(layout.base, source, planes.digits, zero, image_step=step)
     gap = ((0, 0), (0, layout.plane_step - layout.plane_words), (0, 0))
     source = np.pad(words, gap, constant_values=index.size).reshape(-1, config.lanes)
-    zero = np.zeros(planes.count, np.uint8)
     return InputLayout(layout.base, source[: layout.words], planes.digits, zero)
 
 

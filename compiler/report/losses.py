@@ -1,7 +1,7 @@
 """Where the cycles go: bounds and losses of every layer, from the exact timeline."""
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
 
 from nupes.arch.config import ArrayConfig
 from nupes.compiler.emit.instructions import Streamed, Streaming
@@ -32,7 +32,7 @@ class Losses:
 
 @dataclass(frozen=True)
 class LayerReport:
-    """One layer on the array, in cycles unless said otherwise.
+    """One layer on the array, in cycles unless said otherwise: of a batch, for all its images.
 
     ``macs`` counts real multiply-accumulates, ``tiles`` instructions that stream, ``words`` port
     words of its part of the program. ``mac_bound`` is MACs over cells; ``tile_bound`` the streamed
@@ -74,27 +74,37 @@ def report(
     A layer without instructions takes no cycles.
     """
     edges = iter([*timeline.marks[1:], timeline.cycles])
-    macs = network.macs
-    reports = []
+    parts: dict[int, list[LayerReport]] = {}
     first = start = 0
-    for layer, (words, tiles) in zip(network.layers, layer_tiles(plan, config), strict=True):
+    for index, (words, tiles) in zip(plan.layers, layer_tiles(plan, config), strict=True):
+        name = network.layers[index].name
         stop = next(edges) if tiles else start
-        count = macs[layer.name]
+        # Those of all images at once, where the layer is one part.
+        count = network.macs[name] * plan.images // plan.layers.count(index)
         mac_bound = count / (config.rows * config.cols)
         losses = lose(tiles, first, timeline, start, stop, mac_bound)
         bound = sum(max(tile.streamed, config.rows) for tile in tiles)
-        reports.append(
-            LayerReport(
-                layer.name, stop - start, count, len(tiles), words, mac_bound, bound, losses
-            )
+        parts.setdefault(index, []).append(
+            LayerReport(name, stop - start, count, len(tiles), words, mac_bound, bound, losses)
         )
         first, start = first + len(tiles), stop
-    return tuple(reports)
+    return tuple(add(parts[index]) for index in range(len(network.layers)))
+
+
+def add(parts: Sequence[LayerReport]) -> LayerReport:
+    """Return the report of a layer of several parts."""
+    if len(parts) == 1:
+        return parts[0]
+    kinds = [item.name for item in fields(Losses)]
+    losses = Losses(**{kind: sum(getattr(item.losses, kind) for item in parts) for kind in kinds})
+    numbers = ("cycles", "macs", "tiles", "words", "mac_bound", "tile_bound")
+    sums = {number: sum(getattr(item, number) for item in parts) for number in numbers}
+    return LayerReport(name=parts[0].name, losses=losses, **sums)
 
 
 def layer_tiles(plan: Schedule, config: ArrayConfig) -> Iterator[tuple[int, list[Streaming]]]:
-    """Yield each layer's port words and its tiles; LOADs count for the tile that follows them, and
-    the END for the last tile."""
+    """Yield the port words and the tiles of each part of the program; LOADs count for the tile that
+    follows them, and the END for the last tile."""
     program = iter(plan.instructions)
     last = max((index for index, count in enumerate(plan.tiles) if count), default=0)
     for index, count in enumerate(plan.tiles):

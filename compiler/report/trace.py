@@ -67,19 +67,18 @@ def spans(program: Program) -> Iterator[Span]:
 
 def tile_layers(program: Program) -> list[str]:
     """Return the layer of every tile."""
-    pairs = zip(program.layers, program.schedule.tiles, strict=True)
-    return [layer.name for layer, count in pairs for _ in range(count)]
+    pairs = zip(program.schedule.layers, program.schedule.tiles, strict=True)
+    return [program.layers[index].name for index, count in pairs for _ in range(count)]
 
 
 def layer_spans(program: Program) -> Iterator[Span]:
-    """Yield a span for every layer that takes cycles: together they are the whole run."""
-    first = 0
-    for layer in program.layers:
-        if not layer.cycles:
-            continue
-        details = {"cycles": layer.cycles, "macs": layer.macs}
-        yield Span("layer", layer.name, layer.name, first, first + layer.cycles - 1, details)
-        first += layer.cycles
+    """Yield a span for every layer, and every image of a batch that it runs on its own: together
+    they are the whole run."""
+    edges = [0, *program.timeline.marks[1:], program.cycles]
+    for index, first, stop in zip(program.marked, edges[:-1], edges[1:], strict=True):
+        layer = program.layers[index]
+        details = {"cycles": stop - first, "macs": layer.macs // program.marked.count(index)}
+        yield Span("layer", layer.name, layer.name, first, stop - 1, details)
 
 
 def chrome_trace(program: Program) -> dict[str, Any]:
@@ -115,5 +114,6 @@ def chrome_trace(program: Program) -> dict[str, Any]:
             "array": str(program.array),
             "cycles": program.cycles,
             "latency": program.latency,
+            "batch": program.batch,
         },
     }

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nupes.compiler.program import Program
-from nupes.model.errors import CapacityError
+from nupes.model.errors import CapacityError, InputError
 
 __all__ = ["CONSTANT", "DriverTables", "driver_tables"]
 
@@ -36,7 +36,13 @@ class DriverTables:
 
 
 def driver_tables(program: Program) -> DriverTables:
-    """Return a program's tables; raise ``CapacityError`` for inputs that they cannot name."""
+    """Return a program's tables; raise ``CapacityError`` for inputs that they cannot name,
+    ``InputError`` for a program that takes a batch."""
+    if program.batch > 1:
+        raise InputError(
+            f"a driver's program must take one image, not a batch of {program.batch}; "
+            "compile it without batch"
+        )
     sizes = [int(np.prod(item.tensor.shape)) for item in program.network.inputs]
     starts = np.concatenate([[0], np.cumsum(sizes)])
     rows, parts = [], []

@@ -9,8 +9,8 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from nupes.commands.options import Array, Json, Network, Trace
-from nupes.compiler.program import Program, check_latency, compile
+from nupes.commands.options import Array, Batch, Json, Network, Trace
+from nupes.compiler.program import Program, check_batch, check_latency, compile
 from nupes.compiler.report.trace import chrome_trace
 from nupes.console import print_json, print_table, print_text
 from nupes.inputs import parse_array
@@ -26,7 +26,9 @@ def describe(program: Program) -> dict[str, Any]:
     return {
         "array": str(program.array),
         "latency": program.latency,
+        "batch": program.batch,
         "cycles": program.cycles,
+        "cycles_per_image": program.cycles_per_image,
         "macs": sum(layer.macs for layer in program.layers),
         "utilization": program.utilization,
         "layers": [layer.as_dict() for layer in program.layers],
@@ -106,6 +108,7 @@ def run(
     latency: Annotated[
         int, typer.Option(metavar="CYCLES", help="Latency of the external memory, in cycles.")
     ] = 20,
+    batch: Batch = 1,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -124,7 +127,7 @@ def run(
 ) -> None:
     """Predict the exact cycles of a network, layer by layer.
 
-    MACs are multiply-accumulates of one image.
+    MACs are multiply-accumulates of one image, or of a batch.
     Utilization is MACs per processing element and cycle.
 
     [bold]Examples[/]
@@ -135,12 +138,13 @@ def run(
     """
     config = parse_array(array)
     check_latency(latency)
+    check_batch(batch)
     if output is not None:
         if output.suffix not in (".npz", ".hex"):
             raise InputError(f"program must be saved as .npz or .hex, not {str(output)!r}")
         check_output(output)
     check_trace(trace)
-    program = compile(load(network), config, latency)
+    program = compile(load(network), config, latency, batch)
     if output is not None:
         write_atomically(output, program_bytes(program, output.suffix))
     if trace is not None:
@@ -149,6 +153,8 @@ def run(
         print_json(describe(program))
         return
     print_table(layer_table(program))
+    if batch > 1:
+        print_text(f"cycles per image, {batch} together: {program.cycles_per_image:,.1f}")
     if losses:
         print_text("")
         print_table(loss_table(program))

@@ -5,7 +5,18 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Array", "Bus", "BusBits", "Data", "Json", "Model", "Network", "SimulatorName", "Trace"]
+__all__ = [
+    "Array",
+    "Batch",
+    "Bus",
+    "BusBits",
+    "Data",
+    "Json",
+    "Model",
+    "Network",
+    "SimulatorName",
+    "Trace",
+]
 
 MODEL_HELP = (
     "FILE.py:CALLABLE that returns an nn.Module, or a FILE.pt2 from torch.export.save. "
@@ -35,6 +46,15 @@ Array = Annotated[
         metavar="RxC",
         help="Rows x columns of processing elements; other fields of ArrayConfig may follow: "
         "16x16,act_depth=16384.",
+    ),
+]
+
+Batch = Annotated[
+    int,
+    typer.Option(
+        "--batch",
+        metavar="N",
+        help="Images of a run: layers of small maps go through their weights once for all.",
     ),
 ]
 

@@ -8,7 +8,17 @@ import typer
 
 from nupes.arch.bus import check_bus
 from nupes.commands.compile import check_trace, trace_bytes
-from nupes.commands.options import Array, Bus, BusBits, Data, Json, Network, SimulatorName, Trace
+from nupes.commands.options import (
+    Array,
+    Batch,
+    Bus,
+    BusBits,
+    Data,
+    Json,
+    Network,
+    SimulatorName,
+    Trace,
+)
 from nupes.console import Reporter, print_json, print_text
 from nupes.inputs import load_arrays, parse_array
 from nupes.model.artifact.reader import load
@@ -25,6 +35,7 @@ def run(
         int, typer.Option(metavar="N", help="How many images to run, from the first on.")
     ] = 10,
     array: Array = "16x16",
+    batch: Batch = 1,
     simulator: SimulatorName = "verilator",
     bus: Bus = None,
     bus_bits: BusBits = None,
@@ -55,13 +66,14 @@ def run(
 
     nupes simulate net.safetensors test.npz --images 1 --trace run.json
     """
-    from nupes.compiler.program import compile
+    from nupes.compiler.program import check_batch, compile
     from nupes.sim import Simulator
     from nupes.sim.simulator import check_waves
     from nupes.verify import check_layers, check_outputs, summary
 
     if images < 1:
         raise InputError(f"images must be at least 1, not {images}")
+    check_batch(batch)
     config = parse_array(array)
     check_bus(bus, bus_bits, config)
     if waves is not None:
@@ -71,7 +83,7 @@ def run(
     qnet = load(network)
     inputs = tuple(array[:images] for array in load_arrays(data))
     qnet.encode_all(*inputs)
-    program = compile(qnet, config)
+    program = compile(qnet, config, batch=batch)
     with ExitStack() as stack:
         report = stack.enter_context(Reporter())
         recording = None if waves is None else stack.enter_context(complete_file(waves))

@@ -49,11 +49,13 @@ class WalkPosition(data.StructLayout):
 class Walk(wiring.Component):
     """Walk the words of a block: planes, kernel columns, kernel rows, output columns, output rows.
 
-    Each row of a block begins with ``warm_up`` columns more, which are no pixels.
+    Each row of a block begins with ``warm_up`` columns more, which are no pixels. With 0 planes the
+    kernel rows of the descriptor are output rows of an image instead, outermost: images follow one
+    another, each from the walk's first row on.
 
     ``position`` is the present word, from registers and ``descriptor``. ``accept`` takes the start
-    of ``tile`` for the next cycle, ``step`` goes to the next word. A count of 0 in the descriptor
-    means 1. Latency and throughput: one word per cycle.
+    of ``tile`` for the next cycle, ``step`` goes to the next word. Any other count of 0 in the
+    descriptor means 1. Latency and throughput: one word per cycle.
     """
 
     accept: Signal
@@ -90,14 +92,22 @@ class Walk(wiring.Component):
         early = Signal.like(self.warm_up)  # columns before the row's first pixel, still
 
         last_plane, last_kx, last_ky, last_column = (Signal(name=f"last_{i}") for i in range(4))
-        level = Signal(range(5))  # the innermost loop that goes on
+        images = Signal()  # kernel rows are rows of an image
+        row, last_row = Signal.like(descriptor.kernel_h), Signal()  # of the image
+        level = Signal(range(6))  # the innermost loop that goes on
         m.d.comb += [
             last_plane.eq(plane + 1 >= descriptor.planes),
             last_kx.eq(kx + 1 >= descriptor.kernel_w),
-            last_ky.eq(ky + 1 >= descriptor.kernel_h),
+            images.eq(descriptor.planes == 0),
+            last_ky.eq(images | (ky + 1 >= descriptor.kernel_h)),
+            last_row.eq(images & (row + 1 >= descriptor.kernel_h)),
             last_column.eq((column + 1 >= descriptor.out_width) & ~position.early),
             level.eq(
-                Mux(~last_plane, 0, Mux(~last_kx, 1, Mux(~last_ky, 2, Mux(~last_column, 3, 4))))
+                Mux(
+                    ~last_plane,
+                    0,
+                    Mux(~last_kx, 1, Mux(~last_ky, 2, Mux(~last_column, 3, 4 + last_row))),
+                )
             ),
             position.top.eq(plane == 0),
             position.line_first.eq(kx == 0),
@@ -136,13 +146,16 @@ class Walk(wiring.Component):
                     ),
                 ]
             with m.If(level >= 4):
-                m.d.sync += [column.eq(0), early.eq(warm_up)]
+                m.d.sync += [column.eq(0), early.eq(warm_up), row.eq(row + 1)]
+            with m.If(level >= 5):
+                m.d.sync += row.eq(0)
         with m.If(self.accept):
             m.d.sync += [
                 plane.eq(0),
                 kx.eq(0),
                 ky.eq(0),
                 column.eq(tile.column),
+                row.eq(0),
                 pixel.eq(0),
                 left.eq(tile.count),
                 warm_up.eq(self.warm_up),
@@ -164,9 +177,10 @@ class Walk(wiring.Component):
                 descriptor.step_ky,
                 descriptor.step_x,
                 descriptor.step_y,
+                descriptor.step_ky,
             )
         )
-        names = ("word", "tap", "line", "pixel", "row")
+        names = ("word", "tap", "line", "pixel", "row", "image")
         bases = Array(Signal(ADDRESS_BITS, name=f"{name}_address") for name in names)
         following = Signal(ADDRESS_BITS)
         m.d.comb += [
@@ -180,7 +194,7 @@ class Walk(wiring.Component):
                     m.d.sync += base.eq(following)
         with m.If(self.accept):
             m.d.sync += [base.eq(self.tile.address) for base in bases[:4]]
-            m.d.sync += bases[4].eq(self.tile.row_address)
+            m.d.sync += [base.eq(self.tile.row_address) for base in bases[4:]]
 
     def _coordinates(self, m: Module, level: Signal) -> None:
         """Keep the input coordinates of the present word and of its pixel."""
@@ -188,7 +202,7 @@ class Walk(wiring.Component):
         x, y, pixel_x, pixel_y = (
             Signal(COORDINATE, name=name) for name in ("x", "y", "pixel_x", "pixel_y")
         )
-        row_x = Signal.like(tile.row_x)
+        row_x, image_y = Signal.like(tile.row_x), Signal.like(tile.y)
         next_x = Mux(level == 4, row_x, pixel_x + descriptor.stride_x)
         next_y = Mux(level == 4, pixel_y + descriptor.stride_y, pixel_y)
         with m.If(self.step):
@@ -200,9 +214,11 @@ class Walk(wiring.Component):
                 with m.Case(3, 4):
                     m.d.sync += [x.eq(next_x), pixel_x.eq(next_x)]
                     m.d.sync += [y.eq(next_y), pixel_y.eq(next_y)]
+                with m.Case(5):
+                    m.d.sync += [x.eq(row_x), pixel_x.eq(row_x), y.eq(image_y), pixel_y.eq(image_y)]
         with m.If(self.accept):
             m.d.sync += [x.eq(tile.x), pixel_x.eq(tile.x), row_x.eq(tile.row_x)]
-            m.d.sync += [y.eq(tile.y), pixel_y.eq(tile.y)]
+            m.d.sync += [y.eq(tile.y), pixel_y.eq(tile.y), image_y.eq(tile.y)]
         inside_x = (x >= 0) & (x < descriptor.width)
         inside_y = (y >= 0) & (y < descriptor.height)
         m.d.comb += self.position.inside.eq(inside_x & inside_y)

@@ -81,3 +81,17 @@ def test_bad_input(
     folder: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
 ) -> None:
     assert refused(capsys, *words).startswith(message)
+
+
+def test_compile_takes_a_batch(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program = nupes.compile(small_network(), ARRAY, batch=3)
+    words = ["compile", "net.safetensors", "--array", ARRAY_TEXT, "--batch", "3"]
+    assert main([*words, "-o", "p.npz"]) == 0
+    assert f"3 together: {program.cycles / 3:,.1f}" in capsys.readouterr().out
+    with np.load("p.npz", allow_pickle=False) as saved:
+        np.testing.assert_array_equal(saved["input_addresses"], program.holes)
+    assert main([*words, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["batch"], report["cycles"]) == (3, program.cycles)
+    assert report["cycles_per_image"] == program.cycles_per_image
+    assert "batch must be an integer from 1 to 256" in refused(capsys, *words[:-1], "0")

@@ -26,6 +26,18 @@ def test_simulate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert report["measured_cycles"] == [report["predicted_cycles"]] * 4
 
 
+def test_simulate_in_batches(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["simulate", "net.safetensors", "data.npz", "--array", ARRAY_TEXT, "--images", "4"]
+    words += ["--batch", "3", "--layers"]
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert "bit-exact 4/4 images, 2/2 layers" in shown
+    assert "cycles per batch of 3 images: predicted" in shown
+    assert main([*words, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["measured_cycles"] == [report["predicted_cycles"]] * 2
+
+
 @pytest.mark.slow
 @needs_icarus
 def test_simulate_on_a_bus(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

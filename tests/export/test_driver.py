@@ -25,6 +25,8 @@ from nupes.export.driver import build_driver, export_driver
 from nupes.export.driver import folder as module
 from nupes.export.driver.folder import vectors
 from nupes.export.driver.registers import c_header, python_module, svd
+from nupes.export.driver.tables import driver_tables
+from nupes.model.errors import InputError
 from nupes.model.network import IntegerNetwork
 from tests.commands.run import message_of
 from tests.export.test_firmware import COMPILER, STRICT, needs_compiler
@@ -371,3 +373,8 @@ def test_the_exported_test(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
     line = "bit-exact 2/2 images, interrupt raised, bus error reported"
     assert result.stdout.strip().endswith(line)
+
+
+def test_a_driver_takes_one_image() -> None:
+    with pytest.raises(InputError, match="must take one image, not a batch of 2"):
+        driver_tables(nupes.compile(small_network(), ARRAY, batch=2))

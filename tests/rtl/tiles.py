@@ -36,8 +36,9 @@ class Word:
 
 def walk(tile: dict[str, int], layer: dict[str, int]) -> Iterator[Word]:
     """Return the words of a block: output pixels in raster order, each row behind the steps of its
-    chains, then taps, then planes."""
+    chains, then taps, then planes; of one image behind the other, if there are 0 planes."""
     kernel_h, kernel_w = max(1, layer["kernel_h"]), max(1, layer["kernel_w"])
+    image_rows, kernel_h = (kernel_h, 1) if layer["planes"] == 0 else (1 << 16, kernel_h)
     planes, wrap = max(1, layer["planes"]), 1 << ADDRESS_BITS
     warm_up = warm_up_of(tile)
     steps = [
@@ -47,15 +48,17 @@ def walk(tile: dict[str, int], layer: dict[str, int]) -> Iterator[Word]:
     ]
     for pixel, step in steps:
         row, column = divmod(tile["column"] + pixel, layer["out_width"])
+        image, line = divmod(row, image_rows)
         if row == 0:
             place = pixel + step + warm_up
             start, x = tile["address"] + place * layer["step_x"], tile["x"]
         else:
             place = column + step + warm_up
-            start = tile["row_address"] + row * layer["step_y"] + place * layer["step_x"]
+            start = tile["row_address"] + line * layer["step_y"] + place * layer["step_x"]
+            start += image * layer["step_ky"]
             x = tile["row_x"]
         x += place * layer["stride_x"]
-        y = tile["y"] + row * layer["stride_y"]
+        y = tile["y"] + line * layer["stride_y"]
         out_address, residual_address = (
             tile[f"{name}_address"]
             + (pixel - row) * layer[f"{name}_step"]

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from nupes.arch.isa import LAG_FREE
 from nupes.compiler.emit.arrival import Arrival
+from nupes.compiler.emit.dependencies import Latest
 from nupes.compiler.emit.instructions import Load
 from nupes.compiler.place.layout import PatchLayout, blocks
 
@@ -16,7 +17,7 @@ Item = Load | tuple[int, range, bool]
 def program(layout: PatchLayout, columns: int, passes: int) -> list[Item]:
     """Return what is emitted for a packed input whose runs each column tile reads ``passes``
     times."""
-    arrival, items, tiles = Arrival(layout.base + layout.words), [], 0
+    arrival, items, tiles = Arrival(Latest(layout.base + layout.words)), [], 0
     for first, count in blocks(layout.pixels, layout.block):
         for word in [w for _ in range(columns) for w in range(layout.words_per_plane)]:
             each = 1 + layout.joined

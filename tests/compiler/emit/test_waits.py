@@ -20,6 +20,7 @@ from tests.images import all_images_of
 from tests.networks import kinds_of, many, networks
 from tests.packed import tight_programs
 from tests.rtl.interpreter import Machine
+from tests.test_batches import batches
 
 ARRAYS = [
     ArrayConfig(4, 4, acc_depth=8, products=True),
@@ -92,7 +93,7 @@ class Sluggish(Machine):
 
 
 def words_of(program: Program, *codes: np.ndarray) -> list[int]:
-    """Return the port words of a program as integers, those of an image in their places."""
+    """Return the port words of a program as integers, those of its images in their places."""
     image = np.array(program.image, np.uint64)
     places, words = program.input_patches(*codes)
     image[places] = words
@@ -100,15 +101,14 @@ def words_of(program: Program, *codes: np.ndarray) -> list[int]:
 
 
 def check(program: Program) -> None:
-    """Compare the results of one image."""
+    """Compare the results of one image, or of a batch."""
     network = program.network
-    images = all_images_of(network, 1)
-    codes = [array[0] for array in network.encode_all(*images)]
+    codes = network.encode_all(*all_images_of(network, program.batch))
     machine: Any = Sluggish(program.array)
     machine.run(words_of(program, *codes))
     assert machine.status == Status.OK
     raw = np.array(machine.results, np.int16).reshape(-1, program.array.cols)
-    expected = network.run_all(*network.encode_all(*images))
+    expected = network.run_all(*codes)
     for found, values in zip(program.outputs(raw), expected, strict=True):
         np.testing.assert_array_equal(found, values)
 
@@ -141,5 +141,28 @@ def test_no_wait_is_too_short_in_little_memory() -> None:
     @given(tight_programs(ARRAYS[0]))
     def run(program: Program) -> None:
         check(program)
+
+    run()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", ARRAYS, ids=str)
+def test_no_wait_of_a_batch_is_too_short(config: ArrayConfig) -> None:
+    @many(30)
+    @given(batches(config))
+    def run(program: Program) -> None:
+        check(program)
+
+    run()
+
+
+@pytest.mark.slow
+def test_no_wait_of_a_batch_with_attention_is_too_short() -> None:
+    config = ArrayConfig(4, 4, acc_depth=8, attention=True, products=True)
+
+    @many(5)
+    @given(encoders_for(config))
+    def run(network: IntegerNetwork) -> None:
+        check(compile(network, config, batch=2))
 
     run()

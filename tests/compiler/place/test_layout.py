@@ -1,11 +1,38 @@
 """Layouts: where words lie."""
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nupes.arch.isa import BANKS
 from nupes.compiler.place.layout import PatchLayout, TensorLayout, blocks
+
+
+@given(st.builds(TensorLayout.whole, *[st.integers(0, 9)], *[st.integers(1, 5)] * 5))
+def test_images_of_a_batch_are_the_rows_of_a_taller_map(layout: TensorLayout) -> None:
+    images = [layout.image(index) for index in range(layout.images)]
+    words = [
+        image.address(plane, group, *yx)
+        for plane in range(layout.planes)
+        for group in range(layout.groups)
+        for image in images
+        for yx in np.ndindex(layout.height, layout.width)
+    ]
+    assert words == sorted(set(words))
+    assert (words[0], words[-1]) == (layout.base, layout.base + layout.words - 1)
+    stacked = layout.stacked()
+    if layout.images == 1:
+        assert stacked is None
+        assert images == [layout]
+        return
+    assert stacked is not None
+    assert stacked.words == layout.words
+    for index, image in enumerate(images):
+        assert stacked.address(0, 0, index * layout.height, 0) == image.base
+    part = replace(layout, height=layout.height + 1)
+    assert part.stacked() is None
 
 
 @given(st.builds(TensorLayout.whole, *[st.integers(0, 9)], *[st.integers(1, 5)] * 4))

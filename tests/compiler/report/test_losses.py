@@ -4,6 +4,7 @@ from dataclasses import astuple
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from nupes.arch.config import ArrayConfig
 from nupes.compiler.program import compile
@@ -13,10 +14,11 @@ from tests.networks import JOINS, networks
 from tests.small import ARRAY, small_network
 
 
-@given(networks(also=JOINS))
-def test_bounds_and_losses_add_up_to_the_cycles(network: IntegerNetwork) -> None:
+@given(networks(also=JOINS), st.integers(1, 3))
+def test_bounds_and_losses_add_up_to_the_cycles(network: IntegerNetwork, batch: int) -> None:
+    config = ArrayConfig(4, 4, acc_depth=16, products=True)
     try:
-        program = compile(network, ArrayConfig(4, 4, acc_depth=16, products=True))
+        program = compile(network, config, batch=batch)
     except CapacityError:
         return
     assert sum(layer.cycles for layer in program.layers) == program.cycles
@@ -25,6 +27,7 @@ def test_bounds_and_losses_add_up_to_the_cycles(network: IntegerNetwork) -> None
         assert min(astuple(layer.losses)) >= 0
         assert (layer.tiles > 0) == (layer.cycles > 0) == (layer.words > 0)
         assert layer.tiles > 0 or op.kind in ("concat", "select")  # in place
+        assert layer.macs == batch * network.macs[layer.name]
     assert sum(layer.words for layer in program.layers) == len(program.image)
 
 

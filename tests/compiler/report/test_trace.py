@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import nupes
 from nupes.compiler.emit.instructions import Tile
@@ -23,9 +24,9 @@ TOP = "testbench.accelerator.accelerator"
 
 
 @settings(max_examples=20)
-@given(networks(also=("concat",)))
-def test_spans_are_whole_and_in_order(network: IntegerNetwork) -> None:
-    program = nupes.compile(network, ARRAY)
+@given(networks(also=("concat",)), st.integers(1, 3))
+def test_spans_are_whole_and_in_order(network: IntegerNetwork, batch: int) -> None:
+    program = nupes.compile(network, ARRAY, batch=batch)
     found = list(spans(program))
     for engine in ENGINES:
         mine = [span for span in found if span.engine == engine]
@@ -42,6 +43,10 @@ def test_spans_are_whole_and_in_order(network: IntegerNetwork) -> None:
         event for event in chrome_trace(program)["traceEvents"] if event.get("cat") == "layer"
     ]
     assert {event["name"] for event in events} == moving
+    for layer in program.layers:
+        mine = [event for event in events if event["name"] == layer.name]
+        assert sum(event["dur"] for event in mine) == layer.cycles
+        assert sum(event["args"]["macs"] for event in mine) == layer.macs * bool(mine)
 
 
 def test_the_format() -> None:

@@ -288,6 +288,7 @@ def test_every_word_of_a_multiply_reads_its_residual_at_its_pace() -> None:
 def test_a_walk_with_steps_of_0_repeats_a_small_map(height: int, width: int) -> None:
     """A map of one pixel, column or row, broadcast over 3 x 4 pixels, from any pixel on."""
     layer = pack_defaults(EVERYWHERE) | {"width": width, "height": height, "out_width": 4}
+    layer |= {"planes": 1}
     layer |= {"step_x": int(width > 1), "stride_x": int(width > 1), "encoder_depth": 5}
     layer |= {"step_y": width * (height > 1), "stride_y": int(height > 1)}
     for first in range(12):
