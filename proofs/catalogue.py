@@ -7,13 +7,16 @@ from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import Destination
 from proofs.blocks.bus import gearbox, reader, writer
 from proofs.blocks.cells import cell, cell_configs
+from proofs.blocks.chains import array, chain
 from proofs.blocks.encoders import encoder
 from proofs.blocks.fifos import corner_turn, fetcher, queue
 from proofs.blocks.lanes import accumulator, token_stage
 from proofs.blocks.memories import activation_memory, decoder, token_memory
+from proofs.blocks.pools import max_pool
 from proofs.blocks.ports import results, run_control, tiles
 from proofs.blocks.reciprocals import digit_rule, reciprocal
 from proofs.blocks.requantizer import element_product, requantizer, residual
+from proofs.blocks.walks import walk
 from proofs.harness import Harness
 
 __all__ = ["Entry", "catalogue"]
@@ -105,6 +108,15 @@ def entries() -> Iterator[Entry]:
     for sizes, config in (("2x2", SMALL), ("attention", ATTENTION)):
         yield Entry("results", sizes, lambda name, c=config: results(c, name))
     yield Entry("run control", "", lambda name: run_control(SMALL, name))
+    yield Entry("walk", "", walk)
+    for bits in (2, 4):
+        config = ArrayConfig(2, 2, code_bits=bits)
+        yield Entry("max-pool", f"{bits}-bit codes", lambda name, c=config: max_pool(c, name))
+    for row in range(3):
+        sizes = f"from row {row}"
+        yield Entry("chain", sizes, lambda name, r=row: chain(ArrayConfig(3, 3), r, name))
+    few = ArrayConfig(3, 3, weight_level_bits=2, activation_level_bits=2)
+    yield Entry("chains of an array", "3x3", lambda name: array(few, 14, name))
     for rows, data_bits in ((2, 64), (4, 128)):
         config = ArrayConfig(rows, rows)
         sizes = f"{data_bits} bits, words of {config.port_bits}"
