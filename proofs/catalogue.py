@@ -16,6 +16,7 @@ from proofs.blocks.pools import max_pool
 from proofs.blocks.ports import results, run_control, tiles
 from proofs.blocks.reciprocals import digit_rule, reciprocal
 from proofs.blocks.requantizer import element_product, requantizer, residual
+from proofs.blocks.sums import statistics
 from proofs.blocks.walks import walk
 from proofs.harness import Harness
 
@@ -108,6 +109,8 @@ def entries() -> Iterator[Entry]:
     for sizes, config in (("2x2", SMALL), ("attention", ATTENTION)):
         yield Entry("results", sizes, lambda name, c=config: results(c, name))
     yield Entry("run control", "", lambda name: run_control(SMALL, name))
+    tall = ArrayConfig(4, 2, attention=True)
+    yield Entry("statistics", "4x2", lambda name: statistics(tall, name))
     yield Entry("walk", "", walk)
     for bits in (2, 4):
         config = ArrayConfig(2, 2, code_bits=bits)

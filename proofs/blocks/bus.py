@@ -118,7 +118,9 @@ def reader(config: ArrayConfig, data_bits: int, name: str) -> Harness:
     h.claim("beats", passes & (bus.rready == (stop | inputs["beats__ready"])))
 
     # What holds between the registers.
-    h.claim("forgotten", ~stopped | ((asked == beat - 1) & (missing == 0) & (held == 0) & (words == 0)))
+    h.claim(
+        "forgotten", ~stopped | ((asked == beat - 1) & (missing == 0) & (held == 0) & (words == 0))
+    )
     h.claim("nothing_comes", ~stopped | busy | (coming == 0))
     h.claim("coming", h.probe("dut.coming", range((beat - 1 + most * size) // beat + 1)) == coming)
     h.claim("bounds", (coming <= (beat - 1 + most * size) // beat) & (words <= most))

@@ -1,7 +1,6 @@
 """The walk of a tile: addresses and coordinates as sums over nested loops."""
 
 from amaranth.hdl import Mux, Shape, Signal, Value
-from amaranth.lib import data
 
 from nupes.arch.isa import ADDRESS_BITS
 from nupes.rtl.control.walk import Walk
