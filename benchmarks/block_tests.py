@@ -92,7 +92,7 @@ BLOCKS = (
     Block("array", lambda: Array(CHAINED), "datapath/chain", "chains of an array"),
     Block("cell", lambda: Cell(SMALL), "datapath/cell", "cell"),
     Block("chain", lambda: Chain(CHAINED, 0), "datapath/chain", "chain"),
-    Block("corner turn", lambda: CornerTurn(4, 4, 4), "datapath/corner_turn", "corner turn"),
+    Block("corner turn", lambda: CornerTurn(4, 4, 3), "datapath/corner_turn", "corner turn"),
     Block(
         "decoder", lambda: Decoder(SMALL, Destination.WEIGHT_TABLE, 8), "datapath/decoder",
         "decoder",
@@ -213,7 +213,6 @@ def measure(block: Block, count: int, seed: int, known: dict, keep: Callable[[],
     """Judge a sample of a block's mutants that are not ``known``; ``keep`` saves them."""
     every, mutants = wrong_bits(block.build(), count, seed)
     found = known.setdefault(f"{block.name} {seed}", {"all": every, "verdicts": {}})
-    kind = block.kind
     if "seconds" not in found:
         status, found["seconds"] = in_child(lambda: tested(block, None), 3600)
         if status:
@@ -222,8 +221,7 @@ def measure(block: Block, count: int, seed: int, known: dict, keep: Callable[[],
     for number, mutant in enumerate(mutants, start=1):
         if str(mutant) not in found["verdicts"]:
             verdict = judge(block, mutant, limit)
-            line = source_line(kind, mutant.line)
-            found["verdicts"][str(mutant)] = {"verdict": verdict, "line": line} | asdict(mutant)
+            found["verdicts"][str(mutant)] = asdict(mutant) | {"verdict": verdict}
             keep()
             now = time.strftime("%H:%M:%S")
             print(f"{now} {block.name} {number}/{len(mutants)}: {verdict}", file=sys.stderr)
@@ -266,7 +264,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import tests.conftest
     import tests.rtl.testbench  # noqa: F401
 
-    chosen = [block for block in BLOCKS if not options.blocks or block.name in options.blocks]
+    known_names = {block.name: block for block in BLOCKS}
+    if unknown := set(options.blocks) - set(known_names):
+        parser.error(f"blocks must be among {', '.join(known_names)}, not {', '.join(unknown)}")
+    chosen = [known_names[name] for name in options.blocks or known_names]
     results = {
         block.name: measure(block, options.mutants, options.seed, known, keep) for block in chosen
     }
@@ -281,7 +282,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, found in results.items():
         for label, entry in found["verdicts"].items():
             if entry["verdict"] == "survivor":
-                print(f"{name}: {label}: {entry['line']}")
+                source = source_line(known_names[name].kind, entry["line"])
+                print(f"{name}: {label}: {source}")
     return 0
 
 
