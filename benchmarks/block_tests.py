@@ -22,7 +22,7 @@ from pathlib import Path
 from amaranth.hdl import Fragment
 from amaranth.lib import wiring
 
-from benchmarks.wrong_bits import WrongBit, planted, source_line, wrong_bits
+from benchmarks.wrong_bits import WrongBit, planted, sample, source_line
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import Destination
 from nupes.arch.registers import constants_of
@@ -211,7 +211,7 @@ def judge(block: Block, mutant: WrongBit, limit: float) -> str:
 
 def measure(block: Block, count: int, seed: int, known: dict, keep: Callable[[], None]) -> dict:
     """Judge a sample of a block's mutants that are not ``known``; ``keep`` saves them."""
-    every, mutants = wrong_bits(block.build(), count, seed)
+    every, mutants = sample(block.build(), count, seed)
     found = known.setdefault(f"{block.name} {seed}", {"all": every, "verdicts": {}})
     if "seconds" not in found:
         status, found["seconds"] = in_child(lambda: tested(block, None), 3600)

@@ -4,6 +4,7 @@
 tests, its proofs, its Verilog.
 """
 
+import inspect
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from amaranth.hdl import Const, Fragment, Value
 from amaranth.hdl._ast import ArrayProxy, Assign, Concat, Operator, Part, Slice, Switch, SwitchValue
 from amaranth.lib import wiring
 
-__all__ = ["WrongBit", "planted", "wrong_bits"]
+__all__ = ["WrongBit", "planted", "sample", "source_line"]
 
 MODES = ("inv", "const0", "const1")
 
@@ -150,7 +151,7 @@ def plant(fragment: Fragment, mutant: WrongBit) -> bool:
     return False
 
 
-def wrong_bits(block: wiring.Component, count: int, seed: int) -> tuple[int, list[WrongBit]]:
+def sample(block: wiring.Component, count: int, seed: int) -> tuple[int, list[WrongBit]]:
     """Return how many mutants a block has, and at most ``count`` of them, in the order of lines."""
     fragment = Fragment.get(block, None)
     every = [
@@ -183,6 +184,5 @@ def planted(kind: type[wiring.Component], mutant: WrongBit) -> Iterator[None]:
 
 def source_line(kind: type[wiring.Component], line: int) -> str:
     """Return a line of the module that a component is in."""
-    import inspect
 
     return Path(inspect.getfile(kind)).read_text().splitlines()[line - 1].strip()

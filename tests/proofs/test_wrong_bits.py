@@ -4,7 +4,7 @@ import random
 from pathlib import Path
 
 from benchmarks.block_tests import BLOCKS
-from benchmarks.wrong_bits import WrongBit, planted, wrong_bits
+from benchmarks.wrong_bits import WrongBit, planted, sample
 from nupes.rtl.datapath.corner_turn import CornerTurn
 from nupes.rtl.datapath.decoder import Decoder
 from proofs.catalogue import catalogue
@@ -32,16 +32,16 @@ def rows() -> list[int]:
 
 
 def test_a_sample_is_part_of_a_larger_one() -> None:
-    every, few = wrong_bits(block(), 5, 0)
-    again, many = wrong_bits(block(), 20, 0)
+    every, few = sample(block(), 5, 0)
+    again, many = sample(block(), 20, 0)
     assert every == again > 20
     assert set(few) < set(many)
-    assert few != wrong_bits(block(), 5, 1)[1]
+    assert few != sample(block(), 5, 1)[1]
 
 
 def test_a_planted_bit_is_there_meanwhile() -> None:
     right = rows()
-    for mutant in wrong_bits(block(), 5, 0)[1]:
+    for mutant in sample(block(), 5, 0)[1]:
         with planted(CornerTurn, mutant):
             assert rows() != right, f"{mutant} must be there"
     assert rows() == right
@@ -56,7 +56,7 @@ def test_what_is_not_there_changes_nothing() -> None:
 
 def test_other_blocks_stay_as_they_are() -> None:
     elaborate = Decoder.elaborate
-    with planted(CornerTurn, wrong_bits(block(), 1, 0)[1][0]):
+    with planted(CornerTurn, sample(block(), 1, 0)[1][0]):
         assert Decoder.elaborate is elaborate
 
 
