@@ -2,7 +2,7 @@
 
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import BANKS, ENCODER_SLOTS, SCALE_ENTRY, SHIFT_ENTRY, Y_BITS, width_of
-from nupes.arch.pipeline import RECIPROCAL_CYCLES, clog2
+from nupes.arch.pipeline import TOKENS_UNDER_WAY, clog2
 
 __all__ = ["memory_bits"]
 
@@ -36,7 +36,7 @@ def attention_bits(array: ArrayConfig) -> int:
         return 0
     table = (array.table_slots << array.code_bits) * array.activation_level_bits
     tag = clog2(array.acc_depth) + 1 + 32  # number, whether it is the last one, offset
-    tokens = array.acc_depth * (FACTOR_BITS + SUMS_BITS) + RECIPROCAL_CYCLES * tag
+    tokens = array.acc_depth * (FACTOR_BITS + SUMS_BITS) + TOKENS_UNDER_WAY * tag
     return tokens + array.lanes * table
 
 

@@ -2,10 +2,13 @@
 
 from functools import cached_property
 
-__all__ = ["RECIPROCAL_CYCLES", "Pipeline", "clog2"]
+__all__ = ["RECIPROCAL_CYCLES", "TOKENS_UNDER_WAY", "Pipeline", "clog2"]
 
 RECIPROCAL_CYCLES = 24
 """Latency of the reciprocal unit."""
+
+TOKENS_UNDER_WAY = RECIPROCAL_CYCLES + 1
+"""Most tokens whose factors are being made: one ends in the cycle in which another's is there."""
 
 
 def clog2(value: int) -> int:

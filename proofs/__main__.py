@@ -34,7 +34,8 @@ def rows(proven: Sequence[tuple[Entry, Proof]]) -> list[str]:
         sizes = [entry.sizes for entry, _ in pairs if entry.sizes]
         shown = ", ".join(sizes) if len(sizes) < 8 else f"{len(sizes)}: every kind and width"
         claims = sum(len(proof.claims) for _, proof in pairs)
-        depth = max(proof.depth for _, proof in pairs)
+        bound = max(proof.bound for _, proof in pairs)
+        depth = f"{bound} from reset" if bound else max(proof.depth for _, proof in pairs)
         seconds = sum(proof.seconds for _, proof in pairs)
         lines.append(f"| {block} | {shown} | {claims} | {depth} | {seconds:.1f} |")
     return lines

@@ -5,13 +5,19 @@ from dataclasses import dataclass
 
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import Destination
+from proofs.blocks.bus import gearbox, reader, writer
 from proofs.blocks.cells import cell, cell_configs
+from proofs.blocks.chains import array, chain
+from proofs.blocks.encoders import encoder
 from proofs.blocks.fifos import corner_turn, fetcher, queue
-from proofs.blocks.lanes import accumulator, encoder, token_stage
+from proofs.blocks.lanes import accumulator, token_stage
 from proofs.blocks.memories import activation_memory, decoder, token_memory
+from proofs.blocks.pools import max_pool
 from proofs.blocks.ports import results, run_control, tiles
 from proofs.blocks.reciprocals import digit_rule, reciprocal
 from proofs.blocks.requantizer import element_product, requantizer, residual
+from proofs.blocks.sums import statistics
+from proofs.blocks.walks import walk
 from proofs.harness import Harness
 
 __all__ = ["Entry", "catalogue"]
@@ -64,10 +70,10 @@ def entries() -> Iterator[Entry]:
     for mac in ("decode", "uniform"):
         config = ArrayConfig(2, 2, mac=mac)
         yield Entry("accumulator", mac, lambda name, c=config: accumulator(c, name))
-    for bits, long in ((4, False), (5, True), (6, True)):
+    for bits in (4, 6, 8):
         config = ArrayConfig(2, 2, tensor_bits=bits)
         sizes = f"{bits}-bit tensors"
-        yield Entry("encoder", sizes, lambda name, c=config: encoder(c, name), long)
+        yield Entry("encoder", sizes, lambda name, c=config: encoder(c, name))
     yield Entry("reciprocal", "", reciprocal)
     yield Entry("digit of a root", "", digit_rule, long=True)
     yield Entry("token stage", "", token_stage)
@@ -103,3 +109,23 @@ def entries() -> Iterator[Entry]:
     for sizes, config in (("2x2", SMALL), ("attention", ATTENTION)):
         yield Entry("results", sizes, lambda name, c=config: results(c, name))
     yield Entry("run control", "", lambda name: run_control(SMALL, name))
+    tall = ArrayConfig(4, 2, attention=True)
+    yield Entry("statistics", "4x2", lambda name: statistics(tall, name))
+    yield Entry("walk", "", walk)
+    for bits in (2, 4):
+        config = ArrayConfig(2, 2, code_bits=bits)
+        yield Entry("max-pool", f"{bits}-bit codes", lambda name, c=config: max_pool(c, name))
+    for row in range(3):
+        sizes = f"from row {row}"
+        yield Entry("chain", sizes, lambda name, r=row: chain(ArrayConfig(3, 3), r, name))
+    few = ArrayConfig(3, 3, weight_level_bits=2, activation_level_bits=2)
+    yield Entry("chains of an array", "3x3", lambda name: array(few, 14, name))
+    for rows, data_bits in ((2, 64), (4, 128)):
+        config = ArrayConfig(rows, rows)
+        sizes = f"{data_bits} bits, words of {config.port_bits}"
+        yield Entry("read master", sizes, lambda name, c=config, b=data_bits: reader(c, b, name))
+    for data_bits in (64, 128):
+        yield Entry("write master", f"{data_bits} bits", lambda name, b=data_bits: writer(b, name))
+    for given, taken in ((64, 96), (96, 64), (128, 64), (32, 128), (48, 64)):
+        sizes = f"{given} to {taken}"
+        yield Entry("gearbox", sizes, lambda name, g=given, t=taken: gearbox(g, t, name))

@@ -4,6 +4,7 @@ Amaranth's built-in Yosys flattens the design, so what is examined is what becom
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from graphlib import TopologicalSorter
@@ -218,7 +219,7 @@ def build(module: Mapping[str, Any], probes: Mapping[str, str]) -> Netlist:
             data = connections["RD_DATA"]
             words = [builder.word(data[at : at + width]) for at in range(0, len(data), width)]
             built.append((name, cell, words))
-            memory = str(cell["parameters"]["MEMID"]).strip("\\")
+            memory = memory_name(cell)
             for port, (of, index) in shown_reads.items():
                 if of == memory:
                     bits = enumerate(ports[port]["bits"])
@@ -264,6 +265,11 @@ def build(module: Mapping[str, Any], probes: Mapping[str, str]) -> Netlist:
     return netlist
 
 
+def memory_name(cell: Mapping[str, Any]) -> str:
+    """Return a memory's name, without the number that it has beside a signal of that name."""
+    return re.sub(r"\$\d+$", "", str(cell["parameters"]["MEMID"]).strip("\\"))
+
+
 def known(builder: Builder, net: int | str) -> bool:
     """Return whether something drives a net."""
     net = builder.aliases.get(net, net) if isinstance(net, int) else net
@@ -302,7 +308,7 @@ def add_memory(builder: Builder, cell: Mapping[str, Any], words: list[int]) -> l
     entries = tuple(init >> (width * at) & ((1 << width) - 1) for at in range(size))
     netlist.memories.append(
         Memory(
-            str(cell["parameters"]["MEMID"]).strip("\\"),
+            memory_name(cell),
             width, size, address_bits, entries, tuple(reads), writes,
         )
     )  # fmt: skip

@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from nupes.arch.config import ArrayConfig, clog2
 from nupes.arch.isa import Destination, Statistic
-from nupes.arch.pipeline import RECIPROCAL_CYCLES
+from nupes.arch.pipeline import RECIPROCAL_CYCLES, TOKENS_UNDER_WAY
 from nupes.rtl.datapath.decoder import Decoder
 from nupes.rtl.datapath.reciprocal import Reciprocal
 from nupes.rtl.emit import Library, place
@@ -134,7 +134,7 @@ class Statistics(wiring.Component):
         largest = constants.statistic == Statistic.LARGEST
         centered = constants.statistic == Statistic.DEVIATION
         tag = Signal(Tag(config))
-        m.submodules.tags = tags = SyncFIFO(width=tag.shape().size, depth=RECIPROCAL_CYCLES)
+        m.submodules.tags = tags = SyncFIFO(width=tag.shape().size, depth=TOKENS_UNDER_WAY)
         m.d.comb += [
             reciprocal.statistic.eq(constants.statistic),
             reciprocal.channels.eq(constants.channels),

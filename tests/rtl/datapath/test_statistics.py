@@ -10,6 +10,7 @@ import pytest
 
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import Destination, Statistic
+from nupes.arch.pipeline import RECIPROCAL_CYCLES
 from nupes.model.codebook import Codebook, make_codebook, table_codebook
 from nupes.model.planes import Planes, split_planes, wide_planes
 from nupes.model.token_stage import moments, reciprocal, reciprocal_root
@@ -159,3 +160,14 @@ def test_factors_of_tokens(
         delays, found = run(config, planes, codes, statistic, wait)
         assert delays == [config.issue_to_factor] * len(codes)
         assert found == [factor_of(levels[token], statistic) for token in codes]
+
+
+def test_more_tokens_under_way_than_cycles_of_a_reciprocal() -> None:
+    """A token ends in every cycle: as many factors are being made as the unit takes cycles."""
+    config = ArrayConfig(2, 2, attention=True, acc_depth=64)
+    planes = split_planes(BOOKS["signed"], config.code_bits)
+    levels = BOOKS["signed"].levels.astype(np.int64)
+    codes = np.random.default_rng(0).integers(0, len(levels), (RECIPROCAL_CYCLES + 12, 2))
+    delays, found = measure(config, planes, codes, Statistic.DEVIATION, 0.0)
+    assert delays == [config.issue_to_factor] * len(codes)
+    assert found == [factor_of(levels[token], Statistic.DEVIATION) for token in codes]
