@@ -72,9 +72,16 @@ def add_linear(call: Call, value: fx.Node, weight: np.ndarray, bias: np.ndarray)
     one of weight (n, c) on channels that are in the last dimension. A map that is flattened in
     another order becomes weights in another order."""
     if len(full_shape(value)) > 2:
-        found = patches_of(call, value)
+        patches = patches_of(call, value)
+        if patches is not None:
+            return add_patches(call, call.viewed(value), patches, weight, bias)
+        found = call.spread_tokens(value)
         if found is not None:
-            return add_patches(call, call.viewed(value), found, weight, bias)
+            (tokens, channels), source = found, call.viewed(value)
+            lanes = np.arange(len(weight)) * source.shape[0] * source.shape[1]
+            call.views[call.node] = (tokens[..., None] + lanes).astype(np.int32)
+            op = Convolution(weight[:, channels.argsort(), None, None], bias)
+            return call.add(op, (source.name,), (*source.shape[:2], len(weight)), "linear")
         if not call.lays_last(value):
             call.refuse(
                 "linear must read (batch, features) or channels in the last dimension, as behind "
