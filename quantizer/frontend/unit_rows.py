@@ -1,5 +1,5 @@
-"""Rows of length 1, as ``F.normalize`` makes them: ``x / x.norm(dim=d, keepdim=True).clamp(eps)`` as
-the one operator that it is, which begins with a norm over channels, or over all pixels of each."""
+"""Rows of length 1, as ``F.normalize`` makes them: ``x / x.norm(dim=d, keepdim=True).clamp(eps)``
+as the one operator that it is: a norm over channels, or over all pixels of each."""
 
 from typing import Any, NamedTuple
 

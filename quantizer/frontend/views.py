@@ -135,9 +135,7 @@ def without_repeats(places: np.ndarray) -> np.ndarray:
     return places
 
 
-def whole_channels(
-    places: np.ndarray, shape: Shape, ordered: bool = True
-) -> np.ndarray | None:
+def whole_channels(places: np.ndarray, shape: Shape, ordered: bool = True) -> np.ndarray | None:
     """Return which channels of a map (h, w, c) lists of places (k, values) are, (k, n), ``None``
     where they are not whole channels with every pixel in its place, or, if they need not be
     ``ordered``, anywhere."""

@@ -15,7 +15,7 @@ from torch import fx
 from nupes.model.operators import Matmul, Mosaic, Piece, Select
 from nupes.quantizer.frontend.call import Call, full_shape, value_shape
 from nupes.quantizer.frontend.graph import Concat, Node
-from nupes.quantizer.frontend.lines import lines_of
+from nupes.quantizer.frontend.lines import Line, lines_of
 from nupes.quantizer.frontend.views import find_mosaic, find_selection, in_order
 
 __all__ = ["Head", "Heads", "heads_of", "join_heads", "take", "turn"]
@@ -152,9 +152,8 @@ def assemble(
     for number, (name, window) in enumerate(zip(made, windows, strict=True)):
         height, width, channels = call.values.graph.nodes[name].shape
         grid = window.pixels.reshape(height, width)
-        rows, columns = lines_of((grid[:, 0] // shape[1]).tolist()), lines_of(
-            (grid[0] % shape[1]).tolist()
-        )
+        rows = rising((grid[:, 0] // shape[1]).tolist())
+        columns = rising((grid[0] % shape[1]).tolist())
         for down, right in product(rows, columns):
             counts, at, at_step, to, to_step = zip(down, right, strict=True)
             pieces.append(
@@ -168,3 +167,14 @@ def assemble(
                 )
             )
     return call.add(Mosaic(shape, tuple(pieces)), tuple(made), shape, "attention", "windows")
+
+
+def rising(numbers: list[int]) -> list[Line]:
+    """Return the numbers as lines whose numbers rise: those of a piece's places in a result."""
+    found: list[Line] = []
+    for count, first, step, number, rise in lines_of(numbers):
+        if rise > 0:
+            found.append((count, first, step, number, rise))
+        else:
+            found += [(1, first + i * step, 1, number + i * rise, 1) for i in range(count)]
+    return found

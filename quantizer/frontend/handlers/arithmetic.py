@@ -140,9 +140,7 @@ def spread(call: Call, value: fx.Node) -> Node:
     return call.values.graph.nodes[name]
 
 
-def align_pair(
-    call: Call, left: fx.Node, right: fx.Node, factor: bool
-) -> tuple[Node, Node] | None:
+def align_pair(call: Call, left: fx.Node, right: fx.Node, factor: bool) -> tuple[Node, Node] | None:
     """Return the nodes of two operands in the order of one of them, that of the left one first, or
     the factor's last; ``None`` where they cannot be brought into one order."""
     found = align(call, left, right, factor)
@@ -179,6 +177,8 @@ def combine(
             )
     except UnsupportedError:
         found = None if kind == "div" else align_pair(call, left, right, factors is None)
+        if found is None and kind == "mul" and len(value_shape(call.node)) == 3:
+            found = spread(call, left), call.anywhere(right)  # each serves the other one
         if found is None:
             raise
         first, second = found

@@ -53,9 +53,7 @@ def normalize(
         call.refuse(f"eps of a norm must be positive, not {eps}")
     rows = find_rows(call, input, len(full_shape(input)) - 2)
     if rows is not None and list(sizes) == [rows.groups.shape[1]]:
-        made = [
-            add_norm(call, node, centered, affine, eps, part) for node, part in rows.take(call)
-        ]
+        made = [add_norm(call, node, centered, affine, eps, part) for node, part in rows.take(call)]
         return rows.join(call, made)
     last, source = call.lays_last(input), call.viewed(input)
     channels = source.shape[2]
@@ -92,7 +90,8 @@ def unit_rows(call: Call, input: fx.Node, dim: int, eps: float) -> str:
         return unit_pixels(call, input, axis, eps)
     made, size = [], rows.groups.shape[1]
     for node, part in rows.take(call):
-        name = call.add(Normalize(size, False, eps**2 / size), (node.name,), node.shape, "norm", part)
+        op = Normalize(size, False, eps**2 / size)
+        name = call.add(op, (node.name,), node.shape, "norm", part)
         short = Affine(np.full(size, size**-0.5), np.zeros(size))
         part = f"{part}.length".lstrip(".")
         made.append(call.add(short, (name,), node.shape, "norm", part))
