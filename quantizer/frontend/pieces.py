@@ -9,7 +9,7 @@ from nupes.model.operators import Mosaic, Piece
 from nupes.quantizer.frontend.graph import Shape
 from nupes.quantizer.frontend.lines import lines_of
 
-__all__ = ["find_pieces", "raster"]
+__all__ = ["MOST_PIECES", "find_pieces", "raster"]
 
 CLOSE = range(1, 9)
 """Rows, and columns, between two lines of a grid of the result, where it has several."""

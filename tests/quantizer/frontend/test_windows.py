@@ -211,6 +211,8 @@ NORMS = {
     "tokens as a map": lambda s, x: s.c(
         s.d(x.flatten(2).transpose(1, 2)).transpose(1, 2)[:, :, :20].reshape(-1, 6, 2, 10)
     ),
+    "a window on the pixels of a map": lambda s, x: F.avg_pool1d(s.c(x).flatten(2), 4),
+    "a convolution over the pixels of a map": lambda s, x: s.l(x.flatten(2)),
     "no padding of a rolled map": lambda s, x: s.c(F.pad(x.roll(1, 2), (0, 0, 0, 0))),
 }
 
@@ -219,6 +221,7 @@ NORMS = {
 def test_norms_over_pixels_and_mixed_tokens(name: str) -> None:
     torch.manual_seed(0)
     layers = {"c": nn.Conv2d(6, 8, 1), "t": nn.Linear(24, 5), "d": nn.Linear(6, 6)}
+    layers |= {"l": nn.Conv1d(6, 4, 3)}
     held = {name: nn.Parameter(torch.rand(8) + 0.5) for name in "gh"}
     taken(Call(NORMS[name], **layers, **held), MAP)  # type: ignore[arg-type]
 
