@@ -30,7 +30,7 @@ from nupes.quantizer.frontend.mutation import replace_in_place
 from nupes.quantizer.frontend.prefixes import turn_all_tokens
 from nupes.quantizer.frontend.registry import copy_graph
 from nupes.quantizer.frontend.softmax import join_attention
-from nupes.quantizer.frontend.unit_rows import join_unit_rows
+from nupes.quantizer.frontend.unit_lengths import join_unit_rows
 from nupes.quantizer.frontend.written_norms import join_norms
 
 __all__ = [
