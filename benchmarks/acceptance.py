@@ -8,7 +8,7 @@ from torch import nn
 import nupes
 from benchmarks.alone import Result
 from benchmarks.fitting import compile_fitting
-from benchmarks.zoo import KINDS, build, draw_images, image_shape, kind_of
+from benchmarks.zoo import KINDS, build, draw_images, image_shape, kind_of, shorten
 from nupes.arch.config import ArrayConfig
 from nupes.inputs import quiet_torch
 from nupes.quantizer.frontend.inspection import Inspection, inspect_module
@@ -28,10 +28,12 @@ SMALL = (32, 64, 96, 128, 160, 192, 224, 256)
 """Heights and widths of simulated images; the first one that a network takes."""
 
 
-def check_network(name: str, seed: int, size: int) -> Result:
-    """Return what of a network will run: layers, MACs, parameters, or its problems."""
+def check_network(name: str, seed: int, size: int, blocks: int = 0) -> Result:
+    """Return what of a network will run: layers, MACs, parameters, or its problems; of equal blocks
+    in a row only so many, if not 0, are left."""
     module = build(name, seed)
     shape = shape_of(name, module, size)
+    module = shorten(module, blocks, shape) if blocks else module
     try:
         return describe(inspect(module, shape))
     except nupes.NupesError as error:
@@ -120,7 +122,7 @@ def quantize(module: nn.Module, shape: tuple[int, ...], seed: int) -> nupes.Inte
         return nupes.quantize(module, SCHEME, calibration=images, method="rtn")
 
 
-MEASURES: dict[str, Callable[[str, int, int], Result]] = {
+MEASURES: dict[str, Callable[..., Result]] = {
     "check": check_network,
     "accept": quantize_network,
     "simulate": simulate_network,

@@ -15,7 +15,8 @@ every output and cycle compared.
 Each runs in a process of its own, one at a time. Results are kept in a file as soon as they are
 there; what is in it is not measured again unless ``--networks`` names it, such as
 ``torchvision/resnet*,timm/regnetx_002``. Smaller images (``--size 64``, in a file of their own)
-show in less time that a network is accepted, in the layers of ``nupes check``, but not its cycles.
+show in less time that a network is accepted, in the layers of ``nupes check``, but not its cycles;
+``--check --blocks 2`` (likewise) looks at two of several equal blocks in a row.
 """
 
 import json
@@ -23,6 +24,7 @@ import random
 from collections.abc import Iterable
 from datetime import date
 from fnmatch import fnmatch
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -75,12 +77,21 @@ class Survey:
         return random.Random(self.found["seed"]).sample(accepted, min(count, len(accepted)))
 
     def measure(
-        self, measure: str, names: Iterable[str], size: int, seconds: float, gib: float
+        self,
+        measure: str,
+        names: Iterable[str],
+        size: int,
+        seconds: float,
+        gib: float,
+        blocks: int = 0,
     ) -> None:
-        """Measure networks for images of a size, one after another, and keep what is found."""
+        """Measure networks for images of a size, one after another, and keep what is found; only so
+        many of equal blocks, if not 0."""
         names, seed = list(names), self.found["seed"]
+        function = MEASURES[measure]
+        function = partial(function, blocks=blocks) if blocks else function
         for index, name in enumerate(names, 1):
-            result = run_alone(MEASURES[measure], name, seed, size, seconds=seconds, gib=gib)
+            result = run_alone(function, name, seed, size, seconds=seconds, gib=gib)
             result |= {"date": date.today().isoformat(), "versions": versions()}
             self.found[measure][name] = result
             self.save()
@@ -101,6 +112,7 @@ def main(
     networks: Annotated[str, typer.Option(help="Patterns of networks to measure anew.")] = "",
     seed: Annotated[int, typer.Option(help="Seed of weights, images and draws.")] = 0,
     size: Annotated[int, typer.Option(help="Height and width of images; 0: the own ones.")] = 0,
+    blocks: Annotated[int, typer.Option(help="With --check: equal blocks to keep; 0: all.")] = 0,
     seconds: Annotated[float, typer.Option(help="Limit of time for each network.")] = 3600,
     gib: Annotated[float, typer.Option(help="Limit of memory for each network.")] = 24,
 ) -> None:
@@ -109,6 +121,8 @@ def main(
     if table:
         print_tables(survey.found)
         return
+    if blocks and not check:
+        raise nupes.InputError(f"--blocks must be 0 without --check, not {blocks}")
     print(f"seed {seed}; {versions()}", flush=True)
     measure = "check" if check else "simulate" if simulate else "accept"
     if networks:
@@ -118,7 +132,7 @@ def main(
         candidates, known = survey.candidates(measure, simulate), survey.found[measure]
         wanted = [name for name in candidates if name not in known]
     preload("benchmarks.warm", "benchmarks.acceptance", "nupes.quantizer.pipeline", "nupes.sim")
-    survey.measure(measure, wanted, size, seconds, gib)
+    survey.measure(measure, wanted, size, seconds, gib, blocks)
 
 
 if __name__ == "__main__":

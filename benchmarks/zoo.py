@@ -6,6 +6,7 @@ norms are those of random images, because with the ones that they start with the
 networks grow or vanish.
 """
 
+import copy
 import warnings
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -29,6 +30,7 @@ __all__ = [
     "kind_of",
     "libraries",
     "names_of",
+    "shorten",
     "smallest_networks",
 ]
 
@@ -158,6 +160,28 @@ def build(name: str, seed: int) -> nn.Module:
     module = make(name).eval()
     settle_norms(module, draw_images(image_shape(name, module), IMAGES, seed))
     return module
+
+
+def shorten(module: nn.Module, blocks: int, shape: tuple[int, ...]) -> nn.Module:
+    """Return a network of which only so many of several equal blocks in a row are left, or the
+    network itself where it does not run without the others."""
+    short = copy.deepcopy(module)
+    for part in short.modules():
+        if isinstance(part, nn.Sequential | nn.ModuleList) and len(part) > blocks:
+            kinds = {describe_block(block) for block in part}
+            if len(kinds) == 1 and any(True for _ in part[0].children()):
+                del part[blocks:]
+    try:
+        with torch.no_grad():
+            short(torch.zeros(1, *shape))
+    except Exception:  # of the library, which counts on all blocks
+        return module
+    return short
+
+
+def describe_block(block: nn.Module) -> tuple[type, tuple[torch.Size, ...]]:
+    """Return a block's type and the shapes of its parameters."""
+    return type(block), tuple(parameter.shape for parameter in block.parameters())
 
 
 def image_shape(name: str, module: nn.Module) -> tuple[int, ...]:

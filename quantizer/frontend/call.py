@@ -1,5 +1,6 @@
 """A call of the captured program on its way into the float graph: what every handler is given."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, Literal, NoReturn
@@ -18,6 +19,7 @@ from nupes.quantizer.frontend.views import (
     find_mosaic,
     find_selection,
     in_order,
+    is_permutation,
     last_places,
     own_places,
     without_repeats,
@@ -162,24 +164,63 @@ class Call:
         assert not isinstance(places, list)  # a list's only readers take one of it
         return own_places(value_shape(value)) if places is None else places
 
-    def heads(self, value: Any) -> tuple[Node, list[np.ndarray]]:
-        """Return the node of an operand (heads, t, d), or (t, d), and which channels of the node
-        each head is; refuse one whose tokens are not the node's pixels."""
-        node = self.viewed(value)
+    def arranged(self, values: Sequence[fx.Node]) -> list[Node] | None:
+        """Return the nodes of operands of the call's own shape that all hold their numbers in one
+        order that is none of a map's, such as that of windows; the call's value then is such a view
+        of a node of their shape. ``None`` for other operands."""
+        first = values[0]
+        if any(value_shape(value) != value_shape(self.node) for value in values):
+            return None
+        if self.is_last(first) or self.is_first(first):
+            return None
+        if not all(map(self.gathered, values)):
+            return None
+        nodes, places = [self.viewed(value) for value in values], self.places(first)
+        alike = all(
+            node.shape == nodes[0].shape and np.array_equal(self.places(value), places)
+            for node, value in zip(nodes, values, strict=True)
+        )
+        if alike and not in_order(places, nodes[0].shape):
+            self.views[self.node] = places
+        return nodes if alike else None
+
+    def gathered(self, value: fx.Node) -> bool:
+        """Whether an operand is a view of all numbers of a node, each once; one of some rows,
+        columns and channels of a node becomes a view of these, which are added."""
+        node, places = self.viewed(value), self.views.get(value)
+        if isinstance(places, list):
+            return False
         places = self.places(value)
-        height, width, _ = node.shape
-        found, pixels = [], height * width
-        for head in places.reshape(-1, *places.shape[-2:]) if places.ndim in (2, 3) else ():
-            channels = head[0] // pixels
-            grid = channels * pixels + np.arange(pixels)[:, None]
-            found.append(channels if np.array_equal(head, grid) else None)
-        heads = [channels for channels in found if channels is not None]
-        if not heads or len(heads) < len(found):
-            self.refuse(
-                "queries, keys and values must be (batch, heads, tokens, channels), each head some "
-                f"channels of a sequence of tokens, not a tensor {full_shape(value)} of others"
-            )
-        return node, heads
+        if is_permutation(places, node.shape):
+            return True
+        pixels = node.shape[0] * node.shape[1]
+        channels, channel = np.unique(places // pixels, return_inverse=True)
+        chosen, pixel = np.unique(places % pixels, return_inverse=True)
+        if len(channels) * len(chosen) != places.size:
+            return False
+        moved = (channel * len(chosen) + pixel).reshape(places.shape).astype(np.int32)
+        rows = len(np.unique(chosen // node.shape[1]))
+        grid = channels[:, None] * pixels + chosen
+        op = find_selection(grid.reshape(len(channels), rows, -1), node.shape)
+        if op is None or not is_permutation(moved, op.shape(node.shape)):
+            return False
+        name = self.add(op, (node.name,), op.shape(node.shape), self.kind.lstrip("_"), "part")
+        self.values.names[value], self.views[value] = name, moved
+        if in_order(moved, op.shape(node.shape)):
+            del self.views[value]
+        return True
+
+    def spread_tokens(self, value: fx.Node) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return which pixels of its node the tokens (..., c) of an operand are, if they are all
+        pixels in another order, and which channel each of its channels is; else ``None``."""
+        node, places = self.viewed(value), self.views.get(value)
+        pixels = node.shape[0] * node.shape[1]
+        if places is None or isinstance(places, list) or places.shape[-1:] != node.shape[2:]:
+            return None
+        flat = places.reshape(-1, places.shape[-1])
+        channels, tokens = flat[0] // pixels, places[..., 0] % pixels
+        whole = (places == tokens[..., None] + channels * pixels).all()
+        return (tokens, channels) if whole and is_permutation(places, node.shape) else None
 
     def view(self, source: fx.Node, places: Places) -> str:
         """Let the call's value be a view of an operand's node; return the node's name."""

@@ -18,7 +18,7 @@ __all__ = ["unfold_batch"]
 
 ROWS = {
     *("linear", "layer_norm", "rms_norm", "dropout", "scaled_dot_product_attention"),
-    *("softmax", "_softmax", "addmm", "mm", "bmm", "matmul", "baddbmm"),
+    *("softmax", "_softmax", "addmm", "mm", "bmm", "matmul", "baddbmm", "unit_rows"),
 }
 """Operators that make each row, or each matrix of the last two dimensions, of what they read; so
 do the pointwise ones."""
@@ -100,7 +100,7 @@ def folded_constants(node: fx.Node, operands: list[fx.Node]) -> list[fx.Node]:
     """Return the constants of an operator that are folded as its value is, such as a bias of scores
     (batch * heads, 1, keys)."""
     shape = node.meta["val"].shape
-    if base_name(node) != "baddbmm":
+    if base_name(node) in MATRIX or len(shape) < 3:
         return []
     found = []
     for operand in node.all_input_nodes:

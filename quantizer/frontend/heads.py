@@ -17,7 +17,7 @@ from nupes.quantizer.frontend.graph import Affine, Concat, Node
 from nupes.quantizer.frontend.multiples import Multiples, origin
 from nupes.quantizer.frontend.views import in_order
 
-__all__ = ["by_tokens", "heads_of", "join_by_tokens", "show_heads"]
+__all__ = ["by_tokens", "join_by_tokens", "show"]
 
 
 Axes = tuple[int, np.ndarray]
@@ -26,8 +26,12 @@ Axes = tuple[int, np.ndarray]
 
 def by_tokens(call: Call, values: Sequence[fx.Node]) -> list[Node] | None:
     """Return the nodes of operands of the call's own shape, all views of tokens in the order of
-    their channels, as the call's value then is; ``None`` where they are no such views."""
+    their channels, or of all numbers of a map in one order, as the call's value then is; ``None``
+    where they are no such views."""
     sizes = value_shape(call.node)
+    arranged = call.arranged(values)
+    if arranged is not None:
+        return arranged
     if any(value_shape(value) != sizes for value in values):
         return None
     nodes = in_one_order(call, values)
@@ -54,22 +58,6 @@ def join_by_tokens(call: Call, values: Sequence[fx.Node], axis: int, new: bool) 
     name = call.add(Concat(), tuple(node.name for node in nodes), shape, call.kind)
     show(call, call.node, places.astype(np.int32), call.values.graph.nodes[name])
     return name
-
-
-def heads_of(call: Call, value: fx.Node) -> np.ndarray | None:
-    """Return the channels (heads, d) of tokens that a value (heads, t, d) or (t, heads, d) of
-    several heads is, ``None`` where it is something else."""
-    axes = axes_of(call, value)
-    return axes[1] if axes is not None and axes[1].ndim == 2 and len(axes[1]) > 1 else None
-
-
-def show_heads(call: Call, like: fx.Node, node: Node) -> None:
-    """Let the call's value be a view of a node that has the channels of all heads, one after
-    another, in the shape of a value that is a view of heads."""
-    axes = axes_of(call, like)
-    assert axes is not None
-    every = grid(np.arange(axes[1].size).reshape(axes[1].shape), node.shape[0] * node.shape[1])
-    show(call, call.node, np.moveaxis(every, -1, axes[0]).astype(np.int32), node)
 
 
 def axes_of(call: Call, value: fx.Node) -> Axes | None:

@@ -9,12 +9,12 @@ from nupes.model.operators import Mosaic, Piece
 from nupes.quantizer.frontend.graph import Shape
 from nupes.quantizer.frontend.lines import lines_of
 
-__all__ = ["find_pieces", "raster"]
+__all__ = ["MOST_PIECES", "find_pieces", "raster"]
 
-LARGEST_PHASE = 8
-"""Most rows, and columns, between two pixels of a grid of the result."""
+CLOSE = range(1, 9)
+"""Rows, and columns, between two lines of a grid of the result, where it has several."""
 
-MOST_PIECES = LARGEST_PHASE**2
+MOST_PIECES = 64
 """Most pieces of a mosaic: more take more time on the array than a host needs for the values."""
 
 
@@ -23,12 +23,18 @@ def find_pieces(places: np.ndarray, shape: Shape) -> Mosaic | None:
     whose every channel is a crossing of rows and columns; ``None`` where none of few pieces
     has."""
     count, height, width = places.shape
-    steps = ([s for s in range(1, LARGEST_PHASE + 1) if size % s == 0] for size in (height, width))
+    steps = (phases(size) for size in (height, width))
     for down, right in sorted(product(*steps), key=np.prod):
         found = all_pieces(places, shape, (down, right))
         if found:
             return Mosaic((height, width, count), tuple(found))
     return None
+
+
+def phases(size: int) -> list[int]:
+    """Return how far apart the lines of a grid may lie, on an axis of some size: all lines may be
+    grids of their own, as where tokens become the rows of a map."""
+    return [s for s in range(1, MOST_PIECES + 1) if size % s == 0 and s in (*CLOSE, size)]
 
 
 def raster(shape: Shape) -> Mosaic:

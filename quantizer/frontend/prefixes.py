@@ -12,7 +12,14 @@ import torch
 from torch import Tensor, fx
 from torch.fx.node import map_arg
 
-from nupes.quantizer.frontend.registry import JOINS, arguments, base_name, is_call, rewrite
+from nupes.quantizer.frontend.registry import (
+    JOINS,
+    arguments,
+    base_name,
+    is_call,
+    rewrite,
+    without_casts,
+)
 
 __all__ = ["turn_all_tokens"]
 
@@ -60,7 +67,7 @@ def match(node: fx.Node) -> Match | None:
     dim = arguments(node).get("dim", 0)
     if value.ndim != 4 or dim not in (2, -2) or not isinstance(parts, Sequence) or len(parts) != 2:
         return None
-    kept, total = rows_of(parts[0]), parts[1]
+    kept, total = rows_of(parts[0]), without_casts(parts[1])
     if kept is None or kept.first != 0 or not is_call(total, {"add"}) or total.kwargs:
         return None
     rest = Rows(kept.source, kept.last, value.shape[2])

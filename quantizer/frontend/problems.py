@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 __all__ = ["Problem", "find_advice"]
 
-NORM = "train with BatchNorm2d, which folds into the layer before it"
 CONSTANT_WEIGHTS = (
     "products must have constant weights, as in Linear or Conv2d; attention is "
     "F.scaled_dot_product_attention"
@@ -13,8 +12,6 @@ UPSAMPLING = "use nearest or bilinear upsampling by a whole number"
 OTHERWISE = "replace it, or keep it on the host, before or after the network"
 
 ADVICE = {
-    "group_norm": NORM,
-    "instance_norm": NORM,
     "cat": "join branches with an addition",
     "concat": "join branches with an addition",
     "conv3d": "only one- and two-dimensional convolutions are supported",

@@ -30,6 +30,7 @@ from nupes.quantizer.frontend.mutation import replace_in_place
 from nupes.quantizer.frontend.prefixes import turn_all_tokens
 from nupes.quantizer.frontend.registry import copy_graph
 from nupes.quantizer.frontend.softmax import join_attention
+from nupes.quantizer.frontend.unit_lengths import join_unit_rows
 from nupes.quantizer.frontend.written_norms import join_norms
 
 __all__ = [
@@ -229,6 +230,7 @@ def prepare(exported: ExportedProgram) -> Program:
     held = [stores.get(spec.target or "") for spec in signature.input_specs]
     graph = leave_out_empty(graph)
     graph = join_lookups(graph)
+    graph = join_unit_rows(graph)
     graph = unfold_batch(graph, inputs_of(graph, signature))
     graph = join_norms(turn_all_tokens(graph))
     graph = join_attention(graph, held)

@@ -59,21 +59,26 @@ class Term(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """A product of queries and keys, the factor of its scores, and what is added to them."""
+    """A product of queries and keys, the factor of its scores, what is added to them, and constant
+    factors of each head or query."""
 
     product: fx.Node
     factor: float
     terms: tuple[Term, ...]
+    gains: tuple[fx.Node, ...] = ()
 
 
 class Match(NamedTuple):
-    """The operands of attention, keys transposed, the factor of its scores, and what is added."""
+    """The operands of attention, keys transposed, the factor of its scores, what is added, factors
+    of each head, and whether values and the result are ``turned``, tokens in the last dimension."""
 
     query: fx.Node
     key: fx.Node
     value: fx.Node
     scale: float
     terms: tuple[Term, ...]
+    gains: tuple[fx.Node, ...]
+    turned: bool
 
 
 def join_attention(graph: fx.Graph, held: Sequence[Tensor | None]) -> fx.Graph:
@@ -84,19 +89,46 @@ def join_attention(graph: fx.Graph, held: Sequence[Tensor | None]) -> fx.Graph:
     copy = copy_graph(graph)
     numbers = numbers_of(copy, held)
     while (found := find(copy.nodes, numbers)) is not None:
-        node, (query, key, value, scale, terms) = found
+        node, (query, key, value, scale, terms, gains, turned) = found
         with copy.inserting_before(node):
             mask = total(copy, terms)
-            turned = copy.call_function(ATEN.transpose.int, (key, -2, -1))
-            turned.meta = {**key.meta, "val": key.meta["val"].transpose(-2, -1)}
-            parts = (query, turned, value, mask)
+            for gain in gains:
+                made = copy.call_function(ATEN.mul.Tensor, (query, gain))
+                made.meta = dict(query.meta)
+                query = made
+            value = transposed(copy, value) if turned else value
+            parts = (query, transposed(copy, key), value, mask)
             joined = copy.call_function(
                 ATEN.scaled_dot_product_attention.default, parts, {"scale": scale}
             )
-        joined.meta = dict(node.meta)
+            joined.meta = dict(node.meta)
+            if turned:
+                joined.meta["val"] = node.meta["val"].transpose(-2, -1)
+                joined = transposed(copy, joined)
         node.replace_all_uses_with(joined)
         copy.erase_node(node)
     return copy
+
+
+def transposed(graph: fx.Graph, node: fx.Node) -> fx.Node:
+    """Insert a matrix transposed."""
+    made = graph.call_function(ATEN.transpose.int, (node, -2, -1))
+    made.meta = {**node.meta, "val": node.meta["val"].transpose(-2, -1)}
+    return made
+
+
+def before_transposition(node: Any) -> Any:
+    """Return a matrix before it was transposed, ``None`` for any other node."""
+    if not is_call(node, {"transpose", "mT", "swapaxes", "swapdims", "permute"}):
+        return None
+    before: Any = node.args[0]
+    last = before.meta["val"].ndim - 1
+    if base_name(node) == "mT":
+        return before
+    if base_name(node) == "permute":
+        return before if list(node.args[1]) == [*range(last - 1), last, last - 1] else None  # type: ignore[arg-type]
+    dims = {dim % (last + 1) for dim in node.args[1:]}  # type: ignore[operator]
+    return before if dims == {last - 1, last} else None
 
 
 def numbers_of(graph: fx.Graph, held: Sequence[Tensor | None]) -> Numbers:
@@ -119,7 +151,19 @@ def match(node: fx.Node, numbers: Numbers) -> Match | None:
     """Return what attention's last product is made of, ``None`` for any other node."""
     if not is_product(node):
         return None
-    weights, value = operands(node)
+    first, second = operands(node)
+    found = weighted(node, first, second, False, numbers)
+    weights = before_transposition(without_casts(second, PLAIN))
+    if found is None and weights is not None:
+        found = weighted(node, weights, first, True, numbers)
+    return found
+
+
+def weighted(
+    node: fx.Node, weights: fx.Node, value: fx.Node, turned: bool, numbers: Numbers
+) -> Match | None:
+    """Return what attention's last product is made of if ``weights`` are softmax of scores."""
+    whole = weights.meta["val"].shape
     weights = without_casts(weights, PLAIN)
     if not is_call(weights, {"softmax", "_softmax"}):
         return None
@@ -127,13 +171,23 @@ def match(node: fx.Node, numbers: Numbers) -> Match | None:
     if arguments(weights)["dim"] not in (-1, last):
         return None
     scores = scores_of(operands(weights)[0], numbers)
-    ends = {part.meta["val"].shape for part in (weights, operands(node)[0])}
+    ends = {weights.meta["val"].shape, whole}
     if scores is None or ends != {scores.product.meta["val"].shape}:
         return None
     if not all(fits(term.node, weights) for term in scores.terms):
         return None
     (query, first), (key, second) = map(without_factors, operands(scores.product))
-    return Match(query, key, value, scores.factor * first * second, scores.terms)
+    if not all(is_gain(gain, query) for gain in scores.gains):
+        return None
+    scale = scores.factor * first * second
+    return Match(query, key, value, scale, scores.terms, scores.gains, turned)
+
+
+def is_gain(gain: fx.Node, query: fx.Node) -> bool:
+    """Whether factors of scores are factors of queries: one for all keys, and no more dimensions
+    than queries have."""
+    shape = gain.meta["val"].shape
+    return len(shape) <= query.meta["val"].ndim and (not shape or shape[-1] == 1)
 
 
 def fits(added: fx.Node, scores: fx.Node) -> bool:
@@ -169,6 +223,13 @@ def scores_of(value: Any, numbers: Numbers, factor: float = 1.0) -> Scores | Non
     if name in ("mul", "div") and isinstance(given[1], int | float):
         inner, more = without_factors(value)
         return None if inner is value else scores_of(inner, numbers, factor * more)
+    if name == "mul" and len(given) == 2:
+        for inner, gain in (given, given[::-1]):
+            if constant_of(gain, numbers) is not None:
+                found = scores_of(inner, numbers, factor)
+                # What was added before would have to be multiplied as well.
+                return None if not found or found.terms else with_gain(found, gain)
+        return None
     if name == "add" and not value.kwargs:
         for scores, other in (given[:2], given[1::-1]):
             found = scores_of(without_zeros(scores, other, numbers, factor), numbers, factor)
@@ -190,6 +251,11 @@ def scores_of(value: Any, numbers: Numbers, factor: float = 1.0) -> Scores | Non
             mask, second, first, False, numbers, factor
         )
     return None
+
+
+def with_gain(scores: Scores, gain: Any) -> Scores:
+    """Return scores with factors of queries."""
+    return scores._replace(gains=(*scores.gains, gain))
 
 
 def without_zeros(scores: Any, other: Any, numbers: Numbers, factor: float) -> Any:

@@ -26,6 +26,7 @@ __all__ = [
     "find_mosaic",
     "find_selection",
     "in_order",
+    "is_permutation",
     "last_places",
     "own_places",
     "whole_channels",
@@ -43,6 +44,12 @@ def in_order(places: np.ndarray, shape: Shape) -> bool:
     height, width, channels = shape
     count = height * width * channels
     return places.size == count and bool((places.ravel() == np.arange(count)).all())
+
+
+def is_permutation(places: np.ndarray, shape: Shape) -> bool:
+    """Whether a view holds all values of a map (h, w, c), each once, in any order."""
+    count = prod(shape)
+    return places.size == count and bool((np.bincount(places.ravel(), minlength=count) == 1).all())
 
 
 def channels_first(sizes: tuple[int, ...], shape: Shape) -> bool:
@@ -128,13 +135,16 @@ def without_repeats(places: np.ndarray) -> np.ndarray:
     return places
 
 
-def whole_channels(places: np.ndarray, shape: Shape) -> np.ndarray | None:
+def whole_channels(places: np.ndarray, shape: Shape, ordered: bool = True) -> np.ndarray | None:
     """Return which channels of a map (h, w, c) lists of places (k, values) are, (k, n), ``None``
-    where they are not whole channels with every pixel in its place."""
+    where they are not whole channels with every pixel in its place, or, if they need not be
+    ``ordered``, anywhere."""
     pixels = shape[0] * shape[1]
     if places.shape[1] % pixels:
         return None
     grid = places.reshape(len(places), -1, pixels)
+    if not ordered:
+        grid = np.sort(grid, axis=2)
     channels = grid[:, :, 0] // pixels
     same = (grid == channels[:, :, None] * pixels + np.arange(pixels)).all()
     return channels if same else None

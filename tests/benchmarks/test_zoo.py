@@ -1,9 +1,9 @@
-"""Which kind a network is of, by what it calls."""
+"""Which kind a network is of, by what it calls, and networks of few blocks."""
 
 import pytest
-from torch import nn
+from torch import Tensor, nn
 
-from benchmarks.zoo import KINDS, kind_of
+from benchmarks.zoo import KINDS, kind_of, shorten
 
 CONVOLUTIONAL, OTHER = KINDS
 
@@ -21,3 +21,23 @@ CONVOLUTIONAL, OTHER = KINDS
 )
 def test_kinds(layer: nn.Module, kind: str) -> None:
     assert kind_of(layer.eval(), (4, 8, 8)) == kind
+
+
+class Last(nn.Module):
+    """A module that does not run without its last block."""
+
+    def __init__(self, blocks: list[nn.Sequential]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.blocks[4](x)
+
+
+def test_shortened_networks() -> None:
+    blocks = [nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU()) for _ in range(5)]
+    module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(*blocks), nn.Conv2d(4, 2, 1))
+    short = shorten(module, 2, (3, 5, 5))
+    assert [len(part) for part in (module[1], short[1])] == [5, 2]  # type: ignore[arg-type]
+    last = Last(blocks)
+    assert shorten(last, 2, (4, 5, 5)) is last

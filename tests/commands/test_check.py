@@ -43,8 +43,9 @@ def encoder():
     return nn.Sequential(nn.Linear(6, 8), layers, nn.Linear(8, 3))
 
 def bad():
+    size = nn.Upsample(scale_factor=1.0, mode="bicubic")
     return nn.Sequential(
-        nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.Conv2d(4, 4, 1), nn.Flatten(), nn.Softmax(1)
+        nn.Conv2d(1, 4, 3), size, nn.Conv2d(4, 4, 1), nn.Flatten(), nn.Softmax(1)
     )
 
 def large():
@@ -86,12 +87,12 @@ def test_every_operator_that_does_not_run(capsys: pytest.CaptureFixture[str]) ->
     words = ["check", "model.py:bad", "--calibration", "data.npz"]
     assert main(words) == 1
     text = capsys.readouterr().out
-    assert "group_norm in module '1': is not supported\n  -> train with BatchNorm2d" in text
+    assert "upsample_bicubic2d in module '1': is not supported\n  -> use nearest or" in text
     assert "will not run: 2 operators must be replaced" in text
     assert main([*words, "--json"]) == 1
     report = json.loads(capsys.readouterr().out)
     assert [(item["module"], item["operator"]) for item in report["problems"]] == [
-        ("1", "group_norm"),
+        ("1", "upsample_bicubic2d"),
         ("4", "softmax"),
     ]
     assert report["layers"] == []

@@ -9,6 +9,7 @@ FAMILIES = (
     "attention",
     "bilinear",
     "convolution",
+    "group_norms",
     "joins",
     "layer_norms",
     "linear",

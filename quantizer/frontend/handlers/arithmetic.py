@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from torch import fx
 
+from nupes.model.errors import UnsupportedError
+from nupes.quantizer.frontend.alignment import align
 from nupes.quantizer.frontend.call import Call, map_shape, value_shape
 from nupes.quantizer.frontend.graph import Add, Affine, Node, Product
 from nupes.quantizer.frontend.handlers.joins import multiply_tensors
@@ -138,6 +140,18 @@ def spread(call: Call, value: fx.Node) -> Node:
     return call.values.graph.nodes[name]
 
 
+def align_pair(call: Call, left: fx.Node, right: fx.Node, factor: bool) -> tuple[Node, Node] | None:
+    """Return the nodes of two operands in the order of one of them, that of the left one first, or
+    the factor's last; ``None`` where they cannot be brought into one order."""
+    found = align(call, left, right, factor)
+    if found is not None:
+        return found
+    found = align(call, right, left, factor)
+    if found is None or factor:
+        return found
+    return found[1], found[0]
+
+
 def combine(
     call: Call, kind: str, left: fx.Node, right: fx.Node, factors: tuple[float, float] | None
 ) -> str:
@@ -150,14 +164,26 @@ def combine(
     if tokens and factors is None:
         names = tokens[0].name, tokens[1].name
         return call.add(Product(), names, tokens[0].shape, call.kind)
-    if factors is None:
-        return multiply_tensors(call, left, right) if kind == "mul" else translate_pointwise(call)
-    first, second = tokens or (spread(call, value) for value in (left, right))
-    if first.shape != second.shape:
-        call.refuse(
-            "both tensors of a sum must have one shape, or sizes of 1 that serve all of the "
-            f"other's, not {value_shape(left)} and {value_shape(right)}"
-        )
+    try:
+        if factors is None and kind == "mul":
+            return multiply_tensors(call, left, right)
+        if factors is None:
+            return translate_pointwise(call)
+        first, second = tokens or (spread(call, value) for value in (left, right))
+        if first.shape != second.shape:
+            call.refuse(
+                "both tensors of a sum must have one shape, or sizes of 1 that serve all of the "
+                f"other's, not {value_shape(left)} and {value_shape(right)}"
+            )
+    except UnsupportedError:
+        found = None if kind == "div" else align_pair(call, left, right, factors is None)
+        if found is None and kind == "mul" and len(value_shape(call.node)) == 3:
+            found = spread(call, left), call.anywhere(right)  # each serves the other one
+        if found is None:
+            raise
+        first, second = found
+        if factors is None:
+            return call.add(Product(), (second.name, first.name), first.shape, call.kind)
     terms = []
     for factor, term in zip(factors, (first, second), strict=True):
         terms.append(term.name if factor == 1 else multiple(call, term, factor))

@@ -1,16 +1,19 @@
 """Attention: scores, softmax's numerators and weighted means for each head."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from torch import exp, fx
 
-from nupes.model.operators import Matmul, Select, SubtractMax, WeightedMean
+from nupes.model.operators import Matmul, SubtractMax, WeightedMean
 from nupes.quantizer.frontend.call import Call, value_shape
 from nupes.quantizer.frontend.functions import COUNTS, Function
-from nupes.quantizer.frontend.graph import Add, Affine, Concat, Node
+from nupes.quantizer.frontend.graph import Add, Affine, Node, Op
 from nupes.quantizer.frontend.handlers.masks import Added, added_to_scores, masked_input, with_mask
 from nupes.quantizer.frontend.registry import handles
+from nupes.quantizer.frontend.windows import Head, heads_of, join_heads, take, turn
 
 __all__ = ["attend", "multiply"]
 
@@ -32,10 +35,10 @@ def attend(
     """Translate attention of queries, keys and values (b, heads, t, d) or (b, t, d)."""
     if dropout_p:
         call.refuse("dropout must be off; export the module after eval()")
-    heads = heads_of(call, query, key, value)
-    added = added_to_scores(call, attn_mask, is_causal, *sizes_of(heads))
+    parts = Parts(call, query, key, value)
+    added = added_to_scores(call, attn_mask, is_causal, parts.lead, parts.sizes)
     factor = value_shape(query)[-1] ** -0.5 if scale is None else float(scale)
-    return join_heads(call, weigh(call, heads, added, factor))
+    return parts.weigh(added, factor)
 
 
 @handles("biased_attention")
@@ -49,51 +52,74 @@ def attend_with_bias(
     scale: float,
 ) -> str:
     """Translate attention with a mask of keys that is an input, and a bias that is a constant."""
-    heads = heads_of(call, query, key, value)
-    count, sizes = sizes_of(heads)
-    added = added_to_scores(call, bias, False, count, sizes)
-    return join_heads(call, weigh(call, heads, with_mask(call, added, attn_mask, sizes[2]), scale))
+    parts = Parts(call, query, key, value)
+    added = added_to_scores(call, bias, False, parts.lead, parts.sizes)
+    return parts.weigh(with_mask(call, added, attn_mask, parts.sizes[2]), scale)
 
 
-Heads = list[tuple[Node, list[np.ndarray]]]
-"""The nodes of queries, keys and values, and which of their channels each head is."""
+class Parts:
+    """Queries, keys and values of all heads; the dimensions ``lead`` before the tokens of queries,
+    and the ``sizes`` of a head's scores: rows and columns of queries, and keys."""
 
+    def __init__(self, call: Call, *parts: fx.Node) -> None:
+        self.call, self.lead = call, value_shape(parts[0])[:-2]
+        self.found = [heads_of(call, part) for part in parts]
+        count = len(self.found[0][1])
+        if any(count % len(heads) for _, heads in self.found):
+            call.refuse("queries must have as many heads as keys and values, or a multiple of them")
+        self.turned = [heads[0].turned for _, heads in self.found]
+        self.first = self.take(0)
+        (height, width, _), keys = self.first[0].shape, self.first[1].shape
+        self.sizes = height, width, keys[2] if self.turned[1] else keys[0] * keys[1]
 
-def heads_of(call: Call, *parts: fx.Node) -> Heads:
-    """Return the heads of queries, keys and values."""
-    heads = [call.heads(part) for part in parts]
-    count = len(heads[0][1])
-    if any(count % len(part) for _, part in heads):
-        call.refuse("queries must have as many heads as keys and values, or a multiple of them")
-    return heads
-
-
-def sizes_of(heads: Heads) -> tuple[int, tuple[int, int, int]]:
-    """Return how many heads queries have; their rows and columns, and how many keys there are."""
-    (height, width, _), keys = heads[0][0].shape, heads[1][0].shape
-    return len(heads[0][1]), (height, width, keys[0] * keys[1])
-
-
-def weigh(call: Call, heads: Heads, added: list[Added], factor: float) -> list[str]:
-    """Add all heads; return the names of their means."""
-    count, means = len(heads[0][1]), []
-    # Heads of queries share those of keys and values one after another.
-    shared = [np.repeat(np.arange(len(part)), count // len(part)) for _, part in heads]
-    for number in range(count):
-        channels = [part[own[number]] for (_, part), own in zip(heads, shared, strict=True)]
-        nodes = [
-            take(call, node, some, f"{what}_{number}")
-            for (node, _), some, what in zip(heads, channels, ("q", "k", "v"), strict=True)
+    def take(self, number: int) -> list[Node]:
+        """Return the nodes of queries, keys and values of a head, which are added; each token of
+        queries is a pixel. Heads of queries share those of keys and values one after another."""
+        count, nodes = len(self.found[0][1]), self.call.values.graph.nodes
+        found = [
+            nodes[take(self.call, node, heads[number * len(heads) // count], f"{what}_{number}")]
+            for (node, heads), what in zip(self.found, ("q", "k", "v"), strict=True)
         ]
-        means.append(head(call, nodes, added[number], factor, number))
-    return means
+        if self.turned[0]:
+            found[0] = turn(self.call, found[0], f"turned_{number}")
+        return found
+
+    def weigh(self, added: list[Added], factor: float) -> str:
+        """Add all heads; return the name of the node of their means."""
+        call, made = self.call, []
+        for number, some in enumerate(added):
+            query, key, value = self.take(number) if number else self.first
+            scores = scores_of(call, query, key, self.turned[1], some, factor, number)
+            if self.turned[2]:
+                made.append(weigh_channels(call, scores, value, number))
+            else:
+                made.append(mean_of(call, scores, value, number))
+        (node, heads), (others, values) = self.found[0], self.found[2]
+        if not any(self.turned) and share_queries(heads, self.found[1][1]):
+            return join_heads(call, *self.found[1], made)
+        if self.turned[2]:  # what is made of values lies where they do
+            shared = [values[number * len(values) // len(heads)] for number in range(len(heads))]
+            return join_heads(call, others, shared, made)
+        if self.turned[0]:
+            node = call.values.graph.nodes[made[0]]
+            heads = whole_heads(node, len(heads))
+        return join_heads(call, node, heads, made)
+
+
+def share_queries(queries: Sequence[Head], keys: Sequence[Head]) -> bool:
+    """Whether several windows of keys have the same queries, as many as they have keys: what is
+    made of these is laid where the keys are."""
+    alike = len(queries) == len(keys) and len(queries[0].pixels) == len(keys[0].pixels)
+    some, more = (len({head.pixels.tobytes() for head in heads}) for heads in (queries, keys))
+    return alike and some < more
 
 
 @handles("masked_mean")
 def average(call: Call, x: fx.Node, mask: fx.Node) -> str:
     """Translate the mean (b, c) of those tokens (b, t, c) that a mask shows."""
-    node, (channels, *others) = call.heads(x)
-    if others or not np.array_equal(channels, np.arange(node.shape[2])):
+    node, (whole, *others) = heads_of(call, x)
+    channels = whole.channels
+    if others or not whole.whole or not np.array_equal(channels, np.arange(node.shape[2])):
         call.refuse("a mean of tokens must be of all channels of a sequence of tokens")
     keys = node.shape[0] * node.shape[1]
     hidden = masked_input(call, mask, keys)
@@ -104,60 +130,84 @@ def average(call: Call, x: fx.Node, mask: fx.Node) -> str:
 def multiply(call: Call, left: fx.Node, right: fx.Node) -> str:
     """Translate the product of computed matrices (b, heads, n, t) and (b, heads, t, d), or of (b,
     n, t) and (b, t, d)."""
-    (rows, some), (columns, others) = call.heads(left), call.heads(right)
+    (rows, some), (columns, others) = heads_of(call, left), heads_of(call, right)
     if len(some) != len(others):
         call.refuse("both matrices of a product must have one number of heads")
     made, nodes = [], call.values.graph.nodes
-    for number, channels in enumerate(zip(some, others, strict=True)):
+    turned = some[0].turned, others[0].turned
+    # A product whose second matrix is turned may be made turned itself: the larger one streams.
+    larger = len(others[0].pixels) > len(some[0].pixels)
+    swapped, keys = turned[1] and (turned[0] or larger), turned[1] and not turned[0]
+    for number, parts in enumerate(zip(some, others, strict=True)):
         first, second = (
             nodes[take(call, node, part, f"{side}_{number}")]
-            for node, part, side in zip((rows, columns), channels, ("left", "right"), strict=True)
+            for node, part, side in zip((rows, columns), parts, ("left", "right"), strict=True)
         )
-        shape = (*first.shape[:2], second.shape[2])
-        op = Matmul(first.shape[2], False)
+        if swapped:
+            first, second = second, first
+        elif turned[0]:
+            first = turn(call, first, f"turned_{number}")
+        shape = (*first.shape[:2], pixels_of(second) if keys else second.shape[2])
+        op = Matmul(first.shape[2], keys)
         made.append(call.add(op, (first.name, second.name), shape, "matmul", f"sums_{number}"))
-    return join_heads(call, made)
+    if swapped:
+        return join_heads(call, columns, [replace(head, turned=True) for head in others], made)
+    if turned[0]:
+        return join_heads(call, nodes[made[0]], whole_heads(nodes[made[0]], len(made)), made)
+    return join_heads(call, rows, some, made)
 
 
-def join_heads(call: Call, heads: list[str]) -> str:
-    """Let the call's value (heads, t, d) be a view of all heads' channels, one after another."""
-    tokens, sizes = call.values.graph.nodes[heads[0]].shape[:2], value_shape(call.node)
-    name, width = heads[0], len(heads) * sizes[-1]
-    if len(heads) > 1:
-        name = call.add(Concat(), tuple(heads), (*tokens, width), "attention")
-    places = np.arange(width * tokens[0] * tokens[1], dtype=np.int32)
-    places = places.reshape(len(heads), sizes[-1], -1).swapaxes(1, 2).reshape(sizes)
-    call.views[call.node] = places
-    return name
+def whole_heads(node: Node, count: int) -> list[Head]:
+    """Return heads of whole maps."""
+    return [Head(np.arange(pixels_of(node)), np.arange(node.shape[2]), True)] * count
 
 
-def take(call: Call, node: Node, channels: np.ndarray, part: str) -> str:
-    """Add the selection of a head's channels, unless it is all of them."""
-    if np.array_equal(channels, np.arange(node.shape[2])):
-        return node.name
-    shape = (*node.shape[:2], len(channels))
-    return call.add(Select.of(channels), (node.name,), shape, "attention", part)
+def pixels_of(node: Node) -> int:
+    """Return how many pixels a map has."""
+    return node.shape[0] * node.shape[1]
 
 
-def head(call: Call, nodes: list[str], added: Added, factor: float, number: int) -> str:
-    """Add one head; return the name of its means."""
-    graph: Any = call.values.graph
-    query, key, value = (graph.nodes[name] for name in nodes)
+def scores_of(
+    call: Call, query: Node, key: Node, turned: bool, added: Added, factor: float, number: int
+) -> Node:
+    """Add softmax's numerators of a head: of queries, and keys whose tokens are pixels, or channels
+    if they are ``turned``."""
     height, width, terms = query.shape
-    keys = key.shape[0] * key.shape[1]
+    keys = key.shape[2] if turned else pixels_of(key)
     shape = (height, width, keys)
-
-    def add(op: Any, inputs: tuple[str, ...], sizes: tuple[int, int, int], part: str) -> str:
-        return call.add(op, inputs, sizes, "attention", f"{part}_{number}")
-
-    scores = add(Matmul(terms, True), (query.name, key.name), shape, "scores")
+    scores = part_of(call, Matmul(terms, not turned), (query, key), shape, f"scores_{number}")
     shift = np.zeros(keys) if added.shift is None else added.shift
     scaled = Affine(np.full(keys, factor), shift)
-    scores = add(scaled, (scores,), shape, "scaled")
+    scores = part_of(call, scaled, (scores,), shape, f"scaled_{number}")
+    nodes = call.values.graph.nodes
     if added.bias is not None:
-        scores = add(Add(), (scores, added.bias), shape, "biased")
-    operands = (scores,) if added.mask is None else (scores, added.mask)
-    distances = add(SubtractMax(), operands, shape, "distances")
-    weights = add(EXPONENTIAL, (distances,), shape, "weights")
-    sizes = (height, width, value.shape[2])
-    return add(WeightedMean(keys), (weights, value.name), sizes, "mean")
+        biased = (scores, nodes[added.bias])
+        scores = part_of(call, Add(), biased, shape, f"biased_{number}")
+    operands = (scores,) if added.mask is None else (scores, nodes[added.mask])
+    distances = part_of(call, SubtractMax(), operands, shape, f"distances_{number}")
+    return part_of(call, EXPONENTIAL, (distances,), shape, f"weights_{number}")
+
+
+def mean_of(call: Call, weights: Node, value: Node, number: int) -> str:
+    """Add the weighted means of values, each token a pixel."""
+    height, width, keys = weights.shape
+    shape = height, width, value.shape[2]
+    return part_of(call, WeightedMean(keys), (weights, value), shape, f"mean_{number}").name
+
+
+def weigh_channels(call: Call, weights: Node, value: Node, number: int) -> str:
+    """Add the weighted means of values whose tokens are channels: each pixel's channels, weighted
+    by softmax itself, which is the mean of a matrix of ones on the diagonal."""
+    height, width, keys = weights.shape
+    ones = call.values.graph.nodes[call.hold(np.eye(keys).reshape(keys, 1, keys))]
+    shares = part_of(call, WeightedMean(keys), (weights, ones), weights.shape, f"shares_{number}")
+    shape = *value.shape[:2], height * width
+    return part_of(call, Matmul(keys, True), (value, shares), shape, f"mean_{number}").name
+
+
+def part_of(
+    call: Call, op: Op, operands: tuple[Node, ...], shape: tuple[int, int, int], part: str
+) -> Node:
+    """Add a part of attention; return its node."""
+    name = call.add(op, tuple(node.name for node in operands), shape, "attention", part)
+    return call.values.graph.nodes[name]

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from nupes.quantizer.frontend.call import Call, full_shape, is_map
 from nupes.quantizer.frontend.graph import Convolution
-from nupes.quantizer.frontend.handlers.pairs import plane, sizes_of, symmetric
+from nupes.quantizer.frontend.handlers.pairs import plane, sizes_of, source_of, symmetric
 from nupes.quantizer.frontend.registry import handles
 from nupes.quantizer.frontend.views import channel_order
 
@@ -45,7 +45,7 @@ def translate_convolution(
     if groups == 1 and input in call.views:
         order = channel_order(call.places(input), source.shape)
     if order is None:
-        source = call.source(input)
+        source = source_of(call, input)
     else:
         kernel = kernel[:, order.argsort()]
     if kernel.ndim == 3:

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 from torch import fx
 
-from nupes.model.operators import Select
 from nupes.quantizer.frontend.call import Call, full_shape
-from nupes.quantizer.frontend.graph import Affine, Concat, Node, Normalize
-from nupes.quantizer.frontend.heads import heads_of, show_heads
+from nupes.quantizer.frontend.graph import Affine, Node, Normalize
+from nupes.quantizer.frontend.handlers.group_norms import unit_pixels
 from nupes.quantizer.frontend.registry import handles
+from nupes.quantizer.frontend.rows_of_channels import find_rows
 
 __all__ = ["layer_norm", "rms_norm"]
 
@@ -51,9 +51,10 @@ def normalize(
     """Add a normalization and its gain and offset."""
     if eps <= 0:
         call.refuse(f"eps of a norm must be positive, not {eps}")
-    heads = heads_of(call, input)
-    if heads is not None and list(sizes) == [heads.shape[1]]:
-        return normalize_heads(call, input, heads, centered, affine, eps)
+    rows = find_rows(call, input, len(full_shape(input)) - 2)
+    if rows is not None and list(sizes) == [rows.groups.shape[1]]:
+        made = [add_norm(call, node, centered, affine, eps, part) for node, part in rows.take(call)]
+        return rows.join(call, made)
     last, source = call.lays_last(input), call.viewed(input)
     channels = source.shape[2]
     vector = len(full_shape(input)) == 2 and source.shape[:2] == (1, 1)
@@ -80,23 +81,18 @@ def add_norm(
     return call.add(Affine(gain, offset), (name,), source.shape, "norm", part)
 
 
-def normalize_heads(
-    call: Call,
-    input: fx.Node,
-    heads: np.ndarray,
-    centered: bool,
-    affine: tuple[Any, Any],
-    eps: float,
-) -> str:
-    """Add the normalization of each head of tokens, (heads, t, d) or (t, heads, d), and join them;
-    ``heads`` (heads, d) are the channels of a node."""
-    source, graph = call.viewed(input), call.values.graph
-    made = []
-    for number, channels in enumerate(heads):
-        shape = (*source.shape[:2], len(channels))
-        taken = call.add(Select.of(channels), (source.name,), shape, "norm", f"head_{number}")
-        made.append(add_norm(call, graph.nodes[taken], centered, affine, eps, str(number)))
-    shape = (*source.shape[:2], heads.size)
-    name = call.add(Concat(), tuple(made), shape, "norm")
-    show_heads(call, input, graph.nodes[name])
-    return name
+@handles("unit_rows")
+def unit_rows(call: Call, input: fx.Node, dim: int, eps: float) -> str:
+    """Translate rows of length 1: of channels, or of all pixels of each channel."""
+    axis = len(full_shape(input)) - 1 + dim
+    rows = find_rows(call, input, axis)
+    if rows is None:
+        return unit_pixels(call, input, axis, eps)
+    made, size = [], rows.groups.shape[1]
+    for node, part in rows.take(call):
+        op = Normalize(size, False, eps**2 / size)
+        name = call.add(op, (node.name,), node.shape, "norm", part)
+        short = Affine(np.full(size, size**-0.5), np.zeros(size))
+        part = f"{part}.length".lstrip(".")
+        made.append(call.add(short, (name,), node.shape, "norm", part))
+    return rows.join(call, made)

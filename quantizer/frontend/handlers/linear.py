@@ -5,12 +5,14 @@ from typing import Any
 import numpy as np
 from torch import fx
 
+from nupes.model.operators import Matmul
 from nupes.quantizer.frontend.call import Call, full_shape, value_shape
-from nupes.quantizer.frontend.graph import Convolution, Node
+from nupes.quantizer.frontend.graph import Add, Convolution, Node
 from nupes.quantizer.frontend.handlers.attention import multiply
+from nupes.quantizer.frontend.heads import show
 from nupes.quantizer.frontend.patches import Patches, find_patches
 from nupes.quantizer.frontend.registry import handles
-from nupes.quantizer.frontend.views import in_order, last_places
+from nupes.quantizer.frontend.views import in_order, is_permutation, last_places
 
 __all__ = ["addmm", "translate_linear"]
 
@@ -54,6 +56,39 @@ def patches_of(call: Call, value: fx.Node) -> Patches | None:
     return None if places.ndim == 3 and places.shape[:2] != found.size else found
 
 
+def tokens_last(call: Call, value: fx.Node) -> np.ndarray | None:
+    """Return which pixel of its node each feature of an operand (..., t) is, if the last dimension
+    is all pixels, and the others all channels in their order; else ``None``."""
+    node, places = call.viewed(value), call.views.get(value)
+    if isinstance(places, list) or node.shape[:2] == (1, 1):
+        return None
+    places = call.places(value)
+    flat, pixels = places.reshape(-1, places.shape[-1]), node.shape[0] * node.shape[1]
+    tokens = flat[0] % pixels
+    whole = flat.shape == (node.shape[2], pixels) and np.array_equal(
+        flat, np.arange(node.shape[2])[:, None] * pixels + tokens
+    )
+    return tokens if whole and is_permutation(tokens, (*node.shape[:2], 1)) else None
+
+
+def add_mixing(
+    call: Call, value: fx.Node, tokens: np.ndarray, weight: np.ndarray, bias: np.ndarray
+) -> str:
+    """Add a linear layer that mixes tokens: the product of its weights (n, tokens), which the
+    network holds, with the tokens as they lie."""
+    source, (count, _) = call.viewed(value), weight.shape
+    held = call.hold(weight[:, tokens.argsort()].astype(np.float64)[:, None])
+    shape = count, 1, source.shape[2]
+    op = Matmul(len(tokens), False)
+    name = call.add(op, (held, source.name), shape, "linear", "mixed")
+    if bias.any():
+        every = call.hold(np.broadcast_to(bias[:, None, None], shape).copy())
+        name = call.add(Add(), (name, every), shape, "linear")
+    places = np.arange(count * source.shape[2]).reshape(value_shape(call.node))
+    show(call, call.node, places.astype(np.int32), call.values.graph.nodes[name])
+    return name
+
+
 def add_patches(
     call: Call, source: Node, patches: Patches, matrix: np.ndarray, bias: np.ndarray
 ) -> str:
@@ -72,9 +107,19 @@ def add_linear(call: Call, value: fx.Node, weight: np.ndarray, bias: np.ndarray)
     one of weight (n, c) on channels that are in the last dimension. A map that is flattened in
     another order becomes weights in another order."""
     if len(full_shape(value)) > 2:
-        found = patches_of(call, value)
+        patches = patches_of(call, value)
+        if patches is not None:
+            return add_patches(call, call.viewed(value), patches, weight, bias)
+        found = call.spread_tokens(value)
         if found is not None:
-            return add_patches(call, call.viewed(value), found, weight, bias)
+            (tokens, channels), source = found, call.viewed(value)
+            lanes = np.arange(len(weight)) * source.shape[0] * source.shape[1]
+            call.views[call.node] = (tokens[..., None] + lanes).astype(np.int32)
+            op = Convolution(weight[:, channels.argsort(), None, None], bias)
+            return call.add(op, (source.name,), (*source.shape[:2], len(weight)), "linear")
+        tokens = tokens_last(call, value)
+        if tokens is not None:
+            return add_mixing(call, value, tokens, weight, bias)
         if not call.lays_last(value):
             call.refuse(
                 "linear must read (batch, features) or channels in the last dimension, as behind "

@@ -1,5 +1,6 @@
 """What is added to scores: masks, which say which keys count for which queries, and biases."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,12 +31,12 @@ class Added:
 
 
 def added_to_scores(
-    call: Call, mask: Any, causal: bool, heads: int, sizes: tuple[int, int, int]
+    call: Call, mask: Any, causal: bool, lead: tuple[int, ...], sizes: tuple[int, int, int]
 ) -> list[Added]:
-    """Return what is added to each head's scores. ``sizes`` are rows and columns of queries, and
-    keys."""
+    """Return what is added to each head's scores. ``lead`` are the dimensions of heads, such as
+    (windows, heads); ``sizes`` are rows and columns of queries, and keys."""
     height, width, keys = sizes
-    queries = height * width
+    queries, heads = height * width, math.prod(lead)
     if causal:
         tables = np.where(np.tri(queries, keys, dtype=bool), 0.0, LEAST)[None]
     elif mask is None:
@@ -43,14 +44,22 @@ def added_to_scores(
     elif call.is_computed(mask):
         return [Added(masked_input(call, mask, keys))] * heads
     else:
-        tables = constant_tables(call, mask, heads, queries, keys)
+        tables = constant_tables(call, mask, lead, queries, keys)
     if not (tables > LEAST).any(axis=2).all():
         call.refuse("a mask must leave every query a key, not none")
-    found = [held(call, table.reshape(height, width, keys)) for table in tables]
+    known: dict[bytes, Added] = {}
+    found = []
+    for table in tables:
+        key = table.tobytes()
+        if key not in known:
+            known[key] = held(call, table.reshape(height, width, keys))
+        found.append(known[key])
     return found * (heads // len(found))
 
 
-def constant_tables(call: Call, mask: fx.Node, heads: int, queries: int, keys: int) -> np.ndarray:
+def constant_tables(
+    call: Call, mask: fx.Node, lead: tuple[int, ...], queries: int, keys: int
+) -> np.ndarray:
     """Return what a constant adds to each head's scores (heads, queries, keys), or to all heads' in
     the same way (1, ...), float64; ``LEAST`` where a pair does not count."""
     table = torch.as_tensor(call.values.constants[mask]).detach()
@@ -58,15 +67,18 @@ def constant_tables(call: Call, mask: fx.Node, heads: int, queries: int, keys: i
         table = torch.where(table, 0.0, LEAST)
     if bool(table.isnan().any()):
         call.refuse("what is added to scores must be numbers, not NaN")
-    if table.ndim > 4:
+    dims = len(lead) + 3
+    if table.ndim > dims:
         call.refuse(f"a mask must be (batch, heads, queries, keys), not {tuple(table.shape)}")
-    table = table.double().reshape((1,) * (4 - table.ndim) + tuple(table.shape))
+    table = table.double().reshape((1,) * (dims - table.ndim) + tuple(table.shape))
     if not bool((table == table[:1]).all()):
         call.refuse("a mask must be the same for every image of the batch, or an input")
-    every = torch.broadcast_to(table[0], (table.shape[1], queries, keys)).clamp(min=LEAST)
-    if every.shape[0] not in (1, heads):
-        call.refuse(f"a mask must be for all heads or for each of {heads}, not for {len(every)}")
-    return every.numpy()
+    given = tuple(table.shape[1:-2])
+    if any(size not in (1, wanted) for size, wanted in zip(given, lead, strict=True)):
+        call.refuse(f"a mask must be for all heads or for each of {lead}, not for {given}")
+    shared = (1,) * len(lead) if set(given) <= {1} else lead
+    every = torch.broadcast_to(table[0], (*shared, queries, keys)).clamp(min=LEAST)
+    return every.reshape(-1, queries, keys).numpy()
 
 
 def with_mask(call: Call, bias: list[Added], mask: fx.Node, keys: int) -> list[Added]:

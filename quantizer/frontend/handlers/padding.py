@@ -29,10 +29,10 @@ def pad(call: Call, input: fx.Node, pad: list[Any], value: Any, mode: str = "con
     if mode != "constant":
         return translate_view(call)
     last = call.is_last(input) and not call.is_first(input)
-    source = call.anywhere(input) if last else call.source(input)
     amounts = [int(amount) for amount in pad]
     if not any(amounts):
         return call.view(input, call.places(input))
+    source = call.anywhere(input) if last else call.source(input)
     if last:  # channels, (columns,) rows, batch
         dims = len(full_shape(input))
         front, back, *amounts = amounts + [0] * (2 * dims - len(amounts))

@@ -7,8 +7,10 @@ from torch import fx
 
 from nupes.model.operators import Padding
 from nupes.quantizer.frontend.call import Call, is_map, value_shape
+from nupes.quantizer.frontend.graph import Node
+from nupes.quantizer.frontend.pieces import MOST_PIECES, raster
 
-__all__ = ["Pair", "is_upright", "pair", "plane", "sizes_of", "symmetric"]
+__all__ = ["Pair", "is_upright", "pair", "plane", "sizes_of", "source_of", "symmetric"]
 
 Pair = tuple[int, int]
 """Numbers for height and width."""
@@ -31,6 +33,18 @@ def is_upright(call: Call, value: fx.Node) -> bool:
     if height > 1 and width > 1:
         call.refuse(f"it must read a sequence, not the pixels of a map {height} x {width}")
     return height > 1
+
+
+def source_of(call: Call, value: fx.Node) -> Node:
+    """Return the node of what a window moves over; the pixels of a map as a line, if they are a
+    sequence, and the map has not too many columns."""
+    node = call.source(value)
+    if is_map(value) or 1 in node.shape[:2] or node.shape[1] > MOST_PIECES:
+        return node
+    op = raster(node.shape)
+    name = call.add(op, (node.name,), op.size, call.kind, "line")
+    call.values.names[value] = name
+    return call.values.graph.nodes[name]
 
 
 def plane(call: Call, value: fx.Node, argument: Any, across: int) -> Pair:

@@ -78,13 +78,14 @@ def common_root(call: Call, operands: list[fx.Node]) -> Node | None:
     alike = len({str(full_shape(value)) for value in (*operands, call.node)}) == 1
     if not alike or any(call.repeated(value) for value in operands):
         return None
-    first, *others = (chain(call.values.graph, call.anywhere(value)) for value in operands)
+    nodes = call.arranged(operands) or [call.anywhere(value) for value in operands]
+    first, *others = (chain(call.values.graph, node) for node in nodes)
     return next((node for node in first if all(node in other for other in others)), None)
 
 
 def path(call: Call, value: fx.Node, root: Node) -> Function:
     """Return an operand as a function of the root."""
-    function, node = IDENTITY, call.anywhere(value)
+    function, node = IDENTITY, call.viewed(value)
     while node is not root:
         step = function_of(node)
         assert step is not None

@@ -11,7 +11,7 @@ from nupes.model.operators import AveragePool, MaxPool, Mosaic, Padding, Piece
 from nupes.model.tensor import Shape
 from nupes.quantizer.frontend.call import Call
 from nupes.quantizer.frontend.graph import Node, Pad, Pool
-from nupes.quantizer.frontend.handlers.pairs import Pair, plane, sizes_of
+from nupes.quantizer.frontend.handlers.pairs import Pair, plane, sizes_of, source_of
 from nupes.quantizer.frontend.handlers.spans import (
     Run,
     Span,
@@ -59,7 +59,7 @@ def max_pool(
     call: Call, input: fx.Node, kernel_size: Any, stride: Any, padding: Any, dilation: Any
 ) -> str:
     """Translate ``max_pool1d`` and ``max_pool2d``; windows beyond the map are padding."""
-    source = call.source(input)
+    source = source_of(call, input)
     kernel, spread = plane(call, input, kernel_size, 1), plane(call, input, dilation, 1)
     step, before = plane(call, input, stride or kernel_size, 1), plane(call, input, padding, 0)
     counts = sizes_of(call, input)
@@ -82,7 +82,7 @@ def average_pool(
     divisor_override: int | None = None,
 ) -> str:
     """Translate ``avg_pool1d`` and ``avg_pool2d``."""
-    source = call.source(input)
+    source = source_of(call, input)
     size, counts = source.shape[:2], sizes_of(call, input)
     kernel, before = plane(call, input, kernel_size, 1), plane(call, input, padding, 0)
     step = plane(call, input, stride or kernel_size, 1)

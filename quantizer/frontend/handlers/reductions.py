@@ -18,6 +18,7 @@ from nupes.quantizer.frontend.handlers.pointwise import (
     translate_pointwise,
 )
 from nupes.quantizer.frontend.handlers.pools import add_average_pool, add_max_pool
+from nupes.quantizer.frontend.heads import show
 from nupes.quantizer.frontend.lines import lines_of
 from nupes.quantizer.frontend.registry import handles
 from nupes.quantizer.frontend.views import in_order, own_places, whole_channels
@@ -65,6 +66,9 @@ def mean(call: Call, input: fx.Node, dim: Any = None) -> str:
     found = None if axes_of(call, input) else axes_terms(call, input, dim)
     if found is not None:
         return add_channel_sums(call, call.viewed(input), found)
+    name = None if axes_of(call, input) else add_pixel_sums(call, input, dim)
+    if name is not None:
+        return name
     axes, source = reduced_axes(call, input, dim, "hwc"), call.viewed(input)
     window = reduced_window(source, axes)
     name = source.name
@@ -75,6 +79,25 @@ def mean(call: Call, input: fx.Node, dim: Any = None) -> str:
         return name
     source = call.values.graph.nodes[name]
     return add_channel_sums(call, source, np.arange(source.shape[2])[:, None])
+
+
+def add_pixel_sums(call: Call, input: fx.Node, dim: Any) -> str | None:
+    """Add the means or sums of all pixels of each channel, over dimensions of a view that are
+    these; ``None`` where they are others."""
+    source, places = call.viewed(input), call.places(input)
+    axes = [axis % len(full_shape(input)) - 1 for axis in dim or ()]
+    if not axes or -1 in axes:
+        return None
+    rest = [axis for axis in range(places.ndim) if axis not in axes]
+    lists = places.transpose(*rest, *axes).reshape(-1, prod(places.shape[axis] for axis in axes))
+    channels = whole_channels(lists, source.shape, ordered=False)
+    if channels is None or channels.shape[1] != 1:
+        return None
+    height, width, _ = source.shape
+    divisor = height * width if call.kind == "mean" else 1
+    name = add_average_pool(call, source, AveragePool((height, width), (1, 1)), divisor)
+    show(call, call.node, channels.reshape(value_shape(call.node)), call.values.graph.nodes[name])
+    return name
 
 
 def axes_terms(call: Call, input: fx.Node, dim: Any) -> np.ndarray | None:

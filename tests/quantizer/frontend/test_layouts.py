@@ -120,12 +120,12 @@ REFUSED: dict[str, tuple[nn.Module, tuple[int, ...], str]] = {
     ),
     "window on pixels": (
         Call(lambda s, x: F.max_pool1d(s.a(x).flatten(2), 2), a=conv()),
-        (2, 3, 10, 9),
-        "it must read a sequence, not the pixels of a map 8 x 7",
+        (2, 3, 4, 72),
+        "it must read a sequence, not the pixels of a map 2 x 70",
     ),
-    "linear over a sequence": (
-        Call(lambda s, x: s.b(s.a(x)), a=nn.Conv1d(3, 6, 3), b=nn.Linear(6, 2)),
-        (2, 3, 8),
+    "linear over columns": (
+        Call(lambda s, x: s.b(s.a(x)), a=conv(), b=nn.Linear(7, 2)),
+        (2, 3, 10, 9),
         r"linear must read \(batch, features\) or channels in the last dimension, as behind perm",
     ),
     "largest image": (

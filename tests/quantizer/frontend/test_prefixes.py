@@ -29,7 +29,7 @@ def by_pairs(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 def by_chunks(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     first, second = x.chunk(2, -1)
-    return torch.cat((second.neg(), first), -1) * sin + x * cos
+    return (torch.cat((second.neg(), first), -1) * sin + x * cos).to(x.dtype)
 
 
 class Attention(nn.Module):
