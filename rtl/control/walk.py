@@ -93,7 +93,8 @@ class Walk(wiring.Component):
 
         last_plane, last_kx, last_ky, last_column = (Signal(name=f"last_{i}") for i in range(4))
         images = Signal()  # kernel rows are rows of an image
-        row, last_row = Signal.like(descriptor.kernel_h), Signal()  # of the image
+        row = Signal.like(descriptor.kernel_h)  # of the image
+        last_row = Signal()
         level = Signal(range(6))  # the innermost loop that goes on
         m.d.comb += [
             last_plane.eq(plane + 1 >= descriptor.planes),
@@ -202,7 +203,8 @@ class Walk(wiring.Component):
         x, y, pixel_x, pixel_y = (
             Signal(COORDINATE, name=name) for name in ("x", "y", "pixel_x", "pixel_y")
         )
-        row_x, image_y = Signal.like(tile.row_x), Signal.like(tile.y)
+        row_x = Signal.like(tile.row_x)
+        image_y = Signal.like(tile.y)
         next_x = Mux(level == 4, row_x, pixel_x + descriptor.stride_x)
         next_y = Mux(level == 4, pixel_y + descriptor.stride_y, pixel_y)
         with m.If(self.step):
