@@ -1,7 +1,7 @@
 """What all tests share: Hypothesis profiles, and one running simulator per array.
 
 The profile ``dev`` explores anew each time; ``ci``, the default where ``CI`` is set, repeats the
-same examples; ``soak`` explores ten times as many networks and stalls (``tests.networks.many``).
+same examples, not quite as many; ``soak`` explores ten times as many networks and stalls (``tests.networks.many``).
 """
 
 import os
@@ -17,7 +17,9 @@ from nupes.sim import Simulator
 
 # Simulators and shared machines make single examples slow now and then; that is no failure.
 settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, database=None)
+settings.register_profile(
+    "ci", settings.get_profile("dev"), derandomize=True, database=None, max_examples=60
+)
 settings.register_profile("soak", settings.get_profile("dev"), max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 
