@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from amaranth.hdl import Const, Fragment, Value
+from amaranth.hdl import Const, Fragment, Shape, Value
 from amaranth.hdl._ast import ArrayProxy, Assign, Concat, Operator, Part, Slice, Switch, SwitchValue
 from amaranth.lib import wiring
 
@@ -130,7 +130,7 @@ def changed(value: Value, bit: int, mode: str) -> Value:
         wrong = bits | Const(1 << bit, len(value))
     else:
         wrong = bits & Const(ones ^ 1 << bit, len(value))
-    return wrong.as_signed() if value.shape().signed else wrong
+    return wrong.as_signed() if Shape.cast(value.shape()).signed else wrong
 
 
 def plant(fragment: Fragment, mutant: WrongBit) -> bool:
@@ -166,8 +166,8 @@ def sample(block: wiring.Component, count: int, seed: int) -> tuple[int, list[Wr
 
 
 @contextmanager
-def planted(kind: type[wiring.Component], mutant: WrongBit) -> Iterator[None]:
-    """Let every component of a kind be a mutant meanwhile."""
+def planted(kind: Any, mutant: WrongBit) -> Iterator[None]:
+    """Let every component of a kind, a class, be a mutant meanwhile."""
     elaborate = kind.elaborate
 
     def wrong(self: Any, platform: Any) -> Fragment:
@@ -184,5 +184,4 @@ def planted(kind: type[wiring.Component], mutant: WrongBit) -> Iterator[None]:
 
 def source_line(kind: type[wiring.Component], line: int) -> str:
     """Return a line of the module that a component is in."""
-
     return Path(inspect.getfile(kind)).read_text().splitlines()[line - 1].strip()
