@@ -23,6 +23,7 @@ class Echo:
     layers: tuple[str, ...] = ("first", "second")
     marked: tuple[int, ...] = (0, 1)
     latency: int = 20
+    batch: int = 1
     network: Any = field(
         default_factory=lambda: SimpleNamespace(
             encode_all=lambda images: (images * 2,), scale=lambda results: (results[0] * 0.5,)
