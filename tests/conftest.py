@@ -1,7 +1,8 @@
 """What all tests share: Hypothesis profiles, and one running simulator per array.
 
 The profile ``dev`` explores anew each time; ``ci``, the default where ``CI`` is set, repeats the
-same examples, not quite as many; ``soak`` explores ten times as many networks and stalls (``tests.networks.many``).
+same examples, not quite as many; ``soak`` explores ten times as many networks and stalls
+(``tests.networks.many``).
 """
 
 import os
