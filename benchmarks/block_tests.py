@@ -202,6 +202,8 @@ def judge(block: Block, mutant: WrongBit, limit: float) -> str:
     status, _ = in_child(lambda: tested(block, mutant), limit)
     if status < 0:
         return "hang"
+    if status not in (0, 1):  # pytest's own: no test failed, something else went wrong
+        raise SystemExit(f"tests of {block.name} ended with status {status} for {mutant}")
     if status:
         return "tests"
     if block.proof and in_child(lambda: proven(block, mutant), PROOF_SECONDS)[0] == 1:

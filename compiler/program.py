@@ -132,11 +132,9 @@ class Program:
         lie in the activation memory, or come there."""
         parts = sorted(zip(self.inputs, codes, strict=True), key=lambda part: part[0].base)
         words = [
-            layout.words(image, self.array)
+            layout.words(c.reshape(self.batch, *c.shape[-3:])[number], self.array)
             for number in range(self.batch)
-            for layout, image in (
-                (layout, c.reshape(self.batch, *c.shape[-3:])[number]) for layout, c in parts
-            )
+            for layout, c in parts
         ]
         return self.holes, np.concatenate(words)
 

@@ -7,13 +7,13 @@ import numpy as np
 from hypothesis import strategies as st
 
 from nupes.arch.config import ArrayConfig
-from nupes.model.layer import Encoder, Requantize
+from nupes.model.layer import Encoder
 from nupes.model.network import IntegerNetwork
 from nupes.model.operators import Conv, Operator
 from nupes.model.tensor import Tensor
 from tests.assemble import assemble, coded, layer_of, wide
 from tests.codebooks import held_codebooks
-from tests.networks import Builder, networks
+from tests.networks import Builder, networks, unit
 
 __all__ = ["Unchained", "depthwise_networks", "narrow_maps"]
 
@@ -58,18 +58,17 @@ def narrow_maps(draw: st.DrawFn, config: ArrayConfig) -> IntegerNetwork:
     height, channels = (rows - 1) * stride + kernel, draw(st.integers(1, 12))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     book, weights = draw(held_codebooks(config, False)), draw(held_codebooks(config, True))
-    one = np.ones(channels, np.int32)
 
     def conv(kernel: tuple[int, int], stride: tuple[int, int], groups: int) -> Conv:
         shape = channels, channels // groups, *kernel
         codes = rng.integers(0, len(weights), shape).astype(np.uint8)
-        return Conv(codes, weights, one.astype(float), stride, groups=groups)
+        return Conv(codes, weights, np.ones(channels), stride, groups=groups)
 
     first, second = conv((1, 1), (1, 1), 1), conv((kernel, 2), (stride, 1), channels)
     map_shape, shape = (height, width, channels), (rows, width - 1, channels)
     spread = np.sort(rng.integers(-300, 300, len(book) - 1)).astype(np.int16)
     encoder = Encoder(spread, np.arange(len(book), dtype=np.uint8))
-    tail = Requantize(one, 0 * one.astype(np.int64), one)
+    tail = unit(channels)
     layers = [
         layer_of("first", first, "input", coded("map", map_shape, book), tail, None, encoder),
         layer_of("second", second, "map", wide("y", shape), tail),

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from nupes.arch.config import ArrayConfig
 from nupes.compiler.program import compile
 from nupes.model.codebook import make_codebook
-from nupes.model.layer import Encoder, Requantize
+from nupes.model.layer import Encoder
 from nupes.model.network import IntegerNetwork
 from nupes.model.operators import Conv
 from nupes.sim.simulator import Simulator, Stalls
 from tests.assemble import assemble, coded, layer_of, wide
 from tests.depthwise import depthwise_networks, narrow_maps
-from tests.networks import many
+from tests.networks import many, unit
 from tests.test_cells import MAGNITUDES
 from tests.test_equivalence import STALLS, check, check_stalled
 
@@ -84,8 +84,7 @@ def test_rows_that_chains_of_unused_lanes_reach_have_weights(
         np.ones(channels),
         groups=channels,
     )
-    one = np.ones(channels, np.int32)
-    tail = Requantize(one, 0 * one.astype(np.int64), one)
+    tail = unit(channels)
     encoder = Encoder(
         np.arange(-1200, 1200, 170).astype(np.int16)[:14], np.arange(15, dtype=np.uint8)
     )

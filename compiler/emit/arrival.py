@@ -16,14 +16,18 @@ TILES_BEHIND = 1
 """Tiles between one that chases a run and the last LOAD of that run."""
 
 
-def input_loads(address: int, words: int, lag: int = LAG_FREE, image: int = 0) -> Iterator[Load]:
-    """Yield the holes for ``words`` input words, to be written from ``address`` on."""
-    for first, count in blocks(words, MOST_PAYLOAD):
+def input_loads(
+    run: Run, image: int, lag: int = LAG_FREE, user: int = -1, due: int = -1
+) -> Iterator[Load]:
+    """Yield the holes for the input words of a run of addresses; the rest is that of a ``Load``."""
+    for first, count in blocks(run[1] - run[0], MOST_PAYLOAD):
         yield Load(
             destination=Destination.ACTIVATION,
-            address=address + first,
+            address=run[0] + first,
             words=count,
             lag=lag,
+            user=user,
+            due=due,
             image=image,
         )
 
@@ -89,7 +93,7 @@ class Arrival:
     def proceed(self, stop: int, tiles: int) -> Iterator[Load]:
         """Yield the words before the address ``stop`` that have not come yet."""
         lag = lag_after(self.user, tiles)
-        yield from input_loads(self.pointer, stop - self.pointer, lag, self.image)
+        yield from input_loads((self.pointer, stop), self.image, lag)
         self.pointer = stop
 
 
@@ -120,14 +124,6 @@ class Lines:
         top, self.stop = self.stop, max(bottom, self.stop)
         for plane in range(layout.planes):
             for group in range(layout.groups):
-                address, end = layout.row_run(plane, group, top, self.stop)
-                user = self.users.newest([(address, end)])
-                for place, words in blocks(end - address, MOST_PAYLOAD):
-                    yield Load(
-                        destination=Destination.ACTIVATION,
-                        address=address + place,
-                        words=words,
-                        user=user,
-                        due=tile,
-                        image=self.image,
-                    )
+                run = layout.row_run(plane, group, top, self.stop)
+                user = self.users.newest([run])
+                yield from input_loads(run, self.image, user=user, due=tile)

@@ -86,11 +86,10 @@ class Emitter:
         if shared:
             planes, groups = range(layout.planes), range(layout.groups)
             runs = [layout.row_run(p, g, 0, layout.height) for p in planes for g in groups]
-        for first, stop in runs:
+        for run in runs:
             # Tiles that chase an earlier image wait for the address of the last LOAD.
-            user = max(self.users.newest([(first, stop)]), self.arrival.chaser)
-            lag = lag_after(user, self.tiles)
-            self.instructions += input_loads(first, stop - first, lag, self.image)
+            user = max(self.users.newest([run]), self.arrival.chaser)
+            self.instructions += input_loads(run, self.image, lag_after(user, self.tiles))
 
     def packed_lines(self, layout: TensorLayout) -> None:
         """Load an input row by row, where the next layer needs it."""

@@ -45,10 +45,9 @@ class Load:
     """Write payload words to consecutive addresses of a destination.
 
     Without ``payload`` they are a hole that the host fills with its input, that of an ``image`` of
-    a batch, in order. Tables and
-    parameters overwrite what tile ``user`` (-1: none) was the last to use, and must precede tile
-    ``due``, as an input must that comes row by row; any other has no ``due`` (-1) and stays where
-    it is.
+    a batch, in order. Tables and parameters overwrite what tile ``user`` (-1: none) was the last to
+    use, and must precede tile ``due``, as an input must that comes row by row; any other has no
+    ``due`` (-1) and stays where it is.
     """
 
     destination: Destination

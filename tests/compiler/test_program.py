@@ -42,15 +42,21 @@ def execute(
 ) -> np.ndarray:
     """Return the ``y`` of one image's input codes from an interpreter of the instruction set, whose
     memory holds ``garbage`` in every word, and whose tiles do their work at once or ``late``."""
+    # What no LOAD wrote holds garbage.
+    machine = Machine(program.array, defaultdict(lambda: garbage), late=late)
+    (y,) = run_on(machine, program, *codes)
+    return y[0]
+
+
+def run_on(machine: Machine, program: Program, *codes: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return the ``y`` of every output from a machine, for the input codes of an image or a
+    batch."""
     image = program.image.copy()
     addresses, words = program.input_patches(*codes)
     image[addresses] = words
-    # What no LOAD wrote holds garbage.
-    machine = Machine(program.array, defaultdict(lambda: garbage), late=late)
     machine.run(integers(image))
     assert machine.status == Status.OK
-    (y,) = program.outputs(np.array(machine.results, np.int16))
-    return y[0]
+    return program.outputs(np.array(machine.results, np.int16))
 
 
 @settings(max_examples=30)

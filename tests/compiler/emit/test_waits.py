@@ -4,16 +4,16 @@ as early."""
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 
 from nupes.arch.config import ArrayConfig
-from nupes.arch.isa import LAG_FREE, Destination, Opcode, Status
+from nupes.arch.isa import LAG_FREE, Opcode
 from nupes.compiler.program import Program, compile
 from nupes.model.network import IntegerNetwork
+from tests.compiler.test_program import run_on
 from tests.depthwise import depthwise_networks, narrow_maps
 from tests.encoders import encoders_for
 from tests.images import all_images_of
@@ -31,11 +31,8 @@ ARRAYS = [
 
 @dataclass
 class Sluggish(Machine):
-    """A machine whose tiles write nothing before a wait or the end makes them; what was never
-    written is 0, and nothing comes of it."""
+    """A machine whose tiles write nothing before a wait or the end makes them."""
 
-    memory: dict[tuple[Destination, int], int] = field(default_factory=lambda: defaultdict(int))
-    late: bool = True
     unfinished: list[list[tuple[int, list[int], int]]] = field(default_factory=list)
     """What each tile that has streamed, but not retired, is still to write."""
     factors_follow: bool = False
@@ -92,25 +89,14 @@ class Sluggish(Machine):
         self.unfinished[-1].append((address, codes, part))
 
 
-def words_of(program: Program, *codes: np.ndarray) -> list[int]:
-    """Return the port words of a program as integers, those of its images in their places."""
-    image = np.array(program.image, np.uint64)
-    places, words = program.input_patches(*codes)
-    image[places] = words
-    return [int.from_bytes(row.astype("<u8").tobytes(), "little") for row in image]
-
-
 def check(program: Program) -> None:
     """Compare the results of one image, or of a batch."""
     network = program.network
     codes = network.encode_all(*all_images_of(network, program.batch))
-    machine: Any = Sluggish(program.array)
-    machine.run(words_of(program, *codes))
-    assert machine.status == Status.OK
-    raw = np.array(machine.results, np.int16).reshape(-1, program.array.cols)
-    expected = network.run_all(*codes)
-    for found, values in zip(program.outputs(raw), expected, strict=True):
-        np.testing.assert_array_equal(found, values)
+    machine = Sluggish(program.array, defaultdict(lambda: 1), late=True)
+    found = run_on(machine, program, *codes)
+    for y, values in zip(found, network.run_all(*codes), strict=True):
+        np.testing.assert_array_equal(y, values)
 
 
 @pytest.mark.parametrize("config", ARRAYS, ids=str)
