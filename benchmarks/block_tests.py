@@ -7,8 +7,6 @@ for each block, then the survivors. What was judged is kept in FILE, so that a r
 interrupted goes on where it was. Needed are the folders ``tests`` and ``proofs``, and ``fork``.
 """
 
-import argparse
-import json
 import os
 import resource
 import sys
@@ -17,11 +15,11 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from amaranth.hdl import Fragment
 from amaranth.lib import wiring
 
+from benchmarks.samples import known, parser_of, save
 from benchmarks.wrong_bits import WrongBit, planted, sample, source_line
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import Destination
@@ -211,10 +209,10 @@ def judge(block: Block, mutant: WrongBit, limit: float) -> str:
     return "survivor"
 
 
-def measure(block: Block, count: int, seed: int, known: dict, keep: Callable[[], None]) -> dict:
-    """Judge a sample of a block's mutants that are not ``known``; ``keep`` saves them."""
+def measure(block: Block, count: int, seed: int, judged: dict, keep: Callable[[], None]) -> dict:
+    """Judge a sample of a block's mutants that were not ``judged``; ``keep`` saves them."""
     every, mutants = sample(block.build(), count, seed)
-    found = known.setdefault(f"{block.name} {seed}", {"all": every, "verdicts": {}})
+    found = judged.setdefault(f"{block.name} {seed}", {"all": every, "verdicts": {}})
     if "seconds" not in found:
         status, found["seconds"] = in_child(lambda: tested(block, None), 3600)
         if status:
@@ -245,19 +243,10 @@ def row(name: str, every: int, verdicts: Sequence[str]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.block_tests", description=__doc__)
-    parser.add_argument("blocks", nargs="*", help="names of blocks, such as encoder; all of them")
-    parser.add_argument("--mutants", type=int, default=20, help="of each block, at most")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--state", type=Path, help="keep what was judged in this file")
+    parser = parser_of("benchmarks.block_tests", __doc__, 20)
     options = parser.parse_args(arguments)
     os.environ.setdefault("CI", "true")
-    state = options.state
-    known = json.loads(state.read_text()) if state and state.exists() else {}
-
-    def keep() -> None:
-        if state:
-            state.write_text(json.dumps(known, indent=1))
+    judged = known(options.state)
 
     # What children need is here before they are forked.
     import pytest  # noqa: F401
@@ -266,12 +255,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import tests.conftest
     import tests.rtl.testbench  # noqa: F401
 
-    known_names = {block.name: block for block in BLOCKS}
-    if unknown := set(options.blocks) - set(known_names):
-        parser.error(f"blocks must be among {', '.join(known_names)}, not {', '.join(unknown)}")
-    chosen = [known_names[name] for name in options.blocks or known_names]
+    named = {block.name: block for block in BLOCKS}
+    if unknown := set(options.blocks) - set(named):
+        parser.error(f"blocks must be among {', '.join(named)}, not {', '.join(unknown)}")
+    chosen = [named[name] for name in options.blocks or named]
     results = {
-        block.name: measure(block, options.mutants, options.seed, known, keep) for block in chosen
+        block.name: measure(
+            block, options.mutants, options.seed, judged, lambda: save(judged, options.state)
+        )
+        for block in chosen
     }
     print("| block | mutants (of) | by tests | hang | by proof | survivors | score |")
     print("| --- | --: | --: | --: | --: | --: | --: |")
@@ -284,7 +276,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, found in results.items():
         for label, entry in found["verdicts"].items():
             if entry["verdict"] == "survivor":
-                source = source_line(known_names[name].kind, entry["line"])
+                source = source_line(named[name].kind, entry["line"])
                 print(f"{name}: {label}: {source}")
     return 0
 

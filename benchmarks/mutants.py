@@ -5,12 +5,10 @@ block, in its first size in the catalogue of proofs. What was judged is kept in 
 that was interrupted goes on where it was.
 """
 
-import argparse
-import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
+from benchmarks.samples import known, parser_of, save
 from proofs.catalogue import Entry, catalogue
 from proofs.harness import netlists
 from proofs.mutants import judge
@@ -48,25 +46,17 @@ def measure(entry: Entry, count: int, seed: int) -> dict[str, int | float]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.mutants", description=__doc__)
-    parser.add_argument("blocks", nargs="*", help="names of blocks, such as encoder; all of them")
-    parser.add_argument("--mutants", type=int, default=200, help="of each block, at most")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--state", type=Path, help="keep what was judged in this file")
-    options = parser.parse_args(arguments)
-    known = (
-        json.loads(options.state.read_text()) if options.state and options.state.exists() else {}
-    )
+    options = parser_of("benchmarks.mutants", __doc__, 200).parse_args(arguments)
+    found = known(options.state)
     entries = [e for e in representatives() if not options.blocks or e.block in options.blocks]
     print("| block | size | mutants (of) | by inputs | by proof | equal | survivors | score |")
     print("| --- | --- | --: | --: | --: | --: | --: | --: |")
     for entry in entries:
         key = f"{entry.name} {options.mutants} {options.seed}"
-        if key not in known:
-            known[key] = measure(entry, options.mutants, options.seed)
-            if options.state:
-                options.state.write_text(json.dumps(known, indent=1))
-        row = known[key]
+        if key not in found:
+            found[key] = measure(entry, options.mutants, options.seed)
+            save(found, options.state)
+        row = found[key]
         counted = f"{row['mutants']} ({row['all']})"
         cells = [entry.block, entry.sizes, counted]
         cells += [str(row[name]) for name in ("simulated", "proven", "equal", "survivors")]
