@@ -1,7 +1,7 @@
 """Accuracy of integer networks: methods against schemes, on published networks.
 
     python -m benchmarks.accuracy --data DIR [--networks resnet8 dscnn] [--methods nupes rtn]
-        [--calibration 64] [--images 250]
+        [--calibration 64] [--images 250] [--steps 1000]
 
 Every cell is the *integer* network: top-1 on all test samples, the difference in correct
 predictions from the float network with its paired standard error, the number of predictions that
@@ -9,8 +9,8 @@ differ, the squared error of the outputs (which has less noise than counts of pr
 time that quantization took. Cells are kept in ``accuracy.json`` (``--ablation``: ``ablation.json``,
 ``--codebooks``: ``codebooks.json``) as soon as they are done, and an interrupted run goes on where
 it stopped; a file ``.md`` beside it has a table for each quantity. The networks are kept there as
-well. Cells do not know which code measured them: after a change of the quantizer, use ``--again``
-or another ``--output``.
+well. Cells do not know which code measured them, nor ``--steps``: after a change of either, use
+``--again`` or another ``--output``.
 """
 
 import argparse
@@ -155,8 +155,16 @@ def outputs_of(network: Pretrained) -> np.ndarray:
         return torch.cat([network.module(batch) for batch in batches]).flatten(1).numpy()
 
 
+def recipe_of(method: str, steps: int | None) -> Recipe:
+    """Return the recipe of a method; its learning takes so many steps a unit, if not ``None``."""
+    recipe = RECIPES[method]
+    if steps is None:
+        return recipe
+    return replace(recipe, phases=tuple(replace(phase, steps=steps) for phase in recipe.phases))
+
+
 def quantize(
-    network: Pretrained, method: str, column: str, folder: Path
+    network: Pretrained, method: str, column: str, folder: Path, steps: int | None
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Return a function from images to the outputs of an integer network, which is saved."""
     scheme, options = SCHEMES[column]
@@ -169,7 +177,11 @@ def quantize(
     if method == AUGMENTED:
         options = {**options, "augment": network.augment}
     integer = nupes.quantize(
-        network.module, scheme, data, **{"input_bits": 8, **options}, method=RECIPES[method]
+        network.module,
+        scheme,
+        data,
+        **{"input_bits": 8, **options},
+        method=recipe_of(method, steps),
     )
     integer.save(kept_network(folder, network.name, method, column))
     return lambda images: integer(images).reshape(len(images), -1)
@@ -182,7 +194,12 @@ def kept_network(folder: Path, network: str, method: str, column: str) -> Path:
 
 
 def measure(
-    network: Pretrained, expected: np.ndarray, method: str, column: str, folder: Path
+    network: Pretrained,
+    expected: np.ndarray,
+    method: str,
+    column: str,
+    folder: Path,
+    steps: int | None = None,
 ) -> Cell:
     """Return one cell."""
     started = time.monotonic()
@@ -192,7 +209,7 @@ def measure(
             network.module, scheme.weights, scheme.activations, network.calibration, ends=8
         )
     else:
-        predict = quantize(network, method, column, folder)
+        predict = quantize(network, method, column, folder, steps)
     seconds = time.monotonic() - started
     outputs = predict(network.images)
     classes, found = expected.argmax(1), outputs.argmax(1)
@@ -271,6 +288,7 @@ def main() -> None:
     rows.add_argument("--codebooks", action="store_true", help="families of codebooks instead")
     parser.add_argument("--calibration", type=int, help="so many calibration images, evenly spread")
     parser.add_argument("--images", type=int, help="so many test images, evenly spread")
+    parser.add_argument("--steps", type=int, help="so many steps of learning for each unit")
     parser.add_argument("--output", type=Path, default=Path("out/accuracy"))
     parser.add_argument("--again", action="store_true", help="measure these cells once more")
     arguments = parser.parse_args()
@@ -304,7 +322,10 @@ def main() -> None:
                 for method in methods:
                     bar.update(task, description=f"{key} {column} {method}")
                     if (key, method, column) not in done and possible(method, column):
-                        cells.append(measure(network, expected, method, column, arguments.output))
+                        cell = measure(
+                            network, expected, method, column, arguments.output, arguments.steps
+                        )
+                        cells.append(cell)
                         report = {"float": floating, "cells": [asdict(cell) for cell in cells]}
                         save(path, json.dumps(report, indent=1))
                     bar.advance(task)
