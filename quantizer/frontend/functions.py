@@ -13,16 +13,7 @@ from nupes.model.codebook import Codebook
 from nupes.model.errors import UnsupportedError
 from nupes.model.layer import Encoder
 
-__all__ = [
-    "COUNTS",
-    "IDENTITY",
-    "SIGMOID",
-    "Function",
-    "build_encoder",
-    "compose",
-    "homogeneous_range",
-    "scalar_affine",
-]
+__all__ = ["COUNTS", "IDENTITY", "SIGMOID", "Function", "build_encoder", "compose", "scalar_affine"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,29 +40,6 @@ SHOWN = -64.0
 
 COUNTS = Function("counts", lambda x: (x >= SHOWN).to(x.dtype), 0.0, 1.0)
 """One for what a mask shows, zero for what it hides."""
-
-
-MAGNITUDES = np.geomspace(2.0**-12, 2.0**12, 2048)
-"""Magnitudes at which a function is looked at."""
-
-
-def homogeneous_range(function: Function) -> tuple[float, float]:
-    """Return between which numbers, the first at most 0, ``f(s x) = s f(x)`` for all ``s > 0`` that
-    keep ``s x`` there: everywhere for ReLU and its leaky kin, up to 6 for ReLU6, (0, 0) for others.
-
-    On either side of 0 such a function is a line, clipped at its bounds.
-    """
-    ends = []
-    for sign in (-1, 1):
-        x = sign * MAGNITUDES
-        values = function(x)
-        slope = values[0] / x[0]
-        line = np.clip(slope * x, function.low, function.high)
-        if not np.allclose(values, line, rtol=1e-6, atol=0):
-            return 0.0, 0.0
-        bound = function.high if sign * slope > 0 else function.low
-        ends.append(bound / slope if slope else sign * math.inf)
-    return ends[0], ends[1]
 
 
 def scalar_affine(scale: float, shift: float) -> Function:

@@ -2,36 +2,25 @@
 
 A channel of a stored tensor may be divided by any ``s > 0`` if all that write it divide by ``s``
 and all that read it multiply by ``s``: convolutions take both in their weights, and ReLU commutes
-with it, as does ReLU6 in channels that stay below 6. Tensors that are added, pooled or selected
-from one another share their factors. The float network stays the same; a codebook that serves all
-channels of a tensor then serves each of them better. Source: Nagel et al., Data-Free Quantization,
-arXiv 1906.04721, section 4.1, carried over to residual networks, with root mean squares instead of
-ranges; there ReLU6 becomes ReLU, here it stays.
+with it. Tensors that are added, pooled or selected from one another share their factors. The float
+network stays the same; a codebook that serves all channels of a tensor then serves each of them
+better. Source: Nagel et al., Data-Free Quantization, arXiv 1906.04721, section 4.1, carried over to
+residual networks, with root mean squares instead of ranges.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from nupes.quantizer.data.batch import Batch
-from nupes.quantizer.frontend.functions import homogeneous_range
 from nupes.quantizer.measure.sensitivity import measure_sensitivity
 from nupes.quantizer.search.moments import FOLDS
-from nupes.quantizer.stages.run import CHUNK, Hooks, evaluate, run_float
-from nupes.quantizer.stages.stage import FusedNetwork, Stage
+from nupes.quantizer.stages.run import run_float
+from nupes.quantizer.stages.stage import FusedNetwork
 
-__all__ = [
-    "balance",
-    "channel_classes",
-    "equalize",
-    "measure_channels",
-    "measure_filled",
-    "rescale",
-    "share",
-]
+__all__ = ["balance", "channel_classes", "equalize", "measure_channels", "rescale", "share"]
 
 LARGEST = 8.0
 """Bound of the factors and of their inverses."""
@@ -41,6 +30,9 @@ LEAST = 1e-3
 
 EXPONENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Exponents of the factors, from none to all of them."""
+
+HOMOGENEOUS = ("identity", "relu")
+"""Functions with f(s x) = s f(x) for s > 0."""
 
 
 class Classes:
@@ -76,39 +68,10 @@ class Classes:
         return np.array([root * sign for root, sign in map(self.find, numbers.tolist())])
 
 
-class Filled(Hooks):
-    """The float network, whose stages are looked at for ``measure_filled``."""
-
-    def __init__(self, stages: Sequence[Stage]) -> None:
-        self.ranges = {stage.name: homogeneous_range(stage.function) for stage in stages}
-        self.found = {stage.name: np.zeros(stage.shape[2]) for stage in stages}
-
-    def observe(self, stage: Stage, y: Tensor) -> None:
-        """Keep the largest share."""
-        low, high = self.ranges[stage.name]
-        if low == high:
-            shares = np.ones(len(y[0]))
-        else:
-            least, most = y.amin((0, 2, 3)), y.amax((0, 2, 3))
-            shares = torch.maximum(least / low, most / high).double().numpy()
-        self.found[stage.name] = np.maximum(self.found[stage.name], shares)
-
-
-def measure_filled(network: FusedNetwork, inputs: Batch) -> dict[str, np.ndarray]:
-    """Return by stage how much (c,) of the range in which its function is homogeneous each channel
-    fills on inputs (n, c, h, w): from 1 on the function may bend what a factor makes of it."""
-    hooks = Filled(network.stages)
-    for part in inputs.split(CHUNK):
-        evaluate(network.stages, network.start(part), hooks, keep=())
-    return hooks.found
-
-
-def channel_classes(
-    network: FusedNetwork, filled: Mapping[str, np.ndarray]
-) -> dict[str, np.ndarray]:
+def channel_classes(network: FusedNetwork) -> dict[str, np.ndarray]:
     """Return for each tensor, the output included, the class (c,) of each channel: channels of one
     class share a factor, those of class ``-k`` have the inverse of the factor of class ``k``, and
-    class 0 has the factor 1. ``filled`` is what ``measure_filled`` finds."""
+    class 0 has the factor 1."""
     numbers, total = {}, 1
     for name, (_, _, channels) in network.shapes.items():
         numbers[name], total = np.arange(total, total + channels), total + channels
@@ -121,11 +84,11 @@ def channel_classes(
         for tie in stage.op.opposites(*sources):
             classes.join(*tie, sign=-1)
         added = [] if stage.residual is None else [stage.residual]
+        if stage.function.name not in HOMOGENEOUS:
+            # What is added before the function cannot be scaled either.
+            pinned += [stage.name, *added]
         for name in added:
             classes.join(out, numbers[name])
-        # What is added before the function has the same factor.
-        bent = out[filled[stage.name] >= 1]
-        classes.join(bent, np.zeros_like(bent))
     for name in pinned:
         classes.join(numbers[name], np.zeros_like(numbers[name]))
     return {name: classes.of(some) for name, some in numbers.items()}
@@ -204,30 +167,17 @@ def measure_channels(
 
 
 def balance(
-    tensors: Mapping[str, Channels],
-    classes: Mapping[str, np.ndarray],
-    filled: Mapping[str, np.ndarray],
-    exponent: float,
+    tensors: dict[str, Channels], classes: dict[str, np.ndarray], exponent: float
 ) -> dict[str, np.ndarray]:
     """Return by tensor the factors (c,), to the power of an exponent, that suit the readers: of a
-    class, the geometric mean of what its channels ask for, as far as no channel then leaves the
-    range in which its function is homogeneous."""
+    class, the geometric mean of what its channels ask for."""
     sums: dict[int, list[float]] = {}
     for name, channels in tensors.items():
         ratios = np.log(channels.power / channels.gain) / 4
         for index, ratio in zip(classes[name].tolist(), ratios - ratios.mean(), strict=True):
             sums.setdefault(abs(index), []).append(float(-ratio if index < 0 else ratio))
-    least, most = dict.fromkeys(sums, 1 / LARGEST), dict.fromkeys(sums, LARGEST)
-    for name, shares in filled.items():
-        for index, part in zip(classes[name].tolist(), shares.tolist(), strict=True):
-            if index in sums:
-                least[index] = max(least[index], part)
-            elif -index in sums and part > 0:
-                most[-index] = min(most[-index], 1 / part)
-    factors = {
-        index: float(np.clip(np.exp(exponent * np.mean(ratios)), least[index], most[index]))
-        for index, ratios in sums.items()
-    }
+    bound = (1 / LARGEST, LARGEST)
+    factors = {i: float(np.clip(np.exp(exponent * np.mean(r)), *bound)) for i, r in sums.items()}
     return share(factors, classes)
 
 
@@ -245,15 +195,14 @@ def equalize(network: FusedNetwork, inputs: Batch, bits: dict[str, int]) -> Fuse
         return network
     parts = min(FOLDS, count)
     held = torch.arange(count) % parts == parts - 1
-    filled = measure_filled(network, inputs)
-    classes = channel_classes(network, filled)
+    classes = channel_classes(network)
     seen, others = (measure_channels(network, inputs[some], bits) for some in (~held, held))
 
     def cost(exponent: float) -> float:
-        factors = balance(seen, classes, filled, exponent)
+        factors = balance(seen, classes, exponent)
         return sum(channels.cost(factors[name]) for name, channels in others.items())
 
     exponent = min(EXPONENTS, key=cost)
     share = int(held.sum()) / count
     merged = {name: channels.merged(others[name], share) for name, channels in seen.items()}
-    return rescale(network, balance(merged, classes, filled, exponent))
+    return rescale(network, balance(merged, classes, exponent))

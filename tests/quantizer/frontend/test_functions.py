@@ -16,7 +16,6 @@ from nupes.quantizer.frontend.functions import (
     Function,
     build_encoder,
     compose,
-    homogeneous_range,
     scalar_affine,
 )
 
@@ -35,16 +34,6 @@ ALL = [
     Function("floor", torch.floor),
     scalar_affine(-0.5, 0.25),
 ]
-
-HOMOGENEOUS = {
-    "identity": (-np.inf, np.inf),
-    "relu": (-np.inf, np.inf),
-    "relu6": (-np.inf, 6),
-    "abs": (-np.inf, np.inf),
-    "clamp": (-0.5, 2),
-    "leaky_relu": (-np.inf, np.inf),
-}
-"""Where factors pass through a function; nowhere for others."""
 
 Y = np.arange(Y_RANGE[0], Y_RANGE[1] + 1)
 
@@ -78,14 +67,6 @@ def test_encoder_is_the_function_and_the_quantizer(
     np.testing.assert_allclose(np.abs(found - value), nearest, rtol=1e-9, atol=1e-12)
     assert len(encoder.thresholds) <= 2 ** (codebook.bits + 1) - 1
     assert (np.diff(encoder.thresholds.astype(int)) > 0).all()
-
-
-@pytest.mark.parametrize("function", ALL, ids=lambda function: function.name)
-def test_factors_pass_as_far_as_a_function_is_homogeneous(function: Function) -> None:
-    low, high = homogeneous_range(function)
-    assert (low, high) == pytest.approx(HOMOGENEOUS.get(function.name, (0, 0)))
-    x = np.linspace(max(low, -9), min(high, 9), 99 if low < high else 0)
-    np.testing.assert_allclose(function(x / 7), function(x) / 7, rtol=1e-9, atol=1e-12)
 
 
 def test_too_many_turning_points_are_refused_by_name() -> None:
