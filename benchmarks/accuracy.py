@@ -1,7 +1,7 @@
 """Accuracy of integer networks: methods against schemes, on published networks.
 
     python -m benchmarks.accuracy --data DIR [--networks resnet8 dscnn] [--methods nupes rtn]
-        [--calibration 64] [--images 250] [--steps 1000]
+        [--calibration 64] [--images 250] [--steps 1000] [--override "block1.*=W8A8"]
 
 Every cell is the *integer* network: top-1 on all test samples, the difference in correct
 predictions from the float network with its paired standard error, the number of predictions that
@@ -9,8 +9,8 @@ differ, the squared error of the outputs (which has less noise than counts of pr
 time that quantization took. Cells are kept in ``accuracy.json`` (``--ablation``: ``ablation.json``,
 ``--codebooks``: ``codebooks.json``) as soon as they are done, and an interrupted run goes on where
 it stopped; a file ``.md`` beside it has a table for each quantity. The networks are kept there as
-well. Cells do not know which code measured them, nor ``--steps``: after a change of either, use
-``--again`` or another ``--output``.
+well. Cells do not know which code measured them, nor ``--steps`` and ``--override``: after a change
+of these, use ``--again`` or another ``--output``.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
@@ -31,6 +31,7 @@ from rich.progress import Progress
 import nupes
 from benchmarks.peers.brevitas import quantize_brevitas
 from benchmarks.pretrained import CONVOLUTIONAL, NETWORKS, Pretrained, load_pretrained
+from nupes.inputs import parse_overrides
 from nupes.model.errors import InputError
 from nupes.model.files import write_atomically
 from nupes.quantizer.options.recipe import END_TO_END, METHODS, Phase, Recipe
@@ -155,16 +156,24 @@ def outputs_of(network: Pretrained) -> np.ndarray:
         return torch.cat([network.module(batch) for batch in batches]).flatten(1).numpy()
 
 
-def recipe_of(method: str, steps: int | None) -> Recipe:
-    """Return the recipe of a method; its learning takes so many steps a unit, if not ``None``."""
-    recipe = RECIPES[method]
-    if steps is None:
-        return recipe
-    return replace(recipe, phases=tuple(replace(phase, steps=steps) for phase in recipe.phases))
+@dataclass(frozen=True)
+class Wishes:
+    """What holds for all cells of a run: steps of learning for each unit, those of the recipe if
+    ``None``, and schemes of layers by patterns of their names."""
+
+    steps: int | None = None
+    overrides: dict[str, str] = field(default_factory=dict)
+
+    def recipe(self, method: str) -> Recipe:
+        """Return the recipe of a method."""
+        recipe, steps = RECIPES[method], self.steps
+        if steps is None:
+            return recipe
+        return replace(recipe, phases=tuple(replace(phase, steps=steps) for phase in recipe.phases))
 
 
 def quantize(
-    network: Pretrained, method: str, column: str, folder: Path, steps: int | None
+    network: Pretrained, method: str, column: str, folder: Path, wishes: Wishes
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Return a function from images to the outputs of an integer network, which is saved."""
     scheme, options = SCHEMES[column]
@@ -181,7 +190,8 @@ def quantize(
         scheme,
         data,
         **{"input_bits": 8, **options},
-        method=recipe_of(method, steps),
+        overrides=wishes.overrides,
+        method=wishes.recipe(method),
     )
     integer.save(kept_network(folder, network.name, method, column))
     return lambda images: integer(images).reshape(len(images), -1)
@@ -199,7 +209,7 @@ def measure(
     method: str,
     column: str,
     folder: Path,
-    steps: int | None = None,
+    wishes: Wishes,
 ) -> Cell:
     """Return one cell."""
     started = time.monotonic()
@@ -209,7 +219,7 @@ def measure(
             network.module, scheme.weights, scheme.activations, network.calibration, ends=8
         )
     else:
-        predict = quantize(network, method, column, folder, steps)
+        predict = quantize(network, method, column, folder, wishes)
     seconds = time.monotonic() - started
     outputs = predict(network.images)
     classes, found = expected.argmax(1), outputs.argmax(1)
@@ -289,9 +299,14 @@ def main() -> None:
     parser.add_argument("--calibration", type=int, help="so many calibration images, evenly spread")
     parser.add_argument("--images", type=int, help="so many test images, evenly spread")
     parser.add_argument("--steps", type=int, help="so many steps of learning for each unit")
+    parser.add_argument("--override", nargs="+", default=[], help="PATTERN=SCHEME of some layers")
     parser.add_argument("--output", type=Path, default=Path("out/accuracy"))
     parser.add_argument("--again", action="store_true", help="measure these cells once more")
     arguments = parser.parse_args()
+    try:
+        wishes = Wishes(arguments.steps, parse_overrides(arguments.override))
+    except InputError as error:
+        parser.error(str(error))
     arguments.output.mkdir(parents=True, exist_ok=True)
     name = next((name for name in ROWS if getattr(arguments, name, False)), "accuracy")
     methods = arguments.methods or ROWS[name]
@@ -322,9 +337,7 @@ def main() -> None:
                 for method in methods:
                     bar.update(task, description=f"{key} {column} {method}")
                     if (key, method, column) not in done and possible(method, column):
-                        cell = measure(
-                            network, expected, method, column, arguments.output, arguments.steps
-                        )
+                        cell = measure(network, expected, method, column, arguments.output, wishes)
                         cells.append(cell)
                         report = {"float": floating, "cells": [asdict(cell) for cell in cells]}
                         save(path, json.dumps(report, indent=1))
