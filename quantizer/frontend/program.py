@@ -14,6 +14,7 @@ from torch.export.graph_signature import ExportGraphSignature, InputKind, Output
 
 from nupes.model.errors import InputError, UnsupportedError
 from nupes.quantizer.data.batch import Batch
+from nupes.quantizer.frontend.contractions import join_contractions
 from nupes.quantizer.frontend.empties import leave_out_empty
 from nupes.quantizer.frontend.folds import unfold_batch
 from nupes.quantizer.frontend.key_masks import join_masks, mask_of
@@ -229,6 +230,7 @@ def prepare(exported: ExportedProgram) -> Program:
     stores = {**exported.constants, **exported.state_dict}
     held = [stores.get(spec.target or "") for spec in signature.input_specs]
     graph = leave_out_empty(graph)
+    graph = join_contractions(graph, inputs_of(graph, signature))
     graph = join_lookups(graph)
     graph = join_unit_rows(graph)
     graph = unfold_batch(graph, inputs_of(graph, signature))

@@ -18,7 +18,7 @@ from nupes.quantizer.frontend.graph import Concat, Node
 from nupes.quantizer.frontend.lines import Line, lines_of
 from nupes.quantizer.frontend.views import find_mosaic, find_selection, in_order
 
-__all__ = ["Head", "Heads", "heads_of", "join_heads", "take", "turn"]
+__all__ = ["Head", "Heads", "heads_of", "join_heads", "take", "turn", "whole_heads"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +118,11 @@ def join_heads(call: Call, node: Node, heads: Sequence[Head], made: Sequence[str
     if not in_order(view, graph.nodes[joined[0]].shape):
         call.views[call.node] = view
     return joined[0]
+
+
+def whole_heads(node: Node, count: int) -> list[Head]:
+    """Return heads of whole maps."""
+    return [Head(np.arange(node.shape[0] * node.shape[1]), np.arange(node.shape[2]), True)] * count
 
 
 def graph_node(call: Call, name: str) -> Node:

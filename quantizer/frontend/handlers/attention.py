@@ -13,7 +13,7 @@ from nupes.quantizer.frontend.functions import COUNTS, Function
 from nupes.quantizer.frontend.graph import Add, Affine, Node, Op
 from nupes.quantizer.frontend.handlers.masks import Added, added_to_scores, masked_input, with_mask
 from nupes.quantizer.frontend.registry import handles
-from nupes.quantizer.frontend.windows import Head, heads_of, join_heads, take, turn
+from nupes.quantizer.frontend.windows import Head, heads_of, join_heads, take, turn, whole_heads
 
 __all__ = ["attend", "multiply"]
 
@@ -155,11 +155,6 @@ def multiply(call: Call, left: fx.Node, right: fx.Node) -> str:
     if turned[0]:
         return join_heads(call, nodes[made[0]], whole_heads(nodes[made[0]], len(made)), made)
     return join_heads(call, rows, some, made)
-
-
-def whole_heads(node: Node, count: int) -> list[Head]:
-    """Return heads of whole maps."""
-    return [Head(np.arange(pixels_of(node)), np.arange(node.shape[2]), True)] * count
 
 
 def pixels_of(node: Node) -> int:
