@@ -26,6 +26,7 @@ from nupes.quantizer.frontend.lookups import (
     leave_out_gathers,
 )
 from nupes.quantizer.frontend.masked_means import is_quotient, join_means
+from nupes.quantizer.frontend.mixed_heads import join_mixed_heads
 from nupes.quantizer.frontend.multihead import plain_attention
 from nupes.quantizer.frontend.mutation import replace_in_place
 from nupes.quantizer.frontend.prefixes import turn_all_tokens
@@ -235,7 +236,7 @@ def prepare(exported: ExportedProgram) -> Program:
     graph = join_unit_rows(graph)
     graph = unfold_batch(graph, inputs_of(graph, signature))
     graph = join_norms(turn_all_tokens(graph))
-    graph = join_attention(graph, held)
+    graph = join_attention(join_mixed_heads(graph, held), held)
     if any(mask_of(node) or is_quotient(node) or is_gather(node) for node in graph.nodes):
         graph = copy_graph(graph)
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]

@@ -62,8 +62,9 @@ def add_product(
         op = Convolution(np.ascontiguousarray(matrix)[:, :, None, None], np.zeros(len(matrix)))
         shape = height, width, len(matrix)
         return call.add(op, (source.name,), shape, "matmul", f"product_{number}")
-    rows = (height, width) if len(matrix) == height * width else (len(matrix), 1)
-    held = call.hold(np.ascontiguousarray(matrix).reshape(*rows, -1))
-    shape = *rows, channels
-    mix = Matmul(height * width, False)
+    if len(matrix) != height * width:
+        height, width = len(matrix), 1
+    held = call.hold(np.ascontiguousarray(matrix).reshape(height, width, -1))
+    shape = height, width, channels
+    mix = Matmul(matrix.shape[1], False)
     return call.add(mix, (held, source.name), shape, "matmul", f"mixed_{number}")
