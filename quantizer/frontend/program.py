@@ -32,6 +32,7 @@ from nupes.quantizer.frontend.mutation import replace_in_place
 from nupes.quantizer.frontend.prefixes import turn_all_tokens
 from nupes.quantizer.frontend.registry import copy_graph
 from nupes.quantizer.frontend.softmax import join_attention
+from nupes.quantizer.frontend.stacked_sums import join_stacked_sums
 from nupes.quantizer.frontend.unit_lengths import join_unit_rows
 from nupes.quantizer.frontend.written_norms import join_norms
 
@@ -232,7 +233,7 @@ def prepare(exported: ExportedProgram) -> Program:
     held = [stores.get(spec.target or "") for spec in signature.input_specs]
     graph = leave_out_empty(graph)
     graph = join_contractions(graph, inputs_of(graph, signature))
-    graph = join_lookups(graph)
+    graph = join_lookups(join_stacked_sums(graph))
     graph = join_unit_rows(graph)
     graph = unfold_batch(graph, inputs_of(graph, signature))
     graph = join_norms(turn_all_tokens(graph))

@@ -18,6 +18,7 @@ FAMILIES = (
     "pointwise",
     "pools",
     "reductions",
+    "resampling",
     "shapes",
     "slopes",
 )
