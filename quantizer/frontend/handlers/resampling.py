@@ -68,9 +68,7 @@ def along(call: Call, source: Node, axis: int, count: int, mode: str) -> Node:
     kernel, stride, shape = [1, 1], [1, 1], list(source.shape[:2])
     kernel[axis], stride[axis], shape[axis] = weights.shape[1], step, periods
     weight = np.tile(weights, (channels, 1)).reshape(channels * rows, 1, *kernel)
-    op = Convolution(
-        weight, np.zeros(len(weight)), stride=(stride[0], stride[1]), groups=channels
-    )
+    op = Convolution(weight, np.zeros(len(weight)), stride=(stride[0], stride[1]), groups=channels)
     size_of = (shape[0], shape[1], channels * rows)
     name = call.add(op, (source.name,), size_of, call.kind, "rows" if axis == 0 else "columns")
     if rows == 1:
