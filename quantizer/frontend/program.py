@@ -34,6 +34,7 @@ from nupes.quantizer.frontend.registry import copy_graph
 from nupes.quantizer.frontend.softmax import join_attention
 from nupes.quantizer.frontend.stacked_sums import join_stacked_sums
 from nupes.quantizer.frontend.unit_lengths import join_unit_rows
+from nupes.quantizer.frontend.weighted_rows import join_weighted_rows
 from nupes.quantizer.frontend.written_norms import join_norms
 
 __all__ = [
@@ -238,6 +239,7 @@ def prepare(exported: ExportedProgram) -> Program:
     graph = unfold_batch(graph, inputs_of(graph, signature))
     graph = join_norms(turn_all_tokens(graph))
     graph = join_attention(join_mixed_heads(graph, held), held)
+    graph = join_weighted_rows(graph)
     if any(mask_of(node) or is_quotient(node) or is_gather(node) for node in graph.nodes):
         graph = copy_graph(graph)
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]

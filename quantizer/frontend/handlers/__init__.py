@@ -21,6 +21,7 @@ FAMILIES = (
     "resampling",
     "shapes",
     "slopes",
+    "weighted_rows",
 )
 
 for family in FAMILIES:

@@ -162,14 +162,16 @@ def multiply(call: Call, left: fx.Node, right: fx.Node) -> str:
     # A product whose second matrix is turned may be made turned itself: the larger one streams.
     larger = len(others[0].pixels) > len(some[0].pixels)
     swapped, keys = turned[1] and (turned[0] or larger), turned[1] and not turned[0]
+    # Of two that would both have to be turned, one is, that of fewer channels.
+    other = turned == (True, False) and len(others[0].channels) < len(some[0].channels)
     for number, parts in enumerate(zip(some, others, strict=True)):
         first, second = (
             nodes[take(call, node, part, f"{side}_{number}")]
             for node, part, side in zip((rows, columns), parts, ("left", "right"), strict=True)
         )
-        if swapped:
+        if swapped or other:
             first, second = second, first
-        elif turned[0]:
+        if turned[0] and not swapped:
             first = turn(call, first, f"turned_{number}")
         shape = (*first.shape[:2], pixels_of(second) if keys else second.shape[2])
         op = Matmul(first.shape[2], keys)
@@ -177,7 +179,9 @@ def multiply(call: Call, left: fx.Node, right: fx.Node) -> str:
     if swapped:
         return join_heads(call, columns, [replace(head, turned=True) for head in others], made)
     if turned[0]:
-        return join_heads(call, nodes[made[0]], whole_heads(nodes[made[0]], len(made)), made)
+        heads = whole_heads(nodes[made[0]], len(made))
+        heads = [replace(head, turned=other) for head in heads]
+        return join_heads(call, nodes[made[0]], heads, made)
     return join_heads(call, rows, some, made)
 
 

@@ -18,6 +18,7 @@ from nupes.quantizer.frontend.handlers.pointwise import (
     translate_pointwise,
 )
 from nupes.quantizer.frontend.handlers.pools import add_average_pool, add_max_pool
+from nupes.quantizer.frontend.handlers.weighted_rows import softmax_of_pixels
 from nupes.quantizer.frontend.heads import show
 from nupes.quantizer.frontend.lines import lines_of
 from nupes.quantizer.frontend.registry import handles
@@ -233,6 +234,10 @@ def softmax(call: Call, input: fx.Node, dim: int) -> str:
     terms = None
     if pairs is not None and len(pairs) == 2:
         terms = whole_channels(pairs.reshape(2, -1), source.shape)
+    if pairs is not None and terms is None:
+        name = softmax_of_pixels(call, input, axis - 1)
+        if name is not None:
+            return name
     if pairs is None or terms is None:
         call.refuse(
             "softmax must be of the scores of attention, or of two values that are channels, not "
