@@ -43,10 +43,6 @@ Order = Literal["first", "last", "any", "rather last"]
 """Where the channels of a value are to be."""
 
 
-PRODUCTS = {"matmul", "mm", "bmm"}
-"""Products of matrices, whose operands may have their channels in different dimensions."""
-
-
 @dataclass
 class Values:
     """The graph under construction, and what every torch value is in it: the name of a node, or a
@@ -288,8 +284,8 @@ class Call:
         last = [value for value in operands if self.is_last(value)]
         if all(map(self.is_first, last)):
             return
-        if len(last) < len(operands) and self.kind in PRODUCTS:
-            return  # their handler lays what they give
+        if len(last) < len(operands) and self.kind in ("matmul", "bmm"):
+            return  # of both kinds: its handler lays what it gives
         if len(last) < len(operands):
             self.refuse(
                 "its operands must all have their channels in dimension 1, or in the last one"

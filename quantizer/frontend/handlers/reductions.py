@@ -240,8 +240,8 @@ def softmax(call: Call, input: fx.Node, dim: int) -> str:
             return name
     if pairs is None or terms is None:
         call.refuse(
-            "softmax must be of the scores of attention, or of two values that are channels, not "
-            f"of a tensor {sizes} over dimension {axis}"
+            "softmax must be of the scores of attention, of two values that are channels, or of "
+            f"all pixels, not of a tensor {sizes} over dimension {axis}"
         )
     (height, width, channels), count = source.shape, terms.shape[1]
     weight = np.zeros((2 * count, channels, 1, 1))
