@@ -27,12 +27,12 @@ class Match(NamedTuple):
 
 
 @torch.library.custom_op("nupes::weighted_rows", mutates_args=())
-def weighted_rows(input: Tensor, value: Tensor) -> Tensor:
+def weigh(input: Tensor, value: Tensor) -> Tensor:
     """Return means of values (..., n, d), weighted by softmax of numbers (..., t, n)."""
     return input.softmax(-1) @ value
 
 
-@weighted_rows.register_fake
+@weigh.register_fake
 def shape_of(input: Tensor, value: Tensor) -> Tensor:
     """Return a tensor like the means."""
     return torch.matmul(input, value)

@@ -132,8 +132,8 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         r"bilinear upsampling must have align_corners=False, not True",
     ),
     "upsampling by parts": (
-        Call(lambda s, x: F.interpolate(s.a(x), size=(12, 14), mode="bilinear"), a=conv()),
-        r"must be by whole numbers, not from \(8, 7\) to \(12, 14\)",
+        Call(lambda s, x: F.interpolate(s.a(x), size=(71, 14), mode="bilinear"), a=conv()),
+        r"resampling must be by a ratio of small numbers, not from 8 to 71 pixels",
     ),
     "rolled vectors": (
         Call(lambda s, x: s.a(x).flatten(1).roll(1, 1), a=conv(padding=1)),
