@@ -97,7 +97,9 @@ def is_view(node: fx.Node) -> bool:
     """Whether an operator gives values of its first operand as they are."""
     name, overload = base_name(node), getattr(node.target, "_overloadname", "")
     view = getattr(node.target, "is_view", False) and overload != "dtype"
-    return name in COPIES or (view and name not in OTHERS)
+    # Patches of a map, unless some are partly padding.
+    patches = name == "im2col" and not any(arguments(node)["padding"])
+    return name in COPIES or patches or (view and name not in OTHERS)
 
 
 def is_call(value: Any, names: Collection[str]) -> TypeGuard[fx.Node]:

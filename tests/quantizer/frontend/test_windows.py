@@ -148,6 +148,12 @@ def kinds(graph: Graph) -> set[str]:
     return {name.split(".")[-1].rstrip("_0123456789") for name in graph.nodes}
 
 
+def test_patches_with_padding_are_refused() -> None:
+    module = Call(lambda s, x: s.t(F.unfold(x, 2, padding=1).mT), t=nn.Linear(24, 5))
+    with pytest.raises(UnsupportedError, match=r"im2col\.default in the top module is not"):
+        capture(export_module(module, MAP.shape))
+
+
 def test_queries_that_all_windows_share() -> None:
     def shared(s: nn.Module, x: Tensor) -> Tensor:
         x = s.e(x.permute(0, 2, 3, 1))  # type: ignore[operator]
@@ -224,6 +230,8 @@ NORMS = {
         .transpose(1, 2)
         .flatten(2)
     ),
+    "patches": lambda s, x: s.t(F.unfold(x, 2, stride=2).mT),
+    "patches that overlap": lambda s, x: s.t(F.unfold(x, 2).mT),
     "no padding of a rolled map": lambda s, x: s.c(F.pad(x.roll(1, 2), (0, 0, 0, 0))),
 }
 
