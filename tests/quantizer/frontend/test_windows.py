@@ -232,6 +232,7 @@ NORMS = {
     ),
     "patches": lambda s, x: s.t(F.unfold(x, 2, stride=2).mT),
     "patches that overlap": lambda s, x: s.t(F.unfold(x, 2).mT),
+    "normed patches": lambda s, x: s.t(s.m(F.unfold(x, 2, stride=2).mT)),
     "no padding of a rolled map": lambda s, x: s.c(F.pad(x.roll(1, 2), (0, 0, 0, 0))),
 }
 
@@ -240,7 +241,7 @@ NORMS = {
 def test_norms_over_pixels_and_mixed_tokens(name: str) -> None:
     torch.manual_seed(0)
     layers = {"c": nn.Conv2d(6, 8, 1), "t": nn.Linear(24, 5), "d": nn.Linear(6, 6)}
-    layers |= {"l": nn.Conv1d(6, 4, 3)}
+    layers |= {"l": nn.Conv1d(6, 4, 3), "m": nn.LayerNorm(24)}
     held = {name: nn.Parameter(torch.rand(8) + 0.5) for name in "gh"}
     taken(Call(NORMS[name], **layers, **held), MAP)  # type: ignore[arg-type]
 
