@@ -283,11 +283,10 @@ class Call:
             return
         operands = [value for value in self.node.all_input_nodes if self.is_computed(value)]
         last = [value for value in operands if self.is_last(value)]
-        if all(map(self.is_first, last)):
-            return
-        if len(last) < len(operands) and self.kind in ("matmul", "bmm"):
-            return  # of both kinds: its handler lays what it gives
-        if len(last) < len(operands):
+        mixed = len(last) < len(operands)
+        if all(map(self.is_first, last)) or (mixed and self.kind in ("matmul", "bmm")):
+            return  # a product of matrices is laid by its handler
+        if mixed:
             self.refuse(
                 "its operands must all have their channels in dimension 1, or in the last one"
             )
