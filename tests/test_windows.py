@@ -23,7 +23,7 @@ class Mixer(nn.Module):
         self.mix = mix
         self.first, self.last = nn.Conv2d(4, 8, 1), nn.Conv2d(8, 3, 1)
         self.qkv, self.tokens = nn.Linear(8, 24), nn.Linear(24, 24)
-        self.norm = nn.GroupNorm(2, 8)
+        self.norm, self.talk = nn.GroupNorm(2, 8), nn.Conv2d(2, 2, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.first(x)
@@ -48,9 +48,30 @@ def channels(s: nn.Module, x: Tensor) -> Tensor:
     return (scores.softmax(-1) @ v).reshape(-1, 8, 4, 6)
 
 
+def heads(s: nn.Module, x: Tensor) -> Tensor:
+    """Return queries, keys and values (3, b, 2, 16, 4) of all pixels."""
+    return s.qkv(x.flatten(2).mT).unflatten(-1, (3, 2, 4)).permute(2, 0, 3, 1, 4)  # type: ignore[operator]
+
+
+def talking(s: nn.Module, x: Tensor) -> Tensor:
+    """Return attention whose heads are mixed before and behind softmax."""
+    q, k, v = heads(s, x)
+    weights = s.talk(s.talk(torch.einsum("bhqd,bhkd->bhqk", q, k) / 2).softmax(-1))  # type: ignore[operator]
+    return (weights @ v).mT.reshape(x.shape)
+
+
+def efficient(s: nn.Module, x: Tensor) -> Tensor:
+    """Return attention that is linear in the pixels, keys weighted by softmax over these."""
+    q, k, v = heads(s, x)
+    return (q @ (k.softmax(2).mT @ v)).mT.reshape(x.shape)
+
+
 MIXERS = {
     "windows": windows,
     "channels": channels,
+    "talking heads": talking,
+    "efficient": efficient,
+    "softmax over pixels": lambda s, x: x.flatten(2).softmax(-1).view_as(x) * x,
     "tokens": lambda s, x: s.tokens(x.flatten(2)).view(x.shape),
     "groups": lambda s, x: s.norm(x).relu(),
 }

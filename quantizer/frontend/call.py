@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from math import isqrt
 from typing import Any, Literal, NoReturn
 
 import numpy as np
@@ -282,9 +283,10 @@ class Call:
             return
         operands = [value for value in self.node.all_input_nodes if self.is_computed(value)]
         last = [value for value in operands if self.is_last(value)]
-        if all(map(self.is_first, last)):
-            return
-        if len(last) < len(operands):
+        mixed = len(last) < len(operands)
+        if all(map(self.is_first, last)) or (mixed and self.kind in ("matmul", "bmm")):
+            return  # a product of matrices is laid by its handler
+        if mixed:
             self.refuse(
                 "its operands must all have their channels in dimension 1, or in the last one"
             )
@@ -346,8 +348,8 @@ def is_known(size: Any) -> bool:
 
 def map_shapes(node: fx.Node, sizes: tuple[int, ...], shape: Shape) -> list[tuple[int, int, int]]:
     """Return the shapes (c, h, w) that a view, of sizes (c, h, w), (c, t) or others, of a map
-    (h, w, c) may have as a map: its own, or where it has none those of the map, of a line, of one
-    with as many rows as the map or those that it flattens, of these maps, and of one pixel."""
+    (h, w, c) may have as a map: its own, or else those of the map, its square patches or what it
+    flattens, of a line and of one pixel."""
     if len(sizes) == 3:
         return [(sizes[0], sizes[1], sizes[2])]
     count = int(np.prod(sizes, dtype=int))
@@ -359,7 +361,8 @@ def map_shapes(node: fx.Node, sizes: tuple[int, ...], shape: Shape) -> list[tupl
             maps.append((channels, height, width))
     if len(sizes) > 1:
         pixels = count // sizes[0]
-        for rows in (pixels, 1, shape[0], *(height for _, height, _ in maps)):
+        patches = max(1, shape[0] // max(1, isqrt(shape[0] * shape[1] // pixels)))
+        for rows in (pixels, 1, shape[0], patches, *(height for _, height, _ in maps)):
             found.append((sizes[0], rows, pixels // rows))
     found += [(count, 1, 1), *maps]
     return [sizes for sizes in found if int(np.prod(sizes)) == count]

@@ -15,7 +15,8 @@ from nupes.model.operators import Select
 from nupes.quantizer.frontend.call import Call, value_shape
 from nupes.quantizer.frontend.graph import Affine, Concat, Node
 from nupes.quantizer.frontend.multiples import Multiples, origin
-from nupes.quantizer.frontend.views import in_order
+from nupes.quantizer.frontend.pieces import MOST_PIECES, find_pieces, raster
+from nupes.quantizer.frontend.views import in_order, own_places
 
 __all__ = ["by_tokens", "join_by_tokens", "show"]
 
@@ -99,6 +100,24 @@ def in_one_order(call: Call, values: Sequence[fx.Node]) -> list[Node] | None:
         every = grid(np.arange(len(order)).reshape(channels.shape), pixels)
         places = np.moveaxis(every, -1, axis).astype(np.int32)
         show(call, value, places, taken)
+    return in_one_shape(call, values)
+
+
+def in_one_shape(call: Call, values: Sequence[fx.Node]) -> list[Node] | None:
+    """Return the nodes of views that have as many pixels, with the rows and columns of the first
+    one; pixels that lie in others are moved."""
+    first = call.viewed(values[0])
+    for value in values[1:]:
+        node = call.viewed(value)
+        if node.shape[:2] == first.shape[:2]:
+            continue
+        if first.shape[1] == 1 and node.shape[1] <= MOST_PIECES:
+            op = raster(node.shape)
+        else:
+            op = find_pieces(own_places((node.shape[2], *first.shape[:2])), node.shape)
+        if op is None:
+            return None
+        call.values.names[value] = call.add(op, (node.name,), op.size, call.kind, "rows")
     return [call.viewed(value) for value in values]
 
 

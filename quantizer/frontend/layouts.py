@@ -5,8 +5,7 @@ gets a dimension of its own before a convolution."""
 import torch
 from torch import fx
 
-from nupes.quantizer.frontend.handlers.views import is_view
-from nupes.quantizer.frontend.registry import base_name, is_pointwise
+from nupes.quantizer.frontend.registry import base_name, is_pointwise, is_view
 
 __all__ = ["input_is_tokens", "lacks_channel"]
 

@@ -8,7 +8,6 @@ CONSTANT_WEIGHTS = (
     "products must have constant weights, as in Linear or Conv2d; attention is "
     "F.scaled_dot_product_attention"
 )
-UPSAMPLING = "use nearest or bilinear upsampling by a whole number"
 OTHERWISE = "replace it, or keep it on the host, before or after the network"
 
 ADVICE = {
@@ -19,7 +18,6 @@ ADVICE = {
     "matmul": CONSTANT_WEIGHTS,
     "mul": "bring both factors to one shape, or one of them to sizes of 1",
     "softmax": OTHERWISE,
-    "upsample_bicubic2d": UPSAMPLING,
     "mean": "take the mean over height and width: x.mean((2, 3))",
 }
 """What to do about an operator, by its name."""

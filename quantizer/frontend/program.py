@@ -14,6 +14,7 @@ from torch.export.graph_signature import ExportGraphSignature, InputKind, Output
 
 from nupes.model.errors import InputError, UnsupportedError
 from nupes.quantizer.data.batch import Batch
+from nupes.quantizer.frontend.contractions import join_contractions
 from nupes.quantizer.frontend.empties import leave_out_empty
 from nupes.quantizer.frontend.folds import unfold_batch
 from nupes.quantizer.frontend.key_masks import join_masks, mask_of
@@ -25,12 +26,15 @@ from nupes.quantizer.frontend.lookups import (
     leave_out_gathers,
 )
 from nupes.quantizer.frontend.masked_means import is_quotient, join_means
+from nupes.quantizer.frontend.mixed_heads import join_mixed_heads
 from nupes.quantizer.frontend.multihead import plain_attention
 from nupes.quantizer.frontend.mutation import replace_in_place
 from nupes.quantizer.frontend.prefixes import turn_all_tokens
 from nupes.quantizer.frontend.registry import copy_graph
 from nupes.quantizer.frontend.softmax import join_attention
+from nupes.quantizer.frontend.stacked_sums import join_stacked_sums
 from nupes.quantizer.frontend.unit_lengths import join_unit_rows
+from nupes.quantizer.frontend.weighted_rows import join_weighted_rows
 from nupes.quantizer.frontend.written_norms import join_norms
 
 __all__ = [
@@ -229,11 +233,13 @@ def prepare(exported: ExportedProgram) -> Program:
     stores = {**exported.constants, **exported.state_dict}
     held = [stores.get(spec.target or "") for spec in signature.input_specs]
     graph = leave_out_empty(graph)
-    graph = join_lookups(graph)
+    graph = join_contractions(graph, inputs_of(graph, signature))
+    graph = join_lookups(join_stacked_sums(graph))
     graph = join_unit_rows(graph)
     graph = unfold_batch(graph, inputs_of(graph, signature))
     graph = join_norms(turn_all_tokens(graph))
-    graph = join_attention(graph, held)
+    graph = join_attention(join_mixed_heads(graph, held), held)
+    graph = join_weighted_rows(graph)
     if any(mask_of(node) or is_quotient(node) or is_gather(node) for node in graph.nodes):
         graph = copy_graph(graph)
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]

@@ -23,6 +23,7 @@ __all__ = [
     "handles",
     "is_call",
     "is_pointwise",
+    "is_view",
     "rewrite",
     "strangers",
     "supported",
@@ -50,6 +51,17 @@ CASTS = {"to", "_to_copy", "clone", "contiguous", "detach", "alias", "lift_fresh
 
 JOINS = {"cat", "concat", "concatenate"}
 """Names of the concatenation."""
+
+COPIES = {
+    *("_unsafe_view", "channel_shuffle", "native_channel_shuffle", "flip", "index", "index_select"),
+    *("repeat", "repeat_interleave", "roll", "tile", "unsafe_chunk", "unsafe_split"),
+    *("unsafe_split_with_sizes", "upsample_nearest1d", "_upsample_nearest_exact1d"),
+    *("upsample_nearest2d", "_upsample_nearest_exact2d", "pixel_shuffle", "pixel_unshuffle"),
+}
+"""Operators that give values as they are, and that PyTorch does not call views."""
+
+OTHERS = {"alias", "as_strided", "contiguous", "detach", "view_as_complex", "view_as_real"}
+"""Views that give a tensor itself, and such as depend on how it lies in memory."""
 
 HANDLERS: dict[str, Handler] = {}
 """Handlers by the operator's name without namespace, overload and in-place mark."""
@@ -79,6 +91,15 @@ def is_pointwise(node: fx.Node) -> bool:
     tags = getattr(node.target, "tags", ())
     random = torch.Tag.nondeterministic_seeded in tags
     return not random and (torch.Tag.pointwise in tags or base_name(node) in UNTAGGED)
+
+
+def is_view(node: fx.Node) -> bool:
+    """Whether an operator gives values of its first operand as they are."""
+    name, overload = base_name(node), getattr(node.target, "_overloadname", "")
+    view = getattr(node.target, "is_view", False) and overload != "dtype"
+    # Patches of a map, unless some are partly padding.
+    patches = name == "im2col" and not any(arguments(node)["padding"])
+    return name in COPIES or patches or (view and name not in OTHERS)
 
 
 def is_call(value: Any, names: Collection[str]) -> TypeGuard[fx.Node]:

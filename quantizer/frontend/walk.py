@@ -27,7 +27,7 @@ from nupes.quantizer.frontend.functions import Function
 from nupes.quantizer.frontend.graph import Graph, Input, Node
 from nupes.quantizer.frontend.halves import take_in_halves
 from nupes.quantizer.frontend.handlers.pointwise import translate_pointwise
-from nupes.quantizer.frontend.handlers.views import is_view, translate_view
+from nupes.quantizer.frontend.handlers.views import translate_view
 from nupes.quantizer.frontend.layouts import input_is_tokens, lacks_channel
 from nupes.quantizer.frontend.liveness import keep_live_rows
 from nupes.quantizer.frontend.problems import Problem, find_advice
@@ -39,6 +39,7 @@ from nupes.quantizer.frontend.registry import (
     arguments,
     base_name,
     is_pointwise,
+    is_view,
     strangers,
     supported,
 )

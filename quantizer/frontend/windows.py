@@ -6,7 +6,7 @@ cutting a map into windows, and joining windows again, moves nothing else.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -18,19 +18,35 @@ from nupes.quantizer.frontend.graph import Concat, Node
 from nupes.quantizer.frontend.lines import Line, lines_of
 from nupes.quantizer.frontend.views import find_mosaic, find_selection, in_order
 
-__all__ = ["Head", "Heads", "heads_of", "join_heads", "take", "turn"]
+__all__ = [
+    "Head",
+    "Heads",
+    "heads_of",
+    "in_raster_order",
+    "join_heads",
+    "take",
+    "turn",
+    "whole_heads",
+]
 
 
 @dataclass(frozen=True, eq=False)
 class Head:
     """The ``pixels`` (t,) of a map, in raster order by number, that the rows of a matrix (t, d) of
     an operand are, and the ``channels`` (d,) that its columns are, or the other way round if it is
-    ``turned``; the map is ``whole`` if they are all pixels in order."""
+    ``turned``; the map is ``whole`` if they are all pixels in order. Where ``ranks`` (t,) are given
+    row i is the pixel of that rank."""
 
     pixels: np.ndarray
     channels: np.ndarray
     whole: bool
     turned: bool = False
+    ranks: np.ndarray | None = None
+
+    @property
+    def tokens(self) -> np.ndarray:
+        """The pixel of each row."""
+        return self.pixels if self.ranks is None else self.pixels[self.ranks]
 
 
 Heads = tuple[Node, list[Head]]
@@ -57,6 +73,19 @@ def heads_of(call: Call, value: fx.Node) -> Heads:
         "queries, keys and values must be (batch, heads, tokens, channels), each head some "
         f"channels of a sequence of tokens, not a tensor {full_shape(value)} of others"
     )
+
+
+def in_raster_order(head: Head, node: Node) -> Head:
+    """Return a head whose pixels rise, if as they are they are no rows and columns of a map."""
+    _, width, _ = node.shape
+    for rows, columns in sizes_of(head, width):
+        down, right = np.divmod(head.pixels.reshape(rows, columns), width)
+        if head.whole or ((down == down[:, :1]).all() and (right == right[:1]).all()):
+            return head
+    order = head.pixels.argsort()
+    pixels = head.pixels[order]
+    whole = np.array_equal(pixels, np.arange(node.shape[0] * width))
+    return replace(head, pixels=pixels, whole=whole, ranks=order.argsort())
 
 
 def take(call: Call, node: Node, head: Head, part: str) -> str:
@@ -112,12 +141,17 @@ def join_heads(call: Call, node: Node, heads: Sequence[Head], made: Sequence[str
     for number, head in enumerate(heads):
         rank = groups[head.pixels.tobytes()].index(number)
         lanes = (rank * width + np.arange(width)) * size[0] * size[1]
-        grid = head.pixels[:, None] + lanes
+        grid = head.tokens[:, None] + lanes
         places.append(grid.T if head.turned else grid)
     view = np.stack(places).astype(np.int32).reshape(value_shape(call.node))
     if not in_order(view, graph.nodes[joined[0]].shape):
         call.views[call.node] = view
     return joined[0]
+
+
+def whole_heads(node: Node, count: int) -> list[Head]:
+    """Return heads of whole maps."""
+    return [Head(np.arange(node.shape[0] * node.shape[1]), np.arange(node.shape[2]), True)] * count
 
 
 def graph_node(call: Call, name: str) -> Node:

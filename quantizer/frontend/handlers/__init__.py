@@ -18,8 +18,10 @@ FAMILIES = (
     "pointwise",
     "pools",
     "reductions",
+    "resampling",
     "shapes",
     "slopes",
+    "weighted_rows",
 )
 
 for family in FAMILIES:

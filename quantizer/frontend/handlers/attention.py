@@ -13,7 +13,16 @@ from nupes.quantizer.frontend.functions import COUNTS, Function
 from nupes.quantizer.frontend.graph import Add, Affine, Node, Op
 from nupes.quantizer.frontend.handlers.masks import Added, added_to_scores, masked_input, with_mask
 from nupes.quantizer.frontend.registry import handles
-from nupes.quantizer.frontend.windows import Head, heads_of, join_heads, take, turn
+from nupes.quantizer.frontend.windows import (
+    Head,
+    Heads,
+    heads_of,
+    in_raster_order,
+    join_heads,
+    take,
+    turn,
+    whole_heads,
+)
 
 __all__ = ["attend", "multiply"]
 
@@ -35,7 +44,7 @@ def attend(
     """Translate attention of queries, keys and values (b, heads, t, d) or (b, t, d)."""
     if dropout_p:
         call.refuse("dropout must be off; export the module after eval()")
-    parts = Parts(call, query, key, value)
+    parts = Parts(call, query, key, value, ordered=attn_mask is not None or is_causal)
     added = added_to_scores(call, attn_mask, is_causal, parts.lead, parts.sizes)
     factor = value_shape(query)[-1] ** -0.5 if scale is None else float(scale)
     return parts.weigh(added, factor)
@@ -59,11 +68,14 @@ def attend_with_bias(
 
 class Parts:
     """Queries, keys and values of all heads; the dimensions ``lead`` before the tokens of queries,
-    and the ``sizes`` of a head's scores: rows and columns of queries, and keys."""
+    and the ``sizes`` of a head's scores: rows and columns of queries, and keys. Where their order
+    says nothing, as a mask is not ``ordered`` by it, tokens may be taken in any."""
 
-    def __init__(self, call: Call, *parts: fx.Node) -> None:
+    def __init__(self, call: Call, *parts: fx.Node, ordered: bool = True) -> None:
         self.call, self.lead = call, value_shape(parts[0])[:-2]
         self.found = [heads_of(call, part) for part in parts]
+        if not ordered:
+            self.found = in_any_order(self.found)
         count = len(self.found[0][1])
         if any(count % len(heads) for _, heads in self.found):
             call.refuse("queries must have as many heads as keys and values, or a multiple of them")
@@ -106,6 +118,18 @@ class Parts:
         return join_heads(call, node, heads, made)
 
 
+def in_any_order(found: Sequence[Heads]) -> list[Heads]:
+    """Return queries, keys and values whose tokens are in raster order, those of keys and values if
+    both are in the same one."""
+    same = len(found[1][1]) == len(found[2][1]) and all(
+        np.array_equal(key.pixels, value.pixels)
+        for key, value in zip(found[1][1], found[2][1], strict=True)
+    )
+    if not same or any(heads[0].turned for _, heads in found):
+        return list(found)
+    return [(node, [in_raster_order(head, node) for head in heads]) for node, heads in found]
+
+
 def share_queries(queries: Sequence[Head], keys: Sequence[Head]) -> bool:
     """Whether several windows of keys have the same queries, as many as they have keys: what is
     made of these is laid where the keys are."""
@@ -138,14 +162,16 @@ def multiply(call: Call, left: fx.Node, right: fx.Node) -> str:
     # A product whose second matrix is turned may be made turned itself: the larger one streams.
     larger = len(others[0].pixels) > len(some[0].pixels)
     swapped, keys = turned[1] and (turned[0] or larger), turned[1] and not turned[0]
+    # Of two that would both have to be turned, one is, that of fewer channels.
+    other = turned == (True, False) and len(others[0].channels) < len(some[0].channels)
     for number, parts in enumerate(zip(some, others, strict=True)):
         first, second = (
             nodes[take(call, node, part, f"{side}_{number}")]
             for node, part, side in zip((rows, columns), parts, ("left", "right"), strict=True)
         )
-        if swapped:
+        if swapped or other:
             first, second = second, first
-        elif turned[0]:
+        if turned[0] and not swapped:
             first = turn(call, first, f"turned_{number}")
         shape = (*first.shape[:2], pixels_of(second) if keys else second.shape[2])
         op = Matmul(first.shape[2], keys)
@@ -153,13 +179,10 @@ def multiply(call: Call, left: fx.Node, right: fx.Node) -> str:
     if swapped:
         return join_heads(call, columns, [replace(head, turned=True) for head in others], made)
     if turned[0]:
-        return join_heads(call, nodes[made[0]], whole_heads(nodes[made[0]], len(made)), made)
+        heads = whole_heads(nodes[made[0]], len(made))
+        heads = [replace(head, turned=other) for head in heads]
+        return join_heads(call, nodes[made[0]], heads, made)
     return join_heads(call, rows, some, made)
-
-
-def whole_heads(node: Node, count: int) -> list[Head]:
-    """Return heads of whole maps."""
-    return [Head(np.arange(pixels_of(node)), np.arange(node.shape[2]), True)] * count
 
 
 def pixels_of(node: Node) -> int:

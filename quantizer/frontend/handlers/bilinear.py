@@ -1,5 +1,5 @@
-"""Bilinear upsampling by whole numbers: a fixed transposed convolution of the map, its edges
-repeated."""
+"""Bilinear resampling: by whole numbers upwards a fixed transposed convolution of the map, its
+edges repeated."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from torch import fx
 
 from nupes.quantizer.frontend.call import Call, is_map, value_shape
 from nupes.quantizer.frontend.graph import Convolution
+from nupes.quantizer.frontend.handlers.resampling import resample
 from nupes.quantizer.frontend.registry import handles
 from nupes.quantizer.frontend.views import cross
 
@@ -23,7 +24,7 @@ def triangle(factor: int) -> np.ndarray:
 
 @handles("upsample_bilinear2d", ignores=("output_size", "scale_factors", "scales_h", "scales_w"))
 def upsample_bilinear(call: Call, input: fx.Node, align_corners: Any) -> str:
-    """Translate bilinear upsampling without aligned corners.
+    """Translate bilinear resampling without aligned corners.
 
     Result o of factor s lies at ``(o + 1/2) / s - 1/2`` of the map. Beyond the edge the map's last
     value counts: the map is repeated by one pixel on each side, and stretched by s.
@@ -39,10 +40,7 @@ def upsample_bilinear(call: Call, input: fx.Node, align_corners: Any) -> str:
             "own at every pixel; set it to False, which moves values by less than a pixel"
         )
     if rows % height or columns % width:
-        call.refuse(
-            f"bilinear upsampling must be by whole numbers, not from {(height, width)} to "
-            f"{(rows, columns)}"
-        )
+        return resample(call, source, "bilinear")
     factors = rows // height, columns // width
     lines = (np.arange(-1, count + 1).clip(0, count - 1) for count in (height, width))
     repeated = cross(np.arange(channels), *lines)

@@ -9,6 +9,7 @@ from nupes.model.operators import Matmul
 from nupes.quantizer.frontend.call import Call, full_shape, value_shape
 from nupes.quantizer.frontend.graph import Add, Convolution, Node
 from nupes.quantizer.frontend.handlers.attention import multiply
+from nupes.quantizer.frontend.handlers.constant_products import multiply_constant
 from nupes.quantizer.frontend.heads import show
 from nupes.quantizer.frontend.patches import Patches, find_patches
 from nupes.quantizer.frontend.registry import handles
@@ -34,14 +35,18 @@ def addmm(call: Call, input: Any, mat1: Any, mat2: Any, beta: float, alpha: floa
 
 @handles("mm", "matmul", "bmm")
 def product(call: Call, input: fx.Node, mat2: Any = None, other: Any = None) -> str:
-    """Translate the product of a flattened map with a constant matrix (features, n), or with a
-    computed one."""
+    """Translate the product of a flattened map with a constant matrix (features, n), with one for
+    each head, or with a computed one."""
     second = other if mat2 is None else mat2
+    if not call.is_computed(input):
+        return multiply_constant(call, input, second, first=True)
     if call.is_computed(second):
         return multiply(call, input, second)
     matrix = call.constant(second, "second operand")
     if matrix.ndim != 2:
-        call.refuse(f"its second operand must be a matrix, not of shape {matrix.shape}")
+        if matrix.ndim < 2:
+            call.refuse(f"its second operand must be a matrix, not of shape {matrix.shape}")
+        return multiply_constant(call, second, input, first=False)
     return add_linear(call, input, matrix.T, np.zeros(matrix.shape[1]))
 
 

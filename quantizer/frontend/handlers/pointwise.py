@@ -46,6 +46,15 @@ def rrelu(call: Call, input: fx.Node, lower: float, upper: float, training: bool
     return add_function(call, leaky, call.anywhere(input))
 
 
+@handles("clamp", "clip")
+def clamp(call: Call, input: fx.Node, min: Any = None, max: Any = None) -> str:
+    """Translate bounds of values; infinite ones leave them as they are."""
+    bounds = [call.values.constants.get(bound, bound) for bound in (min, max) if bound is not None]
+    if all(bool(torch.as_tensor(bound).isinf().all()) for bound in bounds):
+        return call.view(input, call.places(input))
+    return translate_pointwise(call)
+
+
 def join(call: Call, root: Node) -> str:
     """Add the function that a call is of a node on which all its operands depend."""
     return add_function(call, replay(call, root), root)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from torch import fx
 
-from nupes.model.operators import AveragePool, MaxPool, Mosaic, Piece
+from nupes.model.operators import AveragePool, MaxPool, Mosaic, Piece, Select
 from nupes.model.operators import Concat as IntegerConcat
 from nupes.quantizer.frontend.call import Call, full_shape, is_map, value_shape
 from nupes.quantizer.frontend.functions import SIGMOID
@@ -18,6 +18,7 @@ from nupes.quantizer.frontend.handlers.pointwise import (
     translate_pointwise,
 )
 from nupes.quantizer.frontend.handlers.pools import add_average_pool, add_max_pool
+from nupes.quantizer.frontend.handlers.weighted_rows import softmax_of_pixels
 from nupes.quantizer.frontend.heads import show
 from nupes.quantizer.frontend.lines import lines_of
 from nupes.quantizer.frontend.registry import handles
@@ -130,6 +131,10 @@ def largest(call: Call, input: fx.Node, dim: Any = None, other: Any = None) -> s
     dim = [dim] if isinstance(dim, int) else dim
     smallest, source = call.kind in ("amin", "min"), call.viewed(input)
     terms = None if axes_of(call, input) else axes_terms(call, input, dim)
+    if terms is None and not axes_of(call, input):
+        name = largest_of_windows(call, input, dim, smallest)
+        if name is not None:
+            return name
     axes = "" if terms is not None else reduced_axes(call, input, dim, "hwc")
     if terms is None:
         source = call.viewed(input)
@@ -142,6 +147,45 @@ def largest(call: Call, input: fx.Node, dim: Any = None, other: Any = None) -> s
     if terms is not None:
         name = add_channel_maxima(call, call.values.graph.nodes[name], terms)
     return negative(call, name) if smallest else name
+
+
+def largest_of_windows(call: Call, input: fx.Node, dim: Any, smallest: bool) -> str | None:
+    """Add the largest or smallest values over dimensions of a view that are windows of a map, side
+    by side; ``None`` where they are others."""
+    node, places = call.viewed(input), call.places(input)
+    axes = [axis % len(full_shape(input)) - 1 for axis in dim or ()]
+    if not axes or -1 in axes:
+        return None
+    rest = [axis for axis in range(places.ndim) if axis not in axes]
+    lists = places.transpose(*rest, *axes).reshape(-1, prod(places.shape[axis] for axis in axes))
+    height, width, _ = node.shape
+    channels, pixels = lists // (height * width), lists % (height * width)
+    rows, columns = pixels // width, pixels % width
+    first, left = rows.min(1), columns.min(1)
+    window = int((rows.max(1) - first).max()) + 1, int((columns.max(1) - left).max()) + 1
+    numbers = np.sort((rows - first[:, None]) * window[1] + columns - left[:, None], 1)
+    alone = (channels == channels[:, :1]).all() and prod(window) == lists.shape[1]
+    if not alone or (numbers != np.arange(lists.shape[1])).any():
+        return None
+    if (
+        (first % window[0]).any()
+        or (left % window[1]).any()
+        or height % window[0]
+        or width % window[1]
+    ):
+        return None
+    order, lanes = np.unique(channels[:, 0], return_inverse=True)
+    name = node.name
+    if not np.array_equal(order, np.arange(node.shape[2])):
+        size = height, width, len(order)
+        name = call.add(Select.of(order), (name,), size, call.kind, "channels")
+    name = negative(call, name) if smallest else name
+    name = add_max_pool(call, call.values.graph.nodes[name], MaxPool(window, window))
+    name = negative(call, name) if smallest else name
+    pooled = call.values.graph.nodes[name]
+    found = (lanes * pooled.shape[0] + first // window[0]) * pooled.shape[1] + left // window[1]
+    show(call, call.node, found.astype(np.int32).reshape(value_shape(call.node)), pooled)
+    return name
 
 
 @handles("maximum", "minimum")
@@ -190,10 +234,14 @@ def softmax(call: Call, input: fx.Node, dim: int) -> str:
     terms = None
     if pairs is not None and len(pairs) == 2:
         terms = whole_channels(pairs.reshape(2, -1), source.shape)
+    if pairs is not None and terms is None:
+        name = softmax_of_pixels(call, input, axis - 1)
+        if name is not None:
+            return name
     if pairs is None or terms is None:
         call.refuse(
-            "softmax must be of the scores of attention, or of two values that are channels, not "
-            f"of a tensor {sizes} over dimension {axis}"
+            "softmax must be of the scores of attention, of two values that are channels, or of "
+            f"all pixels, not of a tensor {sizes} over dimension {axis}"
         )
     (height, width, channels), count = source.shape, terms.shape[1]
     weight = np.zeros((2 * count, channels, 1, 1))

@@ -13,20 +13,8 @@ from torch import Tensor, fx
 from torch.fx.node import map_arg
 
 from nupes.quantizer.frontend.call import Call, concrete, full_shape, is_known
-from nupes.quantizer.frontend.registry import base_name
 
-__all__ = ["is_view", "show", "translate_view"]
-
-COPIES = {
-    *("_unsafe_view", "channel_shuffle", "native_channel_shuffle", "flip", "index", "index_select"),
-    *("repeat", "repeat_interleave", "roll", "tile", "unsafe_chunk", "unsafe_split"),
-    *("unsafe_split_with_sizes", "upsample_nearest1d", "_upsample_nearest_exact1d"),
-    *("upsample_nearest2d", "_upsample_nearest_exact2d", "pixel_shuffle", "pixel_unshuffle"),
-}
-"""Operators that give values as they are, and that PyTorch does not call views."""
-
-OTHERS = {"alias", "as_strided", "contiguous", "detach", "view_as_complex", "view_as_real"}
-"""Views that give a tensor itself, and such as depend on how it lies in memory."""
+__all__ = ["show", "translate_view"]
 
 SHAPES = {"view_as", "expand_as", "reshape_as"}
 """Operators that take on the shape of another operand."""
@@ -34,13 +22,6 @@ SHAPES = {"view_as", "expand_as", "reshape_as"}
 IMAGE = 2**32
 """Difference of the numbers of two images' values: more than an image has. Numbers are float64,
 which some operators ask for, and exact below 2**53."""
-
-
-def is_view(node: fx.Node) -> bool:
-    """Whether an operator gives values of its first operand as they are."""
-    name, overload = base_name(node), getattr(node.target, "_overloadname", "")
-    view = getattr(node.target, "is_view", False) and overload != "dtype"
-    return name in COPIES or (view and name not in OTHERS)
 
 
 def translate_view(call: Call) -> str:

@@ -99,6 +99,7 @@ FUNCTIONS: dict[str, Form] = {
     "clip_": lambda s, y: y.clip_(max=0.3),
     "clamp_min": lambda s, y: torch.clamp_min(y, -0.1),
     "clamp_max_": lambda s, y: y.clamp_max_(0.1),
+    "clamp by infinite bounds": lambda s, y: y.clamp(-s.one / 0, torch.inf).relu(),
     "clamp tensor": lambda s, y: torch.clamp(y, min=-s.one, max=s.one / 2),
     "maximum": lambda s, y: torch.maximum(y, s.one / 7),
     "minimum": lambda s, y: torch.minimum(s.one / 7, y),

@@ -14,16 +14,16 @@ from tests.quantizer.test_operators import MODULES, Call, conv
 
 
 class Gate(nn.Module):
-    """A root of squares of two computed maps, resized in a way that no handler knows."""
+    """A root of squares of two computed maps, and a function that no handler knows."""
 
     def __init__(self) -> None:
         super().__init__()
         self.pool, self.act = nn.AdaptiveAvgPool2d(1), nn.Sigmoid()
-        self.mix, self.size = nn.Conv2d(6, 6, 1), nn.Upsample(scale_factor=1.0, mode="bicubic")
+        self.mix, self.last = nn.Conv2d(6, 6, 1), nn.LogSoftmax(1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the roots, resized."""
-        return self.size(torch.hypot(x, self.act(self.mix(self.pool(x)))))
+        """Return the function of the roots."""
+        return self.last(torch.hypot(x, self.act(self.mix(self.pool(x)))))
 
 
 class Block(nn.Module):
@@ -132,8 +132,8 @@ def test_all_problems_at_once_in_order() -> None:
         nn.Softmax(1),
     )
     found = inspect_module(module, (3, 10, 9))
-    operators = ["hypot", "upsample_bicubic2d", "pad", "softmax", "softmax"]
-    assert names(found) == list(zip(["2", "2.size", "3", "4", "6"], operators, strict=True))
+    operators = ["hypot", "log_softmax", "pad", "softmax", "softmax"]
+    assert names(found) == list(zip(["2", "2.last", "3", "4", "6"], operators, strict=True))
     assert found.judged
     # Only the last softmax changes no ranking.
     assert found.problems[3].advice.startswith("replace it")
@@ -156,10 +156,9 @@ def test_tokens_are_judged_behind_a_refusal() -> None:
 
 
 def test_functions_are_judged_behind_a_refusal() -> None:
-    size = nn.Upsample(scale_factor=1.0, mode="bicubic")
-    module = Call(lambda s, x: torch.sin(s.size(s.a(x))), a=conv(), size=size)
+    module = Call(lambda s, x: torch.sin(s.b(s.a(x))), a=conv(), b=nn.LogSoftmax(1))
     found = names(inspect_module(module, (3, 10, 9)))
-    assert found == [("size", "upsample_bicubic2d"), ("", "sin")]
+    assert found == [("b", "log_softmax"), ("", "sin")]
 
 
 def test_several_inputs_are_inspected() -> None:

@@ -45,8 +45,8 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         r"operator aten.log_softmax.int in module '1' is not supported; supported operators: adapt",
     ),
     "nested": (
-        nn.Sequential(conv(), nn.Sequential(nn.ReLU(), nn.Upsample(size=5, mode="bicubic"))),
-        r"operator aten.upsample_bicubic2d.vec in module '1.1' is not supported",
+        nn.Sequential(conv(), nn.Sequential(nn.ReLU(), nn.LogSoftmax(1))),
+        r"operator aten.log_softmax.int in module '1.1' is not supported",
     ),
     "top": (
         two(lambda s, x: torch.hypot(s.a(x), s.b(x))),
@@ -132,8 +132,8 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         r"bilinear upsampling must have align_corners=False, not True",
     ),
     "upsampling by parts": (
-        Call(lambda s, x: F.interpolate(s.a(x), size=(12, 14), mode="bilinear"), a=conv()),
-        r"must be by whole numbers, not from \(8, 7\) to \(12, 14\)",
+        Call(lambda s, x: F.interpolate(s.a(x), size=(71, 14), mode="bilinear"), a=conv()),
+        r"resampling must be by a ratio of small numbers, not from 8 to 71 pixels",
     ),
     "rolled vectors": (
         Call(lambda s, x: s.a(x).flatten(1).roll(1, 1), a=conv(padding=1)),

@@ -148,6 +148,12 @@ def kinds(graph: Graph) -> set[str]:
     return {name.split(".")[-1].rstrip("_0123456789") for name in graph.nodes}
 
 
+def test_patches_with_padding_are_refused() -> None:
+    module = Call(lambda s, x: s.t(F.unfold(x, 2, padding=1).mT), t=nn.Linear(24, 5))
+    with pytest.raises(UnsupportedError, match=r"im2col\.default in the top module is not"):
+        capture(export_module(module, MAP.shape))
+
+
 def test_queries_that_all_windows_share() -> None:
     def shared(s: nn.Module, x: Tensor) -> Tensor:
         x = s.e(x.permute(0, 2, 3, 1))  # type: ignore[operator]
@@ -213,6 +219,20 @@ NORMS = {
     ),
     "a window on the pixels of a map": lambda s, x: F.avg_pool1d(s.c(x).flatten(2), 4),
     "a convolution over the pixels of a map": lambda s, x: s.l(x.flatten(2)),
+    "heads of a map and of tokens": lambda s, x: (
+        (
+            s.c(x).view(-1, 2, 4, 24).mT
+            * torch.cat([s.d(x.flatten(2).mT)[:, :1], s.d(x.flatten(2).mT)], 1)
+            .repeat(1, 1, 2)[:, 1:, :8]
+            .unflatten(2, (2, 4))
+            .transpose(1, 2)
+        )
+        .transpose(1, 2)
+        .flatten(2)
+    ),
+    "patches": lambda s, x: s.t(F.unfold(x, 2, stride=2).mT),
+    "patches that overlap": lambda s, x: s.t(F.unfold(x, 2).mT),
+    "normed patches": lambda s, x: s.t(s.m(F.unfold(x, 2, stride=2).mT)),
     "no padding of a rolled map": lambda s, x: s.c(F.pad(x.roll(1, 2), (0, 0, 0, 0))),
 }
 
@@ -221,7 +241,7 @@ NORMS = {
 def test_norms_over_pixels_and_mixed_tokens(name: str) -> None:
     torch.manual_seed(0)
     layers = {"c": nn.Conv2d(6, 8, 1), "t": nn.Linear(24, 5), "d": nn.Linear(6, 6)}
-    layers |= {"l": nn.Conv1d(6, 4, 3)}
+    layers |= {"l": nn.Conv1d(6, 4, 3), "m": nn.LayerNorm(24)}
     held = {name: nn.Parameter(torch.rand(8) + 0.5) for name in "gh"}
     taken(Call(NORMS[name], **layers, **held), MAP)  # type: ignore[arg-type]
 
@@ -250,3 +270,55 @@ def test_windows_that_leave_pixels_out() -> None:
 
     with pytest.raises(UnsupportedError, match="windows of queries must be all pixels of a map"):
         capture(export_module(Block(forward), MAP.shape))
+
+
+def unrolled(x: Tensor) -> Tensor:
+    """Return the pixels of a map (b, 4, 8, c) as tokens: those of 2 x 2 pixels far apart, those of
+    these within 4 x 4 as well, and the two windows next to each other."""
+    x = x.view(len(x), 2, 2, 4, 2, -1).permute(0, 2, 4, 1, 3, 5)
+    return x.reshape(-1, 2, 2, 1, 2, 2, 2, 8).permute(0, 1, 2, 4, 6, 3, 5, 7).reshape(-1, 32, 8)
+
+
+def unit_heads(s: nn.Module, x: Tensor) -> Tensor:
+    """Return queries, keys and values (3, b, 2, 2, 16, 4) of tokens in two windows."""
+    return s.qkv(x).reshape(len(x), 16, 2, 3, 2, 4).permute(3, 0, 4, 2, 1, 5)  # type: ignore[operator]
+
+
+def in_units(s: nn.Module, x: Tensor) -> Tensor:
+    """Return attention in windows whose tokens are in no raster order."""
+    y = F.scaled_dot_product_attention(*unit_heads(s, x))
+    return x + s.o(y.transpose(1, 3).flatten(3).flatten(1, 2))  # type: ignore[operator]
+
+
+def pooled(s: nn.Module, x: Tensor) -> Tensor:
+    """Return the same of the largest queries of 2 x 2 pixels, beside the smallest of all."""
+    q, k, v = unit_heads(s, x)
+    q = q.view(len(x), 2, 2, 4, 4, 4)
+    y = F.scaled_dot_product_attention(q.amax(3) + q.amin(3), k, v)
+    return s.o(y.transpose(1, 3).flatten(3).flatten(1, 2))  # type: ignore[operator]
+
+
+ORDERS = {
+    "windows": in_units,
+    "pooled windows": pooled,
+    "both": lambda s, x: pooled(s, in_units(s, x)),
+    "all tokens": lambda s, x: x + attend(s, x),
+}
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_tokens_in_any_order(name: str) -> None:
+    def forward(s: nn.Module, x: Tensor) -> Tensor:
+        tokens = unrolled(s.e(x.permute(0, 2, 3, 1)))  # type: ignore[operator]
+        return s.b(ORDERS[name](s, s.n(tokens))).mean(1)  # type: ignore[operator]
+
+    taken(Block(forward), torch.from_numpy(images(2, 6, 4, 8)))
+
+
+def test_masks_of_tokens_in_another_order_are_refused() -> None:
+    def forward(s: nn.Module, x: Tensor) -> Tensor:
+        tokens = unrolled(s.e(x.permute(0, 2, 3, 1)))  # type: ignore[operator]
+        return F.scaled_dot_product_attention(*unit_heads(s, tokens), is_causal=True)
+
+    with pytest.raises(UnsupportedError, match="the tokens of a head must be rows and columns"):
+        capture(export_module(Block(forward), (2, 6, 4, 8)))
