@@ -19,6 +19,7 @@ from nupes.compiler.emit.instructions import (
     Tile,
     TileSlots,
 )
+from nupes.compiler.emit.openings import Openings, patch_run
 from nupes.compiler.emit.residency import Entries, Residency
 from nupes.compiler.lowering.passes import (
     ArrayWork,
@@ -33,7 +34,7 @@ from nupes.compiler.lowering.passes import (
     Stored,
     Work,
 )
-from nupes.compiler.lowering.walks import Start, Walk, line_walk
+from nupes.compiler.lowering.walks import Walk
 from nupes.compiler.place.layout import Region, Run, TensorLayout, blocks
 
 __all__ = ["Emitter", "ResultTile"]
@@ -74,6 +75,7 @@ class Emitter:
         self.unmarked = True
         self.residual_user = -1  # the last tile that reads at the residual port
         self.descriptors: dict[tuple, Descriptor] = {}  # of the work at hand
+        self.openings = Openings(self.writers)  # of the block at hand
 
     def begin(self, image: int) -> None:
         """Begin with an image of a batch."""
@@ -116,6 +118,7 @@ class Emitter:
         """Emit blocks of pixels, column tiles, passes."""
         self.descriptors.clear()
         for first, count in work.blocks(self.config):
+            self.openings.clear()
             if work.statistics is not None:
                 self.measure(work.statistics, first, count)
             if self.lines is not None:
@@ -142,7 +145,7 @@ class Emitter:
             activation = self.residency.table(Destination.ACTIVATION_TABLE, tables.activation)
             if tables.products is not None:
                 self.residency.products(tables.products)
-        walk, start, reads = begin(item, first, count)
+        walk, start, reads, after = self.openings.of(item, first, count)
         if isinstance(stream, PatchStream):
             # The first pixel needs all of the lower plane.
             needed = 1 + stream.layout.lower(first) * stream.joined
@@ -167,7 +170,8 @@ class Emitter:
                 if not serves_all(second):
                     residual_address += region.offset(first, layout.width)
                     runs = layout.region_runs(group, region, first, count)
-                reads = (*reads, *runs)
+                runs = list(runs)
+                reads, after = (*reads, *runs), max(after, self.writers.newest(runs))
         out_address, writes = 0, ()
         if last and target is None:
             channel = column.index * self.config.cols
@@ -176,7 +180,7 @@ class Emitter:
             out_address = target.layout.address(0, group)
             out_address += region.offset(first, target.layout.width)
             writes = target.layout.region_runs(group, region, first, count)
-        gathers, after = last and work.gathers is not None, self.writers.newest(reads)
+        gathers = last and work.gathers is not None
         tile = Tile(
             start=start,
             descriptor=descriptor,
@@ -283,6 +287,7 @@ class Emitter:
         self.unmarked = False
         writes = list(writes)
         self.writers.note(writes, self.tiles)
+        self.openings.note(writes)
         self.users.note([*writes, *reads], self.tiles)
         self.tiles += 1
 
@@ -369,23 +374,3 @@ def statistics_fields(fields: TokenFields, work: Statistics, edge: int, table: i
         epsilon=work.epsilon,
         table=table,
     )
-
-
-def begin(item: Pass, first: int, count: int) -> tuple[Walk, Start, tuple[Run, ...]]:
-    """Return the walk over a block, where it begins, and what it waits for; patches are chased."""
-    stream = item.stream
-    if isinstance(stream, PatchStream):
-        run, behind = patch_run(stream, first), stream.layout.lower(first) * stream.joined
-        return line_walk(count, -behind), Start(run[0] + behind, run[0] + behind), ()
-    walk, layout = stream.walk, stream.layout
-    start = walk.start(layout, stream.plane, stream.group, stream.y, stream.x, first)
-    rows = walk.rows(stream.y, first, count, item.warm_up)
-    planes = range(stream.plane - stream.joined, stream.plane + 1)
-    return walk, start, tuple(layout.row_run(plane, stream.group, *rows) for plane in planes)
-
-
-def patch_run(stream: PatchStream, first: int) -> Run:
-    """Return where the words of a block of patches lie, those of both planes if they are joined."""
-    layout = stream.layout
-    address = layout.address(stream.plane, stream.word, first)
-    return address, address + layout.size(first) + layout.lower(first) * stream.joined

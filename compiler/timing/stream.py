@@ -4,7 +4,7 @@ import numpy as np
 
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import LAG_FREE, plane_cycles
-from nupes.compiler.emit.instructions import Measure, Pool, Streaming
+from nupes.compiler.emit.instructions import Measure, Pool, Streaming, Tile
 from nupes.compiler.timing.ports import ResidualPort, WritePorts
 from nupes.compiler.timing.progress import Progress
 from nupes.model.errors import SimulationError
@@ -19,6 +19,11 @@ class StreamEngine:
         self.config = config
         self.writes = writes
         self.residual = ResidualPort(config)
+        self.delays = {
+            Tile: config.issue_to_write,
+            Pool: config.issue_to_pool + 1,
+            Measure: config.issue_to_factor,
+        }
         self.progress = progress
         # Dispatched tiles, with the cycle from which the engine sees them.
         self.queue: list[tuple[Streaming, int]] = []
@@ -87,9 +92,9 @@ class StreamEngine:
 
     def issue(self, tile: Streaming) -> None:
         """Issue a whole tile at its pace."""
-        distance = tile.distance
         self.first.append(self.next_issue)
         if tile.writes and not tile.to_host:
+            distance = tile.distance
             written = self.next_issue + tile.lead + self.delay(tile)
             for line in tile.lines:
                 pixel, stop = max(line, 0), min(line + tile.lines.step, tile.count)
@@ -125,21 +130,18 @@ class StreamEngine:
     def delay(self, tile: Streaming) -> int:
         """Return the cycles from the issue of a pixel's last word to its first write, a token's to
         its factor."""
-        if isinstance(tile, Measure):
-            return self.config.issue_to_factor
-        if isinstance(tile, Pool):
-            return self.config.issue_to_pool + 1
-        return self.config.issue_to_write
+        return self.delays[type(tile)]
 
     def finish(self, tile: Streaming, final: int) -> None:
         """Note the final word of a tile."""
-        delay = self.delay(tile)
         self.final.append(final)
-        written = final + delay + plane_cycles(tile.writes) - 1
-        late = tile.writes and tile.factors_follow
-        self.retired.append(final + self.config.issue_to_gathered if late else written)
         self.next_issue = final + tile.pace
-        if tile.writes:
-            # A result that the host takes is progress in the cycle after it was queued as well.
-            first = self.first[-1] + tile.lead + delay
-            self.progress.note(first, written + tile.to_host)
+        delay, writes = self.delay(tile), tile.writes
+        written = final + delay + plane_cycles(writes) - 1
+        if not writes:
+            self.retired.append(written)
+            return
+        late = tile.factors_follow
+        self.retired.append(final + self.config.issue_to_gathered if late else written)
+        # A result that the host takes is progress in the cycle after it was queued as well.
+        self.progress.note(self.first[-1] + tile.lead + delay, written + tile.to_host)
