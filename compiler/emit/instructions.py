@@ -6,7 +6,7 @@ Python takes five to seven times as long to make a frozen one.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import ClassVar
 
 import numpy as np
@@ -248,6 +248,15 @@ class Tile(Streamed):
         """Whether the tile retires with its pixels' factors."""
         return self.gathers_last
 
+    def following(self) -> "Tile":
+        """Return the tile as one that follows in a run."""
+        # What dataclasses.replace does, in a fifth of the time.
+        made = object.__new__(Tile)
+        for name in TILE_FIELDS:
+            setattr(made, name, getattr(self, name))
+        made.follows, made.lag = True, LAG_FREE
+        return made
+
     def fetch_cycles(self, cols: int) -> int:
         """Cycles from DECODE until weights from memory are there, 0 for those of the payload."""
         if isinstance(self.payload, Payload):
@@ -316,6 +325,9 @@ class Tile(Streamed):
                 "gather_last": last.gathers_last,
             }
         )
+
+
+TILE_FIELDS = tuple(item.name for item in fields(Tile))
 
 
 @dataclass(slots=True, kw_only=True)

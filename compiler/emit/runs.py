@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from nupes.arch.config import ArrayConfig
-from nupes.arch.isa import LAG_FREE, RUN
+from nupes.arch.isa import RUN
 from nupes.compiler.emit.dependencies import lag_after
 from nupes.compiler.emit.hoisting import MARGIN
 from nupes.compiler.emit.instructions import Instruction, Load, Run, Streamed, Tile
@@ -122,4 +122,4 @@ def carry(tiles: Sequence[Tile], parts: int) -> Iterator[Tile]:
         return
     yield replace(tiles[0], run=run_of(tiles[:-1], tiles[-1], parts))
     for tile in tiles[1:]:
-        yield replace(tile, follows=True, lag=LAG_FREE)
+        yield tile.following()
