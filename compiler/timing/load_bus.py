@@ -1,7 +1,5 @@
 """The load bus: takes payloads from the fetch port to tables, weights and the activation memory."""
 
-import numpy as np
-
 from nupes.arch.isa import Destination
 from nupes.compiler.emit.instructions import Load
 from nupes.compiler.timing.fetch import FetchPort
@@ -26,9 +24,9 @@ def carry(
         # The cycle in which the word could be taken, then the first one in which its bank is free.
         cycle = writes.free(address, max(cycle + 1, fetch.ready()))
         fetch.consume(1, cycle)
-        stream.arrive(address, np.array([cycle]))
+        stream.arrive(address, range(cycle, cycle + 1))
         address += 1
     for first, count in fetch.runs(end - address, cycle + 1):
-        stream.arrive(address, np.arange(first, first + count))
+        stream.arrive(address, range(first, first + count))
         address += count
     return fetch.cycle

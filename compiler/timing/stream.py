@@ -36,7 +36,8 @@ class StreamEngine:
 
     def dispatch(self, tile: Streaming, cycle: int) -> None:
         """Add a tile that the engine sees from ``cycle`` on."""
-        self.residual.read(tile)
+        if tile.reads_residual:
+            self.residual.read(tile)
         self.queue.append((tile, cycle))
         self.advance()
 
@@ -45,9 +46,12 @@ class StreamEngine:
         to come."""
         self.written[address:] = -1
 
-    def arrive(self, address: int, cycles: np.ndarray) -> None:
+    def arrive(self, address: int, cycles: range) -> None:
         """Note in which ``cycles`` input words are written, those from ``address`` on."""
-        self.written[address : address + len(cycles)] = cycles
+        if len(cycles) == 1:
+            self.written[address] = cycles.start
+        else:
+            self.written[address : address + len(cycles)] = np.arange(cycles.start, cycles.stop)
         self.advance()
 
     def stores_nothing(self) -> bool:
@@ -84,8 +88,7 @@ class StreamEngine:
         """Return the cycle in which the engine accepts a tile: seen, its turn, its lag met."""
         cycle = max(seen, self.final[-1] if index else 0)
         after_factors = index > 0 and self.queue[index - 1][0].factors_follow
-        alone = after_factors or isinstance(tile, Pool | Measure)
-        lag = 0 if alone else tile.lag
+        lag = tile.lag if isinstance(tile, Tile) and not after_factors else 0
         if lag != LAG_FREE and index > lag:
             cycle = max(cycle, self.retired[index - lag - 1] + 1)
         return cycle
