@@ -47,18 +47,28 @@ def check(name: str) -> None:
     fit(found, "W4A4", nupes.ArrayConfig())
 
 
-def quantize_efficientnet(out: Path) -> None:
-    """Save EfficientNet-B0 as an integer network, unless it is there."""
-    path = out / "efficientnet_b0.safetensors"
+def save(out: Path, name: str) -> None:
+    """Save a network of torchvision as an integer network, unless it is there."""
+    path = out / f"{name}.safetensors"
     if not path.is_file():
         images = np.random.default_rng(0).normal(size=(2, *SHAPE)).astype(np.float32)
-        module = build("torchvision/efficientnet_b0", 0)
+        module = build(f"torchvision/{name}", 0)
         nupes.quantize(module, "W4A4", images, method="rtn").save(path)
 
 
-def compile_efficientnet(out: Path) -> None:
-    """Compile it."""
-    nupes.compile(nupes.load(out / "efficientnet_b0.safetensors"), ARRAY)
+def compiles(name: str, seconds: float | None = None) -> Case:
+    """Return the case that compiles such a network."""
+    return Case(
+        lambda out: show(nupes.compile(nupes.load(out / f"{name}.safetensors"), ARRAY)),
+        lambda out: save(out, name),
+        seconds,
+        gib=1,
+    )
+
+
+def show(program: nupes.Program) -> None:
+    """Print what a program takes, so that runs of two commits can be compared."""
+    print(program)
 
 
 def vgg11() -> nn.Module:
@@ -83,7 +93,9 @@ def search_vgg11(out: Path) -> None:
 CASES = {
     "check, ResNet-152": Case(lambda out: check("torchvision/resnet152"), seconds=10, gib=4),
     "check, EfficientNet-B0": Case(lambda out: check("torchvision/efficientnet_b0"), seconds=10),
-    "compile, EfficientNet-B0": Case(compile_efficientnet, quantize_efficientnet, gib=1),
+    "compile, EfficientNet-B0": compiles("efficientnet_b0"),
+    "compile, ResNet-50": compiles("resnet50", seconds=10),
+    "compile, MobileNetV2": compiles("mobilenet_v2"),
     "search, VGG-11 with 64 images": Case(search_vgg11, seconds=240),
 }
 

@@ -1,5 +1,7 @@
 """The stream engine: when each tile issues its words, and when it retires."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from nupes.arch.config import ArrayConfig
@@ -46,12 +48,10 @@ class StreamEngine:
         to come."""
         self.written[address:] = -1
 
-    def arrive(self, address: int, cycles: range) -> None:
+    def arrive(self, address: int, cycles: Sequence[int]) -> None:
         """Note in which ``cycles`` input words are written, those from ``address`` on."""
-        if len(cycles) == 1:
-            self.written[address] = cycles.start
-        else:
-            self.written[address : address + len(cycles)] = np.arange(cycles.start, cycles.stop)
+        written = np.arange(cycles.start, cycles.stop) if isinstance(cycles, range) else cycles
+        self.written[address : address + len(cycles)] = written
         self.advance()
 
     def stores_nothing(self) -> bool:
@@ -59,6 +59,12 @@ class StreamEngine:
         return not any(
             tile.writes and not tile.to_host for tile, _ in self.queue[len(self.final) :]
         )
+
+    def least_delay(self) -> int:
+        """Return the cycles for which no tile that waits for the input can store a result, from its
+        first word on."""
+        waiting = self.queue[len(self.final) :]
+        return min((self.delays[type(tile)] for tile, _ in waiting), default=1)
 
     def started(self, tile: int) -> int:
         """Return the cycle in which a tile issues its first word."""

@@ -20,15 +20,15 @@ def test_a_tile_waits_again_for_words_above_a_pointer_that_fell() -> None:
         first=True, finish=False, chase=0,
     )  # fmt: skip
     engine.point(0)
-    engine.arrive(0, range(10, 12))
+    engine.arrive(0, [10, 11])
     engine.dispatch(tile, 5)
     assert (engine.first, engine.final) == ([11], [12])
     engine.point(0)
     engine.dispatch(tile, 20)
     assert engine.first == [11]
-    engine.arrive(0, range(30, 31))
+    engine.arrive(0, [30])
     assert (engine.first, engine.final) == ([11, 31], [12])
-    engine.arrive(1, range(40, 41))
+    engine.arrive(1, [40])
     assert engine.final == [12, 41]
     # What lies below the pointer stays.
     engine.point(2)
