@@ -9,12 +9,14 @@ those of one core, as two cores and other work change the wall clock. Needs torc
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import torch
 import typer
 from rich.table import Table
 from torch import nn
@@ -22,7 +24,10 @@ from torch import nn
 import nupes
 from benchmarks.zoo import build, make
 from nupes.commands.check import fit
+from nupes.commands.sweep import DEPTHS, SIZES, parse_sizes
 from nupes.console import print_table
+from nupes.examples.pretrained.resnet20 import ResNet20
+from nupes.explore.sweeps import grid, sweep
 from nupes.quantizer.frontend.inspection import inspect_module
 
 ARRAY = nupes.ArrayConfig(16, 16, act_depth=1 << 20, products=True)
@@ -47,18 +52,43 @@ def check(name: str) -> None:
     fit(found, "W4A4", nupes.ArrayConfig())
 
 
-def quantize_efficientnet(out: Path) -> None:
-    """Save EfficientNet-B0 as an integer network, unless it is there."""
-    path = out / "efficientnet_b0.safetensors"
+def save(out: Path, name: str) -> None:
+    """Save a network of torchvision as an integer network, unless it is there."""
+    path = out / f"{name}.safetensors"
     if not path.is_file():
         images = np.random.default_rng(0).normal(size=(2, *SHAPE)).astype(np.float32)
-        module = build("torchvision/efficientnet_b0", 0)
+        module = build(f"torchvision/{name}", 0)
         nupes.quantize(module, "W4A4", images, method="rtn").save(path)
 
 
-def compile_efficientnet(out: Path) -> None:
-    """Compile it."""
-    nupes.compile(nupes.load(out / "efficientnet_b0.safetensors"), ARRAY)
+def compiles(name: str, seconds: float | None = None) -> Case:
+    """Return the case that compiles such a network."""
+    return Case(lambda out: compile_saved(out, name), lambda out: save(out, name), seconds, gib=1)
+
+
+def compile_saved(out: Path, name: str) -> None:
+    """Compile it; print the seconds of that alone."""
+    network = nupes.load(out / f"{name}.safetensors")
+    started = time.process_time()
+    program = nupes.compile(network, ARRAY)
+    print(f"{program}: nupes.compile alone {time.process_time() - started:.1f} s of a core")
+
+
+def save_resnet20(out: Path) -> None:
+    """Save ResNet-20 with random weights as an integer network, unless it is there."""
+    path = out / "resnet20.safetensors"
+    if not path.is_file():
+        torch.manual_seed(0)
+        images = np.random.default_rng(0).random((2, 3, 32, 32), np.float32)
+        nupes.quantize(ResNet20().eval(), "W4A4", images, method="rtn").save(path)
+
+
+def sweep_resnet20(out: Path) -> None:
+    """Sweep the arrays of ``nupes sweep`` in one process."""
+    sizes, depths = parse_sizes(SIZES, "sizes"), parse_sizes(DEPTHS, "depths")
+    arrays = grid(sizes, sizes, depths, nupes.ArrayConfig())
+    points = sweep(nupes.load(out / "resnet20.safetensors"), arrays)
+    print(f"{len(points)} arrays, {sum(point.cycles for point in points):,} cycles together")
 
 
 def vgg11() -> nn.Module:
@@ -83,7 +113,10 @@ def search_vgg11(out: Path) -> None:
 CASES = {
     "check, ResNet-152": Case(lambda out: check("torchvision/resnet152"), seconds=10, gib=4),
     "check, EfficientNet-B0": Case(lambda out: check("torchvision/efficientnet_b0"), seconds=10),
-    "compile, EfficientNet-B0": Case(compile_efficientnet, quantize_efficientnet, gib=1),
+    "compile, EfficientNet-B0": compiles("efficientnet_b0"),
+    "compile, ResNet-50": compiles("resnet50", seconds=10),
+    "compile, MobileNetV2": compiles("mobilenet_v2"),
+    "sweep, 124 arrays of ResNet-20": Case(sweep_resnet20, save_resnet20, seconds=10),
     "search, VGG-11 with 64 images": Case(search_vgg11, seconds=240),
 }
 

@@ -105,6 +105,21 @@ class Codebook:
     def __len__(self) -> int:
         return len(self.levels)
 
+    @cached_property
+    def even(self) -> bool:
+        """Whether the levels lie equally far apart."""
+        return len(set(np.diff(self.levels).tolist())) == 1
+
+    def level_of(self, codes: np.ndarray) -> np.ndarray:
+        """Return the levels of codes, uint8 of any shape, as float32."""
+        if not self.even:
+            return self.levels.astype(np.float32).take(codes)
+        # By far the faster way: looking levels up makes an index of eight bytes of each code.
+        found = codes.astype(np.float32, order="C")
+        found *= np.float32(self.levels[1] - self.levels[0])
+        found += np.float32(self.levels[0])
+        return found
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Codebook) and self._key() == other._key()
 

@@ -155,4 +155,4 @@ def numbers_of(tensor: Tensor, stored: np.ndarray) -> np.ndarray:
     """Return the integers that an operator reads: levels as float32, or ``y`` int16."""
     if isinstance(tensor.format, Wide):
         return stored
-    return tensor.codebook.levels.astype(np.float32).take(stored)
+    return tensor.codebook.level_of(stored)

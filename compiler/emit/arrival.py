@@ -110,7 +110,7 @@ class Lines:
         """Yield what must come before tile number ``tile``, the first one of a block of some work;
         all that is left before the last block."""
         layout = self.layout
-        passes = [(item.stream, item.warm_up) for column in work.columns for item in column.passes]
+        passes = {(item.stream, item.warm_up) for column in work.columns for item in column.passes}
         bottoms = [
             stream.walk.rows(stream.y, first, count, warm_up)[1]
             for stream, warm_up in passes

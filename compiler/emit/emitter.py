@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from operator import is_
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from nupes.compiler.emit.instructions import (
     Tile,
     TileSlots,
 )
+from nupes.compiler.emit.openings import Openings, patch_run
 from nupes.compiler.emit.residency import Entries, Residency
 from nupes.compiler.lowering.passes import (
     ArrayWork,
@@ -33,7 +35,7 @@ from nupes.compiler.lowering.passes import (
     Stored,
     Work,
 )
-from nupes.compiler.lowering.walks import Start, Walk, line_walk
+from nupes.compiler.lowering.walks import Walk
 from nupes.compiler.place.layout import Region, Run, TensorLayout, blocks
 
 __all__ = ["Emitter", "ResultTile"]
@@ -74,6 +76,9 @@ class Emitter:
         self.unmarked = True
         self.residual_user = -1  # the last tile that reads at the residual port
         self.descriptors: dict[tuple, Descriptor] = {}  # of the work at hand
+        self.openings = Openings(self.writers)  # of the block at hand
+        # What the latest tile depends on but its parameters, and what it was given.
+        self.latest: tuple[tuple, tuple[Descriptor, TileSlots]] | None = None
 
     def begin(self, image: int) -> None:
         """Begin with an image of a batch."""
@@ -116,6 +121,7 @@ class Emitter:
         """Emit blocks of pixels, column tiles, passes."""
         self.descriptors.clear()
         for first, count in work.blocks(self.config):
+            self.openings.clear()
             if work.statistics is not None:
                 self.measure(work.statistics, first, count)
             if self.lines is not None:
@@ -133,26 +139,17 @@ class Emitter:
         finish, region, stationary = work.finish, work.region, column.passes[index].stationary
         item, left = column.passes[index], len(column.passes) - 1 - index
         count = count if item.count is None else item.count
-        stream, tables, target = item.stream, item.tables, finish.target
+        stream, target = item.stream, finish.target
         last, multiplies = left == 0, item.times is not None
         group, part = divmod(column.index * self.config.cols, self.config.lanes)
-        weight = activation = param = encoder = depth = 0
-        if tables is not None:
-            weight = self.residency.table(Destination.WEIGHT_TABLE, tables.weight)
-            activation = self.residency.table(Destination.ACTIVATION_TABLE, tables.activation)
-            if tables.products is not None:
-                self.residency.products(tables.products)
-        walk, start, reads = begin(item, first, count)
+        walk, start, reads, after = self.openings.of(item, first, count)
         if isinstance(stream, PatchStream):
             # The first pixel needs all of the lower plane.
             needed = 1 + stream.layout.lower(first) * stream.joined
             run = patch_run(stream, first)
             self.instructions += self.arrival.precede(first, run, self.tiles, needed)
         second = item.times if multiplies else finish.residual
-        if target is not None:
-            encoder, depth = self.residency.encoder(name, target, left)
-        descriptor = self.descriptor(work, item, walk, (encoder, depth))
-        slot = self.residency.descriptor(descriptor)
+        descriptor, slots = self.settings(name, work, item, walk, left)
         weight_lag = LAG_FREE
         if isinstance(stationary, Stored):
             user = max(self.writers.newest([stationary.reads]), self.residual_user)
@@ -160,6 +157,7 @@ class Emitter:
         residual_address = 0
         if last or multiplies:
             param = self.residency.parameters(name, finish.requantize, column.index, second)
+            slots = replace(slots, param=param)
             if second is not None:
                 self.residual_user = self.tiles
                 layout = second.layout
@@ -167,7 +165,8 @@ class Emitter:
                 if not serves_all(second):
                     residual_address += region.offset(first, layout.width)
                     runs = layout.region_runs(group, region, first, count)
-                reads = (*reads, *runs)
+                runs = list(runs)
+                reads, after = (*reads, *runs), max(after, self.writers.newest(runs))
         out_address, writes = 0, ()
         if last and target is None:
             channel = column.index * self.config.cols
@@ -176,11 +175,11 @@ class Emitter:
             out_address = target.layout.address(0, group)
             out_address += region.offset(first, target.layout.width)
             writes = target.layout.region_runs(group, region, first, count)
-        gathers, after = last and work.gathers is not None, self.writers.newest(reads)
+        gathers = last and work.gathers is not None
         tile = Tile(
             start=start,
             descriptor=descriptor,
-            slots=TileSlots(descriptor=slot, weight=weight, activation=activation, param=param),
+            slots=slots,
             count=count,
             after=after,
             lag=lag_after(after, self.tiles),
@@ -194,7 +193,7 @@ class Emitter:
             joined=stream.joined,
             kept=index > 0 and stays(column.passes[index - 1], item),
             out_slice=part // self.config.cols,
-            shift=0 if tables is None else tables.shift,
+            shift=0 if item.tables is None else item.tables.shift,
             residual_address=residual_address,
             chase=start.address if self.arrival.chases(self.tiles) else -1,
             weight_lag=weight_lag,
@@ -207,6 +206,34 @@ class Emitter:
         self.emit(tile, writes, (*reads, *stored))
         if isinstance(stream, PatchStream):
             self.instructions += self.arrival.follow(self.tiles)
+
+    def settings(
+        self, name: str, work: ArrayWork, item: Pass, walk: Walk, ahead: int
+    ) -> tuple[Descriptor, TileSlots]:
+        """Return the descriptor of a pass, and the slots of all that it needs but its parameters:
+        tables, and an encoder, whose first results come ``ahead`` tiles after the next one."""
+        tables, target = item.tables, work.finish.target
+        stored = isinstance(item.stationary, Stored)
+        key = work.finish, tables, walk, item.times, stored
+        # Statistics share the memory of the tables, and take turns with them.
+        alone = work.gathers is None
+        if alone and self.latest is not None and all(map(is_, key, self.latest[0])):
+            self.residency.again()
+            return self.latest[1]
+        weight = activation = encoder = depth = 0
+        if tables is not None:
+            weight = self.residency.table(Destination.WEIGHT_TABLE, tables.weight)
+            activation = self.residency.table(Destination.ACTIVATION_TABLE, tables.activation)
+            if tables.products is not None:
+                self.residency.products(tables.products)
+        if target is not None:
+            encoder, depth = self.residency.encoder(name, target, ahead)
+        descriptor = self.descriptor(work, item, walk, (encoder, depth))
+        slot = self.residency.descriptor(descriptor)
+        self.residency.hold()
+        slots = TileSlots(descriptor=slot, weight=weight, activation=activation)
+        self.latest = (key, (descriptor, slots)) if alone else None
+        return descriptor, slots
 
     def descriptor(
         self, work: ArrayWork, item: Pass, walk: Walk, encoder: tuple[int, int]
@@ -232,6 +259,7 @@ class Emitter:
 
     def measure(self, work: Statistics, first: int, count: int) -> None:
         """Emit the MEASURE of a block of tokens."""
+        self.latest = None
         stream = work.stream
         edge = work.numbers - (work.layout.groups - 1) * self.config.lanes
         fields = statistics_fields(TokenFields(), work, edge, self.statistics_table(work))
@@ -256,6 +284,7 @@ class Emitter:
 
     def pool(self, work: PoolWork) -> None:
         """Emit a max-pool: POOLs of each channel group."""
+        self.latest = None
         target = work.target
         results = stored_results(target, Region(target.height, target.width))
         for group, stream in enumerate(work.streams):
@@ -283,6 +312,7 @@ class Emitter:
         self.unmarked = False
         writes = list(writes)
         self.writers.note(writes, self.tiles)
+        self.openings.note(writes)
         self.users.note([*writes, *reads], self.tiles)
         self.tiles += 1
 
@@ -369,23 +399,3 @@ def statistics_fields(fields: TokenFields, work: Statistics, edge: int, table: i
         epsilon=work.epsilon,
         table=table,
     )
-
-
-def begin(item: Pass, first: int, count: int) -> tuple[Walk, Start, tuple[Run, ...]]:
-    """Return the walk over a block, where it begins, and what it waits for; patches are chased."""
-    stream = item.stream
-    if isinstance(stream, PatchStream):
-        run, behind = patch_run(stream, first), stream.layout.lower(first) * stream.joined
-        return line_walk(count, -behind), Start(run[0] + behind, run[0] + behind), ()
-    walk, layout = stream.walk, stream.layout
-    start = walk.start(layout, stream.plane, stream.group, stream.y, stream.x, first)
-    rows = walk.rows(stream.y, first, count, item.warm_up)
-    planes = range(stream.plane - stream.joined, stream.plane + 1)
-    return walk, start, tuple(layout.row_run(plane, stream.group, *rows) for plane in planes)
-
-
-def patch_run(stream: PatchStream, first: int) -> Run:
-    """Return where the words of a block of patches lie, those of both planes if they are joined."""
-    layout = stream.layout
-    address = layout.address(stream.plane, stream.word, first)
-    return address, address + layout.size(first) + layout.lower(first) * stream.joined

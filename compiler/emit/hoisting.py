@@ -34,10 +34,10 @@ def prefetch(program: Sequence[Instruction], config: ArrayConfig) -> list[Instru
     instructions keep their order.
     """
     fixed, loads, tiles = group(program)
-    spare = [0] * len(fixed)
-    for index in range(1, len(fixed)):
-        work = sum(preparation(item, config) for item in (*fixed[index], *loads[index]))
-        spare[index] = tiles[index - 1].stream_cycles - work
+    spare = [0]
+    for before, stay, due in zip(tiles, fixed[1:], loads[1:], strict=True):
+        work = sum(preparation(item, config) for item in (*stay, *due))
+        spare.append(before.stream_cycles - work)
     moved: list[list[Load]] = [[] for _ in loads]
     for index in range(len(loads) - 1, -1, -1):
         for load in reversed(loads[index]):
@@ -50,6 +50,9 @@ def prefetch(program: Sequence[Instruction], config: ArrayConfig) -> list[Instru
                 moved[place].append(part)
     result: list[Instruction] = []
     for index, (before, late) in enumerate(zip(fixed, moved, strict=True)):
+        if not late:
+            result += before
+            continue
         here = [replace(load, lag=lag_after(load.user, index)) for load in reversed(late)]
         result += [*before[:-1], *here, *before[-1:]]
     return result

@@ -70,6 +70,7 @@ class Residency:
         }
         self.queued: list[tuple[Entries, int, int]] = []
         self.asked: list[tuple[Slots, int]] = []
+        self.held: list[tuple[Slots, int]] = []
 
     def take(self, tile: int) -> list[tuple[Entries, int, int]]:
         """Return each queued LOAD, the tile it waits for, and after how many tiles it is due."""
@@ -78,6 +79,15 @@ class Residency:
             slots.last_use[slot] = tile
         self.asked = []
         return queued
+
+    def hold(self) -> None:
+        """Keep in mind what the next tile has asked for so far."""
+        self.held = list(self.asked)
+
+    def again(self) -> None:
+        """Ask for what is kept in mind. Nothing else may have been asked for since, of the same
+        memories."""
+        self.asked += self.held
 
     def ask(
         self,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from nupes.arch.config import ArrayConfig
-from nupes.arch.isa import LAG_FREE, RUN
+from nupes.arch.isa import RUN
 from nupes.compiler.emit.dependencies import lag_after
 from nupes.compiler.emit.hoisting import MARGIN
 from nupes.compiler.emit.instructions import Instruction, Load, Run, Streamed, Tile
@@ -32,13 +32,14 @@ def join(program: Sequence[Instruction], config: ArrayConfig) -> list[Instructio
     tiles: list[Tile] = []
     between: list[Instruction] = []  # behind the latest of the tiles
     index, complete = 0, -1  # of the next tile; the newest tile that a tile has waited for
+    like: tuple = ()  # what the tiles have in common
     for item in program:
         if not isinstance(item, Streamed):
             between.append(item)
             continue
-        if isinstance(item, Tile) and tiles and item.after <= complete:
-            loads = lift(between, tiles[0], index - len(tiles))
-            if loads is not None and run_of([*tiles, item], parts) is not None:
+        if isinstance(item, Tile) and tiles and item.after <= complete and key(item) == like:
+            loads = lift(between, tiles[0], index - len(tiles)) if between else []
+            if loads is not None and run_of(tiles, item, parts) is not None:
                 result += loads
                 between.clear()
                 tiles.append(item)
@@ -46,7 +47,9 @@ def join(program: Sequence[Instruction], config: ArrayConfig) -> list[Instructio
                 continue
         result += [*carry(tiles, parts), *between]
         between.clear()
-        tiles = [item] if isinstance(item, Tile) and begins(item) else []
+        tiles = []
+        if isinstance(item, Tile) and begins(item):
+            tiles, like = [item], key(item)
         result += [] if tiles else [item]
         index, complete = index + 1, max(complete, item.after)
     return [*result, *carry(tiles, parts), *between]
@@ -68,18 +71,20 @@ def begins(tile: Tile) -> bool:
     return carried and not (tile.kept or tile.multiplies or tile.finish or tile.chase >= 0)
 
 
-def run_of(tiles: Sequence[Tile], parts: int) -> Run | None:
-    """Return the run of some tiles, all of which but the last one are known to be one; ``None`` if
-    that one is none of it."""
-    first, last = tiles[0], tiles[-1]
-    if tiles[-2].finish or last.first or last.mark or key(first) != key(last):
+def run_of(tiles: Sequence[Tile], last: Tile, parts: int) -> Run | None:
+    """Return the run of some tiles, known to be one, and of another tile, which has the same in
+    common with them; ``None`` if that one is none of it."""
+    first, count = tiles[0], len(tiles) + 1
+    if tiles[-1].finish or last.first or last.mark:
         return None
-    slices = tiles[1].slice != first.slice
-    turn = tiles[min(parts - first.slice if slices else 1, len(tiles) - 1)]
+    second = tiles[1] if count > 2 else last
+    slices = second.slice != first.slice
+    index = min(parts - first.slice if slices else 1, count - 1)
+    turn = tiles[index] if index < count - 1 else last
     step = wrap(turn.start.address - first.start.address)
     x = turn.start.y - first.start.y if first.warm_up else turn.start.x - first.start.x
-    run = Run(len(tiles) - 1, step, x, slices, last)
-    fits = len(tiles) <= MOST and 0 <= x < 1 << WIDTHS["run_x"]
+    run = Run(count - 1, step, x, slices, last)
+    fits = count <= MOST and 0 <= x < 1 << WIDTHS["run_x"]
     return run if fits and place(first, run, parts) == (last.start, last.slice) else None
 
 
@@ -99,15 +104,15 @@ def place(first: Tile, run: Run, parts: int) -> tuple[Start, int]:
     steps, part = divmod(first.slice + run.more, parts) if run.slices else (run.more, first.slice)
     start, step = first.start, steps * run.step
     x, y = (0, steps * run.x) if first.warm_up else (steps * run.x, 0)
-    start = replace(
-        start,
-        address=wrap(start.address + step),
-        row_address=wrap(start.row_address + step),
-        x=start.x + x,
-        row_x=start.row_x + x,
-        y=start.y + y,
+    last = Start(
+        wrap(start.address + step),
+        wrap(start.row_address + step),
+        start.column,
+        start.x + x,
+        start.row_x + x,
+        start.y + y,
     )
-    return start, part
+    return last, part
 
 
 def carry(tiles: Sequence[Tile], parts: int) -> Iterator[Tile]:
@@ -115,6 +120,6 @@ def carry(tiles: Sequence[Tile], parts: int) -> Iterator[Tile]:
     if len(tiles) < 2:
         yield from tiles
         return
-    yield replace(tiles[0], run=run_of(tiles, parts))
+    yield replace(tiles[0], run=run_of(tiles[:-1], tiles[-1], parts))
     for tile in tiles[1:]:
-        yield replace(tile, follows=True, lag=LAG_FREE)
+        yield tile.following()

@@ -1,7 +1,7 @@
 """Columns: a layer's matrix over what streams, cut into passes."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
 
 from nupes.arch.config import ArrayConfig
@@ -15,6 +15,7 @@ from nupes.compiler.lowering.passes import (
     PatchStream,
     Payload,
     Second,
+    Stored,
     Tables,
 )
 from nupes.compiler.lowering.walks import Walk
@@ -55,42 +56,63 @@ class Tiling:
         """The largest magnitude of any partial sum, before it is multiplied."""
         return partial_sum_bound(self.matrix, self.operands.activations.levels)
 
-    def passes(self, column: int, config: ArrayConfig) -> list[Pass]:
+
+class Cutter:
+    """Cuts a tiling into the passes of its column tiles; what several of them have in common is
+    made once."""
+
+    def __init__(self, tiling: Tiling, config: ArrayConfig) -> None:
+        self.tiling, self.config = tiling, config
+        self.tables = cache(partial(pass_tables, tiling.operands, config=config))
+        self.stream = cache(self.stream_of)
+        self.tiles = cache(self.tiles_of)
+
+    def passes(self, column: int) -> list[Pass]:
         """Return the passes of a column tile, in execution order; maybe none."""
-        planes = len(self.operands.activations.planes)
-        tiles = self.matrix.column_tile(column, planes, config, self.pixels)
-        tables = cache(partial(pass_tables, self.operands, config=config))
+        # Other columns than the first one have the same tiles wherever every operand exists.
+        alike = min(column, 1) if self.tiling.matrix.dense else column
         passes: list[Pass] = []
-        for before, tile in zip([CLEARING, *tiles], tiles, strict=False):
-            item = self.one(tile, column, tables, config)
-            if passes and before.weights == tile.weights:
-                item = replace(item, stationary=passes[-1].stationary)
-            passes.append(item)
+        before = CLEARING
+        for tile in self.tiles(alike):
+            again = passes and before.weights == tile.weights
+            kept = passes[-1].stationary if again else None
+            passes.append(self.one(tile, column, kept))
+            before = tile
         return passes
 
-    def clearing(self, column: int, config: ArrayConfig) -> Pass:
+    def tiles_of(self, column: int) -> list[WeightTile]:
+        """Return the tiles of a column."""
+        tiling = self.tiling
+        planes = len(tiling.operands.activations.planes)
+        return tiling.matrix.column_tile(column, planes, self.config, tiling.pixels)
+
+    def clearing(self, column: int) -> Pass:
         """Return the pass without rows that sets a column tile's sums to 0."""
-        return self.one(
-            CLEARING, column, partial(pass_tables, self.operands, config=config), config
+        return self.one(CLEARING, column)
+
+    def one(self, tile: WeightTile, column: int, kept: Payload | Stored | None = None) -> Pass:
+        """Return the pass of one tile of weights, or of those of the pass before, which are
+        ``kept``."""
+        stream, part = self.stream(tile.slice_index, tile.activation_plane, tile.tap)
+        words = partial(self.tiling.matrix.payload, tile, column, self.config)
+        return Pass(
+            stream,
+            part,
+            kept or Payload(tile.rows, tile.masked, words, tile.joined),
+            self.tables(tile.weight_plane, tile.activation_plane),
+            self.tiling.times,
+            None,
+            self.tiling.warm_up,
         )
 
-    def one(
-        self, tile: WeightTile, column: int, tables: Callable[[int, int], Tables],
-        config: ArrayConfig,
-    ) -> Pass:  # fmt: skip
-        """Return the pass of one tile of weights."""
-        word, part = divmod(tile.slice_index * config.rows, config.lanes)
-        activations, index = self.operands.activations, tile.activation_plane
-        stream = self.place(activations.planes[index], word, tile.tap)
-        words = partial(self.matrix.payload, tile, column, config)
-        return Pass(
-            stream.join() if any(activations.joined[index : index + 1]) else stream,
-            part // config.rows,
-            Payload(tile.rows, tile.masked, words, tile.joined),
-            tables(tile.weight_plane, tile.activation_plane),
-            self.times,
-            warm_up=self.warm_up,
-        )
+    def stream_of(self, index: int, plane: int, tap: int) -> tuple[MapStream | PatchStream, int]:
+        """Return what streams past slice ``index`` of the channels at a tap, and which part of its
+        words enters."""
+        config, activations = self.config, self.tiling.operands.activations
+        word, part = divmod(index * config.rows, config.lanes)
+        stream = self.tiling.place(activations.planes[plane], word, tap)
+        joined = any(activations.joined[plane : plane + 1])
+        return stream.join() if joined else stream, part // config.rows
 
 
 def pass_tables(operands: LayerOperands, i: int, j: int, config: ArrayConfig) -> Tables:
@@ -107,10 +129,11 @@ def column_tiles(
     tilings: Sequence[Tiling], indices: Iterable[int], config: ArrayConfig
 ) -> tuple[Column, ...]:
     """Return some column tiles, to each of which any tiling may add."""
+    cutters = [Cutter(tiling, config) for tiling in tilings]
     found = []
     for index in indices:
-        passes = [item for tiling in tilings for item in tiling.passes(index, config)]
-        found.append(Column(index, tuple(passes or [tilings[0].clearing(index, config)])))
+        passes = [item for cutter in cutters for item in cutter.passes(index)]
+        found.append(Column(index, tuple(passes or [cutters[0].clearing(index)])))
     return tuple(found)
 
 

@@ -100,6 +100,11 @@ class Matrix:
         """Output channels."""
         return self.digits.shape[3]
 
+    @property
+    def dense(self) -> bool:
+        """Whether every operand exists: all columns have the same tiles, of other weights."""
+        return self.starts is None and self.present is None
+
     def column_tile(
         self, column: int, planes: int, config: ArrayConfig, pixels: int = MANY
     ) -> list[WeightTile]:

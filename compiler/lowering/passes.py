@@ -1,7 +1,9 @@
 """What a layer is on the array: blocks of pixels that stream through passes, whatever its operator.
 
 A lowering turns a layer into ``Work``; the emitter turns work into instructions. The types know
-more than an array can do yet: what it cannot do, the emitter refuses by the layer's name.
+more than an array can do yet: what it cannot do, the emitter refuses by the layer's name. All are
+values; those of which a network has as many as tiles are not frozen, because making them takes
+Python so much longer.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -35,10 +37,11 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class MapStream:
     """Words of one plane and channel group of a stored map; pixel 0 begins at (y, x). If
-    ``joined``, each comes with that of the plane below."""
+    ``joined``, each comes with that of the plane below. Streams are compared by identity: passes
+    over the same words share one."""
 
     walk: Walk
     layout: TensorLayout
@@ -54,7 +57,7 @@ class MapStream:
         return replace(self, walk=walk, plane=self.plane + 1, joined=True)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class PatchStream:
     """A run of the packed input, one word per pixel and plane, that may still be arriving: one
     plane, or if ``joined`` two."""
@@ -69,7 +72,7 @@ class PatchStream:
         return replace(self, joined=True)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Payload:
     """Weights from the program: ``rows`` rows, with masks or without, of one digit or two
     (``joined``); ``words`` gives the port words, uint64 (``size``, words of 64 bits)."""
@@ -141,7 +144,7 @@ class Tables:
     shift: int
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, slots=True)
 class Pass:
     """One stationary operand, and the words that stream past it into a column's accumulators.
 

@@ -29,9 +29,9 @@ MOST_STRIDE = (1 << 6) - 1
 MOST_KERNEL = (1 << 10) - 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Start:
-    """Where a walk begins: fields of an instruction."""
+    """Where a walk begins: fields of an instruction; a value, as the instruction is."""
 
     address: int
     row_address: int

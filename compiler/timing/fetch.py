@@ -1,7 +1,5 @@
 """The fetch port: when each word of the program can be consumed."""
 
-from collections.abc import Iterator
-
 from nupes.arch.config import ArrayConfig
 from nupes.compiler.timing.progress import Progress
 
@@ -56,19 +54,22 @@ class FetchPort:
             wanted = first + words
         return self.cycle
 
-    def runs(self, count: int, earliest: int) -> Iterator[tuple[int, int]]:
-        """Consume ``count`` words, the first not before ``earliest``; yield the first cycle and the
-        words of each run that nothing holds up."""
+    def runs(self, count: int, earliest: int) -> list[tuple[int, int]]:
+        """Consume ``count`` words, the first not before ``earliest``; return the first cycle and
+        the words of each run that nothing holds up."""
+        found, burst = [], self.burst
         self.cycle = max(self.cycle, earliest - 1)
         while count:
-            index, offset = divmod(self.word, self.burst)
-            run = min(count, self.burst - offset)
-            ready = self.burst_arrival(index) + offset + 1
-            first = max(self.cycle + 1, ready)
+            index, offset = divmod(self.word, burst)
+            run = min(count, burst - offset)
+            arrival = self.arrival
+            arrived = arrival[index] if index < len(arrival) else self.burst_arrival(index)
+            first = max(self.cycle + 1, arrived + offset + 1)
             self.cycle = first + run - 1
             self.progress.note(first, self.cycle)
             self.word += run
             count -= run
-            if offset + run == self.burst:
+            if offset + run == burst:
                 self.popped.append(self.cycle)
-            yield first, run
+            found.append((first, run))
+        return found

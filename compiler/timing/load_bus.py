@@ -1,7 +1,5 @@
 """The load bus: takes payloads from the fetch port to tables, weights and the activation memory."""
 
-import numpy as np
-
 from nupes.arch.isa import Destination
 from nupes.compiler.emit.instructions import Load
 from nupes.compiler.timing.fetch import FetchPort
@@ -23,12 +21,19 @@ def carry(
     stream.point(load.address)
     cycle, address, end = decode, load.address, load.address + load.words
     while address < end and not (writes.last() <= cycle and stream.stores_nothing()):
-        # The cycle in which the word could be taken, then the first one in which its bank is free.
-        cycle = writes.free(address, max(cycle + 1, fetch.ready()))
-        fetch.consume(1, cycle)
-        stream.arrive(address, np.array([cycle]))
-        address += 1
+        # Whatever the next words let start writes its results later than that.
+        known = max(cycle + 1, fetch.ready()) + stream.least_delay()
+        cycles: list[int] = []
+        while address + len(cycles) < end:
+            # The cycle in which the word could be taken, then the first one with its bank free.
+            first = writes.free(address + len(cycles), max(cycle + 1, fetch.ready()))
+            if cycles and first > known:
+                break
+            cycle = fetch.consume(1, first)
+            cycles.append(cycle)
+        stream.arrive(address, cycles)
+        address += len(cycles)
     for first, count in fetch.runs(end - address, cycle + 1):
-        stream.arrive(address, np.arange(first, first + count))
+        stream.arrive(address, range(first, first + count))
         address += count
     return fetch.cycle

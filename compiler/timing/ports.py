@@ -42,7 +42,8 @@ class WritePorts:
 
     def last(self) -> int:
         """Return the last cycle in which a result is written, as far as is known; -1 for none."""
-        self.settle()
+        if self.noted:
+            self.settle()
         return max((busy[-1] for busy in self.busy if busy), default=-1)
 
     def free(self, address: int, cycle: int) -> int:

@@ -14,10 +14,14 @@ class Progress:
 
     def note(self, first: int, last: int) -> None:
         """Note progress from cycle ``first`` to cycle ``last``."""
-        if self.spans and self.spans[-1][0] <= first <= self.spans[-1][1] + 1:
-            first, earlier = self.spans.pop()
-            last = max(last, earlier)
-        self.spans.append((first, last))
+        spans = self.spans
+        if spans:
+            begun, reached = spans[-1]
+            if begun <= first <= reached + 1:
+                if last > reached:
+                    spans[-1] = begun, last
+                return
+        spans.append((first, last))
 
     def longest_gap(self, end: int) -> int:
         """Return the most cycles in a row without progress between the start, cycle 0, and the last

@@ -1,10 +1,12 @@
 """The stream engine: when each tile issues its words, and when it retires."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import LAG_FREE, plane_cycles
-from nupes.compiler.emit.instructions import Measure, Pool, Streaming
+from nupes.compiler.emit.instructions import Measure, Pool, Streaming, Tile
 from nupes.compiler.timing.ports import ResidualPort, WritePorts
 from nupes.compiler.timing.progress import Progress
 from nupes.model.errors import SimulationError
@@ -19,6 +21,11 @@ class StreamEngine:
         self.config = config
         self.writes = writes
         self.residual = ResidualPort(config)
+        self.delays = {
+            Tile: config.issue_to_write,
+            Pool: config.issue_to_pool + 1,
+            Measure: config.issue_to_factor,
+        }
         self.progress = progress
         # Dispatched tiles, with the cycle from which the engine sees them.
         self.queue: list[tuple[Streaming, int]] = []
@@ -31,7 +38,8 @@ class StreamEngine:
 
     def dispatch(self, tile: Streaming, cycle: int) -> None:
         """Add a tile that the engine sees from ``cycle`` on."""
-        self.residual.read(tile)
+        if tile.reads_residual:
+            self.residual.read(tile)
         self.queue.append((tile, cycle))
         self.advance()
 
@@ -40,9 +48,10 @@ class StreamEngine:
         to come."""
         self.written[address:] = -1
 
-    def arrive(self, address: int, cycles: np.ndarray) -> None:
+    def arrive(self, address: int, cycles: Sequence[int]) -> None:
         """Note in which ``cycles`` input words are written, those from ``address`` on."""
-        self.written[address : address + len(cycles)] = cycles
+        written = np.arange(cycles.start, cycles.stop) if isinstance(cycles, range) else cycles
+        self.written[address : address + len(cycles)] = written
         self.advance()
 
     def stores_nothing(self) -> bool:
@@ -50,6 +59,12 @@ class StreamEngine:
         return not any(
             tile.writes and not tile.to_host for tile, _ in self.queue[len(self.final) :]
         )
+
+    def least_delay(self) -> int:
+        """Return the cycles for which no tile that waits for the input can store a result, from its
+        first word on."""
+        waiting = self.queue[len(self.final) :]
+        return min((self.delays[type(tile)] for tile, _ in waiting), default=1)
 
     def started(self, tile: int) -> int:
         """Return the cycle in which a tile issues its first word."""
@@ -79,17 +94,16 @@ class StreamEngine:
         """Return the cycle in which the engine accepts a tile: seen, its turn, its lag met."""
         cycle = max(seen, self.final[-1] if index else 0)
         after_factors = index > 0 and self.queue[index - 1][0].factors_follow
-        alone = after_factors or isinstance(tile, Pool | Measure)
-        lag = 0 if alone else tile.lag
+        lag = tile.lag if isinstance(tile, Tile) and not after_factors else 0
         if lag != LAG_FREE and index > lag:
             cycle = max(cycle, self.retired[index - lag - 1] + 1)
         return cycle
 
     def issue(self, tile: Streaming) -> None:
         """Issue a whole tile at its pace."""
-        distance = tile.distance
         self.first.append(self.next_issue)
         if tile.writes and not tile.to_host:
+            distance = tile.distance
             written = self.next_issue + tile.lead + self.delay(tile)
             for line in tile.lines:
                 pixel, stop = max(line, 0), min(line + tile.lines.step, tile.count)
@@ -125,21 +139,18 @@ class StreamEngine:
     def delay(self, tile: Streaming) -> int:
         """Return the cycles from the issue of a pixel's last word to its first write, a token's to
         its factor."""
-        if isinstance(tile, Measure):
-            return self.config.issue_to_factor
-        if isinstance(tile, Pool):
-            return self.config.issue_to_pool + 1
-        return self.config.issue_to_write
+        return self.delays[type(tile)]
 
     def finish(self, tile: Streaming, final: int) -> None:
         """Note the final word of a tile."""
-        delay = self.delay(tile)
         self.final.append(final)
-        written = final + delay + plane_cycles(tile.writes) - 1
-        late = tile.writes and tile.factors_follow
-        self.retired.append(final + self.config.issue_to_gathered if late else written)
         self.next_issue = final + tile.pace
-        if tile.writes:
-            # A result that the host takes is progress in the cycle after it was queued as well.
-            first = self.first[-1] + tile.lead + delay
-            self.progress.note(first, written + tile.to_host)
+        delay, writes = self.delay(tile), tile.writes
+        written = final + delay + plane_cycles(writes) - 1
+        if not writes:
+            self.retired.append(written)
+            return
+        late = tile.factors_follow
+        self.retired.append(final + self.config.issue_to_gathered if late else written)
+        # A result that the host takes is progress in the cycle after it was queued as well.
+        self.progress.note(self.first[-1] + tile.lead + delay, written + tile.to_host)

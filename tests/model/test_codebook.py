@@ -91,6 +91,14 @@ def test_nearest_of_a_level_is_its_code_and_ties_go_up(book: Codebook) -> None:
     assert book.nearest(middle).tolist() == list(range(1, len(book)))
 
 
+@given(activation_codebooks() | weight_codebooks(), st.data())
+def test_levels_of_codes_are_those_of_the_table(book: Codebook, data: st.DataObject) -> None:
+    codes = data.draw(st.lists(st.integers(0, len(book) - 1), max_size=9))
+    found = book.level_of(np.array([[0, len(book) - 1, *codes]], np.uint8))
+    assert found.dtype == np.float32
+    assert found.tolist() == [book.levels[[0, -1, *codes]].tolist()]
+
+
 def test_levels_cannot_be_changed() -> None:
     levels = np.array([1, 2, 3])
     book = table_codebook(levels, 2)

@@ -1,6 +1,8 @@
 """Dependencies: counted waits for the tile that last wrote what is read."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nupes.arch.isa import LAG_FREE
 from nupes.compiler.emit.dependencies import Latest, lag_after
@@ -23,3 +25,18 @@ def test_a_tile_waits_for_the_newest_writer_of_what_it_reads() -> None:
     assert writers.lag([(2, 4), (7, 8), (3, 3)], 2) == LAG_FREE
     assert writers.lag([(0, 5)], 2) == lag_after(0, 2)
     assert writers.lag([(0, 2), (5, 6)], 2) == lag_after(1, 2)
+
+
+RUNS = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), max_size=3)
+
+
+@given(st.lists(st.tuples(RUNS, RUNS), max_size=9))
+def test_the_newest_user_is_that_of_each_word(tiles: list[tuple[list, list]]) -> None:
+    latest, words = Latest(8), [-1] * 8
+    for tile, (asked, noted) in enumerate(tiles):
+        if asked:
+            users = [words[word] for first, stop in asked for word in range(first, stop)]
+            assert latest.newest(asked) == max(users, default=-1)
+        latest.note(noted, tile)
+        for first, stop in noted:
+            words[first:stop] = [tile] * len(words[first:stop])

@@ -3,6 +3,8 @@
 That the prediction equals the hardware is tested in ``tests/test_equivalence.py``.
 """
 
+from unittest.mock import patch
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,6 +12,7 @@ from nupes.arch.config import ArrayConfig
 from nupes.compiler.emit.instructions import Pool, Tile
 from nupes.compiler.emit.schedules import schedule
 from nupes.compiler.program import compile
+from nupes.compiler.timing.stream import StreamEngine
 from nupes.compiler.timing.timeline import predict
 from nupes.model.network import IntegerNetwork
 from tests.compiler.test_program import ARRAYS
@@ -40,6 +43,16 @@ def test_a_slower_memory_never_saves_time(
     program = schedule(network, config).instructions
     slower = predict(program, config, latency + 1)
     assert predict(program, config, latency).cycles <= slower.cycles
+
+
+@given(networks(), ARRAYS, st.integers(1, 100))
+def test_words_that_arrive_together_are_those_that_arrive_one_by_one(
+    network: IntegerNetwork, config: ArrayConfig, latency: int
+) -> None:
+    program = schedule(network, config).instructions
+    together = predict(program, config, latency)
+    with patch.object(StreamEngine, "least_delay", lambda engine: 0):
+        assert predict(program, config, latency) == together
 
 
 @given(networks(), st.integers(1, 60))
