@@ -4,8 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from operator import is_
 
-import numpy as np
-
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import LAG_FREE, Destination
 from nupes.compiler.emit.arrival import Arrival, Lines, input_loads
@@ -21,7 +19,7 @@ from nupes.compiler.emit.instructions import (
     TileSlots,
 )
 from nupes.compiler.emit.openings import Openings, patch_run
-from nupes.compiler.emit.residency import Entries, Residency
+from nupes.compiler.emit.residency import Residency, load_of
 from nupes.compiler.lowering.passes import (
     ArrayWork,
     Column,
@@ -307,7 +305,7 @@ class Emitter:
     def emit(self, tile: Streaming, writes: Iterable[Run], reads: Iterable[Run]) -> None:
         """Append a TILE, POOL or MEASURE after the LOADs that it needs."""
         for entries, user, ahead in self.residency.take(self.tiles):
-            self.instructions.append(self.load(entries, user, self.tiles + ahead))
+            self.instructions.append(load_of(entries, user, self.tiles + ahead, self.config))
         self.instructions.append(tile)
         self.unmarked = False
         writes = list(writes)
@@ -315,25 +313,6 @@ class Emitter:
         self.openings.note(writes)
         self.users.note([*writes, *reads], self.tiles)
         self.tiles += 1
-
-    def load(self, entries: Entries, user: int, due: int) -> Load:
-        """Return the LOAD of some entries for tile ``due``, overwriting those of tile ``user``."""
-        destination, address, values = entries
-        width = -(-self.config.port_bits // 64)
-
-        def payload() -> np.ndarray:
-            words = np.zeros((len(values), width), np.uint64)
-            words[:, 0] = np.array([entry & (2**64 - 1) for entry in values], np.uint64)
-            return words
-
-        return Load(
-            destination=destination,
-            address=address,
-            words=len(values),
-            payload=payload,
-            user=user,
-            due=due,
-        )
 
 
 def stored_results(layout: TensorLayout, region: Region) -> Results:

@@ -19,12 +19,13 @@ from nupes.arch.isa import (
     entry_bits,
 )
 from nupes.compiler.emit.descriptors import Descriptor
+from nupes.compiler.emit.instructions import Load
 from nupes.compiler.lowering.passes import Second, Target
 from nupes.model.errors import CapacityError
 from nupes.model.layer import Encoder, Requantize
 from nupes.model.planes import Planes
 
-__all__ = ["Entries", "Residency", "Slots", "lane_parameters", "search_tree"]
+__all__ = ["Entries", "Residency", "Slots", "lane_parameters", "load_of", "search_tree"]
 
 Entries = tuple[Destination, int, Sequence[int]]
 """One LOAD: destination, first address, one integer per entry."""
@@ -169,6 +170,26 @@ class Residency:
             return [(Destination.DESCRIPTOR, address, words)]
 
         return self.ask(Destination.DESCRIPTOR, descriptor.packed, entries)
+
+
+def load_of(entries: Entries, user: int, due: int, config: ArrayConfig) -> Load:
+    """Return the LOAD of some entries for tile ``due``, overwriting those of tile ``user``."""
+    destination, address, values = entries
+    width = -(-config.port_bits // 64)
+
+    def payload() -> np.ndarray:
+        words = np.zeros((len(values), width), np.uint64)
+        words[:, 0] = np.array([entry & (2**64 - 1) for entry in values], np.uint64)
+        return words
+
+    return Load(
+        destination=destination,
+        address=address,
+        words=len(values),
+        payload=payload,
+        user=user,
+        due=due,
+    )
 
 
 def search_tree(encoder: Encoder, planes: Planes, depth: int) -> tuple[list[int], list[int]]:
