@@ -19,15 +19,18 @@ from nupes.compiler.emit.instructions import (
     Tile,
     TileSlots,
 )
+from nupes.compiler.emit.outside import Outside
 from nupes.compiler.emit.residency import Entries, Residency
 from nupes.compiler.lowering.passes import (
     ArrayWork,
+    Bring,
     Column,
     Finish,
     Pass,
     PatchStream,
     Payload,
     PoolWork,
+    Put,
     Second,
     Statistics,
     Stored,
@@ -69,6 +72,7 @@ class Emitter:
         self.writers = Latest(self.config.act_depth)
         self.users = Latest(self.config.act_depth)  # writers, and those that read
         self.arrival = Arrival(self.users)
+        self.outside = Outside(self.config, self.users, self.writers)
         self.lines: Lines | None = None
         self.image = 0
         self.unmarked = True
@@ -105,7 +109,13 @@ class Emitter:
         image = self.image
         for self.image, work in enumerate(works, image):
             for item in work:
-                if isinstance(item, PoolWork):
+                if isinstance(item, Bring):
+                    self.instructions += self.outside.bring(item, self.image, self.tiles)
+                elif isinstance(item, Put):
+                    slot = self.residency.descriptor(Outside.descriptor)
+                    store = self.outside.put(item, self.image, self.tiles, slot)
+                    self.emit(store, (), store.reads)
+                elif isinstance(item, PoolWork):
                     self.pool(item)
                 else:
                     self.array(name, item)
@@ -260,7 +270,7 @@ class Emitter:
         results = stored_results(target, Region(target.height, target.width))
         for group, stream in enumerate(work.streams):
             descriptor, after = Descriptor(stream.walk, results), self.writers.newest(work.reads)
-            for first, count in blocks(target.pixels, MOST_PIXELS):
+            for first, count in work.blocks(MOST_PIXELS):
                 pool = Pool(
                     start=stream.walk.start(
                         stream.layout, stream.plane, stream.group, stream.y, stream.x, first

@@ -14,8 +14,10 @@ from nupes.arch.isa import Destination
 from nupes.compiler.emit.emitter import Emitter, ResultTile
 from nupes.compiler.emit.hoisting import prefetch
 from nupes.compiler.emit.instructions import End, Instruction, Load
+from nupes.compiler.emit.outside import bind
 from nupes.compiler.emit.runs import join
 from nupes.compiler.lowering import arrange, lower
+from nupes.compiler.lowering.bands import in_bands
 from nupes.compiler.lowering.batching import least_cycles, share
 from nupes.compiler.lowering.context import Context
 from nupes.compiler.lowering.gathering import gather
@@ -67,9 +69,14 @@ def schedule(network: IntegerNetwork, config: ArrayConfig, images: int = 1) -> S
     for image, context in enumerate(contexts):
         emitter.begin(image)
         bring_inputs(emitter, context, placement)
-        lowered = [lower(layer, context) for layer in network.layers[:apart]]
+        lowered = [
+            lower(layer, context.at(index)) for index, layer in enumerate(network.layers[:apart])
+        ]
         works = gather(network.layers[:apart], lowered, config)
         for index, work in enumerate(leave_out(network, works, config)):
+            if index in placement.spilling.bands:
+                name = network.layers[index].output.name
+                work = tuple(in_bands(index, work, context.at(index), placement.spilling, name))
             emit(index, work)
     emitter.begin(0)
     together = Context(network, config, placement, images)
@@ -79,7 +86,7 @@ def schedule(network: IntegerNetwork, config: ArrayConfig, images: int = 1) -> S
     return Schedule(
         tuple(packing(item.tensor, placement, config) for item in network.inputs),
         placement.act_words,
-        join(prefetch([*emitter.instructions, End()], config), config),
+        bind(join(prefetch([*emitter.instructions, End()], config), config), config),
         tiles,
         emitter.results,
         layers,

@@ -16,7 +16,7 @@ MOST_DEPTH = 1 << 20
 class Request:
     """A tensor that needs ``words`` from the layer that writes it (-1: the host) to its last
     reader, inclusive; it lies behind all the tensors named ``before`` it, and holds so many
-    ``images`` of a batch.
+    ``images`` of a batch. Those that come ``last`` take what the others leave.
     """
 
     name: str
@@ -25,14 +25,17 @@ class Request:
     dies: int
     before: frozenset[str] = frozenset()
     images: int = 1
+    last: bool = False
 
 
 def arrange(requests: list[Request]) -> list[tuple[Request, int]]:
-    """Return every tensor with its base address: largest first, but those behind others last, each
-    at the lowest address that is free during its life.
+    """Return every tensor with its base address: largest first, but those behind others, and those
+    that take what is left, last, each at the lowest address that is free during its life.
     """
     placed: list[tuple[Request, int]] = []
-    order = sorted(requests, key=lambda item: (bool(item.before), -item.words, item.born))
+    order = sorted(
+        requests, key=lambda item: (item.last, bool(item.before), -item.words, item.born)
+    )
     for request in order:
         rivals = sorted(
             (base, base + other.words)

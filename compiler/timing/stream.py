@@ -4,7 +4,7 @@ import numpy as np
 
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import LAG_FREE, plane_cycles
-from nupes.compiler.emit.instructions import Measure, Pool, Streaming
+from nupes.compiler.emit.instructions import Measure, Pool, Store, Streaming
 from nupes.compiler.timing.ports import ResidualPort, WritePorts
 from nupes.compiler.timing.progress import Progress
 from nupes.model.errors import SimulationError
@@ -28,10 +28,13 @@ class StreamEngine:
         self.next_issue = 0  # earliest cycle for the next word
         self.written = np.full(config.act_depth, -1, np.int64)  # when each input word was written
         self.chased: list[int] = []  # issues of the tile that chases the input, so far
+        self.leaving = -1  # the last tile whose results leave the array
 
     def dispatch(self, tile: Streaming, cycle: int) -> None:
         """Add a tile that the engine sees from ``cycle`` on."""
         self.residual.read(tile)
+        if tile.to_host:
+            self.leaving = len(self.queue)
         self.queue.append((tile, cycle))
         self.advance()
 
@@ -63,6 +66,12 @@ class StreamEngine:
             raise SimulationError("schedule would wait forever: an instruction precedes the input")
         return self.retired[tile]
 
+    def settled(self) -> int:
+        """Return the cycle from which on all tiles so far have retired, and nothing is left of what
+        leaves the array."""
+        cycle = self.retirement(len(self.queue) - 1) + 1 if self.queue else 0
+        return max(cycle, self.retirement(self.leaving) + 2) if self.leaving >= 0 else cycle
+
     def advance(self) -> None:
         """Issue every word whose time is known."""
         while len(self.final) < len(self.queue):
@@ -79,7 +88,7 @@ class StreamEngine:
         """Return the cycle in which the engine accepts a tile: seen, its turn, its lag met."""
         cycle = max(seen, self.final[-1] if index else 0)
         after_factors = index > 0 and self.queue[index - 1][0].factors_follow
-        alone = after_factors or isinstance(tile, Pool | Measure)
+        alone = after_factors or isinstance(tile, Pool | Measure | Store)
         lag = 0 if alone else tile.lag
         if lag != LAG_FREE and index > lag:
             cycle = max(cycle, self.retired[index - lag - 1] + 1)
@@ -124,7 +133,9 @@ class StreamEngine:
 
     def delay(self, tile: Streaming) -> int:
         """Return the cycles from the issue of a pixel's last word to its first write, a token's to
-        its factor."""
+        its factor, of a word that is stored until the memory has given it."""
+        if isinstance(tile, Store):
+            return 1
         if isinstance(tile, Measure):
             return self.config.issue_to_factor
         if isinstance(tile, Pool):
