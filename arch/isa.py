@@ -175,8 +175,8 @@ INSTRUCTION: tuple[Field, ...] = (
     Field(
         "masked",
         1,
-        "each weight row is preceded by a payload word with one bit per column: 0 makes a weight 0; "
-        "POOL: it is a STORE",
+        "each weight row is preceded by a payload word with one bit per column: 0 makes a weight "
+        "0; POOL: it is a STORE",
     ),
     Field("weight_slot", TABLE_SLOT_BITS, "decode table of the weights"),
     Field("activation_slot", TABLE_SLOT_BITS, "decode table of the activations"),

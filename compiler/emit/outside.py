@@ -1,9 +1,9 @@
-"""What lies outside the activation memory: STOREs into holes of the program, and the LOADs that bring
-it back.
+"""What lies outside the activation memory: STOREs into holes of the program, and the LOADs that
+bring it back.
 
-The program is read in order and some words ahead, so a LOAD of what was stored comes behind a fence,
-which waits until all that was stored before is in memory, and behind as many words as may have been
-read by then.
+The program is read in order and some words ahead, so a LOAD of what was stored comes behind a
+fence, which waits until all that was stored before is in memory, and behind as many words as may
+have been read by then.
 """
 
 from collections.abc import Iterator, Sequence
@@ -49,19 +49,22 @@ class Outside:
             self.floor = tile
             yield self.fence()
         run = item.address, item.address + item.words
+        user = self.users.newest([run])
+        # Whether that tile reads all of it or not: what takes its place must not come before it.
+        self.users.note([run], tile)
         yield Load(
             destination=Destination.ACTIVATION,
             address=item.address,
             words=item.words,
-            user=self.users.newest([run]),
+            user=user,
             due=tile,
             key=key,
             floor=self.floor,
         )
 
     def fence(self) -> Load:
-        """Return the LOAD that waits for all that was stored, with as many words as the fetch buffer
-        holds: so what follows them is read later."""
+        """Return the LOAD that waits for all that was stored, with as many words as the fetch
+        buffer holds: so what follows them is read later."""
         words, limbs = self.config.fetch_depth, -(-self.config.port_bits // 64)
         return Load(
             destination=Destination.FENCE,

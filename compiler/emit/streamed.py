@@ -1,4 +1,4 @@
-"""What streams, whatever the instruction: where it begins, how it goes on, and what it waits for."""
+"""What streams, by any instruction: where it begins, how it goes on, and what it waits for."""
 
 from dataclasses import asdict, dataclass
 

@@ -7,7 +7,8 @@ from band to band.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cache
 
 from nupes.arch.config import ArrayConfig
 from nupes.compiler.lowering.context import Context
@@ -26,14 +27,10 @@ from nupes.compiler.lowering.passes import (
 )
 from nupes.compiler.lowering.walks import Walk
 from nupes.compiler.place.layout import Region, Run, TensorLayout, blocks
-from nupes.compiler.place.spilling import Spilling, Uses
+from nupes.compiler.place.spilling import Bands, Spilling, Uses
 from nupes.model.layer import Layer
 
 __all__ = ["in_bands", "uses_of"]
-
-PART = 128
-"""Words that one LOAD brings at most: so few that the array seldom waits for one of the next
-band."""
 
 Reads = Callable[[Run], Run]
 
@@ -47,7 +44,7 @@ def uses_of(layer: Layer, works: Sequence[Work], context: Context) -> Uses | Non
     for work in works:
         if isinstance(work, PoolWork):
             whole = (work.target.height, work.target.width) == (height, width)
-            layouts = [(work.source, map_reads(stream, 0)) for stream in work.streams]
+            layouts = [(work.source, MapReads.of(stream, 0)) for stream in work.streams]
         elif isinstance(work, ArrayWork) and plain(work, region):
             passes = [item for column in work.columns for item in column.passes]
             layouts, whole = list(reads_of(work, passes, region)), True
@@ -71,19 +68,26 @@ def uses_of(layer: Layer, works: Sequence[Work], context: Context) -> Uses | Non
     ]
     if parts:
         return None
-    reads = {name: joined([each for _, each in pairs]) for name, pairs in found.items()}
+    reads = {
+        name: joined(tuple(dict.fromkeys(each for _, each in pairs)))
+        for name, pairs in found.items()
+    }
     return Uses(height * width, unit, reads, output)
 
 
 def plain(work: ArrayWork, region: Region) -> bool:
     """Whether work is done pixel by pixel of the whole result, with weights from the program."""
     factors = work.statistics is not None or work.gathers is not None
-    return work.region == region and not factors and all(
-        isinstance(item.stationary, Payload)
-        and item.count is None
-        and (isinstance(item.stream, PatchStream) or type(item.stream.walk) is Walk)
-        for column in work.columns
-        for item in column.passes
+    return (
+        work.region == region
+        and not factors
+        and all(
+            isinstance(item.stationary, Payload)
+            and item.count is None
+            and (isinstance(item.stream, PatchStream) or type(item.stream.walk) is Walk)
+            for column in work.columns
+            for item in column.passes
+        )
     )
 
 
@@ -93,29 +97,50 @@ def reads_of(
     """Yield what is read of which layout."""
     for item in passes:
         if isinstance(item.stream, MapStream):
-            yield item.stream.layout, map_reads(item.stream, item.warm_up)
+            yield item.stream.layout, MapReads.of(item.stream, item.warm_up)
     for second in (work.finish.residual, *(item.times for item in passes)):
         if second is not None:
             pixels = second.layout.pixels
             same = pixels == region.pixels and second.layout.width == region.columns
-            yield second.layout, (lambda run: run) if same else (lambda run, most=pixels: (0, most))
+            yield second.layout, SameReads(None if same else pixels)
 
 
-def map_reads(stream: MapStream, warm_up: int) -> Reads:
-    """Return which pixels of a map a stream reads: whole rows."""
-    walk, layout, y = stream.walk, stream.layout, stream.y
+@dataclass(frozen=True)
+class MapReads:
+    """Which pixels of a map a stream reads: whole rows."""
 
-    def reads(run: Run) -> Run:
-        rows = walk.rows(y, run[0], run[1] - run[0], warm_up)
-        top, bottom = max(rows[0], 0), min(rows[1], layout.height)
-        return top * layout.width, max(top, bottom) * layout.width
+    walk: Walk
+    y: int
+    warm_up: int
+    height: int
+    width: int
 
-    return reads
+    @classmethod
+    def of(cls, stream: MapStream, warm_up: int) -> "MapReads":
+        """Return what a stream reads of its map."""
+        layout = stream.layout
+        return cls(stream.walk, stream.y, warm_up, layout.height, layout.width)
+
+    def __call__(self, run: Run) -> Run:
+        rows = self.walk.rows(self.y, run[0], run[1] - run[0], self.warm_up)
+        top, bottom = max(rows[0], 0), min(rows[1], self.height)
+        return top * self.width, max(top, bottom) * self.width
+
+
+@dataclass(frozen=True)
+class SameReads:
+    """The same pixels as those of the result, or all that there are."""
+
+    pixels: int | None
+
+    def __call__(self, run: Run) -> Run:
+        return run if self.pixels is None else (0, self.pixels)
 
 
 def joined(parts: Sequence[Reads]) -> Reads:
     """Return what all of some read together."""
 
+    @cache
     def reads(run: Run) -> Run:
         runs = [part for part in (each(run) for each in parts) if part[0] < part[1]] or [(0, 0)]
         return min(first for first, _ in runs), max(stop for _, stop in runs)
@@ -144,7 +169,7 @@ def in_bands(
             for name, buffer in bands.buffers.items()
         }
         for name in bands.reads:
-            yield from brought(name, index, number, runs[name], places[name])
+            yield from brought(name, index, number, bands, places[name])
         moves = [
             (buffer.base, buffer.base + buffer.words, places[name].base - buffer.base)
             for name, buffer in bands.buffers.items()
@@ -156,12 +181,13 @@ def in_bands(
 
 
 def brought(
-    name: str, index: int, band: int, run: Run, layout: TensorLayout
+    name: str, index: int, band: int, bands: Bands, layout: TensorLayout
 ) -> Iterator[Bring]:
     """Yield what brings the pixels of a band."""
+    run = bands.reads[name][band]
     for plane in range(layout.planes):
         for group in range(layout.groups):
-            for part, (first, count) in enumerate(blocks(run[1] - run[0], PART)):
+            for part, (first, count) in enumerate(blocks(run[1] - run[0], bands.part)):
                 address = layout.address(plane, group) + run[0] + first
                 yield Bring((0, name, index, band, plane, group, part), address, count)
 
@@ -169,16 +195,17 @@ def brought(
 def stored(name: str, run: Run, layout: TensorLayout, spilling: Spilling) -> Iterator[Put]:
     """Yield what stores the pixels of a band, for all that read some of them."""
     for index, bands in spilling.readers(name):
-        for band, (begin, end) in enumerate(bands):
+        size = bands.part
+        for band, (begin, end) in enumerate(bands.reads[name]):
             low, high = max(begin, run[0]), min(end, run[1])
             if low >= high:
                 continue
-            parts = range((low - begin) // PART, (high - 1 - begin) // PART + 1)
+            parts = range((low - begin) // size, (high - 1 - begin) // size + 1)
             for plane in range(layout.planes):
                 for group in range(layout.groups):
                     for part in parts:
-                        top = begin + part * PART
-                        first, stop = max(low, top), min(high, top + PART)
+                        top = begin + part * size
+                        first, stop = max(low, top), min(high, top + size)
                         yield Put(
                             (0, name, index, band, plane, group, part),
                             first - top,

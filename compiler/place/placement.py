@@ -12,7 +12,7 @@ from nupes.compiler.place.layout import TensorLayout
 from nupes.compiler.place.memory import Request, allocate, words_needed
 from nupes.compiler.place.patching import Packing, packable, packings
 from nupes.compiler.place.ranges import Ranges, root_of
-from nupes.compiler.place.spilling import Spilling, Uses, choose, settle
+from nupes.compiler.place.spilling import NOTHING, Spilling, Uses, choose, settle
 from nupes.compiler.place.strips import Strips, strips_of
 from nupes.model.codebook import Codebook
 from nupes.model.errors import CapacityError
@@ -42,7 +42,7 @@ class Placement:
     packing: Packing | Strips | None
     act_words: int
     batch: Batch
-    spilling: Spilling = Spilling(frozenset(), {})
+    spilling: Spilling = NOTHING
 
     def at(self, layer: int) -> "Placement":
         """Return the placement as a layer sees it: spilled tensors are in its buffers, as if all of
@@ -111,8 +111,7 @@ def place(
     # If none fits, the smallest one's error is the one to report.
     way = next(fitting, None)
     if way is None and uses_of is not None:
-        packings_first = list(dict.fromkeys(one.packing for one in ways))
-        for packing in packings_first:
+        for packing in dict.fromkeys(one.packing for one in ways):
             found = spill(network, planes, Way(packing, {}), config, one_by_one, uses_of)
             if found is not None:
                 return found
@@ -170,7 +169,7 @@ def spill(
         name: (-(-tensor.shape[2] // config.lanes), planes[name].count)
         for name, tensor in network.stored.items()
     }
-    found = choose(requests, shapes, layers, uses, able, config.act_depth)
+    found = choose(requests, shapes, layers, uses, able, config)
     if found is None:
         return None
     spilling, needed = found

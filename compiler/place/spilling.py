@@ -1,5 +1,5 @@
-"""Spilling: which tensors lie in the program instead of the activation memory, and the bands in which
-the layers that read or write them run.
+"""Spilling: which tensors lie in the program instead of the activation memory, and the bands in
+which the layers that read or write them run.
 
 A band is some pixels of a layer's result, one behind the other. Of a spilled tensor only the words
 that a band reads or writes are in memory, in a buffer that exists while the layer runs.
@@ -8,14 +8,22 @@ that a band reads or writes are in memory, in a buffer that exists while the lay
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from nupes.arch.config import ArrayConfig
 from nupes.compiler.place.layout import Run, TensorLayout, blocks
 from nupes.compiler.place.memory import Request, words_needed
 
-__all__ = ["Bands", "Buffer", "Spilling", "Uses", "choose", "settle"]
+__all__ = ["NOTHING", "Bands", "Buffer", "Spilling", "Uses", "choose", "settle"]
 
 COPIES = 2
-"""Buffers of a tensor that is read, so that one is filled while the other is read; where they are so
-small that this takes longer, there is one."""
+"""Buffers of a tensor that is read, so that one is filled while the other is read; where they are
+so small that this takes longer, there is one."""
+
+MOST_PART = 128
+"""Words that one LOAD brings at most: so few that the array seldom waits for one of the next
+band."""
+
+LEAST_PART = 32
+"""Words that it brings, where there are so many."""
 
 FILL = 64
 """About how many cycles a band takes besides: until its results are written, and may be stored."""
@@ -81,11 +89,13 @@ class Buffer:
 @dataclass(frozen=True, eq=False)
 class Bands:
     """How a layer runs: the pixels of each band of its result, those that each reads of spilled
-    tensors, and the buffers of what it reads and writes of such."""
+    tensors, and the buffers of what it reads and writes of such. A LOAD brings a ``part`` of so
+    many words, or what is left of a plane of a channel group."""
 
     pixels: tuple[Run, ...]
     reads: Mapping[str, tuple[Run, ...]]
     buffers: Mapping[str, Buffer]
+    part: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,11 +106,15 @@ class Spilling:
     tensors: frozenset[str]
     bands: Mapping[int, Bands]
 
-    def readers(self, name: str) -> Iterator[tuple[int, tuple[Run, ...]]]:
-        """Yield the layers that read a tensor, and what each of their bands reads of it."""
+    def readers(self, name: str) -> Iterator[tuple[int, Bands]]:
+        """Yield the layers that read a tensor, and their bands."""
         for index, bands in self.bands.items():
             if name in bands.reads:
-                yield index, bands.reads[name]
+                yield index, bands
+
+
+NOTHING = Spilling(frozenset(), {})
+"""Where everything fits."""
 
 
 def choose(
@@ -109,7 +123,7 @@ def choose(
     layers: Sequence[frozenset[str]],
     uses: Callable[[int], Uses | None],
     able: Callable[[str], bool],
-    depth: int,
+    config: ArrayConfig,
 ) -> tuple[Spilling, list[Request]] | None:
     """Return what to spill, and the requests of all that is in memory then; ``None`` if that does
     not help.
@@ -119,7 +133,7 @@ def choose(
     ``able`` may lie in the program, and all layers that touch one have uses.
     """
     chosen: set[str] = set()
-    planner = Planner(requests, shapes, layers, uses, depth)
+    planner = Planner(requests, shapes, layers, uses, config)
     while not planner.fits(chosen):
         worst = planner.fullest(chosen)
         there = [item for item in planner.live(worst, chosen) if able(item.name)]
@@ -141,9 +155,10 @@ class Planner:
         shapes: Mapping[str, tuple[int, int]],
         layers: Sequence[frozenset[str]],
         uses: Callable[[int], Uses | None],
-        depth: int,
+        config: ArrayConfig,
     ) -> None:
-        self.requests, self.shapes, self.depth = requests, shapes, depth
+        self.requests, self.shapes, self.config = requests, shapes, config
+        self.depth = config.act_depth
         self.layers, self.uses = layers, uses
         self.words = {item.name: item.words for item in requests}
 
@@ -190,9 +205,7 @@ class Planner:
         layers = range(-1, len(self.layers))
         sums = [sum(item.words for item in self.live(index, chosen)) for index in layers]
         for index, uses in self.touched(chosen):
-            sums[index + 1] += sum(
-                item.words for item in self.buffers(uses, chosen, 1, 1).values()
-            )
+            sums[index + 1] += sum(item.words for item in self.buffers(uses, chosen, 1, 1).values())
         return layers[sums.index(max(sums))]
 
     def live(self, index: int, chosen: set[str]) -> list[Request]:
@@ -212,7 +225,8 @@ class Planner:
                 for name, read in uses.reads.items()
                 if name in chosen
             }
-            bands[index] = Bands(pixels, reads, buffers)
+            part = min(MOST_PART, max(LEAST_PART, self.idle(uses, units)))
+            bands[index] = Bands(pixels, reads, buffers, part)
             requests += claims(index, buffers)
         return Spilling(frozenset(chosen), bands), requests
 
@@ -238,16 +252,23 @@ class Planner:
         _, units, buffers = min(found, key=lambda item: item[0])
         return units, buffers
 
+    def idle(self, uses: Uses, units: int) -> int:
+        """Return about how many words may be loaded while a tile of a band streams."""
+        config = self.config
+        pixels = min(uses.pixels, units * uses.unit, config.acc_depth)
+        return pixels - config.rows * (1 + config.joins_weights) - 3 * config.instruction_words
+
     def cost(self, uses: Uses, chosen: set[str], units: int, copies: int) -> int:
         """Return about how many cycles bands take besides their tiles: each word that is read has
-        been stored before, and is loaded while the array waits if there is one buffer for it."""
-        cycles = 0
+        been stored before, and is loaded while the array waits if there is one buffer for it, or
+        no time beside the tiles."""
+        cycles, hidden = 0, copies == COPIES and self.idle(uses, units) >= LEAST_PART
         for band in uses.bands(units):
             cycles += FILL
             for name, read in uses.reads.items():
                 if name in chosen:
                     (first, stop), (groups, planes) = read(band), self.shapes[name]
-                    cycles += (stop - first) * groups * planes * (3 - copies)
+                    cycles += (stop - first) * groups * planes * (2 - hidden)
         return cycles
 
 

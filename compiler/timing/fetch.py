@@ -46,6 +46,11 @@ class FetchPort:
         index, offset = divmod(self.word, self.burst)
         return max(self.cycle + 1, self.burst_arrival(index) + offset + 1)
 
+    def together(self) -> int:
+        """Return how many words of the burst of the next one are left: they come one after the
+        other."""
+        return self.burst - self.word % self.burst
+
     def consume(self, count: int, earliest: int) -> int:
         """Consume ``count`` words, the first not before ``earliest``; return the cycle of the last
         one.

@@ -24,10 +24,15 @@ def carry(
     cycle, address, end = decode, load.address, load.address + load.words
     while address < end and not (writes.last() <= cycle and stream.stores_nothing()):
         # The cycle in which the word could be taken, then the first one in which its bank is free.
-        cycle = writes.free(address, max(cycle + 1, fetch.ready()))
-        fetch.consume(1, cycle)
-        stream.arrive(address, np.array([cycle]))
-        address += 1
+        cycle = max(cycle + 1, fetch.ready())
+        # What nobody waits for may come until the next result is written.
+        count = 0 if stream.waits() else min(writes.next(cycle) - cycle, fetch.together())
+        count = max(1, min(int(count), end - address))
+        if count == 1:
+            cycle = writes.free(address, cycle)
+        fetch.consume(count, cycle)
+        stream.arrive(address, np.arange(cycle, cycle + count))
+        address, cycle = address + count, cycle + count - 1
     for first, count in fetch.runs(end - address, cycle + 1):
         stream.arrive(address, np.arange(first, first + count))
         address += count

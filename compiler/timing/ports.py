@@ -1,6 +1,7 @@
 """The ports of the activation memory that are occupied: to write results, to read residuals."""
 
 from bisect import bisect_left
+from math import inf
 
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import BANKS, plane_cycles
@@ -44,6 +45,13 @@ class WritePorts:
         """Return the last cycle in which a result is written, as far as is known; -1 for none."""
         self.settle()
         return max((busy[-1] for busy in self.busy if busy), default=-1)
+
+    def next(self, cycle: int) -> float:
+        """Return the first cycle from ``cycle`` on in which a result is written, infinity if there
+        is none."""
+        self.settle()
+        places = [(busy, bisect_left(busy, cycle)) for busy in self.busy]
+        return min((busy[at] for busy, at in places if at < len(busy)), default=inf)
 
     def free(self, address: int, cycle: int) -> int:
         """Return the first cycle from ``cycle`` on in which no result is written to the bank of

@@ -48,6 +48,10 @@ class StreamEngine:
         self.written[address : address + len(cycles)] = cycles
         self.advance()
 
+    def waits(self) -> bool:
+        """Whether a tile still waits for the input."""
+        return len(self.final) < len(self.queue)
+
     def stores_nothing(self) -> bool:
         """Whether no tile that still waits for the input stores results."""
         return not any(

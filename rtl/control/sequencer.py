@@ -39,9 +39,10 @@ class Sequencer(wiring.Component):
     ``begun`` is high for the one before at the earliest.
 
     DECODE waits: LOAD until at most ``lag`` dispatched tiles have not retired, MATMUL until at most
-    ``weight_lag``, LOAD of FENCE also until ``results_empty`` and ``written``; MATMUL, TILE, POOL and MEASURE until ``begun`` was high in an earlier cycle for
-    the one of them before; END until all dispatched tiles have retired and ``results_empty``. A
-    payload word of LOAD ACTIVATION also waits while the bank of its address is ``write_busy``.
+    ``weight_lag``; MATMUL, TILE, POOL and MEASURE until ``begun`` was high in an earlier cycle for
+    the one of them before; END until all dispatched tiles have retired and ``results_empty``, a
+    LOAD of FENCE until ``results_empty`` and ``written``. A payload word of LOAD ACTIVATION also
+    waits while the bank of its address is ``write_busy``.
 
     ``finish`` is OK in END's last cycle of DECODE, BAD_INSTRUCTION in the first cycle of DECODE of
     an instruction whose checksum is wrong or that asks for something that does not exist, else

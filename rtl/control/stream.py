@@ -246,9 +246,7 @@ class StreamEngine(wiring.Component):
         """Return the planes of a tensor; a wide one's do not fit the field."""
         return Mux(wide, self.config.wide_planes, count) if self.config.attention else count
 
-    def _store(
-        self, m: Module, position: data.View, is_store: Value, accept: Value
-    ) -> Value:
+    def _store(self, m: Module, position: data.View, is_store: Value, accept: Value) -> Value:
         """Drive what arrays that spill have besides; return whether a STORE must wait for room."""
         address = Signal(32)
         owed = Signal(range(self.config.store_depth + 1))  # words issued and not taken

@@ -10,6 +10,7 @@ from nupes.arch.chains import band, direct
 from nupes.arch.config import INSTRUCTION_BITS, ArrayConfig, clog2
 from nupes.arch.encoding import checksum
 from nupes.arch.isa import (
+    ADDRESS_BITS,
     CHECKSUM_BITS,
     DESCRIPTOR,
     INSTRUCTION,
@@ -51,10 +52,14 @@ class Machine:
     """Whether tiles wait as long as the LOADs behind them let them."""
     pointer: int = 0
     waiting: list[tuple[dict[str, int], list[int]]] = field(default_factory=list)
+    program: list[int] = field(default_factory=list)
+    outside: list[tuple[int, int]] = field(default_factory=list)
+    """Words that were stored in the program, but may not be there yet."""
 
     def run(self, words: Sequence[int]) -> None:
         """Execute a program to its end."""
-        config, stream = self.config, iter(words)
+        self.program = list(words)
+        config, stream = self.config, self.fetched()
         while self.status == Status.RUNNING:
             raw = 0
             for index in range(config.instruction_words):
@@ -75,7 +80,11 @@ class Machine:
             if raw >> body_bits != checksum(body) or tile["opcode"] not in known or unladen:
                 self.status = Status.BAD_INSTRUCTION
             elif tile["opcode"] == Opcode.LOAD:
-                self.load(tile, [next(stream) for _ in range(tile["count"])])
+                if tile["destination"] == Destination.FENCE:  # its words are read later
+                    self.load(tile, [])
+                words = [next(stream) for _ in range(tile["count"])]
+                if tile["destination"] != Destination.FENCE:
+                    self.load(tile, words)
             elif tile["opcode"] == Opcode.END:
                 self.proceed(0)
                 self.status = Status.TIMEOUT if self.waiting else Status.OK
@@ -88,11 +97,34 @@ class Machine:
                     self.waiting.append((item, [next(stream) for _ in range(rows)]))
                     self.proceed(LAG_FREE if self.late else 0)
 
+    def fetched(self) -> Iterator[int]:
+        """Yield the words of the program, each read as early as the fetch buffer has room."""
+        buffer: list[int] = []
+        for position in range(len(self.program)):
+            read = position + len(buffer)
+            buffer += self.program[read : position + self.config.fetch_depth + 1]
+            yield buffer.pop(0)
+
+    def put(self, tile: dict[str, int]) -> None:
+        """Execute a STORE."""
+        place = tile["out_address"] | tile["residual_address"] << ADDRESS_BITS
+        for index, word in enumerate(walk(tile, self.descriptor(tile["descriptor"]))):
+            self.outside.append((place + index, self.memory.get(self.place(word.address), 0)))
+
+    def settle(self) -> None:
+        """Let all that was stored be in memory."""
+        for place, word in self.outside:
+            self.program[place] = word
+        self.outside.clear()
+
     def load(self, load: dict[str, int], words: list[int]) -> None:
         """Execute a LOAD behind the tiles that it waits for, and those that chase it."""
         self.proceed(load["lag"])
         self.status = Status.TIMEOUT if len(self.waiting) > load["lag"] else self.status
         memory = Destination(load["destination"])
+        if memory == Destination.FENCE:
+            self.settle()
+            return
         self.memory |= {(memory, load["address"] + i): word for i, word in enumerate(words)}
         if memory == Destination.ACTIVATION:
             self.pointer = load["address"] + len(words)
@@ -106,7 +138,9 @@ class Machine:
             if any(word.inside and word.address >= self.pointer for word in words):
                 return
             del self.waiting[0]
-            if tile["opcode"] in (Opcode.POOL, Opcode.MEASURE):
+            if tile["opcode"] == Opcode.POOL and tile["masked"] and self.config.spills:
+                self.put(tile)
+            elif tile["opcode"] in (Opcode.POOL, Opcode.MEASURE):
                 (self.pool if tile["opcode"] == Opcode.POOL else self.measure)(tile)
             else:
                 self.tile(tile, iter(rows))

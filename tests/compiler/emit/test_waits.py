@@ -69,6 +69,11 @@ class Sluggish(Machine):
         self.wait(tile, alone=True)
         super().pool(tile)
 
+    def put(self, tile: dict[str, int]) -> None:
+        """Execute a STORE, which waits for all tiles."""
+        self.wait(tile, alone=True)
+        super().put(tile)
+
     def measure(self, tile: dict[str, int]) -> None:
         """Execute a MEASURE, which waits for all tiles, and the next one for it."""
         self.wait(tile, alone=True)
