@@ -33,8 +33,8 @@ from nupes.compiler.lowering.passes import (
     Put,
     Second,
     Statistics,
+    Step,
     Stored,
-    Work,
 )
 from nupes.compiler.lowering.walks import Start, Walk, line_walk
 from nupes.compiler.place.layout import Region, Run, TensorLayout, blocks
@@ -103,7 +103,7 @@ class Emitter:
         """Load a constant tensor, in parts that instructions can count."""
         self.instructions += (load.part(*part) for part in blocks(load.words, MOST_PIXELS))
 
-    def layer(self, name: str, *works: Iterable[Work]) -> int:
+    def layer(self, name: str, *works: Iterable[Step]) -> int:
         """Emit a layer, its work on one image after another; return how many tiles it has."""
         before, self.unmarked = self.tiles, True
         image = self.image
@@ -112,8 +112,7 @@ class Emitter:
                 if isinstance(item, Bring):
                     self.instructions += self.outside.bring(item, self.image, self.tiles)
                 elif isinstance(item, Put):
-                    slot = self.residency.descriptor(Outside.descriptor)
-                    store = self.outside.put(item, self.image, self.tiles, slot)
+                    store = self.outside.put(item, self.image, self.tiles, self.residency)
                     self.emit(store, (), store.reads)
                 elif isinstance(item, PoolWork):
                     self.pool(item)

@@ -17,6 +17,7 @@ from nupes.arch.isa import Destination
 from nupes.compiler.emit.dependencies import Latest, lag_after
 from nupes.compiler.emit.descriptors import Descriptor, Results
 from nupes.compiler.emit.instructions import Instruction, Load, Store
+from nupes.compiler.emit.residency import Residency
 from nupes.compiler.emit.streamed import TileSlots
 from nupes.compiler.lowering.passes import Bring, Key, Put
 from nupes.compiler.lowering.walks import Start, Walk
@@ -74,7 +75,7 @@ class Outside:
             lag=0,
         )
 
-    def put(self, item: Put, image: int, tile: int, slot: int) -> Store:
+    def put(self, item: Put, image: int, tile: int, residency: Residency) -> Store:
         """Return the STORE of some words, number ``tile`` of the tiles."""
         key = image_key(item.key, image)
         self.stored.add(key)
@@ -82,7 +83,7 @@ class Outside:
         return Store(
             start=Start(item.address, item.address),
             descriptor=self.descriptor,
-            slots=TileSlots(descriptor=slot),
+            slots=TileSlots(descriptor=residency.descriptor(self.descriptor)),
             count=item.words,
             after=after,
             lag=lag_after(after, tile),

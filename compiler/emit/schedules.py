@@ -22,7 +22,7 @@ from nupes.compiler.lowering.batching import least_cycles, share
 from nupes.compiler.lowering.context import Context
 from nupes.compiler.lowering.gathering import gather
 from nupes.compiler.lowering.hidden import leave_out
-from nupes.compiler.lowering.passes import Work
+from nupes.compiler.lowering.passes import Step, Work
 from nupes.compiler.place.packing import InputLayout, patch_input, plain_input, zero_digits
 from nupes.compiler.place.placement import Placement
 from nupes.compiler.place.strips import Strips, strip_input
@@ -59,7 +59,7 @@ def schedule(network: IntegerNetwork, config: ArrayConfig, images: int = 1) -> S
     emitter, apart = Emitter(config), placement.batch.apart
     parts: list[tuple[int, int]] = []
 
-    def emit(index: int, *works: tuple[Work, ...]) -> None:
+    def emit(index: int, *works: tuple[Step, ...]) -> None:
         layer = network.layers[index]
         for item in network.constants if emitter.image == 0 else ():
             if first_reader(network, placement, item) is layer:
@@ -74,10 +74,12 @@ def schedule(network: IntegerNetwork, config: ArrayConfig, images: int = 1) -> S
         ]
         works = gather(network.layers[:apart], lowered, config)
         for index, work in enumerate(leave_out(network, works, config)):
-            if index in placement.spilling.bands:
-                name = network.layers[index].output.name
-                work = tuple(in_bands(index, work, context.at(index), placement.spilling, name))
-            emit(index, work)
+            name, spilling = network.layers[index].output.name, placement.spilling
+            banded = index in spilling.bands
+            emit(
+                index,
+                tuple(in_bands(index, work, context.at(index), spilling, name)) if banded else work,
+            )
     emitter.begin(0)
     together = Context(network, config, placement, images)
     for index in range(apart, len(network.layers)):

@@ -23,6 +23,7 @@ from nupes.compiler.lowering.passes import (
     PoolWork,
     Put,
     Second,
+    Step,
     Work,
 )
 from nupes.compiler.lowering.walks import Walk
@@ -41,6 +42,7 @@ def uses_of(layer: Layer, works: Sequence[Work], context: Context) -> Uses | Non
     names = {context.placement.layouts[name].base: name for name in context.placement.layouts}
     height, width, _ = layer.output.shape
     region, found, unit = Region(height, width), defaultdict(list), width
+    blocked, most = False, context.config.acc_depth
     for work in works:
         if isinstance(work, PoolWork):
             whole = (work.target.height, work.target.width) == (height, width)
@@ -49,7 +51,8 @@ def uses_of(layer: Layer, works: Sequence[Work], context: Context) -> Uses | Non
             passes = [item for column in work.columns for item in column.passes]
             layouts, whole = list(reads_of(work, passes, region)), True
             if any(isinstance(item.stream, PatchStream) for item in passes) or work.block:
-                unit = context.config.acc_depth if work.block is None else works[0].block[1]
+                unit = max(unit if blocked else 0, work.block[1] if work.block else most)
+                blocked = True
         else:
             return None
         for layout, reads in layouts:
@@ -156,7 +159,7 @@ def owner(layout: TensorLayout, names: dict[int, str]) -> str | None:
 
 def in_bands(
     index: int, works: Sequence[Work], context: Context, spilling: Spilling, output: str
-) -> Iterator[Work]:
+) -> Iterator[Step]:
     """Yield the work of layer number ``index`` in its bands: what it reads of spilled tensors comes
     before each, what it writes of such goes behind each."""
     bands, wholes = spilling.bands[index], context.placement.layouts
@@ -229,7 +232,6 @@ def part_of(work: Work, run: Run, moves: Moves, config: ArrayConfig) -> Iterator
             target=move(work.target, moves),
             block=(run[0], run[1] - run[0]),
         )
-    if not isinstance(work, ArrayWork):
         return
     given = work.block
     if given is not None and not run[0] <= given[0] < run[1]:

@@ -31,6 +31,7 @@ __all__ = [
     "Put",
     "Second",
     "Statistics",
+    "Step",
     "Stored",
     "Tables",
     "Target",
@@ -291,4 +292,7 @@ class Put:
     words: int
 
 
-Work = ArrayWork | PoolWork | Bring | Put
+Work = ArrayWork | PoolWork
+
+Step = Work | Bring | Put
+"""What a layer does: its work, or in bands parts of it and what these need and leave."""

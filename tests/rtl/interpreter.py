@@ -1,6 +1,7 @@
 """What a program means: the hardware's instruction set executed one instruction at a time, without
 cycles."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -27,8 +28,9 @@ from nupes.arch.isa import (
 )
 from nupes.model.arithmetic import requantize, residual_term
 from tests.model.reference.token_stage import root, scaled, share, statistics
+from tests.rtl.outside import Outside
 from tests.rtl.testbench import signed
-from tests.rtl.tiles import Word, run_of, tiles_of, walk, warm_up_of
+from tests.rtl.tiles import Word, sensible, tiles_of, walk, warm_up_of
 
 __all__ = ["Machine"]
 
@@ -52,14 +54,12 @@ class Machine:
     """Whether tiles wait as long as the LOADs behind them let them."""
     pointer: int = 0
     waiting: list[tuple[dict[str, int], list[int]]] = field(default_factory=list)
-    program: list[int] = field(default_factory=list)
-    outside: list[tuple[int, int]] = field(default_factory=list)
-    """Words that were stored in the program, but may not be there yet."""
+    outside: Outside = field(default_factory=Outside)
 
     def run(self, words: Sequence[int]) -> None:
         """Execute a program to its end."""
-        self.program = list(words)
-        config, stream = self.config, self.fetched()
+        config, self.outside = self.config, Outside(words, self.config.fetch_depth)
+        stream = self.outside.fetched()
         while self.status == Status.RUNNING:
             raw = 0
             for index in range(config.instruction_words):
@@ -68,23 +68,14 @@ class Machine:
             body_bits = INSTRUCTION_BITS - CHECKSUM_BITS
             body = raw & ((1 << body_bits) - 1)
             tile = unpack(INSTRUCTION, body)
-            known = {Opcode.LOAD, Opcode.TILE, Opcode.POOL, Opcode.END}
-            known |= {Opcode.MULTIPLY} if config.products else set()
-            known |= {Opcode.MATMUL, Opcode.MEASURE} if config.attention else set()
-            unladen = tile["rows"] == 0 and run_of(body)["more"]
             streamed = unpack(STREAMED, body >> STREAMED_POSITION)
-            streams = tile["opcode"] not in (Opcode.LOAD, Opcode.END)
-            unladen |= streams and streamed["kept"] and run_of(body)["more"]
-            unladen |= streams and streamed["joined"] and not config.joins
-            unladen |= streams and streamed["weights_joined"] and not config.joins_weights
-            if raw >> body_bits != checksum(body) or tile["opcode"] not in known or unladen:
+            if raw >> body_bits != checksum(body) or not sensible(body, config):
                 self.status = Status.BAD_INSTRUCTION
             elif tile["opcode"] == Opcode.LOAD:
-                if tile["destination"] == Destination.FENCE:  # its words are read later
-                    self.load(tile, [])
-                words = [next(stream) for _ in range(tile["count"])]
-                if tile["destination"] != Destination.FENCE:
-                    self.load(tile, words)
+                payload = (next(stream) for _ in range(tile["count"]))
+                # The words of a fence are read behind it.
+                self.load(tile, [] if tile["destination"] == Destination.FENCE else [*payload])
+                deque(payload, 0)
             elif tile["opcode"] == Opcode.END:
                 self.proceed(0)
                 self.status = Status.TIMEOUT if self.waiting else Status.OK
@@ -97,25 +88,13 @@ class Machine:
                     self.waiting.append((item, [next(stream) for _ in range(rows)]))
                     self.proceed(LAG_FREE if self.late else 0)
 
-    def fetched(self) -> Iterator[int]:
-        """Yield the words of the program, each read as early as the fetch buffer has room."""
-        buffer: list[int] = []
-        for position in range(len(self.program)):
-            read = position + len(buffer)
-            buffer += self.program[read : position + self.config.fetch_depth + 1]
-            yield buffer.pop(0)
-
     def put(self, tile: dict[str, int]) -> None:
         """Execute a STORE."""
         place = tile["out_address"] | tile["residual_address"] << ADDRESS_BITS
         for index, word in enumerate(walk(tile, self.descriptor(tile["descriptor"]))):
-            self.outside.append((place + index, self.memory.get(self.place(word.address), 0)))
-
-    def settle(self) -> None:
-        """Let all that was stored be in memory."""
-        for place, word in self.outside:
-            self.program[place] = word
-        self.outside.clear()
+            self.outside.stored.append(
+                (place + index, self.memory.get(self.place(word.address), 0))
+            )
 
     def load(self, load: dict[str, int], words: list[int]) -> None:
         """Execute a LOAD behind the tiles that it waits for, and those that chase it."""
@@ -123,7 +102,7 @@ class Machine:
         self.status = Status.TIMEOUT if len(self.waiting) > load["lag"] else self.status
         memory = Destination(load["destination"])
         if memory == Destination.FENCE:
-            self.settle()
+            self.outside.settle()
             return
         self.memory |= {(memory, load["address"] + i): word for i, word in enumerate(words)}
         if memory == Destination.ACTIVATION:
