@@ -40,6 +40,7 @@ class Schedule:
 
     ``tiles`` are those of each part, ``layers`` the position of its layer: of a batch the first
     layers have a part for each image, ``layers`` is 0, 1, ... else. ``images`` run together.
+    Tensors that are ``spilled`` lie in the program's memory.
     """
 
     inputs: tuple[InputLayout, ...]
@@ -49,6 +50,7 @@ class Schedule:
     results: list[ResultTile]
     layers: tuple[int, ...]
     images: int
+    spilled: frozenset[str] = frozenset()
 
 
 def schedule(network: IntegerNetwork, config: ArrayConfig, images: int = 1) -> Schedule:
@@ -93,6 +95,7 @@ def schedule(network: IntegerNetwork, config: ArrayConfig, images: int = 1) -> S
         emitter.results,
         layers,
         images,
+        placement.spilling.tensors,
     )
 
 

@@ -5,8 +5,10 @@ from dataclasses import dataclass, fields, replace
 from nupes.arch.config import ArrayConfig
 from nupes.model.errors import CapacityError
 
-__all__ = ["Request", "allocate", "words_needed"]
+__all__ = ["MOST_DEPTH", "Request", "allocate", "words_needed"]
 
+
+OR_SPILL = "; or let spills=True keep what does not fit in the program's memory"
 
 MOST_DEPTH = 1 << 20
 """Largest ``act_depth``."""
@@ -71,7 +73,7 @@ def allocate(requests: list[Request], config: ArrayConfig) -> dict[str, int]:
             f"activation memory must hold {needed} words, but act_depth is {config.act_depth}: "
             f"tensor {worst.name!r} does not fit by {needed - config.act_depth} words; "
             + (
-                f"the smallest that fits is {fits}"
+                f"the smallest that fits is {fits}{'' if config.spills else OR_SPILL}"
                 if needed <= MOST_DEPTH
                 else f"no act_depth up to {MOST_DEPTH} is enough"
             )

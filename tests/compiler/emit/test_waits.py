@@ -3,7 +3,7 @@ as early."""
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -20,6 +20,7 @@ from tests.images import all_images_of
 from tests.networks import kinds_of, many, networks
 from tests.packed import tight_programs
 from tests.rtl.interpreter import Machine
+from tests.spilled import spilled_programs
 from tests.test_batches import batches
 
 ARRAYS = [
@@ -155,5 +156,16 @@ def test_no_wait_of_a_batch_with_attention_is_too_short() -> None:
     @given(encoders_for(config))
     def run(network: IntegerNetwork) -> None:
         check(compile(network, config, batch=2))
+
+    run()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", ARRAYS, ids=str)
+def test_no_wait_for_what_is_stored_is_too_short(config: ArrayConfig) -> None:
+    @many(30)
+    @given(spilled_programs(replace(config, spills=True, burst=4, fetch_depth=12)))
+    def run(program: Program) -> None:
+        check(program)
 
     run()

@@ -69,7 +69,8 @@ def test_the_refusal_names_tensor_words_and_configuration() -> None:
     assert str(error.value) == (
         "activation memory must hold 70 words, but act_depth is 64: tensor 'skip' does not fit by "
         "6 words; the smallest that fits is --array 4x8,code_bits=2,act_depth=70 or, in Python, "
-        "ArrayConfig(rows=4, cols=8, code_bits=2, act_depth=70)"
+        "ArrayConfig(rows=4, cols=8, code_bits=2, act_depth=70); or let spills=True keep what does "
+        "not fit in the program's memory"
     )
 
 
