@@ -1,4 +1,4 @@
-"""Maps larger than the activation memory on the hardware: every integer and every layer's cycles."""
+"""Maps larger than the activation memory, on the hardware: every integer, each layer's cycles."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace

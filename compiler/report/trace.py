@@ -14,7 +14,7 @@ from nupes.compiler.program import Program
 
 __all__ = ["ENGINES", "Span", "chrome_trace", "spans"]
 
-ENGINES = ("layer", "load", "stream", "pool", "store", "measure", "drain")
+ENGINES = ("layer", "load", "stream", "pool", "measure", "drain")
 """The rows of the trace: whole layers; payload words that the sequencer consumes; words issued into
 the array, into the max-pool and the statistics unit; results written or queued for the host."""
 
@@ -57,9 +57,8 @@ def spans(program: Program) -> Iterator[Span]:
             engine, delay = "pool", array.issue_to_pool + 1
         elif isinstance(item, Measure):
             engine = "measure"
-        elif isinstance(item, Store):
-            engine = "store"
-        yield Span(engine, f"tile {tile}", layer, first, final, details)
+        kind = "store" if isinstance(item, Store) else "tile"
+        yield Span(engine, f"{kind} {tile}", layer, first, final, details)
         if item.writes:
             result = first + item.lead + delay
             words = {"tile": tile, "words": item.count * item.writes}

@@ -78,9 +78,8 @@ def loss_table(program: Program) -> Table:
 
 def describe_spilled(program: Program) -> str:
     """Return what lies in the program's memory, and what a larger activation memory would save."""
-    stored, loaded = (
-        sum(getattr(x, name) for x in program.layers) for name in ("stored", "loaded")
-    )
+    stored = sum(layer.stored for layer in program.layers)
+    loaded = sum(layer.loaded for layer in program.layers)
     larger = replace(program.array, act_depth=MOST_DEPTH)
     whole = compile(program.network, larger, program.latency, program.batch)
     return (
