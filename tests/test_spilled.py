@@ -36,7 +36,7 @@ def hardware(request: pytest.FixtureRequest) -> Iterator[Simulator]:
 
 @pytest.mark.slow
 def test_spilled_networks_are_exact(hardware: Simulator) -> None:
-    @many(20)
+    @many(8)
     @given(spilled_programs(hardware.config), st.integers(1, 2), STALLS)
     def run(program: Program, number: int, stalls: nupes.Stalls) -> None:
         check(hardware, program, number)
@@ -47,7 +47,7 @@ def test_spilled_networks_are_exact(hardware: Simulator) -> None:
 
 @pytest.mark.slow
 def test_spilled_networks_of_a_batch_are_exact(hardware: Simulator) -> None:
-    @many(5)
+    @many(3)
     @given(spilled_programs(hardware.config, batch=3))
     def run(program: Program) -> None:
         check(hardware, program, 4)
@@ -98,6 +98,7 @@ def test_blocks_of_large_maps_are_exact(running: Callable[..., Simulator], pool:
     assert cycles[-1] > whole.cycles
 
 
+@pytest.mark.slow
 def test_what_fits_is_not_spilled() -> None:
     torch.manual_seed(0)
     module, x = stem(True).eval(), images(4, 1, 16, 16)
@@ -107,6 +108,7 @@ def test_what_fits_is_not_spilled() -> None:
     np.testing.assert_array_equal(plain.image, able.image)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_spilled_is_refused() -> None:
     torch.manual_seed(0)
     module, x = nn.Conv2d(3, 4, 1).eval(), images(4, 3, 16, 16)

@@ -163,7 +163,7 @@ def test_no_wait_of_a_batch_with_attention_is_too_short() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("config", ARRAYS, ids=str)
 def test_no_wait_for_what_is_stored_is_too_short(config: ArrayConfig) -> None:
-    @many(30)
+    @many(15)
     @given(spilled_programs(replace(config, spills=True, burst=4, fetch_depth=12)))
     def run(program: Program) -> None:
         check(program)
