@@ -48,7 +48,9 @@ class Sluggish(Machine):
     def load(self, load: dict[str, int], words: list[int]) -> None:
         """Execute a LOAD, which waits for tiles to retire."""
         self.proceed(load["lag"])
-        self.retire(load["lag"] if load["lag"] != LAG_FREE else len(self.unfinished))
+        # Tiles that have not begun count as well.
+        most = max(load["lag"] - len(self.waiting), 0)
+        self.retire(most if load["lag"] != LAG_FREE else len(self.unfinished))
         super().load(load, words)
 
     def tile(self, tile: dict[str, int], stream: Iterator[int]) -> None:
