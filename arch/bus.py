@@ -62,6 +62,11 @@ def check_bus(bus: str | None, data_bits: int | None, config: ArrayConfig) -> in
         return None
     if bus not in BUSES:
         raise InputError(f"bus must be one of {', '.join(BUSES)}, not {bus!r}")
+    if config.spills:
+        raise InputError(
+            f"bus must be None with spills=True, not {bus!r}: it does not store what does not fit "
+            "the activation memory yet; use a larger act_depth, and spills=False"
+        )
     if data_bits is None:
         return DATA_BITS[0] if config.port_bits <= DATA_BITS[0] else DATA_BITS[1]
     if data_bits not in DATA_BITS:

@@ -61,6 +61,9 @@ class ArrayConfig(Pipeline):
     attention: bool = False
     """What attention needs: 16-bit tensors in memory, weights from memory, a factor for each token,
     negative multipliers; with mac="decode"."""
+    spills: bool = False
+    """Maps larger than the activation memory: what does not fit is stored in the program's memory,
+    and loaded again where it is read."""
     weight_level_bits: int = 8
     """Bits of a decoded weight level (signed)."""
     activation_level_bits: int = 9

@@ -9,6 +9,8 @@ from nupes.arch.isa import (
     INSTRUCTION,
     RUN,
     RUN_POSITION,
+    STORE_ADDRESS,
+    STORE_POSITION,
     STREAMED,
     STREAMED_POSITION,
     pack,
@@ -31,9 +33,11 @@ def checksum(body: int) -> int:
 
 def pack_instruction(values: Mapping[str, int]) -> int:
     """Return the 256-bit instruction with its checksum; ``values`` may have the fields of ``RUN``
-    in the place of those of MATMUL, and those of ``STREAMED`` in that of ``destination``."""
+    in the place of those of MATMUL, that of ``STORE_ADDRESS`` in that of the addresses of results,
+    and those of ``STREAMED`` in that of ``destination``."""
     left, body = dict(values), 0
-    for layout, position in ((RUN, RUN_POSITION), (STREAMED, STREAMED_POSITION)):
+    others = (RUN, RUN_POSITION), (STREAMED, STREAMED_POSITION), (STORE_ADDRESS, STORE_POSITION)
+    for layout, position in others:
         body |= pack(layout, {i.name: left.pop(i.name, 0) for i in layout}) << position
     body |= pack(INSTRUCTION, left)
     return body | checksum(body) << (INSTRUCTION_BITS - CHECKSUM_BITS)

@@ -24,6 +24,8 @@ __all__ = [
     "RUN_POSITION",
     "SCALE_ENTRY",
     "SHIFT_ENTRY",
+    "STORE_ADDRESS",
+    "STORE_POSITION",
     "STREAMED",
     "STREAMED_POSITION",
     "Y_BITS",
@@ -71,7 +73,8 @@ class Opcode(IntEnum):
     TILE = 2
     """Load a weight tile from the payload, then stream one block of pixels through the array."""
     POOL = 3
-    """Stream one block of pixels through the max-pool unit."""
+    """Stream one block of pixels through the max-pool unit; or, if ``masked``, which is then called
+    a STORE and only exists in arrays that spill, single words to the program's memory."""
     END = 4
     """Wait until everything has retired and every result was taken; end with status OK."""
     MULTIPLY = 5
@@ -137,6 +140,9 @@ class Destination(IntEnum):
     PRODUCT = 9
     """Product tables of pair cells; address ``weight magnitude << activation bits | activation
     magnitude``; entry: product of the levels that the magnitudes stand for."""
+    FENCE = 10
+    """Nothing: the words are passed over, once all that was stored before is in memory; only in
+    arrays that spill."""
 
 
 class Status(IntEnum):
@@ -169,7 +175,8 @@ INSTRUCTION: tuple[Field, ...] = (
     Field(
         "masked",
         1,
-        "each weight row is preceded by a payload word with one bit per column: 0 makes a weight 0",
+        "each weight row is preceded by a payload word with one bit per column: 0 makes a weight "
+        "0; POOL: it is a STORE",
     ),
     Field("weight_slot", TABLE_SLOT_BITS, "decode table of the weights"),
     Field("activation_slot", TABLE_SLOT_BITS, "decode table of the activations"),
@@ -222,6 +229,11 @@ STREAMED: tuple[Field, ...] = (
 """Fields of what streams through the array, in the place of ``destination``, which LOAD alone has;
 chains are of TILE and MULTIPLY alone. Levels of joined digits are those digits side by side plus
 entry 0 of the decode table."""
+
+STORE_ADDRESS: tuple[Field, ...] = (
+    Field("store_address", 32, "word of the program where the first word is stored"),
+)
+"""The field of a STORE in the place of ``out_address`` and what follows."""
 
 DESCRIPTOR: tuple[Field, ...] = (
     Field("step_x", ADDRESS_BITS, "address step to the next output column"),
@@ -320,7 +332,7 @@ def entry_bits(destination: Destination, config: ArrayConfig) -> int:
             return config.encoder_stages
         case Destination.DESCRIPTOR:
             return clog2(descriptor_words(config))
-        case Destination.ACTIVATION | Destination.PRODUCT:
+        case Destination.ACTIVATION | Destination.PRODUCT | Destination.FENCE:
             return 0
 
 
@@ -341,6 +353,9 @@ def width_of(layout: tuple[Field, ...]) -> int:
 
 RUN_POSITION = width_of(INSTRUCTION[: [item.name for item in INSTRUCTION].index("weight_address")])
 """The bit of an instruction at which ``RUN`` begins."""
+
+STORE_POSITION = width_of(INSTRUCTION[: [item.name for item in INSTRUCTION].index("out_address")])
+"""The bit of an instruction at which ``STORE_ADDRESS`` begins."""
 
 STREAMED_POSITION = width_of(
     INSTRUCTION[: [item.name for item in INSTRUCTION].index("destination")]

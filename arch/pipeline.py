@@ -92,6 +92,12 @@ class Pipeline:
         return 3
 
     @property
+    def store_depth(self) -> int:
+        """Words of the store queue: covers the cycles from the issue of a word until it is taken,
+        so a ready memory never stalls it."""
+        return 4
+
+    @property
     def result_depth(self) -> int:
         """Words of the result queue towards the host: covers the pipeline, so a ready host never
         stalls it."""

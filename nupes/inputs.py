@@ -66,11 +66,11 @@ def parse_array(text: str) -> ArrayConfig:
 
 def parse_setting(name: str, value: str) -> int | str | tuple[int, ...]:
     """Return the value of a field of ``ArrayConfig``: an integer, a word (mac), 0 or 1 (products,
-    attention), or 1:4:9."""
+    attention, spills), or 1:4:9."""
     if name == "mac":
         return value
     parts = value.split(":") if name.endswith("_magnitudes") else [value]
-    flag = name in ("products", "attention")
+    flag = name in ("products", "attention", "spills")
     if not all(part.isdecimal() for part in parts) or (flag and value not in ("0", "1")):
         what = "integers such as 1:4:9" if name.endswith("_magnitudes") else "an integer"
         what = "0 or 1" if flag else what

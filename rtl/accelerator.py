@@ -20,6 +20,7 @@ from nupes.rtl.interface import RESULT_BITS
 from nupes.rtl.memory.activation import ActivationMemory
 from nupes.rtl.memory.residual_reader import ResidualReader
 from nupes.rtl.memory.stationary import StationaryReader
+from nupes.rtl.memory.store_queue import StoredWord, StoreQueue
 from nupes.rtl.memory.tokens import TokenMemory
 from nupes.rtl.memory.writeback import Writeback
 
@@ -42,10 +43,13 @@ class Accelerator(wiring.Component):
     request: stream.Interface
     response: stream.Interface
     result: stream.Interface
+    store: stream.Interface
+    stored: Signal
 
     def __init__(self, config: ArrayConfig, library: Library | None = None) -> None:
         self.config = config
         self.library = library
+        spills = {"store": Out(stream.Signature(StoredWord(config))), "stored": In(1)}
         super().__init__(
             {
                 "start": In(1),
@@ -57,6 +61,8 @@ class Accelerator(wiring.Component):
                 "request": Out(stream.Signature(BurstRequest())),
                 "response": In(stream.Signature(config.port_bits, always_ready=True)),
                 "result": Out(stream.Signature(RESULT_BITS * config.cols)),
+                # What is stored in the program's memory; all that was taken is there.
+                **(spills if config.spills else {}),
             }
         )
 
@@ -74,6 +80,8 @@ class Accelerator(wiring.Component):
         pool = PoolUnit(config)
         per_run = ResetInserter(~control.run)
         retire: Value = writeback.retire
+        empty: Value = writeback.results_empty
+        progress = sequencer.consume | engine.issue | writeback.progress
         m.submodules.run_control = control
         m.submodules.fetcher = fetcher
         m.submodules.sequencer = per_run(sequencer)
@@ -89,11 +97,23 @@ class Accelerator(wiring.Component):
                 m, per_run, sequencer, engine, memory, reader, writeback, datapath
             )
 
+        if config.spills:
+            m.submodules.store_queue = queue = per_run(StoreQueue(config))
+            connect(m, queue.stored, flipped(self.store))
+            m.d.comb += [
+                queue.control.eq(engine.store),
+                queue.word.eq(memory.stream.data),
+                engine.store_taken.eq(queue.taken),
+                sequencer.written.eq(self.stored),
+            ]
+            retire, empty = retire | queue.retire, empty & queue.empty
+            progress |= queue.taken
+
         # The run.
         m.d.comb += [
             control.start.eq(self.start),
             control.finish.eq(sequencer.finish),
-            control.progress.eq(sequencer.consume | engine.issue | writeback.progress),
+            control.progress.eq(progress),
             control.fetch_idle.eq(fetcher.idle),
             fetcher.run.eq(control.run),
             fetcher.length.eq(self.length),
@@ -150,7 +170,7 @@ class Accelerator(wiring.Component):
             engine.retire.eq(retire),
             engine.result_taken.eq(writeback.result_taken),
             sequencer.write_busy.eq(memory.write_busy),
-            sequencer.results_empty.eq(writeback.results_empty),
+            sequencer.results_empty.eq(empty),
         ]
         return m
 

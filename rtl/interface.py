@@ -35,6 +35,7 @@ __all__ = [
     "ResultRun",
     "ScaleEntry",
     "ShiftEntry",
+    "StoreControl",
     "TokenFactor",
     "TokenSums",
     "WeightBus",
@@ -67,6 +68,14 @@ class LoadBus(wiring.Signature):
                 "data": Out(config.port_bits),
             }
         )
+
+
+class StoreControl(data.StructLayout):
+    """A word that is stored in the program's memory, issued in cycle ``t``: ``address`` of its port
+    word there; ``end``: the last word of its STORE."""
+
+    def __init__(self) -> None:
+        super().__init__({"valid": 1, "end": 1, "address": 32})
 
 
 class WeightBus(wiring.Signature):

@@ -1,9 +1,18 @@
 """The instruction and descriptor tables of ``arch/isa.py`` as Amaranth layouts."""
 
+from amaranth.hdl import Value
 from amaranth.lib import data
 
 from nupes.arch.config import INSTRUCTION_BITS
-from nupes.arch.isa import DESCRIPTOR, INSTRUCTION, RUN, RUN_POSITION, STREAMED
+from nupes.arch.isa import (
+    DESCRIPTOR,
+    INSTRUCTION,
+    RUN,
+    RUN_POSITION,
+    STORE_ADDRESS,
+    STORE_POSITION,
+    STREAMED,
+)
 from nupes.rtl.interface import struct_of
 
 __all__ = [
@@ -11,6 +20,7 @@ __all__ = [
     "INSTRUCTION_LAYOUT",
     "RUN_LAYOUT",
     "STREAMED_LAYOUT",
+    "store_address_of",
     "streamed_of",
 ]
 
@@ -30,6 +40,12 @@ DESCRIPTOR_LAYOUT = struct_of(DESCRIPTOR)
 def streamed_of(instruction: data.View) -> data.View:
     """Return how an instruction streams through the array."""
     return data.View(STREAMED_LAYOUT, instruction.destination)
+
+
+def store_address_of(instruction: data.View) -> Value:
+    """Return where a STORE begins to store."""
+    width = STORE_ADDRESS[0].width
+    return instruction.as_value()[STORE_POSITION : STORE_POSITION + width]
 
 
 assert max(INSTRUCTION_LAYOUT.size, RUN_POSITION + RUN_LAYOUT.size) < INSTRUCTION_BITS

@@ -45,9 +45,21 @@ class Pins(wiring.Component):
     result_valid: Signal
     result_ready: Signal
     result_data: Signal
+    store_valid: Signal
+    store_ready: Signal
+    store_address: Signal
+    store_data: Signal
+    stored: Signal
 
     def __init__(self, config: ArrayConfig, library: Library | None = None) -> None:
         self.accelerator = Accelerator(config, library)
+        spills = {
+            "store_valid": Out(1),
+            "store_ready": In(1),
+            "store_address": Out(32),
+            "store_data": Out(config.port_bits),
+            "stored": In(1),
+        }
         super().__init__(
             {
                 "start": In(1),
@@ -66,6 +78,7 @@ class Pins(wiring.Component):
                 "result_valid": Out(1),
                 "result_ready": In(1),
                 "result_data": Out(RESULT_BITS * config.cols),
+                **(spills if config.spills else {}),
             }
         )
 
@@ -90,6 +103,14 @@ class Pins(wiring.Component):
             inner.result.ready.eq(self.result_ready),
             self.result_data.eq(inner.result.payload),
         ]
+        if inner.config.spills:
+            m.d.comb += [
+                self.store_valid.eq(inner.store.valid),
+                inner.store.ready.eq(self.store_ready),
+                self.store_address.eq(inner.store.payload.address),
+                self.store_data.eq(inner.store.payload.data),
+                inner.stored.eq(self.stored),
+            ]
         return m
 
 

@@ -55,6 +55,7 @@ def build_simulator(
     a tool fails (the error quotes the log and says where it is) or the cache cannot be written.
     """
     width = {"PORT_BITS": config.port_bits} if data_bits is None else {"DATA_BITS": data_bits}
+    spills = config.spills and data_bits is None
     parameters = {**width, "COLS": config.cols, "MEMORY_WORDS": memory_words}
     root = cache_directory()
     target = root / key_of((launcher.content, verilog, parameters))
@@ -79,7 +80,9 @@ def build_simulator(
             source, log = finished / "accelerator.v", finished / "build.log"
             source.write_text(verilog)
             try:
-                launcher.compile(source, parameters, work / "build", log)
+                launcher.compile(
+                    source, parameters, work / "build", log, {"SPILLS": 1} if spills else None
+                )
             except RuntimeError as error:
                 raise failure(launcher, config, log, target.with_suffix(".log")) from error
             launcher.keep(work / "build")

@@ -87,7 +87,12 @@ class Launcher(Runner):
         return self.name, self.bench.read_text(), self.traced, self.flags, self.versions
 
     def compile(
-        self, source: Path, parameters: Mapping[str, int], directory: Path, log: Path
+        self,
+        source: Path,
+        parameters: Mapping[str, int],
+        directory: Path,
+        log: Path,
+        defines: Mapping[str, object] | None = None,
     ) -> None:
         """Build the bench around the accelerator in ``source``; raise ``RuntimeError`` if a tool
         fails, and ``log`` says why."""
@@ -95,6 +100,7 @@ class Launcher(Runner):
             sources=[source, self.bench],
             hdl_toplevel=TOP,
             parameters=parameters,
+            defines=defines or {},
             build_args=self.flags,
             build_dir=directory,
             waves=bool(self.traced),

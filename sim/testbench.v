@@ -15,6 +15,8 @@
 // cycle max(n + latency, cycle after the previous burst's last word), then one word per cycle; a request is accepted
 // whenever fewer than two bursts are outstanding (up to and including the cycle of a burst's last word). Stalls are drawn
 // from one xorshift register that restarts with every run, so a seed gives the same stalls in every simulator.
+//
+// With SPILLS defined the accelerator stores words: each is in memory in the cycle after it is taken.
 
 `timescale 1ns / 1ns
 
@@ -64,6 +66,12 @@ module testbench;
   wire result_valid;
   reg result_ready = 0;
   wire [COLS*16-1:0] result_data;
+`ifdef SPILLS
+  wire store_valid;
+  reg store_ready = 0;
+  wire [31:0] store_address;
+  wire [PORT_BITS-1:0] store_data;
+`endif
 
   nupes_accelerator accelerator (
       .clk(clk),
@@ -81,6 +89,13 @@ module testbench;
       .response_valid(response_valid),
       .response_ready(response_ready),
       .response_data(response_data),
+`ifdef SPILLS
+      .store_valid(store_valid),
+      .store_ready(store_ready),
+      .store_address(store_address),
+      .store_data(store_data),
+      .stored(1'b1),
+`endif
       .result_valid(result_valid),
       .result_ready(result_ready),
       .result_data(result_data)
@@ -148,6 +163,14 @@ module testbench;
       request_ready <= outstanding < 2 & !stall_request;
     end
   end
+
+`ifdef SPILLS
+  // Stores stall with the results.
+  always @(posedge clk) begin
+    if (store_valid & store_ready & !rst & store_address < MEMORY_WORDS) memory[store_address] = store_data;
+    store_ready <= !stall_result;
+  end
+`endif
 
   // Jobs, stamps and results.
 

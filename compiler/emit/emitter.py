@@ -19,19 +19,22 @@ from nupes.compiler.emit.instructions import (
     TileSlots,
 )
 from nupes.compiler.emit.openings import Openings, patch_run
+from nupes.compiler.emit.outside import Outside
 from nupes.compiler.emit.residency import Residency, load_of
 from nupes.compiler.lowering.passes import (
     ArrayWork,
+    Bring,
     Column,
     Finish,
     Pass,
     PatchStream,
     Payload,
     PoolWork,
+    Put,
     Second,
     Statistics,
+    Step,
     Stored,
-    Work,
 )
 from nupes.compiler.lowering.walks import Walk
 from nupes.compiler.place.layout import Region, Run, TensorLayout, blocks
@@ -69,6 +72,7 @@ class Emitter:
         self.writers = Latest(self.config.act_depth)
         self.users = Latest(self.config.act_depth)  # writers, and those that read
         self.arrival = Arrival(self.users)
+        self.outside = Outside(self.config, self.users, self.writers)
         self.lines: Lines | None = None
         self.image = 0
         self.unmarked = True
@@ -102,13 +106,19 @@ class Emitter:
         """Load a constant tensor, in parts that instructions can count."""
         self.instructions += (load.part(*part) for part in blocks(load.words, MOST_PIXELS))
 
-    def layer(self, name: str, *works: Iterable[Work]) -> int:
+    def layer(self, name: str, *works: Iterable[Step]) -> int:
         """Emit a layer, its work on one image after another; return how many tiles it has."""
         before, self.unmarked = self.tiles, True
         image = self.image
         for self.image, work in enumerate(works, image):
             for item in work:
-                if isinstance(item, PoolWork):
+                if isinstance(item, Bring):
+                    self.instructions += self.outside.bring(item, self.image, self.tiles)
+                elif isinstance(item, Put):
+                    store = self.outside.put(item, self.image, self.tiles, self.residency)
+                    self.emit(store, (), store.reads)
+                    self.latest = None
+                elif isinstance(item, PoolWork):
                     self.pool(item)
                 else:
                     self.array(name, item)
@@ -287,7 +297,7 @@ class Emitter:
         results = stored_results(target, Region(target.height, target.width))
         for group, stream in enumerate(work.streams):
             descriptor, after = Descriptor(stream.walk, results), self.writers.newest(work.reads)
-            for first, count in blocks(target.pixels, MOST_PIXELS):
+            for first, count in work.blocks(MOST_PIXELS):
                 pool = Pool(
                     start=stream.walk.start(
                         stream.layout, stream.plane, stream.group, stream.y, stream.x, first

@@ -62,15 +62,16 @@ def divide(
     load: Load, index: int, spare: list[int], config: ArrayConfig
 ) -> Iterator[tuple[int, Load]]:
     """Yield parts of a LOAD of tile ``index``, the last words first, and the tiles to put them
-    before.
+    before; it stays whole if it has a key.
 
     ``spare`` are each tile's idle cycles; what finds no room stays with its own tile.
     """
     left, overhead = load.words, config.instruction_words + 1
-    first = max(1, index - REACH, load.user + MARGIN if load.user >= 0 else 0)
+    least = LEAST if load.key is None else left
+    first = max(1, index - REACH, load.floor, load.user + MARGIN if load.user >= 0 else 0)
     for place in range(index - 1, first - 1, -1):
         count = min(left, spare[place] - overhead)
-        if count and count >= min(left, LEAST):
+        if count and count >= min(left, least):
             left -= count
             yield place, load.part(left, count)
     if left:

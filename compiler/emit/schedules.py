@@ -14,13 +14,15 @@ from nupes.arch.isa import Destination
 from nupes.compiler.emit.emitter import Emitter, ResultTile
 from nupes.compiler.emit.hoisting import prefetch
 from nupes.compiler.emit.instructions import End, Instruction, Load
+from nupes.compiler.emit.outside import bind
 from nupes.compiler.emit.runs import join
 from nupes.compiler.lowering import arrange, lower
+from nupes.compiler.lowering.bands import in_bands
 from nupes.compiler.lowering.batching import least_cycles, share
 from nupes.compiler.lowering.context import Context
 from nupes.compiler.lowering.gathering import gather
 from nupes.compiler.lowering.hidden import leave_out
-from nupes.compiler.lowering.passes import Work
+from nupes.compiler.lowering.passes import Step, Work
 from nupes.compiler.place.packing import InputLayout, patch_input, plain_input, zero_digits
 from nupes.compiler.place.placement import Placement
 from nupes.compiler.place.strips import Strips, strip_input
@@ -38,6 +40,7 @@ class Schedule:
 
     ``tiles`` are those of each part, ``layers`` the position of its layer: of a batch the first
     layers have a part for each image, ``layers`` is 0, 1, ... else. ``images`` run together.
+    Tensors that are ``spilled`` lie in the program's memory.
     """
 
     inputs: tuple[InputLayout, ...]
@@ -47,6 +50,7 @@ class Schedule:
     results: list[ResultTile]
     layers: tuple[int, ...]
     images: int
+    spilled: frozenset[str] = frozenset()
 
 
 def schedule(network: IntegerNetwork, config: ArrayConfig, images: int = 1) -> Schedule:
@@ -57,7 +61,7 @@ def schedule(network: IntegerNetwork, config: ArrayConfig, images: int = 1) -> S
     emitter, apart = Emitter(config), placement.batch.apart
     parts: list[tuple[int, int]] = []
 
-    def emit(index: int, *works: tuple[Work, ...]) -> None:
+    def emit(index: int, *works: tuple[Step, ...]) -> None:
         layer = network.layers[index]
         for item in network.constants if emitter.image == 0 else ():
             if first_reader(network, placement, item) is layer:
@@ -67,10 +71,17 @@ def schedule(network: IntegerNetwork, config: ArrayConfig, images: int = 1) -> S
     for image, context in enumerate(contexts):
         emitter.begin(image)
         bring_inputs(emitter, context, placement)
-        lowered = [lower(layer, context) for layer in network.layers[:apart]]
+        lowered = [
+            lower(layer, context.at(index)) for index, layer in enumerate(network.layers[:apart])
+        ]
         works = gather(network.layers[:apart], lowered, config)
         for index, work in enumerate(leave_out(network, works, config)):
-            emit(index, work)
+            name, spilling = network.layers[index].output.name, placement.spilling
+            banded = index in spilling.bands
+            emit(
+                index,
+                tuple(in_bands(index, work, context.at(index), spilling, name)) if banded else work,
+            )
     emitter.begin(0)
     together = Context(network, config, placement, images)
     for index in range(apart, len(network.layers)):
@@ -79,11 +90,12 @@ def schedule(network: IntegerNetwork, config: ArrayConfig, images: int = 1) -> S
     return Schedule(
         tuple(packing(item.tensor, placement, config) for item in network.inputs),
         placement.act_words,
-        join(prefetch([*emitter.instructions, End()], config), config),
+        bind(join(prefetch([*emitter.instructions, End()], config), config), config),
         tiles,
         emitter.results,
         layers,
         images,
+        placement.spilling.tensors,
     )
 
 

@@ -20,12 +20,14 @@ from nupes.compiler.lowering import (
     weighted_mean,
 )
 from nupes.compiler.lowering.alignment import Inputs, copy_parts, none
+from nupes.compiler.lowering.bands import uses_of
 from nupes.compiler.lowering.context import Context
 from nupes.compiler.lowering.limits import check_network
 from nupes.compiler.lowering.passes import Work
 from nupes.compiler.lowering.queries import most_queries, split_queries
 from nupes.compiler.place.placement import Placement, place
 from nupes.compiler.place.ranges import Part, choose_ranges
+from nupes.compiler.place.spilling import Uses
 from nupes.model.errors import CapacityError, UnsupportedError
 from nupes.model.layer import Layer
 from nupes.model.network import IntegerNetwork
@@ -131,7 +133,15 @@ def arrange(network: IntegerNetwork, config: ArrayConfig, images: int = 1) -> Pl
     # Factors of tokens are those of one image at a time.
     kinds = [layer.op.kind for layer in network.layers]
     apart = max((index + 1 for index, kind in enumerate(kinds) if kind in OF_TOKENS), default=0)
-    return place(network, config, choose_ranges(network, parts, config), images, apart)
+
+    def uses(index: int, placement: Placement) -> Uses | None:
+        context = Context(network, config, placement, in_bands=True)
+        layer = network.layers[index]
+        return uses_of(layer, lower(layer, context), context)
+
+    spills = config.spills and apart == 0
+    ranges = choose_ranges(network, parts, config)
+    return place(network, config, ranges, images, apart, uses if spills else None)
 
 
 def lower(layer: Layer, context: Context) -> tuple[Work, ...]:

@@ -46,12 +46,19 @@ class Source:
 @dataclass(frozen=True, eq=False)
 class Context:
     """A network placed in the memory of an array; of a batch, so many ``images`` share the
-    tiles."""
+    tiles. What runs ``in_bands`` needs a few rows of its input at a time."""
 
     network: IntegerNetwork
     config: ArrayConfig
     placement: Placement
     images: int = 1
+    in_bands: bool = False
+
+    def at(self, layer: int) -> "Context":
+        """Return what the lowering of a layer may ask."""
+        if layer not in self.placement.spilling.bands:
+            return self
+        return replace(self, placement=self.placement.at(layer), in_bands=True)
 
     def source(self, port: Port) -> Source:
         """Return what a port reads."""

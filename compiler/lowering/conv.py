@@ -57,7 +57,7 @@ def lower(layer: Layer, context: Context) -> tuple[ArrayWork, ...]:
         check_sums(layer, tiling, 1, config)
         tilings = [tiling]
         if config.chains and packing is None and depthwise(op, source):
-            turns = not config.attention and context.images == 1
+            turns = not (config.attention or context.in_bands) and context.images == 1
             tilings, region = chained(op, source, tiling, walk, region, turns, config)
     columns = column_tiles(tilings, range(-(-len(op.codes) // config.cols)), config)
     work = ArrayWork(region, columns, context.finish(layer, post))

@@ -21,20 +21,29 @@ from nupes.model.planes import Planes
 
 __all__ = [
     "ArrayWork",
+    "Bring",
     "Column",
     "Finish",
+    "Key",
     "MapStream",
     "Pass",
     "PatchStream",
     "Payload",
     "PoolWork",
+    "Put",
     "Second",
     "Statistics",
+    "Step",
     "Stored",
     "Tables",
     "Target",
     "Work",
 ]
+
+
+Key = tuple[int, str, int, int, int, int, int]
+"""Words of a tensor that lies in the program: the image of a batch, the tensor, the layer that
+reads them, its band, plane, channel group, and which part of these."""
 
 
 @dataclass(eq=False, slots=True)
@@ -241,17 +250,52 @@ class ArrayWork:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PoolWork:
-    """Each channel group of a map through the max-pool unit."""
+    """Each channel group of a map through the max-pool unit; only a ``block`` of the result, its
+    first pixel and how many, if there is one."""
 
     source: TensorLayout
     streams: tuple[MapStream, ...]
     target: TensorLayout
+    block: tuple[int, int] | None = None
+
+    def blocks(self, most: int) -> Iterable[tuple[int, int]]:
+        """Return the first pixel of each block, and how many it has: at most so many."""
+        first, count = self.block or (0, self.target.pixels)
+        return ((first + part, size) for part, size in blocks(count, most))
 
     @property
     def reads(self) -> tuple[Run, ...]:
-        """What each channel group waits for: the whole map."""
-        groups, pixels = range(self.source.groups), self.source.pixels
-        return tuple(run for group in groups for run in self.source.pixel_runs(group, 0, pixels))
+        """What each channel group waits for: the whole map, or the rows that a block reads."""
+        stream, rows = self.streams[0], (0, self.source.height)
+        if self.block is not None:
+            rows = stream.walk.rows(stream.y, *self.block, 0)
+        planes, groups = range(self.source.planes), range(self.source.groups)
+        return tuple(
+            self.source.row_run(plane, group, *rows) for group in groups for plane in planes
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Bring:
+    """``words`` of a tensor that lies in the program come to an ``address``."""
+
+    key: Key
+    address: int
+    words: int
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """``words`` from an ``address`` on go into the program, to where others of the same ``key``
+    begin ``offset`` words before them."""
+
+    key: Key
+    offset: int
+    address: int
+    words: int
 
 
 Work = ArrayWork | PoolWork
+
+Step = Work | Bring | Put
+"""What a layer does: its work, or in bands parts of it and what these need and leave."""

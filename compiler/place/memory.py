@@ -5,8 +5,10 @@ from dataclasses import dataclass, fields, replace
 from nupes.arch.config import ArrayConfig
 from nupes.model.errors import CapacityError
 
-__all__ = ["Request", "allocate", "words_needed"]
+__all__ = ["MOST_DEPTH", "Request", "allocate", "words_needed"]
 
+
+OR_SPILL = "; or let spills=True keep what does not fit in the program's memory"
 
 MOST_DEPTH = 1 << 20
 """Largest ``act_depth``."""
@@ -16,7 +18,7 @@ MOST_DEPTH = 1 << 20
 class Request:
     """A tensor that needs ``words`` from the layer that writes it (-1: the host) to its last
     reader, inclusive; it lies behind all the tensors named ``before`` it, and holds so many
-    ``images`` of a batch.
+    ``images`` of a batch. Those that come ``last`` take what the others leave.
     """
 
     name: str
@@ -25,14 +27,17 @@ class Request:
     dies: int
     before: frozenset[str] = frozenset()
     images: int = 1
+    last: bool = False
 
 
 def arrange(requests: list[Request]) -> list[tuple[Request, int]]:
-    """Return every tensor with its base address: largest first, but those behind others last, each
-    at the lowest address that is free during its life.
+    """Return every tensor with its base address: largest first, but those behind others, and those
+    that take what is left, last, each at the lowest address that is free during its life.
     """
     placed: list[tuple[Request, int]] = []
-    order = sorted(requests, key=lambda item: (bool(item.before), -item.words, item.born))
+    order = sorted(
+        requests, key=lambda item: (item.last, bool(item.before), -item.words, item.born)
+    )
     for request in order:
         rivals = sorted(
             (base, base + other.words)
@@ -68,7 +73,7 @@ def allocate(requests: list[Request], config: ArrayConfig) -> dict[str, int]:
             f"activation memory must hold {needed} words, but act_depth is {config.act_depth}: "
             f"tensor {worst.name!r} does not fit by {needed - config.act_depth} words; "
             + (
-                f"the smallest that fits is {fits}"
+                f"the smallest that fits is {fits}{'' if config.spills else OR_SPILL}"
                 if needed <= MOST_DEPTH
                 else f"no act_depth up to {MOST_DEPTH} is enough"
             )

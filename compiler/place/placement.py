@@ -2,7 +2,9 @@
 input is packed.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 
 from nupes.arch.config import ArrayConfig
 from nupes.compiler.place.batches import Batch, share_most
@@ -10,6 +12,7 @@ from nupes.compiler.place.layout import TensorLayout
 from nupes.compiler.place.memory import Request, allocate, words_needed
 from nupes.compiler.place.patching import Packing, packable, packings
 from nupes.compiler.place.ranges import Ranges, root_of
+from nupes.compiler.place.spilling import NOTHING, Spilling, Uses, choose, settle
 from nupes.compiler.place.strips import Strips, strips_of
 from nupes.model.codebook import Codebook
 from nupes.model.errors import CapacityError
@@ -21,6 +24,9 @@ __all__ = ["Placement", "check_levels", "place"]
 
 
 NONE: frozenset[str] = frozenset()
+
+FAR = 1 << 32
+"""Words from a tensor to the next one, where they are in no memory yet: more than any has."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +42,16 @@ class Placement:
     packing: Packing | Strips | None
     act_words: int
     batch: Batch
+    spilling: Spilling = NOTHING
+
+    def at(self, layer: int) -> "Placement":
+        """Return the placement as a layer sees it: spilled tensors are in its buffers, as if all of
+        each were there behind its first pixel."""
+        if layer not in self.spilling.bands:
+            return self
+        buffers = self.spilling.bands[layer].buffers
+        there = {name: item.place(self.layouts[name], 0, 0) for name, item in buffers.items()}
+        return replace(self, layouts=self.layouts | there)
 
     def image(self, index: int) -> "Placement":
         """Return the placement of one image of a batch."""
@@ -62,14 +78,16 @@ def place(
     ranges: Ranges | None = None,
     images: int = 1,
     apart: int = 0,
+    uses_of: Callable[[int, Placement], Uses | None] | None = None,
 ) -> Placement:
     """Return the placement of a network's tensors; ``ranges`` are those that may lie inside others.
 
     The input is packed as patches where that pays and fits, as a whole or a block at a time, and is
     a plain map otherwise, but where only smaller blocks fit; tensors lie apart where ranges do not
     fit. Of ``images`` the first ``apart`` layers run one by one, and those that read a packed
-    input; more where memory does not hold the tensors of all images. Raise ``CapacityError`` if the
-    network does not fit ``act_depth`` in any way.
+    input; more where memory does not hold the tensors of all images. If ``uses_of`` tells what
+    layers do, by their numbers, tensors may be spilled where nothing else fits. Raise
+    ``CapacityError`` if the network does not fit ``act_depth`` in any way.
     """
     for name, tensor in network.stored.items():
         if not isinstance(tensor.format, Wide):
@@ -91,7 +109,13 @@ def place(
 
     fitting = (way for way in ways if words(way) <= config.act_depth)
     # If none fits, the smallest one's error is the one to report.
-    way = next(fitting, None) or min(ways, key=words)
+    way = next(fitting, None)
+    if way is None and uses_of is not None:
+        for packing in dict.fromkeys(one.packing for one in ways):
+            found = spill(network, planes, Way(packing, {}), config, one_by_one, uses_of)
+            if found is not None:
+                return found
+    way = way or min(ways, key=words)
 
     def shared(way: Way) -> Batch:
         least = apart
@@ -107,6 +131,57 @@ def place(
         fitting = [one for one in others if words(one) <= config.act_depth]
         way = min(fitting or [way], key=lambda one: shared(one).apart)
     return place_as(network, planes, way, config, shared(way))
+
+
+def spill(
+    network: IntegerNetwork,
+    planes: dict[str, Planes],
+    way: Way,
+    config: ArrayConfig,
+    batch: Batch,
+    uses_of: Callable[[int, Placement], Uses | None],
+) -> Placement | None:
+    """Return the placement in one way of a network some of whose tensors are spilled, ``None`` if
+    that does not fit either."""
+    requests = requests_of(network, planes, way, config, batch)
+    apart = place_at(network, planes, way, config, batch, requests, far_apart(requests))
+    layers = [
+        frozenset([*(port.tensor for port in layer.reads), layer.output.name])
+        for layer in network.layers
+    ]
+    fixed = {item.tensor.name for item in (*network.inputs, *network.constants)}
+
+    @cache
+    def uses(index: int) -> Uses | None:
+        return uses_of(index, apart)
+
+    @cache
+    def able(name: str) -> bool:
+        chased = way.packing is not None and way.packing.chased
+        first = network.layers.index(way.packing.reader) if way.packing and chased else -1
+        # What is loaded would move the write pointer, which tiles chase.
+        touching = [index for index, names in enumerate(layers) if name in names]
+        readers = [i for i in touching if network.layers[i].output.name != name]
+        late = min(readers, default=first) > first
+        return name not in fixed and late and all(uses(index) is not None for index in touching)
+
+    shapes = {
+        name: (-(-tensor.shape[2] // config.lanes), planes[name].count)
+        for name, tensor in network.stored.items()
+    }
+    found = choose(requests, shapes, layers, uses, able, config)
+    if found is None:
+        return None
+    spilling, needed = found
+    bases = allocate(needed, config)
+    whole = {name: bases.get(name, 0) for name in network.stored}
+    placement = place_at(network, planes, way, config, batch, needed, whole)
+    return replace(placement, spilling=settle(spilling, bases))
+
+
+def far_apart(requests: list[Request]) -> dict[str, int]:
+    """Return base addresses with which every tensor has its own, in no memory."""
+    return {item.name: index * FAR for index, item in enumerate(requests)}
 
 
 def strips(network: IntegerNetwork, planes: dict[str, Planes], config: ArrayConfig) -> list[Strips]:
@@ -144,15 +219,28 @@ def place_as(
     batch: Batch,
 ) -> Placement:
     """Return the placement in one way."""
-    tensors = network.stored
     requests = requests_of(network, planes, way, config, batch)
-    images = {item.name: item.images for item in requests}
     bases = allocate(requests, config)
+    return place_at(network, planes, way, config, batch, requests, bases)
+
+
+def place_at(
+    network: IntegerNetwork,
+    planes: dict[str, Planes],
+    way: Way,
+    config: ArrayConfig,
+    batch: Batch,
+    requests: list[Request],
+    bases: dict[str, int],
+) -> Placement:
+    """Return the placement in one way, given the base of every tensor that lies in no other one."""
+    tensors = network.stored
+    images = {item.name: item.images for item in requests}
     layouts: dict[str, TensorLayout] = {}
     for name, tensor in tensors.items():
         found = root_of(name, way.ranges)
         root, base = found.whole, bases[found.whole] + found.pixel
-        whole = map_layout(tensors[root], base, planes[root].count, config, images[root])
+        whole = map_layout(tensors[root], base, planes[root].count, config, images.get(root, 1))
         part = whole.part(found.group, -(-tensor.shape[2] // config.lanes))
         # What lies in another tensor has pixels that follow one another there, maybe of other rows.
         layouts[name] = replace(part, height=tensor.shape[0], width=tensor.shape[1])
@@ -162,7 +250,7 @@ def place_as(
     elif packing is not None:
         patches = replace(packing.patches, base=bases[packing.source.name])
         packing = replace(packing, patches=patches)
-    used = max(bases[request.name] + request.words for request in requests)
+    used = max(bases.get(request.name, 0) + request.words for request in requests)
     return Placement(planes, layouts, way.ranges, packing, used, batch)
 
 

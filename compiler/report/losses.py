@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 
 from nupes.arch.config import ArrayConfig
-from nupes.compiler.emit.instructions import Streamed, Streaming
+from nupes.compiler.emit.instructions import Load, Store, Streamed, Streaming
 from nupes.compiler.emit.schedules import Schedule
 from nupes.compiler.timing.timeline import Timeline
 from nupes.model.network import IntegerNetwork
@@ -36,7 +36,9 @@ class LayerReport:
 
     ``macs`` counts real multiply-accumulates, ``tiles`` instructions that stream, ``words`` port
     words of its part of the program. ``mac_bound`` is MACs over cells; ``tile_bound`` the streamed
-    words, at least ``rows`` per weight tile; ``memory_bound`` the words at one a cycle.
+    words, at least ``rows`` per weight tile; ``memory_bound`` the words at one a cycle. ``stored``
+    and ``loaded`` are the words of spilled tensors that it stores in the program's memory, and
+    loads from there.
     """
 
     name: str
@@ -47,6 +49,8 @@ class LayerReport:
     mac_bound: float
     tile_bound: int
     losses: Losses
+    stored: int = 0
+    loaded: int = 0
 
     @property
     def memory_bound(self) -> int:
@@ -76,7 +80,7 @@ def report(
     edges = iter([*timeline.marks[1:], timeline.cycles])
     parts: dict[int, list[LayerReport]] = {}
     first = start = 0
-    for index, (words, tiles) in zip(plan.layers, layer_tiles(plan, config), strict=True):
+    for index, (words, loaded, tiles) in zip(plan.layers, layer_tiles(plan, config), strict=True):
         name = network.layers[index].name
         stop = next(edges) if tiles else start
         # Those of all images at once, where the layer is one part.
@@ -85,7 +89,18 @@ def report(
         losses = lose(tiles, first, timeline, start, stop, mac_bound)
         bound = sum(max(tile.streamed, config.rows) for tile in tiles)
         parts.setdefault(index, []).append(
-            LayerReport(name, stop - start, count, len(tiles), words, mac_bound, bound, losses)
+            LayerReport(
+                name,
+                stop - start,
+                count,
+                len(tiles),
+                words,
+                mac_bound,
+                bound,
+                losses,
+                stored=sum(tile.count for tile in tiles if isinstance(tile, Store)),
+                loaded=loaded,
+            )
         )
         first, start = first + len(tiles), stop
     return tuple(add(parts[index]) for index in range(len(network.layers)))
@@ -97,26 +112,28 @@ def add(parts: Sequence[LayerReport]) -> LayerReport:
         return parts[0]
     kinds = [item.name for item in fields(Losses)]
     losses = Losses(**{kind: sum(getattr(item.losses, kind) for item in parts) for kind in kinds})
-    numbers = ("cycles", "macs", "tiles", "words", "mac_bound", "tile_bound")
+    numbers = ("cycles", "macs", "tiles", "words", "mac_bound", "tile_bound", "stored", "loaded")
     sums = {number: sum(getattr(item, number) for item in parts) for number in numbers}
     return LayerReport(name=parts[0].name, losses=losses, **sums)
 
 
-def layer_tiles(plan: Schedule, config: ArrayConfig) -> Iterator[tuple[int, list[Streaming]]]:
-    """Yield the port words and the tiles of each part of the program; LOADs count for the tile that
-    follows them, and the END for the last tile."""
+def layer_tiles(plan: Schedule, config: ArrayConfig) -> Iterator[tuple[int, int, list[Streaming]]]:
+    """Yield the port words, those of spilled tensors among them, and the tiles of each part of the
+    program; LOADs count for the tile that follows them, and the END for the last tile."""
     program = iter(plan.instructions)
     last = max((index for index, count in enumerate(plan.tiles) if count), default=0)
     for index, count in enumerate(plan.tiles):
-        words, tiles = 0, []
+        words, loaded, tiles = 0, 0, []
         while len(tiles) < count or index == last:
             item = next(program, None)
             if item is None:
                 break
             words += item.words + (0 if item.follows else config.instruction_words)
+            if isinstance(item, Load) and item.key is not None:
+                loaded += item.words
             if isinstance(item, Streamed):
                 tiles.append(item)
-        yield words, tiles
+        yield words, loaded, tiles
 
 
 def lose(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from nupes.compiler.emit.instructions import End, Load, Measure, Pool
+from nupes.compiler.emit.instructions import End, Load, Measure, Pool, Store
 from nupes.compiler.program import Program
 
 __all__ = ["ENGINES", "Span", "chrome_trace", "spans"]
@@ -43,6 +43,7 @@ def spans(program: Program) -> Iterator[Span]:
             # A LOAD may be for a later layer than the tile after it.
             layer = layers[item.due if item.due >= 0 else min(tile, len(layers) - 1)]
             name = "input" if item.hole else item.destination.name.lower()
+            name = name if item.key is None else "spilled"
             if item.words:
                 yield Span("load", name, layer, decoded + 1, loaded, {"words": item.words})
             continue
@@ -56,7 +57,8 @@ def spans(program: Program) -> Iterator[Span]:
             engine, delay = "pool", array.issue_to_pool + 1
         elif isinstance(item, Measure):
             engine = "measure"
-        yield Span(engine, f"tile {tile}", layer, first, final, details)
+        kind = "store" if isinstance(item, Store) else "tile"
+        yield Span(engine, f"{kind} {tile}", layer, first, final, details)
         if item.writes:
             result = first + item.lead + delay
             words = {"tile": tile, "words": item.count * item.writes}

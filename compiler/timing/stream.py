@@ -1,12 +1,13 @@
 """The stream engine: when each tile issues its words, and when it retires."""
 
 from collections.abc import Sequence
+from math import inf
 
 import numpy as np
 
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import LAG_FREE, plane_cycles
-from nupes.compiler.emit.instructions import Measure, Pool, Streaming, Tile
+from nupes.compiler.emit.instructions import Measure, Pool, Store, Streaming, Tile
 from nupes.compiler.timing.ports import ResidualPort, WritePorts
 from nupes.compiler.timing.progress import Progress
 from nupes.model.errors import SimulationError
@@ -25,6 +26,7 @@ class StreamEngine:
             Tile: config.issue_to_write,
             Pool: config.issue_to_pool + 1,
             Measure: config.issue_to_factor,
+            Store: 1,
         }
         self.progress = progress
         # Dispatched tiles, with the cycle from which the engine sees them.
@@ -35,11 +37,14 @@ class StreamEngine:
         self.next_issue = 0  # earliest cycle for the next word
         self.written = np.full(config.act_depth, -1, np.int64)  # when each input word was written
         self.chased: list[int] = []  # issues of the tile that chases the input, so far
+        self.leaving = -1  # the last tile whose results leave the array
 
     def dispatch(self, tile: Streaming, cycle: int) -> None:
         """Add a tile that the engine sees from ``cycle`` on."""
         if tile.reads_residual:
             self.residual.read(tile)
+        if tile.to_host:
+            self.leaving = len(self.queue)
         self.queue.append((tile, cycle))
         self.advance()
 
@@ -56,15 +61,14 @@ class StreamEngine:
 
     def stores_nothing(self) -> bool:
         """Whether no tile that still waits for the input stores results."""
-        return not any(
-            tile.writes and not tile.to_host for tile, _ in self.queue[len(self.final) :]
-        )
+        return self.least_delay() == inf
 
-    def least_delay(self) -> int:
+    def least_delay(self) -> float:
         """Return the cycles for which no tile that waits for the input can store a result, from its
-        first word on."""
-        waiting = self.queue[len(self.final) :]
-        return min((self.delays[type(tile)] for tile, _ in waiting), default=1)
+        first word on; infinity if none stores any."""
+        waiting = (tile for tile, _ in self.queue[len(self.final) :])
+        stored = (self.delays[type(tile)] for tile in waiting if tile.writes and not tile.to_host)
+        return min(stored, default=inf)
 
     def started(self, tile: int) -> int:
         """Return the cycle in which a tile issues its first word."""
@@ -77,6 +81,12 @@ class StreamEngine:
         if tile >= len(self.retired):
             raise SimulationError("schedule would wait forever: an instruction precedes the input")
         return self.retired[tile]
+
+    def settled(self) -> int:
+        """Return the cycle from which on all tiles so far have retired, and nothing is left of what
+        leaves the array."""
+        cycle = self.retirement(len(self.queue) - 1) + 1 if self.queue else 0
+        return max(cycle, self.retirement(self.leaving) + 2) if self.leaving >= 0 else cycle
 
     def advance(self) -> None:
         """Issue every word whose time is known."""
@@ -138,7 +148,7 @@ class StreamEngine:
 
     def delay(self, tile: Streaming) -> int:
         """Return the cycles from the issue of a pixel's last word to its first write, a token's to
-        its factor."""
+        its factor, of a word that is stored until the memory has given it."""
         return self.delays[type(tile)]
 
     def finish(self, tile: Streaming, final: int) -> None:

@@ -60,15 +60,13 @@ def predict(program: Sequence[Instruction], config: ArrayConfig, latency: int = 
         if isinstance(item, Load):
             if item.lag != LAG_FREE and dispatched > item.lag:
                 decode = max(decode, stream.retirement(dispatched - item.lag - 1) + 1)
+            if item.fence:
+                decode = max(decode, stream.settled())
             payload.append((decode, carry(item, fetch, writes, stream, decode)))
             decode = payload[-1][1]
             continue
         if isinstance(item, End):
-            if dispatched:
-                decode = max(decode, stream.retirement(dispatched - 1) + 1)
-            hosts = [i for i, (tile, _) in enumerate(stream.queue) if tile.to_host]
-            if hosts:
-                decode = max(decode, stream.retirement(hosts[-1]) + 2)
+            decode = max(decode, stream.settled())
             break
         if dispatched and not item.follows:
             decode = max(decode, stream.started(dispatched - 1) + 1)

@@ -2,6 +2,7 @@
 
 import io
 import json as json_format
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 from rich.table import Table
 
 from nupes.commands.options import Array, Batch, Json, Network, Trace
+from nupes.compiler.place.memory import MOST_DEPTH
 from nupes.compiler.program import Program, check_batch, check_latency, compile
 from nupes.compiler.report.trace import chrome_trace
 from nupes.console import print_json, print_table, print_text
@@ -31,6 +33,7 @@ def describe(program: Program) -> dict[str, Any]:
         "cycles_per_image": program.cycles_per_image,
         "macs": sum(layer.macs for layer in program.layers),
         "utilization": program.utilization,
+        "spilled": sorted(program.schedule.spilled),
         "layers": [layer.as_dict() for layer in program.layers],
     }
 
@@ -71,6 +74,19 @@ def loss_table(program: Program) -> Table:
         values = (layer.cycles, *bounds, *lost)
         table.add_row(layer.name, *(f"{value:,.0f}" for value in values))
     return table
+
+
+def describe_spilled(program: Program) -> str:
+    """Return what lies in the program's memory, and what a larger activation memory would save."""
+    stored = sum(layer.stored for layer in program.layers)
+    loaded = sum(layer.loaded for layer in program.layers)
+    larger = replace(program.array, act_depth=MOST_DEPTH)
+    whole = compile(program.network, larger, program.latency, program.batch)
+    return (
+        f"{len(program.schedule.spilled)} tensors lie in the program's memory: {stored:,} words "
+        f"stored, {loaded:,} loaded; with act_depth={whole.schedule.act_words} none would, in "
+        f"{whole.cycles:,} cycles"
+    )
 
 
 def program_bytes(program: Program, suffix: str) -> bytes:
@@ -155,6 +171,8 @@ def run(
     print_table(layer_table(program))
     if batch > 1:
         print_text(f"cycles per image, {batch} together: {program.cycles_per_image:,.1f}")
+    if program.schedule.spilled:
+        print_text(describe_spilled(program))
     if losses:
         print_text("")
         print_table(loss_table(program))

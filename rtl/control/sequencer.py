@@ -40,8 +40,9 @@ class Sequencer(wiring.Component):
 
     DECODE waits: LOAD until at most ``lag`` dispatched tiles have not retired, MATMUL until at most
     ``weight_lag``; MATMUL, TILE, POOL and MEASURE until ``begun`` was high in an earlier cycle for
-    the one of them before; END until all dispatched tiles have retired and ``results_empty``. A
-    payload word of LOAD ACTIVATION also waits while the bank of its address is ``write_busy``.
+    the one of them before; END until all dispatched tiles have retired and ``results_empty``, a
+    LOAD of FENCE until ``results_empty`` and ``written``. A payload word of LOAD ACTIVATION also
+    waits while the bank of its address is ``write_busy``.
 
     ``finish`` is OK in END's last cycle of DECODE, BAD_INSTRUCTION in the first cycle of DECODE of
     an instruction whose checksum is wrong or that asks for something that does not exist, else
@@ -61,6 +62,7 @@ class Sequencer(wiring.Component):
     retire: Signal
     write_busy: Signal
     results_empty: Signal
+    written: Signal
     consume: Signal
     finish: Signal
     stationary: Signal
@@ -89,6 +91,8 @@ class Sequencer(wiring.Component):
                 "consume": Out(1),
                 "finish": Out(Status),
                 **(attention if config.attention else {}),
+                # All that was stored is in memory.
+                **({"written": In(1)} if config.spills else {}),
             }
         )
 
@@ -150,7 +154,11 @@ class Sequencer(wiring.Component):
                     with m.If((unfinished == 0) & self.results_empty):
                         m.d.comb += self.finish.eq(Status.OK)
                 with m.Elif(is_load):
-                    with m.If((instruction.lag == LAG_FREE) | (unfinished <= instruction.lag)):
+                    settled = (instruction.lag == LAG_FREE) | (unfinished <= instruction.lag)
+                    if config.spills:
+                        fence = instruction.destination == Destination.FENCE
+                        settled &= ~fence | (self.results_empty & self.written)
+                    with m.If(settled):
                         m.d.sync += remaining.eq(instruction.count)
                         # Not before: what it waits for may chase words above it.
                         with m.If(to_activation):
@@ -249,6 +257,7 @@ class Sequencer(wiring.Component):
             for position in range(0, INSTRUCTION_BITS, CHECKSUM_BITS)
         ]
         opcode = instruction.opcode
+        destinations = Destination.FENCE if self.config.spills else Destination.PRODUCT
         streams = (opcode == Opcode.TILE) | (opcode == Opcode.POOL)
         if self.config.products:
             streams |= opcode == Opcode.MULTIPLY
@@ -257,7 +266,7 @@ class Sequencer(wiring.Component):
             streams |= opcode == Opcode.MEASURE
         return (reduce(xor, parts) == CHECKSUM_SEED) & (
             (opcode == Opcode.END)
-            | ((opcode == Opcode.LOAD) & (instruction.destination <= max(Destination)))
+            | ((opcode == Opcode.LOAD) & (instruction.destination <= destinations))
             | (
                 (streams & (instruction.count != 0) & (instruction.rows <= self.config.rows))
                 & (((instruction.rows != 0) & ~streamed_of(instruction).kept) | (run.more == 0))

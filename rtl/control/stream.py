@@ -16,9 +16,10 @@ from nupes.rtl.interface import (
     PlaneRun,
     PoolControl,
     ResultRun,
+    StoreControl,
     WordControl,
 )
-from nupes.rtl.isa_layouts import INSTRUCTION_LAYOUT, streamed_of
+from nupes.rtl.isa_layouts import INSTRUCTION_LAYOUT, store_address_of, streamed_of
 
 __all__ = ["StreamEngine"]
 
@@ -35,7 +36,8 @@ class StreamEngine(wiring.Component):
     - a ``last`` word, or any word of a MULTIPLY, was issued less than its layer's ``pace`` cycles
       ago (of an earlier tile too),
     - it is the ``last`` word of a result for the host and ``result_depth`` results have been issued
-      and not taken (a result taken in cycle n counts from n + 1).
+      and not taken (a result taken in cycle n counts from n + 1),
+    - it is a word of a STORE and ``store_depth`` of these have been issued and not taken.
 
     ``last`` means the last word of a pixel in a tile with ``last`` set, or in any POOL; a MEASURE
     has none. In a TILE or MULTIPLY with ``warm_up`` every word is a step of a chain (``link``), and
@@ -50,12 +52,14 @@ class StreamEngine(wiring.Component):
     loaded: Signal
     retire: Signal
     result_taken: Signal
+    store_taken: Signal
     address: Signal
     second_address: Signal
     feed: data.View
     control: data.View
     link: Signal
     pool: data.View
+    store: data.View
     measure: data.View
     constants: data.View
     outputs: stream.Interface
@@ -71,6 +75,7 @@ class StreamEngine(wiring.Component):
             "measure": Out(MeasureControl(config)),
             "constants": Out(MeasureConstants(config)),
         }
+        spills = {"store": Out(StoreControl()), "store_taken": In(1)}
         super().__init__(
             {
                 "tile": In(stream.Signature(INSTRUCTION_LAYOUT)),
@@ -91,6 +96,7 @@ class StreamEngine(wiring.Component):
                 "mark": Out(1),
                 **(second if config.reads_pairs else {}),
                 **(attention if config.attention else {}),
+                **(spills if config.spills else {}),
             }
         )
 
@@ -112,12 +118,17 @@ class StreamEngine(wiring.Component):
         last = Signal()
         to_host = Signal()
         accept = Signal()
-        is_measure = Const(0)
+        is_measure, is_store = Const(0), Const(0)
         if config.attention:
             is_measure = Signal()
             m.d.comb += is_measure.eq(tile.opcode == Opcode.MEASURE)
+        pools = tile.opcode == Opcode.POOL
+        if config.spills:
+            is_store = Signal()
+            m.d.comb += is_store.eq(pools & tile.masked)
+            pools &= ~tile.masked
         m.d.comb += [
-            is_pool.eq(tile.opcode == Opcode.POOL),
+            is_pool.eq(pools),
             last.eq(position.last & (tile.last | is_pool) & ~is_measure & ~position.early),
             to_host.eq((descriptor.encoder_depth == 0) & ~is_pool & ~descriptor.out_wide),
             descriptors.slot.eq(tile.descriptor),
@@ -153,12 +164,15 @@ class StreamEngine(wiring.Component):
             paced = last | (multiply & ~position.early)
         hold = Signal.like(descriptor.pace)  # cycles until the next word
         owed = Signal(range(config.result_depth + 1))  # results issued and not taken
-        m.d.comb += self.issue.eq(
+        free = (
             active
             & (hold == 0)
             & ~(tile.chase & position.inside & (position.address >= self.loaded))
             & ~(last & to_host & (owed == config.result_depth))
         )
+        if config.spills:
+            free &= ~(is_store & self._store(m, position, is_store, accept))
+        m.d.comb += self.issue.eq(free)
         m.d.sync += owed.eq(owed + (self.issue & last & to_host) - self.result_taken)
         with m.If(hold != 0):
             m.d.sync += hold.eq(hold - 1)
@@ -172,6 +186,8 @@ class StreamEngine(wiring.Component):
             m.d.sync += [tile.eq(self.tile.payload), active.eq(1), fresh.eq(1)]
 
         to_array = ~(is_pool | is_measure)
+        if config.spills:
+            to_array = ~(is_pool | is_measure | is_store)
         m.d.comb += [
             self.address.eq(position.address),
             self.begun.eq(self.issue & fresh),
@@ -229,6 +245,22 @@ class StreamEngine(wiring.Component):
     def planes(self, count: Value, wide: Value) -> Value:
         """Return the planes of a tensor; a wide one's do not fit the field."""
         return Mux(wide, self.config.wide_planes, count) if self.config.attention else count
+
+    def _store(self, m: Module, position: data.View, is_store: Value, accept: Value) -> Value:
+        """Drive what arrays that spill have besides; return whether a STORE must wait for room."""
+        address = Signal(32)
+        owed = Signal(range(self.config.store_depth + 1))  # words issued and not taken
+        m.d.comb += [
+            self.store.valid.eq(self.issue & is_store),
+            self.store.end.eq(position.end),
+            self.store.address.eq(address),
+        ]
+        m.d.sync += owed.eq(owed + self.store.valid - self.store_taken)
+        with m.If(accept):
+            m.d.sync += address.eq(store_address_of(self.tile.payload))
+        with m.If(self.store.valid & ~accept):
+            m.d.sync += address.eq(address + 1)
+        return owed == self.config.store_depth
 
     def _attend(
         self,

@@ -1,6 +1,7 @@
 """What a program means: the hardware's instruction set executed one instruction at a time, without
 cycles."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ from nupes.arch.chains import band, direct
 from nupes.arch.config import INSTRUCTION_BITS, ArrayConfig, clog2
 from nupes.arch.encoding import checksum
 from nupes.arch.isa import (
+    ADDRESS_BITS,
     CHECKSUM_BITS,
     DESCRIPTOR,
     INSTRUCTION,
@@ -26,8 +28,9 @@ from nupes.arch.isa import (
 )
 from nupes.model.arithmetic import requantize, residual_term
 from tests.model.reference.token_stage import root, scaled, share, statistics
+from tests.rtl.outside import Outside
 from tests.rtl.testbench import signed
-from tests.rtl.tiles import Word, run_of, tiles_of, walk, warm_up_of
+from tests.rtl.tiles import Word, sensible, tiles_of, walk, warm_up_of
 
 __all__ = ["Machine"]
 
@@ -51,10 +54,12 @@ class Machine:
     """Whether tiles wait as long as the LOADs behind them let them."""
     pointer: int = 0
     waiting: list[tuple[dict[str, int], list[int]]] = field(default_factory=list)
+    outside: Outside = field(default_factory=Outside)
 
     def run(self, words: Sequence[int]) -> None:
         """Execute a program to its end."""
-        config, stream = self.config, iter(words)
+        config, self.outside = self.config, Outside(words, self.config.fetch_depth)
+        stream = self.outside.fetched()
         while self.status == Status.RUNNING:
             raw = 0
             for index in range(config.instruction_words):
@@ -63,19 +68,14 @@ class Machine:
             body_bits = INSTRUCTION_BITS - CHECKSUM_BITS
             body = raw & ((1 << body_bits) - 1)
             tile = unpack(INSTRUCTION, body)
-            known = {Opcode.LOAD, Opcode.TILE, Opcode.POOL, Opcode.END}
-            known |= {Opcode.MULTIPLY} if config.products else set()
-            known |= {Opcode.MATMUL, Opcode.MEASURE} if config.attention else set()
-            unladen = tile["rows"] == 0 and run_of(body)["more"]
             streamed = unpack(STREAMED, body >> STREAMED_POSITION)
-            streams = tile["opcode"] not in (Opcode.LOAD, Opcode.END)
-            unladen |= streams and streamed["kept"] and run_of(body)["more"]
-            unladen |= streams and streamed["joined"] and not config.joins
-            unladen |= streams and streamed["weights_joined"] and not config.joins_weights
-            if raw >> body_bits != checksum(body) or tile["opcode"] not in known or unladen:
+            if raw >> body_bits != checksum(body) or not sensible(body, config):
                 self.status = Status.BAD_INSTRUCTION
             elif tile["opcode"] == Opcode.LOAD:
-                self.load(tile, [next(stream) for _ in range(tile["count"])])
+                payload = (next(stream) for _ in range(tile["count"]))
+                # The words of a fence are read behind it.
+                self.load(tile, [] if tile["destination"] == Destination.FENCE else [*payload])
+                deque(payload, 0)
             elif tile["opcode"] == Opcode.END:
                 self.proceed(0)
                 self.status = Status.TIMEOUT if self.waiting else Status.OK
@@ -88,11 +88,22 @@ class Machine:
                     self.waiting.append((item, [next(stream) for _ in range(rows)]))
                     self.proceed(LAG_FREE if self.late else 0)
 
+    def put(self, tile: dict[str, int]) -> None:
+        """Execute a STORE."""
+        place = tile["out_address"] | tile["residual_address"] << ADDRESS_BITS
+        for index, word in enumerate(walk(tile, self.descriptor(tile["descriptor"]))):
+            self.outside.stored.append(
+                (place + index, self.memory.get(self.place(word.address), 0))
+            )
+
     def load(self, load: dict[str, int], words: list[int]) -> None:
         """Execute a LOAD behind the tiles that it waits for, and those that chase it."""
         self.proceed(load["lag"])
         self.status = Status.TIMEOUT if len(self.waiting) > load["lag"] else self.status
         memory = Destination(load["destination"])
+        if memory == Destination.FENCE:
+            self.outside.settle()
+            return
         self.memory |= {(memory, load["address"] + i): word for i, word in enumerate(words)}
         if memory == Destination.ACTIVATION:
             self.pointer = load["address"] + len(words)
@@ -106,7 +117,9 @@ class Machine:
             if any(word.inside and word.address >= self.pointer for word in words):
                 return
             del self.waiting[0]
-            if tile["opcode"] in (Opcode.POOL, Opcode.MEASURE):
+            if tile["opcode"] == Opcode.POOL and tile["masked"] and self.config.spills:
+                self.put(tile)
+            elif tile["opcode"] in (Opcode.POOL, Opcode.MEASURE):
                 (self.pool if tile["opcode"] == Opcode.POOL else self.measure)(tile)
             else:
                 self.tile(tile, iter(rows))

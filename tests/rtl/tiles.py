@@ -15,7 +15,7 @@ from nupes.arch.isa import (
     unpack,
 )
 
-__all__ = ["Word", "run_of", "tiles_of", "walk", "warm_up_of"]
+__all__ = ["Word", "run_of", "sensible", "tiles_of", "walk", "warm_up_of"]
 
 
 @dataclass(frozen=True)
@@ -125,3 +125,17 @@ def tiles_of(body: int, config: ArrayConfig) -> Iterator[dict[str, int]]:
             "y": tile["y"] + steps * y,
             "slice": tile["slice"] if parts == 1 else part,
         }
+
+
+def sensible(body: int, config: ArrayConfig) -> bool:
+    """Whether an array has what an instruction asks for."""
+    tile, streamed = unpack(INSTRUCTION, body), unpack(STREAMED, body >> STREAMED_POSITION)
+    known = {Opcode.LOAD, Opcode.TILE, Opcode.POOL, Opcode.END}
+    known |= {Opcode.MULTIPLY} if config.products else set()
+    known |= {Opcode.MATMUL, Opcode.MEASURE} if config.attention else set()
+    unladen = tile["rows"] == 0 and run_of(body)["more"]
+    streams = tile["opcode"] not in (Opcode.LOAD, Opcode.END)
+    unladen |= streams and streamed["kept"] and run_of(body)["more"]
+    unladen |= streams and streamed["joined"] and not config.joins
+    unladen |= streams and streamed["weights_joined"] and not config.joins_weights
+    return tile["opcode"] in known and not unladen

@@ -3,7 +3,7 @@ as early."""
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -20,6 +20,7 @@ from tests.images import all_images_of
 from tests.networks import kinds_of, many, networks
 from tests.packed import tight_programs
 from tests.rtl.interpreter import Machine
+from tests.spilled import spilled_programs
 from tests.test_batches import batches
 
 ARRAYS = [
@@ -47,7 +48,9 @@ class Sluggish(Machine):
     def load(self, load: dict[str, int], words: list[int]) -> None:
         """Execute a LOAD, which waits for tiles to retire."""
         self.proceed(load["lag"])
-        self.retire(load["lag"] if load["lag"] != LAG_FREE else len(self.unfinished))
+        # Tiles that have not begun count as well.
+        most = max(load["lag"] - len(self.waiting), 0)
+        self.retire(most if load["lag"] != LAG_FREE else len(self.unfinished))
         super().load(load, words)
 
     def tile(self, tile: dict[str, int], stream: Iterator[int]) -> None:
@@ -68,6 +71,11 @@ class Sluggish(Machine):
         """Execute a POOL, which waits for all tiles."""
         self.wait(tile, alone=True)
         super().pool(tile)
+
+    def put(self, tile: dict[str, int]) -> None:
+        """Execute a STORE, which waits for all tiles."""
+        self.wait(tile, alone=True)
+        super().put(tile)
 
     def measure(self, tile: dict[str, int]) -> None:
         """Execute a MEASURE, which waits for all tiles, and the next one for it."""
@@ -150,5 +158,16 @@ def test_no_wait_of_a_batch_with_attention_is_too_short() -> None:
     @given(encoders_for(config))
     def run(network: IntegerNetwork) -> None:
         check(compile(network, config, batch=2))
+
+    run()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", ARRAYS, ids=str)
+def test_no_wait_for_what_is_stored_is_too_short(config: ArrayConfig) -> None:
+    @many(15)
+    @given(spilled_programs(replace(config, spills=True, burst=4, fetch_depth=12)))
+    def run(program: Program) -> None:
+        check(program)
 
     run()
