@@ -35,6 +35,7 @@ def test_a_slot_has_room_for_its_entries(array: ArrayConfig) -> None:
         Destination.MAP: nodes,
         Destination.DESCRIPTOR: DESCRIPTOR_WORDS,
         Destination.PRODUCT: 1,
+        Destination.FENCE: 1,
     }
     for destination in Destination:
         bits = entry_bits(destination, array)
