@@ -3,8 +3,10 @@ many of them have their place in memory at a time.
 """
 
 from dataclasses import dataclass, replace
+from math import prod
 from typing import ClassVar, cast
 
+from nupes.arch.chains import CHAIN
 from nupes.arch.config import ArrayConfig
 from nupes.compiler.place.layout import PatchLayout
 from nupes.compiler.place.packing import zero_digits
@@ -113,10 +115,13 @@ def packable(
 
 
 def slices_of(op: Conv, config: ArrayConfig) -> tuple[int, int]:
-    """Return how many times ``rows`` operands a pixel of a convolution has, packed and as a map."""
-    _, channels, *kernel = op.codes.shape
-    taps = kernel[0] * kernel[1]
-    return -(-taps * channels // config.rows), taps * -(-channels // config.rows)
+    """Return how many times ``rows`` operands a pixel of a convolution has, packed and as a map, at
+    least: one channel that makes one is a depthwise layer, whose taps may be in chains."""
+    outputs, channels, *kernel = op.codes.shape
+    taps = prod(kernel)
+    chained = outputs == channels == 1 and config.chains
+    plain = min(taps // side * -(-side // CHAIN) for side in kernel) if chained else taps
+    return -(-taps * channels // config.rows), plain * -(-channels // config.rows)
 
 
 def passes_of(planes: int, config: ArrayConfig) -> int:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nupes.arch.config import ArrayConfig
@@ -68,6 +68,7 @@ ARRAYS = st.builds(
 
 @settings(max_examples=15)
 @given(CONVS, ARRAYS)
+@example(conv(5, 5, 1, 1, 1, 4), ArrayConfig(4, 4, acc_depth=16))
 def test_blocks_that_pay_take_no_more_cycles_than_a_map(
     network: IntegerNetwork, config: ArrayConfig
 ) -> None:
