@@ -12,6 +12,8 @@ from nupes.arch.isa import (
     INSTRUCTION,
     RUN,
     RUN_POSITION,
+    STORE_ADDRESS,
+    STORE_POSITION,
     STREAMED,
     STREAMED_POSITION,
     Destination,
@@ -63,6 +65,7 @@ def test_the_instruction_tables_are_those_of_the_code() -> None:
     assert shown == [
         *rows(INSTRUCTION),
         *rows(RUN, RUN_POSITION),
+        *rows(STORE_ADDRESS, STORE_POSITION),
         *rows(STREAMED, STREAMED_POSITION),
         *rows(DESCRIPTOR),
     ]
