@@ -1,7 +1,15 @@
 """What an array costs: the bits of its memories, exactly."""
 
 from nupes.arch.config import ArrayConfig
-from nupes.arch.isa import BANKS, ENCODER_SLOTS, SCALE_ENTRY, SHIFT_ENTRY, Y_BITS, width_of
+from nupes.arch.isa import (
+    BANKS,
+    ENCODER_SLOTS,
+    SCALE_ENTRY,
+    SHIFT_ENTRY,
+    STORE_ADDRESS,
+    Y_BITS,
+    width_of,
+)
 from nupes.arch.pipeline import TOKENS_UNDER_WAY, clog2
 
 __all__ = ["memory_bits"]
@@ -16,7 +24,7 @@ SUMS_BITS = 16 + 32 + 45
 def memory_bits(array: ArrayConfig) -> int:
     """Return the bits of all memories of an array but its queues of addresses: activations,
     accumulators, decode tables, product tables, lane parameters, encoders, factors of tokens, fetch
-    buffer and result queue.
+    buffer, and the queues of results and of stored words.
     """
     return (
         BANKS * -(-array.act_depth // BANKS) * array.word_bits
@@ -26,6 +34,7 @@ def memory_bits(array: ArrayConfig) -> int:
         + attention_bits(array)
         + array.fetch_depth * array.port_bits
         + array.result_depth * Y_BITS * array.cols
+        + array.spills * array.store_depth * (STORE_ADDRESS[0].width + array.word_bits)
     )
 
 

@@ -26,6 +26,7 @@ ARRAYS = [
     ArrayConfig(2, 4, code_bits=3, mac="pair", **SMALL),
     ArrayConfig(3, 3, code_bits=4, **PRODUCT, **SMALL),
     ArrayConfig(4, 4, code_bits=4, attention=True, **SMALL),
+    ArrayConfig(3, 3, code_bits=4, spills=True, **SMALL),
 ]
 MORE = [
     ArrayConfig(4, 2, code_bits=8, acc_depth=64, act_depth=100),
