@@ -85,13 +85,8 @@ def mean(call: Call, input: fx.Node, dim: Any = None) -> str:
 def add_pixel_sums(call: Call, input: fx.Node, dim: Any) -> str | None:
     """Add the means or sums of all pixels of each channel, over dimensions of a view that are
     these; ``None`` where they are others."""
-    source, places = call.viewed(input), call.places(input)
-    axes = [axis % len(full_shape(input)) - 1 for axis in dim or ()]
-    if not axes or -1 in axes:
-        return None
-    rest = [axis for axis in range(places.ndim) if axis not in axes]
-    lists = places.transpose(*rest, *axes).reshape(-1, prod(places.shape[axis] for axis in axes))
-    channels = whole_channels(lists, source.shape, ordered=False)
+    source, lists = call.viewed(input), reduced_places(call, input, dim)
+    channels = None if lists is None else whole_channels(lists, source.shape, ordered=False)
     if channels is None or channels.shape[1] != 1:
         return None
     height, width, _ = source.shape
@@ -104,13 +99,20 @@ def add_pixel_sums(call: Call, input: fx.Node, dim: Any) -> str | None:
 def axes_terms(call: Call, input: fx.Node, dim: Any) -> np.ndarray | None:
     """Return which channels each channel of a reduction over dimensions is of, (terms, n), ``None``
     where it is not of whole channels."""
-    dims = len(full_shape(input))
+    lists = reduced_places(call, input, dim)
+    return None if lists is None else whole_channels(lists.T, call.viewed(input).shape)
+
+
+def reduced_places(call: Call, input: fx.Node, dim: Any) -> np.ndarray | None:
+    """Return the places (n, terms) of the values that each result of a reduction over dimensions is
+    of, ``None`` where the batch is one of these, or there are none."""
+    places, dims = call.places(input), len(full_shape(input))
     axes = [axis % dims - 1 for axis in dim or ()]
     if not axes or -1 in axes:
         return None
-    places = np.moveaxis(call.places(input), axes, range(len(axes)))
-    terms = places.reshape(prod(places.shape[: len(axes)]), -1)
-    return whole_channels(terms, call.viewed(input).shape)
+    rest = [axis for axis in range(places.ndim) if axis not in axes]
+    terms = prod(places.shape[axis] for axis in axes)
+    return places.transpose(*rest, *axes).reshape(-1, terms)
 
 
 def add_channel_sums(call: Call, source: Node, terms: np.ndarray) -> str:
@@ -152,12 +154,9 @@ def largest(call: Call, input: fx.Node, dim: Any = None, other: Any = None) -> s
 def largest_of_windows(call: Call, input: fx.Node, dim: Any, smallest: bool) -> str | None:
     """Add the largest or smallest values over dimensions of a view that are windows of a map, side
     by side; ``None`` where they are others."""
-    node, places = call.viewed(input), call.places(input)
-    axes = [axis % len(full_shape(input)) - 1 for axis in dim or ()]
-    if not axes or -1 in axes:
+    node, lists = call.viewed(input), reduced_places(call, input, dim)
+    if lists is None:
         return None
-    rest = [axis for axis in range(places.ndim) if axis not in axes]
-    lists = places.transpose(*rest, *axes).reshape(-1, prod(places.shape[axis] for axis in axes))
     height, width, _ = node.shape
     channels, pixels = lists // (height * width), lists % (height * width)
     rows, columns = pixels // width, pixels % width
