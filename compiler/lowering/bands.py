@@ -8,7 +8,7 @@ from band to band.
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 
 from nupes.arch.config import ArrayConfig
 from nupes.compiler.lowering.context import Context
@@ -236,7 +236,8 @@ def part_of(work: Work, run: Run, moves: Moves, config: ArrayConfig) -> Iterator
     given = work.block
     if given is not None and not run[0] <= given[0] < run[1]:
         return
-    columns = tuple(move_column(column, moves) for column in work.columns)
+    moved = cache(partial(move_stream, moves=moves))
+    columns = tuple(move_column(column, moved, moves) for column in work.columns)
     finish = work.finish
     finish = replace(
         finish,
@@ -266,14 +267,12 @@ def move_second(second: Second | None, moves: Moves) -> Second | None:
     return second and replace(second, layout=move(second.layout, moves))
 
 
-def move_column(column: Column, moves: Moves) -> Column:
-    """Return a column tile whose passes read what a band has."""
+def move_column(column: Column, moved: Callable[[MapStream], MapStream], moves: Moves) -> Column:
+    """Return a column tile whose passes read what a band has: streams as they are ``moved``."""
     passes = tuple(
         replace(
             item,
-            stream=move_stream(item.stream, moves)
-            if isinstance(item.stream, MapStream)
-            else item.stream,
+            stream=moved(item.stream) if isinstance(item.stream, MapStream) else item.stream,
             times=move_second(item.times, moves),
         )
         for item in column.passes
