@@ -6,9 +6,11 @@ ordinary submodules (for the Python simulator), with one they are instances of a
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
-from amaranth.back import verilog as backend
+from amaranth._toolchain.yosys import find_yosys
+from amaranth.back import rtlil
 from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal, Value
 from amaranth.lib import wiring
 
@@ -16,8 +18,17 @@ __all__ = ["Library", "modules", "place", "verilog"]
 
 PREFIX = "nupes_"
 
+YOSYS = (0, 40)
+"""The oldest one that writes what Amaranth makes, as Amaranth itself asks."""
+
+ATTRIBUTES = ("generator", "top", "src", "amaranth.hierarchy", "amaranth.decoding")
+"""Those that say something about Amaranth and nothing about the hardware."""
+
 EMPTY = re.compile(r"^ *wire \[-1:0\] .*;\n", re.MULTILINE)
 """A name without bits, which nothing refers to; Verilog would give it two."""
+
+MODULE = re.compile(r"^module \\?(\w+)[\s\S]*?^endmodule\n", re.MULTILINE)
+"""A module and, before a dot, the name of the design that it is part of."""
 
 
 class Library:
@@ -66,12 +77,12 @@ def place(
 
 def modules(top: wiring.Component, library: Library | None, name: str) -> dict[str, str]:
     """Return the Verilog of ``top`` without its shared modules, and of each of those, by name."""
-    texts = {name: convert(top, name)}
-    while library is not None and len(texts) <= len(library.definitions):
-        # Converting a definition may add further ones.
-        module, component = list(library.definitions.values())[len(texts) - 1]
-        texts[module] = convert(component, module)
-    return texts
+    designs = {name: elaborated(top, name)}
+    while library is not None and len(designs) <= len(library.definitions):
+        # Elaborating a definition may add further ones.
+        module, component = list(library.definitions.values())[len(designs) - 1]
+        designs[module] = elaborated(component, module)
+    return translate(designs)
 
 
 def verilog(top: wiring.Component, library: Library | None, name: str = "nupes") -> str:
@@ -79,7 +90,25 @@ def verilog(top: wiring.Component, library: Library | None, name: str = "nupes")
     return "\n".join(modules(top, library, name).values())
 
 
-def convert(component: wiring.Component, name: str) -> str:
-    """Return the Verilog of one component, without source locations."""
-    text = backend.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
-    return EMPTY.sub("", text)
+def elaborated(component: wiring.Component, name: str) -> str:
+    """Return the RTLIL of one component, without source locations."""
+    return rtlil.convert(component, name=name, emit_src=False)
+
+
+def translate(designs: Mapping[str, str]) -> dict[str, str]:
+    """Return the Verilog of each RTLIL design by its name, as ``amaranth.back.verilog`` makes it.
+
+    One run of Yosys, whose start takes longer than most designs, translates them all.
+    """
+    removed = " ".join(f"-remove {name}" for name in ATTRIBUTES)
+    script = [f"read_rtlil <<rtlil\n{text}\nrtlil" for text in designs.values()]
+    script += ["proc -nomux -norom", "memory_collect"]
+    script += [f"attrmap {removed}", f"attrmap -modattr {removed}", "write_verilog -norename"]
+    # It warns of processes that it cannot write; Amaranth makes none of those.
+    yosys = find_yosys(lambda version: version >= YOSYS)
+    text = yosys.run(["-q", "-"], "\n".join(script), ignore_warnings=True)
+    header, _, text = text.partition("\n")
+    texts = dict.fromkeys(designs, f"{header}\n")
+    for match in MODULE.finditer(EMPTY.sub("", text)):
+        texts[match[1]] += f"\n{match[0]}"
+    return texts

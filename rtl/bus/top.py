@@ -194,4 +194,4 @@ class AxiPins(wiring.Component):
 def bus_verilog(config: ArrayConfig, data_bits: int) -> str:
     """Return the Verilog of module ``BUS_TOP``, which needs that of ``TOP``: equal text for equal
     configurations."""
-    return emit.convert(AxiPins(config, data_bits), BUS_TOP)
+    return emit.verilog(AxiPins(config, data_bits), None, BUS_TOP)
