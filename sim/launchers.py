@@ -36,6 +36,7 @@ BUS_TESTBENCH = Path(__file__).with_name("testbench_axi.v")
 """The bench around an accelerator on a bus."""
 
 MAIN_LOOP = Path(__file__).with_name("main.cpp")
+UNIT = Path(__file__).with_name("unit.py")
 WAIVERS = Path(__file__).with_name("lint.vlt")
 BUS_WAIVERS = Path(__file__).with_name("lint_axi.vlt")
 """Those of the bench around a bus, besides."""
@@ -45,6 +46,9 @@ TOP = "testbench"
 VERILATOR_FLAGS = (
     "--timing",
     "-O3",
+    # One file of C++ for all but large arrays: each file more reads all headers again.
+    "--output-split",
+    "50000",
     # Nothing in the design depends on an undefined value: Icarus, which has four states, checks it.
     "--x-assign",
     "fast",
@@ -162,8 +166,8 @@ class VerilatorLauncher(Launcher, Verilator):
 
     @property
     def content(self) -> tuple[Any, ...]:
-        waivers = (path.read_text() for path in self.waivers)
-        return *super().content, WHEEL_MAKE, *waivers, MAIN_LOOP.read_text()
+        sources = (path.read_text() for path in (*self.waivers, MAIN_LOOP, UNIT))
+        return *super().content, WHEEL_MAKE, *sources
 
     def keep(self, directory: Path) -> None:
         """Keep the objects of the runtime library."""
@@ -205,6 +209,12 @@ class VerilatorLauncher(Launcher, Verilator):
         # objects of the first build serve the next ones, put there after the makefile (for make).
         objects = [str(path) for path in sorted(self.runtime.glob("*.o"))]
         reuse = [["cp", *objects, str(self.build_dir)]] if is_whole(self.runtime) else []
+        # The main loop is part of the model's own file, but for a model of several.
+        (main,) = (word for word in translate if word.endswith(".cpp"))
+        make += [
+            f"VERILATOR_INCLUDER=$(PYTHON3) {UNIT} {main}",
+            f"VM_USER_CLASSES=$(if $(filter 1,$(VM_PARALLEL_BUILDS)),{Path(main).stem})",
+        ]
         return [translate, *reuse, make]
 
 
