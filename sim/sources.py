@@ -3,6 +3,7 @@
 import ast
 import hashlib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 __all__ = ["find_sources", "hash_sources"]
@@ -25,7 +26,7 @@ def find_sources(name: str) -> dict[str, Path]:
         path = file_of(module)
         if path is not None and module not in found:
             found[module] = path
-            waiting += [module.rpartition(".")[0], *imports(path)]
+            waiting += [module.rpartition(".")[0], *imports(path.read_bytes())]
     return found
 
 
@@ -47,9 +48,15 @@ def file_of(module: str) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Yield what a file imports, by absolute names; of ``from a import b`` both a and a.b."""
-    waiting: list[ast.AST] = [ast.parse(path.read_bytes())]
+@cache
+def imports(source: bytes) -> tuple[str, ...]:
+    """Return what a file imports, by absolute names; of ``from a import b`` both a and a.b."""
+    return tuple(dict.fromkeys(imported(source)))
+
+
+def imported(source: bytes) -> Iterator[str]:
+    """Yield what a file imports, as often as it does."""
+    waiting: list[ast.AST] = [ast.parse(source)]
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
