@@ -161,8 +161,10 @@ class JobFiles:
         return read_report(self.directory, self.cols)
 
     def keep(self, name: str, data: bytes) -> None:
-        """Write one file."""
-        (self.directory / name).write_bytes(data)
+        """Write one file, a new one: some file systems flush what is written over to the disk."""
+        path = self.directory / name
+        path.unlink(missing_ok=True)
+        path.write_bytes(data)
 
     @contextmanager
     def writes(self) -> Iterator[None]:
