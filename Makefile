@@ -16,17 +16,23 @@ demo: $(VENV)/demo.installed
 # One thread for each worker: more of them than cores wait for one another.
 test slow soak: export OMP_NUM_THREADS = 1
 
+# Bytecode is kept: the tests start hundreds of processes, and each would compile every module again.
+unexport PYTHONDONTWRITEBYTECODE
+
+# Neighbours share simulators: a worker takes them in one run, and one that is done takes over others'.
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
 test: $(VENV)/dev.installed
-	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS)
+	$(PYTEST) -m "not slow"
 
 # What takes longest is listed, so that this tier stays within the hour.
 slow: $(VENV)/dev.installed
-	$(BIN)/python -m pytest -m slow -n $(WORKERS) --durations=30
+	$(PYTEST) -m slow --durations=30
 
 # Tens of thousands of random networks, stalls and resets through the RTL: hours.
 soak: export HYPOTHESIS_PROFILE = soak
 soak: $(VENV)/dev.installed
-	$(BIN)/python -m pytest -n $(WORKERS) tests/test_equivalence.py tests/test_cells.py \
+	$(PYTEST) tests/test_equivalence.py tests/test_cells.py \
 		tests/sim/test_accelerator.py
 
 # What the blocks of the hardware compute, for all inputs: docs/proofs.md.
