@@ -2,6 +2,7 @@
 
 import pytest
 
+from nupes.arch.config import ArrayConfig
 from tests.rtl.bus.simulators import run_scenario
 from tests.rtl.random_program import small
 from tests.sim.conftest import needs_icarus
@@ -13,6 +14,9 @@ PORTS = {
     192: small(24, 3, code_bits=8, tensor_bits=8),
 }
 """Arrays by the bits of their port: words that fill beats, that share them, that take several."""
+
+SHORT = small(4, 20, code_bits=5, tensor_bits=5)
+"""Words that share beats too, in programs of half the length."""
 
 BUSY: dict[str, float] = {"pause": 0.4, "latency": 40}
 """Random pauses on every channel, and a memory that is slow now and then."""
@@ -36,11 +40,12 @@ def test_registers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scenario", "bits"),
-    [("read_errors", 64), ("write_errors", 64), ("aborts", 100), ("resets", 64)],
+    ("scenario", "config"),
+    [("read_errors", NARROW), ("write_errors", NARROW), ("aborts", SHORT), ("resets", NARROW)],
+    ids=["read_errors", "write_errors", "aborts", "resets"],
 )
-def test_what_ends_a_run(scenario: str, bits: int) -> None:
-    run_scenario(scenario, PORTS[bits], 64, seed=bits, runs=3, **BUSY)
+def test_what_ends_a_run(scenario: str, config: ArrayConfig) -> None:
+    run_scenario(scenario, config, 64, seed=config.port_bits, runs=3, **BUSY)
 
 
 @pytest.mark.parametrize("scenario", ["overflow", "bad_program"])
