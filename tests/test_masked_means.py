@@ -96,6 +96,7 @@ def quantized(module: nn.Module, data: tuple[np.ndarray, ...]) -> np.ndarray:
     return found
 
 
+@pytest.mark.slow
 def test_every_way_of_writing_it(data: tuple[np.ndarray, np.ndarray]) -> None:
     first, *others = (quantized(Sentences(pool), data) for pool in POOLS.values())
     for other in others:

@@ -68,6 +68,7 @@ def test_blocks_of_one_pixel_are_exact(running: Running, channels: int) -> None:
     assert check_outputs(running(ARRAY), program, all_images_of(network, 2)).exact
 
 
+@pytest.mark.slow
 def test_every_stored_value_behind_blocks_is_exact(running: Running) -> None:
     network = network_of(3, "W4A4")
     assert comes_in_blocks(nupes.compile(network, LITTLE))

@@ -18,6 +18,7 @@ def test_verilog(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"{text.count(chr(10)):,} lines" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_bus(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["verilog", "--array", ARRAY_TEXT, "--bus", "axi4", "-o", "a.v"]
     assert main(words) == 0

@@ -33,6 +33,7 @@ def check(network: IntegerNetwork, config: ArrayConfig) -> None:
     np.testing.assert_array_equal(y, network.run(*codes)[0])
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(ARRAYS, st.data())
 def test_programs_mean_what_the_network_means(config: ArrayConfig, data: st.DataObject) -> None:

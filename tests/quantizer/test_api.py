@@ -205,6 +205,7 @@ def accuracy(network: Any, scheme: str, **options: Any) -> float:
     return float((integer(x).argmax(1) == labels).mean())
 
 
+@pytest.mark.slow
 def test_digits_keep_their_accuracy() -> None:
     network = load_network()
     x, labels = load_split()["test"]

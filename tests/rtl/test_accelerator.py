@@ -49,12 +49,14 @@ STALLS = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(config=SHAPES, seed=st.integers(0, 2**32), layers=st.integers(1, 4), stalls=STALLS)
 def test_random_programs(config: ArrayConfig, seed: int, layers: int, stalls: Stalls) -> None:
     check_random_program(config, seed, layers, stalls)
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None)
 @given(
     name=st.sampled_from(sorted(PRODUCTS)), seed=st.integers(0, 2**32), layers=st.integers(1, 4),

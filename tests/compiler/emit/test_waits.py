@@ -119,6 +119,7 @@ def test_no_wait_is_too_short(config: ArrayConfig) -> None:
     run()
 
 
+@pytest.mark.slow
 def test_no_wait_of_attention_is_too_short() -> None:
     config = ArrayConfig(4, 4, acc_depth=8, attention=True, products=True)
 

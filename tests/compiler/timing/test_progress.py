@@ -40,6 +40,7 @@ def test_a_run_that_the_watchdog_would_end_is_refused() -> None:
     compile(network, ArrayConfig(4, 4, watchdog=302), 300)
 
 
+@pytest.mark.slow
 def test_the_hardware_ends_where_the_compiler_refuses() -> None:
     """The last latency that is compiled runs exactly; the next ones end with TIMEOUT."""
     network, config = tiny_network(), ArrayConfig(4, 4, watchdog=256)

@@ -49,6 +49,7 @@ def forged(graph: Any, arrays: Mapping[str, np.ndarray], form: str = "nupes-2") 
 
 def refused(path: Path, data: bytes) -> str:
     """Return the error that loading these bytes gives, without the file's name."""
+    path.unlink(missing_ok=True)  # a file that is written over may be flushed to the disk
     path.write_bytes(data)
     with pytest.raises(ArtifactError) as error:
         load(path)

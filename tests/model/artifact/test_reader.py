@@ -39,6 +39,7 @@ def test_truncated_files(path: Path, whole: bytes) -> None:
     assert refused(path, whole + b"\0").startswith("must be a complete safetensors file")
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_anywhere(path: Path, whole: bytes) -> None:
     """The header's length, the header, its padding and every tensor: each region, each bit."""
     for place in range(len(whole)):

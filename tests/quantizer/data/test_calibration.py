@@ -121,6 +121,7 @@ def test_a_loader_without_an_end_is_read_up_to_a_bound(monkeypatch: pytest.Monke
     assert numbers_of(images for images in numbered(10**9, 7)) == list(range(100))
 
 
+@pytest.mark.slow
 def test_memory_is_bounded_by_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration, "MOST_KEPT", 16 * 3 * 64 * 64)
     counts = []

@@ -134,6 +134,7 @@ def test_eight_bits_hold_them() -> None:
     assert split_outliers(network, inputs, plan) == (network, plan)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gate", [False, True])
 def test_on_the_rtl(gate: bool, running: Callable[..., nupes.Simulator]) -> None:
     module = Gated("norm, hidden", gate).eval()

@@ -94,6 +94,7 @@ def test_three_products_are_added_up_one_after_the_other() -> None:
     assert kinds(found) == ["SumOfProducts"] * 3 + ["Select"] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["turned", "neither"])
 def test_whole_networks_of_unlike_products(
     running: Callable[..., nupes.Simulator], name: str
