@@ -237,7 +237,6 @@ def random_program(config: ArrayConfig, chance: random.Random) -> Instructions:
     return [*program, ({"opcode": Opcode.END}, [])]
 
 
-@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     config=st.sampled_from(CONFIGS),

@@ -186,7 +186,6 @@ def observe(
     return seen
 
 
-@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(
     seed=st.integers(0, 2**32),

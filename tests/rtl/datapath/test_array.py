@@ -1,7 +1,6 @@
 """The systolic array, against an exact matrix product."""
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -37,7 +36,6 @@ def extremes(generator: np.random.Generator, bits: int, shape: tuple[int, ...]) 
     )
 
 
-@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(st.data())
 def test_tiles_back_to_back(data: st.DataObject) -> None:

@@ -42,7 +42,6 @@ def test_small_arrays_have_none(shape: tuple[int, int]) -> None:
     assert not ArrayConfig(*shape).chains
 
 
-@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_tiles_with_and_without_chains(data: st.DataObject) -> None:

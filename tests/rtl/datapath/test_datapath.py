@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -109,7 +108,6 @@ def wrapped(values: np.ndarray, bits: int) -> np.ndarray:
     return (values + half) % (2 * half) - half
 
 
-@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(st.data())
 def test_blocks_of_tiles(data: st.DataObject) -> None:

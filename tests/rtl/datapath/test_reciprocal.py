@@ -43,7 +43,6 @@ def test_reciprocals_of_sums(totals: list[int]) -> None:
     assert [item["shift"] for item in found] == shifts.tolist()
 
 
-@pytest.mark.slow
 @settings(max_examples=20)
 @given(st.lists(ROOTS, min_size=1, max_size=8))
 def test_reciprocal_roots(variances: list[int]) -> None:
