@@ -1,4 +1,4 @@
-"""What an array costs: the bits of its memories, exactly."""
+"""What an array costs: the bits of its memories, exactly, and of what each gives at a time."""
 
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import (
@@ -12,7 +12,7 @@ from nupes.arch.isa import (
 )
 from nupes.arch.pipeline import TOKENS_UNDER_WAY, clog2
 
-__all__ = ["memory_bits"]
+__all__ = ["access_bits", "memory_bits"]
 
 FACTOR_BITS = 32 + 16 + 5
 """Offset, mantissa and shift of a token's factor."""
@@ -38,14 +38,49 @@ def memory_bits(array: ArrayConfig) -> int:
     )
 
 
+def access_bits(array: ArrayConfig) -> dict[str, int]:
+    """Return the memories of an array by name, and how many bits are read or written at a time;
+    ``weights`` are the registers of the cells, which weights wait in."""
+    bits = {
+        "activations": array.word_bits,
+        "weights": array.cell.weight_bits,
+        "accumulators": array.acc_bits,
+        "activation_tables": array.level_entry_bits,
+        "weight_tables": array.cell.weight_bits,
+        "residual_tables": array.activation_level_bits,
+        "scales": width_of(SCALE_ENTRY),
+        "shifts": width_of(SHIFT_ENTRY),
+        "thresholds": Y_BITS,
+        "codes": array.joined_bits,
+        "fetch_buffer": array.port_bits,
+        "result_queue": Y_BITS * array.cols,
+    }
+    if array.mac == "pair":
+        bits["product_tables"] = array.product_bits
+    if array.attention:
+        bits["token_tables"] = array.activation_level_bits
+        bits["token_sums"] = SUMS_BITS
+        bits["token_factors"] = FACTOR_BITS
+        bits["token_tags"] = tag_bits(array)
+    if array.spills:
+        bits["store_queue"] = STORE_ADDRESS[0].width + array.word_bits
+    return bits
+
+
+def tag_bits(array: ArrayConfig) -> int:
+    """Return the bits of what is known of a token on its way: its number, whether it is the last
+    one, its offset."""
+    return clog2(array.acc_depth) + 1 + 32
+
+
 def attention_bits(array: ArrayConfig) -> int:
     """Return the bits of the token memory, and of the statistics unit's sums, decode tables and
     tokens on their way."""
     if not array.attention:
         return 0
     table = (array.table_slots << array.code_bits) * array.activation_level_bits
-    tag = clog2(array.acc_depth) + 1 + 32  # number, whether it is the last one, offset
-    tokens = array.acc_depth * (FACTOR_BITS + SUMS_BITS) + TOKENS_UNDER_WAY * tag
+    tags = TOKENS_UNDER_WAY * tag_bits(array)
+    tokens = array.acc_depth * (FACTOR_BITS + SUMS_BITS) + tags
     return tokens + array.lanes * table
 
 

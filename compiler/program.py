@@ -16,7 +16,8 @@ from nupes.compiler.emit.schedules import Schedule, schedule
 from nupes.compiler.lowering import adapt
 from nupes.compiler.lowering.passes import Payload
 from nupes.compiler.place.packing import InputLayout
-from nupes.compiler.report.losses import LayerReport, report
+from nupes.compiler.report.accesses import Accesses, accesses_of, total
+from nupes.compiler.report.losses import LayerReport, layer_parts, report
 from nupes.compiler.timing.timeline import Timeline, predict
 from nupes.model.errors import CapacityError, InputError
 from nupes.model.network import IntegerNetwork
@@ -76,6 +77,26 @@ class Program:
         return sum(layer.macs for layer in self.layers) / (
             self.array.rows * self.array.cols * self.cycles
         )
+
+    @cached_property
+    def accesses(self) -> tuple[Accesses, ...]:
+        """How often each layer, in the order of ``layers``, reads and writes every memory, and the
+        words that cross the port for it: of a batch for all its images."""
+        nothing = accesses_of((), self.array)
+        found = [nothing] * len(self.layers)
+        for index, part in zip(self.schedule.layers, layer_parts(self.schedule), strict=True):
+            found[index] += accesses_of(part, self.array)
+        return tuple(found)
+
+    @property
+    def total_accesses(self) -> Accesses:
+        """What all layers access."""
+        return total(self.accesses)
+
+    def describe_layers(self) -> list[dict]:
+        """Return the costs and the accesses of every layer as JSON data."""
+        pairs = zip(self.layers, self.accesses, strict=True)
+        return [layer.as_dict() | accesses.as_dict() for layer, accesses in pairs]
 
     @cached_property
     def image(self) -> np.ndarray:

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 
 from nupes.arch.config import ArrayConfig
-from nupes.compiler.emit.instructions import Load, Store, Streamed, Streaming
+from nupes.compiler.emit.instructions import Instruction, Load, Store, Streamed, Streaming
 from nupes.compiler.emit.schedules import Schedule
 from nupes.compiler.timing.timeline import Timeline
 from nupes.model.network import IntegerNetwork
 
-__all__ = ["LayerReport", "Losses", "report"]
+__all__ = ["LayerReport", "Losses", "layer_parts", "report"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,8 @@ def report(
     edges = iter([*timeline.marks[1:], timeline.cycles])
     parts: dict[int, list[LayerReport]] = {}
     first = start = 0
-    for index, (words, loaded, tiles) in zip(plan.layers, layer_tiles(plan, config), strict=True):
+    for index, part in zip(plan.layers, layer_parts(plan), strict=True):
+        tiles = [item for item in part if isinstance(item, Streamed)]
         name = network.layers[index].name
         stop = next(edges) if tiles else start
         # Those of all images at once, where the layer is one part.
@@ -94,12 +95,14 @@ def report(
                 stop - start,
                 count,
                 len(tiles),
-                words,
+                sum(item.words + config.instruction_words * (not item.follows) for item in part),
                 mac_bound,
                 bound,
                 losses,
                 stored=sum(tile.count for tile in tiles if isinstance(tile, Store)),
-                loaded=loaded,
+                loaded=sum(
+                    item.words for item in part if isinstance(item, Load) and item.key is not None
+                ),
             )
         )
         first, start = first + len(tiles), stop
@@ -117,23 +120,21 @@ def add(parts: Sequence[LayerReport]) -> LayerReport:
     return LayerReport(name=parts[0].name, losses=losses, **sums)
 
 
-def layer_tiles(plan: Schedule, config: ArrayConfig) -> Iterator[tuple[int, int, list[Streaming]]]:
-    """Yield the port words, those of spilled tensors among them, and the tiles of each part of the
-    program; LOADs count for the tile that follows them, and the END for the last tile."""
+def layer_parts(plan: Schedule) -> Iterator[list[Instruction]]:
+    """Yield the instructions of each part of the program; LOADs count for the tile that follows
+    them, and the END for the last tile."""
     program = iter(plan.instructions)
     last = max((index for index, count in enumerate(plan.tiles) if count), default=0)
     for index, count in enumerate(plan.tiles):
-        words, loaded, tiles = 0, 0, []
-        while len(tiles) < count or index == last:
+        part: list[Instruction] = []
+        tiles = 0
+        while tiles < count or index == last:
             item = next(program, None)
             if item is None:
                 break
-            words += item.words + (0 if item.follows else config.instruction_words)
-            if isinstance(item, Load) and item.key is not None:
-                loaded += item.words
-            if isinstance(item, Streamed):
-                tiles.append(item)
-        yield words, loaded, tiles
+            part.append(item)
+            tiles += isinstance(item, Streamed)
+        yield part
 
 
 def lose(

@@ -34,7 +34,8 @@ def describe(program: Program) -> dict[str, Any]:
         "macs": sum(layer.macs for layer in program.layers),
         "utilization": program.utilization,
         "spilled": sorted(program.schedule.spilled),
-        "layers": [layer.as_dict() for layer in program.layers],
+        **program.total_accesses.as_dict(),
+        "layers": program.describe_layers(),
     }
 
 

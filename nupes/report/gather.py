@@ -173,7 +173,8 @@ def gather_layers(
     ``observe_codes``."""
     tensors, macs = network.tensors, network.macs
     entries = recorded(network)
-    costs = {} if program is None else {layer.name: layer.as_dict() for layer in program.layers}
+    described = [] if program is None else program.describe_layers()
+    costs = {layer["name"]: layer for layer in described}
     facts = []
     for index, layer in enumerate(network.layers):
         op = layer.op

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from nupes.arch.costs import access_bits
 from nupes.compiler.program import Program
 from nupes.explore.sweeps import Point
 from nupes.model.network import IntegerNetwork
@@ -126,6 +127,7 @@ def render(facts: Facts) -> str:
         diagram=lay_out(facts.layers, sources_of(facts.network)),
         pareto=mark_pareto(facts.points),
         losses=charts.LOSS_COLORS,
+        access_bits=access_bits(facts.program.array) if facts.program else {},
         milliseconds=1000 * facts.program.cycles / CLOCK if facts.program else None,
         style=Markup((folder / "page.css").read_text(encoding="utf-8")),
         script=Markup((folder / "page.js").read_text(encoding="utf-8")),

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from nupes.arch.costs import access_bits
 from nupes.compiler.report.trace import spans
 from nupes.model.network import State
 from nupes.report import charts
@@ -39,6 +40,19 @@ def test_the_page_says_what_is_known(facts: Facts, page: str) -> None:
         assert text in page
     assert "small &amp; &lt;fine&gt;" in page
     assert "<fine>" not in page
+
+
+def test_every_memory_has_a_row(facts: Facts, page: str) -> None:
+    assert facts.program is not None
+    found = facts.program.total_accesses
+    table = re.search(r'id="accesses".*?</table>', page, re.DOTALL)
+    assert table is not None
+    for name, bits in access_bits(facts.program.array).items():
+        row = re.search(f"<tr><th[^>]*>{name.replace('_', ' ')}</th>.*", table[0])
+        assert row is not None
+        values = re.findall(r'data-value="(\d+)"', row[0])
+        assert list(map(int, values)) == [bits, found.reads[name], found.writes[name]]
+    assert f"{found.fetched:,} words" in page
 
 
 def test_the_area_of_an_fpga_or_of_gates(facts: Facts, page: str) -> None:
