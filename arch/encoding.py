@@ -1,6 +1,7 @@
 """Instructions as words: their fields side by side, below a checksum."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from nupes.arch.config import INSTRUCTION_BITS
 from nupes.arch.isa import (
@@ -13,10 +14,19 @@ from nupes.arch.isa import (
     STORE_POSITION,
     STREAMED,
     STREAMED_POSITION,
+    Opcode,
     pack,
 )
 
-__all__ = ["checksum", "pack_instruction"]
+__all__ = ["STORE", "checksum", "is_store", "pack_instruction"]
+
+STORE = {"opcode": Opcode.POOL, "masked": 1}
+"""The fields that make an instruction a STORE."""
+
+
+def is_store(opcode: Any, masked: Any) -> Any:
+    """Whether an instruction with these fields, integers or signals, is a STORE."""
+    return (opcode == STORE["opcode"]) & (masked == STORE["masked"])
 
 
 def checksum(body: int) -> int:

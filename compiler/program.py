@@ -66,6 +66,11 @@ class Program:
         """Cycles of one image, or of a batch, from start to done."""
         return self.timeline.cycles
 
+    def cycles_with_port(self, times: int) -> int:
+        """Return the cycles of the same program if the port had ``times`` the bits, and the array
+        took ``times`` rows of weights in a cycle: exact for such an array, which does not exist."""
+        return predict(self.schedule.instructions, self.array, self.latency, times).cycles
+
     @property
     def cycles_per_image(self) -> float:
         """Cycles of a run over the images of its batch."""

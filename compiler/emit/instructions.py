@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from nupes.arch.encoding import pack_instruction
+from nupes.arch.encoding import STORE, pack_instruction
 from nupes.arch.isa import LAG_FREE, Destination, Opcode
 from nupes.compiler.emit.streamed import Streamed, TileSlots
 from nupes.compiler.lowering.passes import Key, Payload, Stored
@@ -285,9 +285,9 @@ class Store(Streamed):
 
     def pack(self) -> int:
         """Return the 256 bits."""
-        fields = {**self.fields(), "opcode": Opcode.POOL, "masked": True}
+        fields = self.fields()
         del fields["out_address"]
-        return pack_instruction({**fields, "store_address": self.place})
+        return pack_instruction({**fields, **STORE, "store_address": self.place})
 
 
 Streaming = Tile | Pool | Measure | Store

@@ -12,7 +12,7 @@ from nupes.compiler.place.layout import TensorLayout
 from nupes.compiler.place.memory import Request, allocate, words_needed
 from nupes.compiler.place.patching import Packing, packable, packings
 from nupes.compiler.place.ranges import Ranges, root_of
-from nupes.compiler.place.spilling import NOTHING, Spilling, Uses, choose, settle
+from nupes.compiler.place.spilling import NOTHING, Planner, Spilling, Uses, choose, settle
 from nupes.compiler.place.strips import Strips, strips_of
 from nupes.model.codebook import Codebook
 from nupes.model.errors import CapacityError
@@ -169,7 +169,7 @@ def spill(
         name: (-(-tensor.shape[2] // config.lanes), planes[name].count)
         for name, tensor in network.stored.items()
     }
-    found = choose(requests, shapes, layers, uses, able, config)
+    found = choose(Planner(requests, shapes, layers, uses, config), able)
     if found is None:
         return None
     spilling, needed = found

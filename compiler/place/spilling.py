@@ -12,7 +12,7 @@ from nupes.arch.config import ArrayConfig
 from nupes.compiler.place.layout import Run, TensorLayout, blocks
 from nupes.compiler.place.memory import Request, words_needed
 
-__all__ = ["NOTHING", "Bands", "Buffer", "Spilling", "Uses", "choose", "settle"]
+__all__ = ["NOTHING", "Bands", "Buffer", "Planner", "Spilling", "Uses", "choose", "settle"]
 
 COPIES = 2
 """Buffers of a tensor that is read, so that one is filled while the other is read; where they are
@@ -118,22 +118,11 @@ NOTHING = Spilling(frozenset(), {})
 
 
 def choose(
-    requests: Sequence[Request],
-    shapes: Mapping[str, tuple[int, int]],
-    layers: Sequence[frozenset[str]],
-    uses: Callable[[int], Uses | None],
-    able: Callable[[str], bool],
-    config: ArrayConfig,
+    planner: "Planner", able: Callable[[str], bool]
 ) -> tuple[Spilling, list[Request]] | None:
     """Return what to spill, and the requests of all that is in memory then; ``None`` if that does
-    not help.
-
-    ``requests`` are those of all tensors, ``shapes`` their words per pixel and their planes.
-    ``layers`` are the tensors that each layer touches, ``uses`` says how; only tensors that are
-    ``able`` may lie in the program, and all layers that touch one have uses.
-    """
+    not help. Only tensors that are ``able`` may lie in the program."""
     chosen: set[str] = set()
-    planner = Planner(requests, shapes, layers, uses, config)
     while not planner.fits(chosen):
         worst = planner.fullest(chosen)
         there = [item for item in planner.live(worst, chosen) if able(item.name)]
@@ -147,7 +136,12 @@ def choose(
 
 
 class Planner:
-    """Requests of a network some of whose tensors are spilled."""
+    """Requests of a network some of whose tensors are spilled.
+
+    ``requests`` are those of all tensors, ``shapes`` their words per pixel and their planes.
+    ``layers`` are the tensors that each layer touches, ``uses`` says how; all layers that touch one
+    that is spilled have uses.
+    """
 
     def __init__(
         self,

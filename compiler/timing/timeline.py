@@ -42,8 +42,16 @@ class Timeline:
     quiet: int
 
 
-def predict(program: Sequence[Instruction], config: ArrayConfig, latency: int = 20) -> Timeline:
-    """Return the exact timeline of a program for a memory of the given latency in cycles."""
+def predict(
+    program: Sequence[Instruction], config: ArrayConfig, latency: int = 20, rows: int = 1
+) -> Timeline:
+    """Return the exact timeline of a program for a memory of the given latency in cycles.
+
+    With more ``rows`` than 1 it is that of an array which does not exist: its port has so many
+    times the bits, a word of it carries so many payload words of a tile, and as much of an
+    instruction. A LOAD still writes one entry a cycle.
+    """
+    instruction_words = -(-config.instruction_words // rows)
     progress, writes = Progress(), WritePorts()
     fetch, stream = FetchPort(config, latency, progress), StreamEngine(config, writes, progress)
     marked: list[int] = []
@@ -56,7 +64,7 @@ def predict(program: Sequence[Instruction], config: ArrayConfig, latency: int = 
             # Its weights may come in the cycle in which the tile before begins.
             decode = max(decode, stream.started(dispatched - 1) - 1)
         else:
-            decode = fetch.consume(config.instruction_words, decode + 1) + 1
+            decode = fetch.consume(instruction_words, decode + 1) + 1
         if isinstance(item, Load):
             if item.lag != LAG_FREE and dispatched > item.lag:
                 decode = max(decode, stream.retirement(dispatched - item.lag - 1) + 1)
@@ -74,7 +82,7 @@ def predict(program: Sequence[Instruction], config: ArrayConfig, latency: int = 
             decode = max(decode, stream.retirement(dispatched - item.weight_lag - 1) + 1)
         decoded = decode
         if item.words:
-            decode = fetch.consume(item.words, decode + 1)
+            decode = fetch.consume(-(-item.words // rows), decode + 1)
         elif isinstance(item, Tile):
             decode += item.fetch_cycles(config.cols)
         payload.append((decoded, decode))

@@ -23,6 +23,10 @@ from nupes.model.files import check_output, write_atomically
 __all__ = ["check_trace", "describe", "layer_table", "loss_table", "run", "trace_bytes"]
 
 
+WIDER = (2, 4)
+"""How many times the bits of the port others would have."""
+
+
 def describe(program: Program) -> dict[str, Any]:
     """Return a program's costs as JSON data."""
     return {
@@ -75,6 +79,22 @@ def loss_table(program: Program) -> Table:
         values = (layer.cycles, *bounds, *lost)
         table.add_row(layer.name, *(f"{value:,.0f}" for value in values))
     return table
+
+
+def describe_ports(program: Program) -> str:
+    """Return what a wider port would save."""
+    found = []
+    for times in WIDER:
+        cycles = program.cycles_with_port(times)
+        saved = program.cycles - cycles
+        found.append(
+            f"{times * program.array.port_bits} bits: {cycles:,} cycles, {saved:,} fewer "
+            f"({saved / program.cycles:.1%})"
+        )
+    return (
+        f"the port has {program.array.port_bits} bits; if it had more, and as many more rows of "
+        f"weights came in a cycle, which no array does yet: {'; '.join(found)}"
+    )
 
 
 def describe_spilled(program: Program) -> str:
@@ -137,7 +157,11 @@ def run(
         ),
     ] = None,
     losses: Annotated[
-        bool, typer.Option("--losses", help="Print each layer's bounds and losses, in cycles.")
+        bool,
+        typer.Option(
+            "--losses",
+            help="Print each layer's bounds and losses, in cycles, and what a wider port saves.",
+        ),
     ] = False,
     trace: Trace = None,
     json: Json = False,
@@ -177,5 +201,6 @@ def run(
     if losses:
         print_text("")
         print_table(loss_table(program))
+        print_text(describe_ports(program))
     if output is not None:
         print_text(f"program: {output} ({len(program.image):,} words of {config.port_bits} bits)")

@@ -4,6 +4,7 @@ from amaranth.hdl import Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from nupes.arch import encoding
 from nupes.arch.config import ArrayConfig
 from nupes.arch.isa import ADDRESS_BITS, LAG_FREE, Opcode, Scaled
 from nupes.rtl.control.descriptors import DescriptorFile
@@ -125,8 +126,8 @@ class StreamEngine(wiring.Component):
         pools = tile.opcode == Opcode.POOL
         if config.spills:
             is_store = Signal()
-            m.d.comb += is_store.eq(pools & tile.masked)
-            pools &= ~tile.masked
+            m.d.comb += is_store.eq(encoding.is_store(tile.opcode, tile.masked))
+            pools &= ~is_store
         m.d.comb += [
             is_pool.eq(pools),
             last.eq(position.last & (tile.last | is_pool) & ~is_measure & ~position.early),

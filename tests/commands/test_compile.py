@@ -34,6 +34,11 @@ def test_compile_shows_where_the_cycles_go(
     printed = capsys.readouterr().out
     assert "requant" in printed
     assert printed.count(f"{program.layers[0].tile_bound:,}") >= 1
+    printed = " ".join(printed.split())
+    for times in (2, 4):
+        cycles = program.cycles_with_port(times)
+        assert cycles < program.cycles
+        assert f"{64 * times} bits: {cycles:,} cycles, {program.cycles - cycles:,} fewer" in printed
 
 
 def test_compile_writes_hex_for_readmemh(folder: Path) -> None:

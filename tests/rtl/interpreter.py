@@ -9,7 +9,7 @@ import numpy as np
 
 from nupes.arch.chains import band, direct
 from nupes.arch.config import INSTRUCTION_BITS, ArrayConfig, clog2
-from nupes.arch.encoding import checksum
+from nupes.arch.encoding import checksum, is_store
 from nupes.arch.isa import (
     ADDRESS_BITS,
     CHECKSUM_BITS,
@@ -117,7 +117,7 @@ class Machine:
             if any(word.inside and word.address >= self.pointer for word in words):
                 return
             del self.waiting[0]
-            if tile["opcode"] == Opcode.POOL and tile["masked"] and self.config.spills:
+            if self.config.spills and is_store(tile["opcode"], tile["masked"]):
                 self.put(tile)
             elif tile["opcode"] in (Opcode.POOL, Opcode.MEASURE):
                 (self.pool if tile["opcode"] == Opcode.POOL else self.measure)(tile)

@@ -3,14 +3,16 @@
 That the prediction equals the hardware is tested in ``tests/test_equivalence.py``.
 """
 
+from dataclasses import replace
 from unittest.mock import patch
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nupes.arch.config import ArrayConfig
-from nupes.compiler.emit.instructions import Pool, Tile
+from nupes.compiler.emit.instructions import Instruction, Pool, Tile
 from nupes.compiler.emit.schedules import schedule
+from nupes.compiler.lowering.passes import Payload
 from nupes.compiler.program import compile
 from nupes.compiler.timing.stream import StreamEngine
 from nupes.compiler.timing.timeline import predict
@@ -43,6 +45,27 @@ def test_a_slower_memory_never_saves_time(
     program = schedule(network, config).instructions
     slower = predict(program, config, latency + 1)
     assert predict(program, config, latency).cycles <= slower.cycles
+
+
+def narrowed(item: Instruction, rows: int) -> Instruction:
+    """Return an instruction with so many of a tile's payload words in one."""
+    if not isinstance(item, Tile) or not isinstance(item.payload, Payload):
+        return item
+    words = -(-item.payload.size // rows)
+    return replace(item, payload=Payload(words, False, item.payload.words))
+
+
+@given(networks(), ARRAYS, st.integers(2, 4))
+def test_a_wider_port(network: IntegerNetwork, config: ArrayConfig, rows: int) -> None:
+    """It is as fast as a program with fewer payload words in an array of fewer instruction
+    words."""
+    program = schedule(network, config).instructions
+    wide = predict(program, config, 20, rows)
+    array = replace(config)
+    vars(array)["instruction_words"] = -(-config.instruction_words // rows)
+    assert wide == predict([narrowed(item, rows) for item in program], array, 20)
+    assert wide.cycles <= predict(program, config, 20).cycles
+    assert predict(program, config, 20, 1) == predict(program, config, 20)
 
 
 @given(networks(), ARRAYS, st.integers(1, 100))

@@ -1,7 +1,7 @@
-"""Cycles of networks for large images on small ones, where the array waits for weights, not data.
+"""Cycles of networks of torchvision and timm, on images of any size and with any memory.
 
-    python -m benchmarks.small_maps [--networks NAMES] [--array 16x16]... [--batch N]
-    python -m benchmarks.small_maps --size 224 --array 16x16,act_depth=8192,spills=1 --simulate
+    python -m benchmarks.zoo_cycles [--networks NAMES] [--array 16x16]... [--batch N]
+    python -m benchmarks.zoo_cycles --size 224 --array 16x16,act_depth=8192,spills=1 --simulate
 
 The networks are those of ``benchmarks/zoo.py`` with random weights, quantized by ``rtn`` at W4A4;
 the cycles are predicted; with ``--simulate`` the simulated hardware runs random images, and every
