@@ -42,7 +42,7 @@ def check(hardware: Simulator, program: Program) -> None:
 
 
 @pytest.mark.slow
-@many(40)
+@many(25)
 @given(st.data())
 def test_random_networks(hardware: Simulator, data: st.DataObject) -> None:
     config, several = hardware.config, data.draw(st.booleans())
@@ -53,7 +53,7 @@ def test_random_networks(hardware: Simulator, data: st.DataObject) -> None:
 
 @pytest.mark.slow
 def test_spilled_networks(hardware: Simulator) -> None:
-    @many(10)
+    @many(6)
     @given(spilled_programs(hardware.config))
     def run(program: Program) -> None:
         check(hardware, program)
