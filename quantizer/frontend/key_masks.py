@@ -3,7 +3,7 @@
 Libraries make the mask of attention in many steps: truth values, indices, broadcasts, logical
 operators. What it is in the end is found by trying inputs of ones and zeros. If every zero hides
 its key and nothing else, the mask is ``(input - 1) * 1e9``, beside numbers that are added to scores
-whatever the input, such as a bias by distance.
+whatever the input, such as a bias by distance, or what hides keys that follow a query.
 """
 
 from collections.abc import Iterable, Iterator
@@ -127,8 +127,8 @@ def ancestors(node: fx.Node) -> set[fx.Node]:
 
 def bias_of(mask: fx.Node, source: fx.Node, constants: dict[fx.Node, Tensor]) -> Tensor | None:
     """Return what a mask adds to scores where no key is hidden, float (1, heads or 1, queries or 1,
-    keys), if a zero for a key in the input hides that key from all queries and changes nothing
-    else; ``None`` if not."""
+    keys), ``-FAR`` for a pair that never counts, if a zero for a key in the input hides that key
+    from all queries and changes nothing else; ``None`` if not."""
     value = source.meta["val"]
     if value.ndim != 2 or value.is_floating_point():
         return None
@@ -145,10 +145,11 @@ def bias_of(mask: fx.Node, source: fx.Node, constants: dict[fx.Node, Tensor]) ->
         hides = (hidden[:, None, None] if found.ndim == 4 else hidden[:, None]).expand_as(found)
         if bias is None:
             bias = found[:1]  # that of the first trial, which hides no key
+        hides = hides | (bias <= LEAST)
         if not bool(((found == bias) | hides).all() & ((found <= LEAST) | ~hides).all()):
             return None
     assert bias is not None
-    return bias if bool((bias > LEAST).all()) else None
+    return torch.where(bias <= LEAST, -FAR, bias)
 
 
 def trials(keys: int, batch: int) -> Iterator[Tensor]:

@@ -19,7 +19,14 @@ from nupes.quantizer.lowering.ports import (
     residual_port,
     stages_of_layers,
 )
-from nupes.quantizer.stages.masks import MASK_MULT, MASK_SHIFT, REACH, is_masked, masks_of
+from nupes.quantizer.stages.masks import (
+    MASK_MULT,
+    MASK_SHIFT,
+    REACH,
+    hiding,
+    is_masked,
+    masks_of,
+)
 from nupes.quantizer.stages.stage import Entry, FusedNetwork, Held, Stage
 
 __all__ = ["HEADROOM", "lower", "y_scale_of"]
@@ -40,9 +47,10 @@ def lower(network: FusedNetwork, choices: Choices, metadata: dict[str, Any]) -> 
     for name, scale in choices.wide.items():
         tensors[name] = Tensor(name, network.shapes[name], Wide(scale))
     ranges = find_ranges(network)
-    masks = masks_of(network)
+    masks, second = masks_of(network), hiding(network)
     layers = [
-        lower_stage(stage, choices, tensors, ranges, masks) for stage in stages_of_layers(network)
+        lower_stage(stage, choices, tensors, ranges, masks, stage.name in second)
+        for stage in stages_of_layers(network)
     ]
     return IntegerNetwork(
         inputs=tuple(
@@ -77,9 +85,10 @@ def lower_stage(
     tensors: Mapping[str, Tensor],
     ranges: Mapping[str, Port],
     masks: Mapping[str, str],
+    hides: bool = False,
 ) -> Layer:
     """Return one layer; ``tensors`` are those that are stored, ``ranges`` parts of them, ``masks``
-    what scores are masked with, which is added to them."""
+    what scores are masked with, which is added to them. One that ``hides`` adds a mask itself."""
     weights = choices.weights.get(stage.name)
     scales = [choices.scale(name) for name in stage.sources]
     op, inputs = stage.op.at_scales(*scales).lower(weights), ports_of(stage, ranges)
@@ -97,6 +106,9 @@ def lower_stage(
             stage.function, y_scale, code.codebook, code.scale, where, masked=is_masked(stage)
         )
     requantize = lower_requantize(factor / y_scale, bias / y_scale)
+    if hides:
+        one = np.ones(stage.shape[2], np.int32)
+        requantize = Requantize(MASK_MULT * one, 0 * one.astype(np.int64), MASK_SHIFT * one)
     residual = lower_residual(skip, ranges, y_scale)
     if stage.name in masks:
         read = [tensors[name].format.ends for name in stage.sources]

@@ -21,7 +21,7 @@ from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.frontend.functions import SHOWN
 from nupes.quantizer.lowering.layers import factor_of, y_scale_of
 from nupes.quantizer.lowering.ports import find_ranges
-from nupes.quantizer.stages.masks import is_masked, masks_of
+from nupes.quantizer.stages.masks import hiding, is_masked, masks_of
 from nupes.quantizer.stages.operators import column
 from nupes.quantizer.stages.run import Maps, operate
 from nupes.quantizer.stages.stage import Entry, FusedNetwork, Stage
@@ -67,7 +67,7 @@ def check_integers(
         stored[item.name] = np.broadcast_to(nearest, (len(codes[0]), *item.shape))
         real[item.name] = values_of(code, stored[item.name])
     stored |= {layer.output.name: result for layer, result in integer.trace(*codes)}
-    ranges, masks = find_ranges(network), masks_of(network)
+    ranges, masks = find_ranges(network), masks_of(network) | hiding(network)
     for stage in network.stages:
         port = ranges.get(stage.name, Port(stage.name))
         result = port.select(stored[port.tensor])

@@ -21,6 +21,7 @@ __all__ = [
     "MASK_MULT",
     "MASK_SHIFT",
     "REACH",
+    "hiding",
     "is_masked",
     "masking",
     "masks_of",
@@ -47,20 +48,37 @@ def masks_of(network: FusedNetwork) -> dict[str, str]:
     sums = {stage.name: stage.residual for stage in network.stages if stage.residual is not None}
     found = {}
     for stage in filter(is_masked, network.stages):
-        scores, mask = stage.sources
-        found[sums.get(scores, scores)] = mask
+        scores, mask, *_ = stage.sources
+        while scores in sums:
+            scores = sums[scores]
+        found[scores] = mask
     return found
 
 
+def hiding(network: FusedNetwork) -> dict[str, str]:
+    """Return the second mask of scores by the stage that adds it to them."""
+    masked = filter(is_masked, network.stages)
+    return {stage.sources[0]: stage.sources[2] for stage in masked if len(stage.sources) > 2}
+
+
 def split_scores(network: FusedNetwork) -> FusedNetwork:
-    """Return the network in which a bias is added to masked scores by a stage of its own: hardware
-    reads one stored tensor beside a product, and of masked scores that is the mask."""
+    """Return the network in which a bias, or a second mask, is added to masked scores by a stage of
+    its own: hardware reads one stored tensor beside a product, and of masked scores that is the
+    mask."""
     biased = {stage.sources[0] for stage in filter(is_masked, network.stages)} & {
         stage.name for stage in network.stages if stage.residual is not None
     }
 
     def stages() -> Iterator[Stage]:
         for stage in network.stages:
+            if is_masked(stage) and len(stage.sources) > 2:
+                scores, mask, second = stage.sources
+                name, zeros = free_name(f"{scores}.shown", network.shapes), np.zeros(stage.shape[2])
+                # In real numbers it leaves scores as they are: only what reads them knows a mask.
+                every = Select(tuple(range(stage.shape[2])))
+                yield Stage(name, every, (second,), stage.shape, zeros, zeros, residual=scores)
+                yield replace(stage, sources=(name, mask, second))
+                continue
             if stage.name not in biased:
                 yield stage
                 continue
@@ -86,10 +104,10 @@ def may_read(stage: Stage) -> bool:
 def masking(network: FusedNetwork) -> set[str]:
     """Return the inputs and constants that are masks; refuse one that other layers read."""
     root, readers = join_tensors(network).root, network.readers()
-    found = set()
-    for scores, mask in masks_of(network).items():
+    found, second = set(), hiding(network)
+    for scores, mask in [*masks_of(network).items(), *second.items()]:
         name = root[mask]
-        others = [s for s in readers[name] if not may_read(s)]
+        others = [s for s in readers[name] if not (may_read(s) or s.name in second)]
         if name not in network.given or others:
             raise UnsupportedError(
                 f"layer {scores!r}: its mask must be an input or a constant that nothing else "

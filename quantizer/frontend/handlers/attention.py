@@ -60,7 +60,8 @@ def attend_with_bias(
     bias: fx.Node,
     scale: float,
 ) -> str:
-    """Translate attention with a mask of keys that is an input, and a bias that is a constant."""
+    """Translate attention with a mask of keys that is an input, and constants that are added: a mask
+    of pairs, biases, or both."""
     parts = Parts(call, query, key, value)
     added = added_to_scores(call, bias, False, parts.lead, parts.sizes)
     return parts.weigh(with_mask(call, added, attn_mask, parts.sizes[2]), scale)
@@ -206,7 +207,8 @@ def scores_of(
     if added.bias is not None:
         biased = (scores, nodes[added.bias])
         scores = part_of(call, Add(), biased, shape, f"biased_{number}")
-    operands = (scores,) if added.mask is None else (scores, nodes[added.mask])
+    masks = (name for name in (added.mask, added.second) if name is not None)
+    operands = (scores, *(nodes[name] for name in masks))
     distances = part_of(call, SubtractMax(), operands, shape, f"distances_{number}")
     return part_of(call, EXPONENTIAL, (distances,), shape, f"weights_{number}")
 

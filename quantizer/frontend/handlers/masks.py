@@ -22,12 +22,13 @@ SAME = 1e-6
 @dataclass(frozen=True, eq=False)
 class Added:
     """What is added to the scores of a head: the nodes of a ``mask``, 0 for a pair of query and key
-    that counts and far below for others, and of a ``bias``, and a ``shift`` (keys,) that is the
-    same for all queries; ``None`` where there is none."""
+    that counts and far below for others, of a ``second`` one, and of a ``bias``, and a ``shift``
+    (keys,) that is the same for all queries; ``None`` where there is none."""
 
     mask: str | None = None
     bias: str | None = None
     shift: np.ndarray | None = None
+    second: str | None = None
 
 
 def added_to_scores(
@@ -86,13 +87,12 @@ def with_mask(call: Call, bias: list[Added], mask: fx.Node, keys: int) -> list[A
     node, nodes = masked_input(call, mask, keys), call.values.graph.nodes
     found = []
     for item in bias:
-        assert item.mask is None  # what is hidden whatever the input is no bias
         name = item.bias
         if name is not None:
             op = nodes[name].op
             assert isinstance(op, Constant)
             name = call.hold(no_more_than_zero(op.values))
-        found.append(Added(node, name, item.shift))
+        found.append(Added(node, name, item.shift, item.mask))
     return found
 
 

@@ -21,8 +21,8 @@ FAR = -1e9
 
 @dataclass(frozen=True)
 class SubtractMax(StageOperator):
-    """Each channel minus the largest one of its pixel; of those alone that a second source, the
-    mask, leaves: others are far below."""
+    """Each channel minus the largest one of its pixel; of those alone that the other sources,
+    masks, leave: others are far below."""
 
     takes_residual: ClassVar[bool] = False
     reads_wide: ClassVar[bool] = True
@@ -39,7 +39,7 @@ class SubtractMax(StageOperator):
         scores, *masks = maps
         if not masks:
             return scores - scores.amax(1, keepdim=True)
-        masked = masks[0] < SHOWN
+        masked = torch.stack([mask.expand_as(scores) < SHOWN for mask in masks]).any(0)
         largest = scores.masked_fill(masked, -torch.inf).amax(1, keepdim=True)
         return (scores - largest).masked_fill(masked, FAR)
 
