@@ -12,13 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules import transformer
 
 __all__ = ["plain_attention"]
 
 
 @contextmanager
 def plain_attention(module: nn.Module) -> Iterator[None]:
-    """Let all multi-head attention of a module, batches first, be scaled dot-product attention."""
+    """Let all multi-head attention of a module, batches first, be scaled dot-product attention, and
+    encoders not look at the numbers of masks, which a program does not know."""
     found = [
         part
         for part in module.modules()
@@ -26,17 +28,41 @@ def plain_attention(module: nn.Module) -> Iterator[None]:
     ]
     for part in found:
         part.forward = MethodType(forward, part)  # type: ignore[method-assign]
+    detect = transformer._detect_is_causal_mask
+    transformer._detect_is_causal_mask = told_causal
     try:
         yield
     finally:
+        transformer._detect_is_causal_mask = detect
         for part in found:
             del part.forward
+
+
+def told_causal(mask: Tensor | None, is_causal: bool | None = None, size: Any = None) -> bool:
+    """Whether a mask is said to be causal: a hint, as it is given in any case."""
+    return bool(is_causal)
 
 
 def can_stand(part: nn.MultiheadAttention) -> bool:
     """Whether a module has no more than projections and heads, and PyTorch's own forward."""
     own = type(part).forward is nn.MultiheadAttention.forward
     return own and part.bias_k is None and part.bias_v is None and not part.add_zero_attn
+
+
+def joined(mask: Tensor | None, padding: Tensor | None) -> Tensor | None:
+    """Return two masks as one: true is what does not count in theirs, and what does in the one
+    returned."""
+    if mask is None or padding is None:
+        mask = padding if mask is None else mask
+        return ~mask if mask is not None and mask.dtype == torch.bool else mask
+    if mask.dtype == padding.dtype == torch.bool:
+        return ~(mask | padding)
+    added = (
+        torch.zeros(part.shape).masked_fill(part, -torch.inf) if part.dtype == torch.bool else part
+        for part in (mask, padding)
+    )
+    first, second = added
+    return first + second
 
 
 def forward(
@@ -47,20 +73,17 @@ def forward(
     *args: Any,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Return attention of batches (b, t, c), and no weights; masks of single heads, and two masks
-    at once, are left to PyTorch."""
+    """Return attention of batches (b, t, c), and no weights; a hint without the mask that it is
+    about is left to PyTorch, which refuses it."""
     names = ("key_padding_mask", "need_weights", "attn_mask", "average_attn_weights", "is_causal")
     given = dict(zip(names, args, strict=False)) | options
     padding, mask = given.get("key_padding_mask"), given.get("attn_mask")
-    if (mask is not None and (mask.ndim > 2 or padding is not None)) or (
-        mask is None and given.get("is_causal")
-    ):
+    if mask is None and given.get("is_causal"):
         own: Any = nn.MultiheadAttention.forward
         return own(self, query, key, value, *args, **options)
-    if padding is not None:
-        mask = padding[:, None, None, :]
-    if mask is not None and mask.dtype == torch.bool:
-        mask = ~mask  # true is what does not count there
+    if mask is not None and mask.ndim == 3:
+        mask = mask.unflatten(0, (-1, self.num_heads))
+    mask = joined(mask, None if padding is None else padding[:, None, None, :])
     weights = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
     if self.in_proj_weight is not None:
         weights = self.in_proj_weight.chunk(3)

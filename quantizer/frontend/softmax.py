@@ -5,13 +5,13 @@ scale=scale)``: its scores are those of several heads, which no tensor of a netw
 What is added to the scores, and what takes the place of those that do not count, becomes its mask.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor, fx
 
-from nupes.quantizer.frontend.key_masks import LEAST, ancestors, evaluate
+from nupes.quantizer.frontend.key_masks import LEAST, ancestors, evaluate, trials
 from nupes.quantizer.frontend.registry import (
     arguments,
     base_name,
@@ -50,9 +50,9 @@ class Term(NamedTuple):
             ends = (0.0, self.factor) if self.kept else (self.factor, 0.0)
             made = graph.call_function(ATEN.where.Scalar, (self.node, *ends))
             made.meta = {**self.node.meta, "val": self.node.meta["val"].float()}
-        elif self.factor != 1:
-            made = graph.call_function(ATEN.mul.Tensor, (self.node, self.factor))
-            made.meta = dict(self.node.meta)
+        elif self.factor != 1 or not self.node.meta["val"].is_floating_point():
+            made = graph.call_function(ATEN.mul.Tensor, (self.node, float(self.factor)))
+            made.meta = {**self.node.meta, "val": self.node.meta["val"] * float(self.factor)}
         else:
             made = self.node
         return made
@@ -220,9 +220,12 @@ def scores_of(value: Any, numbers: Numbers, factor: float = 1.0) -> Scores | Non
     plain = without_casts(value, PLAIN)
     if plain is not value:
         return scores_of(plain, numbers, factor)
-    if name in ("mul", "div") and isinstance(given[1], int | float):
-        inner, more = without_factors(value)
-        return None if inner is value else scores_of(inner, numbers, factor * more)
+    if name in ("mul", "div") and not value.kwargs:
+        for inner, other in (given, given[::-1])[: 1 + (name == "mul")]:
+            number = number_of(other, numbers)
+            if number is not None and not (name == "div" and number == 0):
+                more = factor / number if name == "div" else factor * number
+                return scores_of(inner, numbers, more)
     if name == "mul" and len(given) == 2:
         for inner, gain in (given, given[::-1]):
             if constant_of(gain, numbers) is not None:
@@ -230,11 +233,13 @@ def scores_of(value: Any, numbers: Numbers, factor: float = 1.0) -> Scores | Non
                 # What was added before would have to be multiplied as well.
                 return None if not found or found.terms else with_gain(found, gain)
         return None
-    if name == "add" and not value.kwargs:
-        for scores, other in (given[:2], given[1::-1]):
-            found = scores_of(without_zeros(scores, other, numbers, factor), numbers, factor)
-            if found and isinstance(other, fx.Node) and other.meta["val"].is_floating_point():
-                return found._replace(terms=(*found.terms, Term(other, factor)))
+    if name in ("add", "sub") and not value.kwargs:
+        sign = 1 if name == "add" else -1
+        for scores, other in (given[:2], given[1::-1])[: 1 + (name == "add")]:
+            inner = without_zeros(scores, other, numbers, sign * factor)
+            found = scores_of(inner, numbers, factor)
+            if found and isinstance(other, fx.Node) and other.meta["val"].dtype != torch.bool:
+                return found._replace(terms=(*found.terms, Term(other, sign * factor)))
         return None
     if name in ("max", "maximum") and len(given) == 2:
         # Scores that count are above what no exponential sees.
@@ -259,19 +264,40 @@ def with_gain(scores: Scores, gain: Any) -> Scores:
 
 
 def without_zeros(scores: Any, other: Any, numbers: Numbers, factor: float) -> Any:
-    """Return scores before a constant of ones and zeros that they are multiplied by, if what is
-    added hides all those that are zeros."""
+    """Return scores before ones and zeros that they are multiplied by, a constant or what is made
+    of an input of such, if what is added hides all those that are zeros."""
     if not is_call(scores, {"mul"}) or len(scores.all_input_nodes) != 2:
         return scores
-    added = constant_of(other, numbers)
     for inner, gate in (scores.args, scores.args[::-1]):
-        ones = constant_of(gate, numbers)
-        if added is None or ones is None:
-            continue
-        ones, hidden = torch.broadcast_tensors(ones, added * factor <= UNSEEN)
-        if bool(((ones == 1) | (ones == 0) & hidden).all()):
+        pairs = list(both_of(gate, other, numbers))
+        if pairs and all(hides_zeros(ones, added * factor) for ones, added in pairs):
             return inner
     return scores
+
+
+def hides_zeros(ones: Tensor, added: Tensor) -> bool:
+    """Whether numbers are ones and zeros, and what is added hides the zeros."""
+    ones, hidden = torch.broadcast_tensors(ones, added <= UNSEEN)
+    return bool(((ones == 1) | (ones == 0) & hidden).all())
+
+
+def both_of(first: Any, second: Any, numbers: Numbers) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the values of two nodes: constants, or those of an input of ones and zeros (b, keys),
+    for many such inputs."""
+    if not isinstance(first, fx.Node) or not isinstance(second, fx.Node):
+        return
+    before = ancestors(first) | ancestors(second)
+    sources = [node for node in before if node.op == "placeholder" and node not in numbers]
+    if not sources:
+        end, none = first.graph.output_node(), torch.zeros(())
+        yield evaluate(first, end, none, dict(numbers)), evaluate(second, end, none, dict(numbers))
+    elif len(sources) == 1 and not any(is_call(node, {"embedding"}) for node in before):
+        (source,), known = sources, dict(numbers)
+        value = source.meta["val"]
+        if value.ndim == 2 and not value.is_floating_point() and isinstance(value.shape[0], int):
+            for hidden in trials(value.shape[1], value.shape[0]):
+                given = (~hidden).to(value.dtype)
+                yield evaluate(first, source, given, known), evaluate(second, source, given, known)
 
 
 def constant_of(value: Any, numbers: Numbers) -> Tensor | None:
