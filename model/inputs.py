@@ -34,15 +34,28 @@ class InputEncoder:
 @dataclass(frozen=True, eq=False)
 class Input:
     """A tensor that the host gives, and how it codes real values; of a sequence of tokens (t, 1, c)
-    that are rows of a table, ``lookup`` (entries, c) uint8 holds their codes. Rows are found by
-    ids, or by their ``positions``. The host's array is that of the input ``source`` before this
-    one, if there is one, else an array of its own."""
+    that are rows of a table, ``lookup`` (entries, c) uint8 holds their codes, of one pixel (1, 1,
+    t) the code of each id (entries, 1). Rows are found by ids, or by their ``positions``. The
+    host's array is that of the input ``source`` before this one, if there is one, else an array of
+    its own."""
 
     tensor: Tensor
     encoder: InputEncoder
     lookup: CodeMatrix | None = None
     positions: Positions | None = None
     source: str | None = None
+
+    @property
+    def tokens(self) -> int:
+        """How many ids are looked up."""
+        height, _, channels = self.tensor.shape
+        return channels if self.of_one_pixel else height
+
+    @property
+    def of_one_pixel(self) -> bool:
+        """Whether the ids of a table are channels: each has one code."""
+        one = self.tensor.shape[:2] == (1, 1)
+        return self.lookup is not None and one and self.lookup.shape[1:] == (1,)
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """Return the codes (b, h, w, c) uint8 of real images (b, c, h, w), or as the host has them
@@ -64,21 +77,25 @@ class Input:
         return self.encoder(as_maps(images, self.tensor.shape))
 
     def look_up(self, ids: np.ndarray) -> np.ndarray:
-        """Return the codes (b, t, 1, c) of ids (b, t)."""
+        """Return the codes (b, t, 1, c), or (b, 1, 1, t), of ids (b, t)."""
         assert self.lookup is not None
-        tokens, entries = self.tensor.shape[0], len(self.lookup)
+        tokens, entries = self.tokens, len(self.lookup)
         if ids.shape[1] != tokens or ids.dtype.kind not in "iu":
             raise InputError(
                 f"ids must be integers of shape (batch, {tokens}), not {ids.dtype} of {ids.shape}"
             )
         if self.positions is not None:
-            return self.lookup[self.positions(ids)][:, :, np.newaxis]
+            return self.arrange(self.lookup[self.positions(ids)])
         if ids.size and (ids.min() < 0 or ids.max() >= entries):
             raise InputError(
                 f"ids must lie in 0..{entries - 1}, the table of input {self.tensor.name!r}, not "
                 f"{ids.min()}..{ids.max()}"
             )
-        return self.lookup[ids][:, :, np.newaxis]
+        return self.arrange(self.lookup[ids])
+
+    def arrange(self, rows: np.ndarray) -> np.ndarray:
+        """Return rows (b, t, c) of the table as codes (b, h, w, c)."""
+        return rows.reshape(len(rows), *self.tensor.shape)
 
     def check_codes(self, codes: np.ndarray) -> np.ndarray:
         """Return codes (b, h, w, c) as uint8, or refuse them."""

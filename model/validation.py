@@ -135,7 +135,7 @@ def host_sizes(item: "Input") -> int:
     """Return how many numbers of a flat array (b, t) an input takes: ids or one for each channel
     of a pixel."""
     height, width, channels = item.tensor.shape
-    return height if item.lookup is not None else height * width * channels
+    return item.tokens if item.lookup is not None else height * width * channels
 
 
 def validate_positions(item: "Input", positions: Positions, where: str) -> None:
@@ -145,7 +145,7 @@ def validate_positions(item: "Input", positions: Positions, where: str) -> None:
     numbers = (positions.padding, positions.first, positions.filler)
     if not all(is_integer(number) for number in numbers):
         raise InputError(f"{where}: positions must be integers, not {numbers}")
-    largest, rows = positions.largest(item.tensor.shape[0]), len(item.lookup)
+    largest, rows = positions.largest(item.tokens), len(item.lookup)
     if min(numbers[1:]) < 0 or largest >= rows:
         raise InputError(
             f"{where}: positions must lie in 0..{rows - 1}, the rows of their table, not "
@@ -158,6 +158,7 @@ def validate_lookup(item: "Input", lookup: np.ndarray, where: str) -> None:
     _, width, channels = item.tensor.shape
     if not isinstance(lookup, np.ndarray):
         raise InputError(f"{where}: lookup must be an array, not {type(lookup).__name__}")
+    channels = 1 if item.of_one_pixel else channels
     if width != 1 or lookup.ndim != 2 or len(lookup) == 0 or lookup.shape[1] != channels:
         raise InputError(
             f"{where}: lookup must have a row of {channels} codes for each id, for a map of one "

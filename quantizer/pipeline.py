@@ -10,12 +10,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.export import ExportedProgram
 
 from nupes.model.errors import InputError
-from nupes.model.network import IntegerNetwork
+from nupes.model.network import Input, IntegerNetwork
 from nupes.quantizer.checkpoint import Checkpoint, State, fingerprint
 from nupes.quantizer.codes.decisions import Choices, TensorCode
 from nupes.quantizer.data.batch import Batch
@@ -138,12 +139,21 @@ def with_tables(network: IntegerNetwork, program: Program) -> IntegerNetwork:
     for index, (node, number) in enumerate(zip(program.inputs, program.numbers(), strict=True)):
         lookup, name = program.lookups.get(node), inputs[index].tensor.name
         if lookup is not None:
-            table = lookup.table.double().numpy()
-            codes = inputs[index].encoder(table[:, :, None, None])[:, 0, 0]
+            codes = codes_of(inputs[index], lookup.table.double().numpy())
             inputs[index] = replace(inputs[index], lookup=codes, positions=lookup.positions)
         if owners.setdefault(number, name) != name:
             inputs[index] = replace(inputs[index], source=owners[number])
     return replace(network, inputs=tuple(inputs))
+
+
+def codes_of(item: Input, table: np.ndarray) -> np.ndarray:
+    """Return the codes (entries, c) of a table (entries, c), or (entries, 1) of numbers (entries,)
+    that any channel may have: all channels of an input of one pixel have one encoder."""
+    if table.ndim == 1:
+        numbers, index = np.unique(table, return_inverse=True)
+        every = np.broadcast_to(numbers[:, None], (len(numbers), item.tensor.shape[2]))
+        return item.encoder(every[:, :, None, None])[index, 0, 0, :1]
+    return item.encoder(table[:, :, None, None])[:, 0, 0]
 
 
 def prepare(network: FusedNetwork, inputs: Batch, options: Options) -> Task:

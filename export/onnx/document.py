@@ -40,7 +40,7 @@ def add_input(graph: Graph, item: Input, kind: InputKind, count: int) -> tuple[E
     below = end_name("input", item.tensor, count)
     if kind != "codes" and item.lookup is not None:
         name = end_name("ids", item.tensor, count)
-        return (name, np.int64, ["batch", height]), add_lookup(graph, item, name, below)
+        return (name, np.int64, ["batch", item.tokens]), add_lookup(graph, item, name, below)
     name = end_name("codes" if kind == "codes" else "images", item.tensor, count)
     codes, dtype = name, np.dtype(np.uint8 if kind == "codes" else kind)
     if kind != "codes":
@@ -52,7 +52,7 @@ def add_lookup(graph: Graph, item: Input, ids: str, name: str) -> Operand:
     """Append the look-up of ids; return the codes."""
     assert item.lookup is not None
     rows = ids if item.positions is None else add_positions(graph, item.positions, ids, name)
-    return Operand(item.tensor, look_up(graph, item.lookup, rows, name))
+    return Operand(item.tensor, look_up(graph, item.lookup, rows, name, item.of_one_pixel))
 
 
 def add_shared(graph: Graph, item: Input, ends: dict[str, End], count: int) -> Operand:

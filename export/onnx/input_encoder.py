@@ -36,11 +36,13 @@ def encode_input(graph: Graph, thresholds: np.ndarray, images: str, name: str) -
     return graph.cast(graph.add("Min", [found, top], f"{name}/clipped"), np.uint8, f"{name}/codes")
 
 
-def look_up(graph: Graph, lookup: np.ndarray, ids: str, name: str) -> str:
-    """Append the table (entries, c) of codes; return those of ids (b, t), as (b, c, t, 1)."""
+def look_up(graph: Graph, lookup: np.ndarray, ids: str, name: str, of_one_pixel: bool) -> str:
+    """Append the table (entries, c) of codes; return those of ids (b, t), as (b, c, t, 1), or, of
+    one pixel, as (b, t, 1, 1)."""
     table = graph.constant(lookup, np.uint8, f"{name}/table")
-    rows = graph.add("Gather", [table, ids], f"{name}/rows")
-    turned = graph.add("Transpose", [rows], f"{name}/turned", perm=[0, 2, 1])
+    turned = graph.add("Gather", [table, ids], f"{name}/rows")
+    if not of_one_pixel:
+        turned = graph.add("Transpose", [turned], f"{name}/turned", perm=[0, 2, 1])
     last = graph.constant([3], np.int64, f"{name}/last_axis")
     return graph.add("Unsqueeze", [turned, last], f"{name}/codes")
 

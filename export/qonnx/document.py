@@ -42,7 +42,7 @@ def add_input(graph: Shaped, item: Input, count: int) -> tuple[End, Operand]:
     spacing(tensor.codebook, f"input {tensor.name!r}: codebook")
     label, shape = f"{end_name('input', tensor, count)}/levels", planes(tensor.shape)
     if item.lookup is not None:
-        name, tokens = end_name("ids", tensor, count), tensor.shape[0]
+        name, tokens = end_name("ids", tensor, count), item.tokens
         return (name, np.int64, [1, tokens]), Operand(tensor, look_up(graph, item, name, label))
     name, limits = end_name("images", tensor, count), round_up(item.encoder.thresholds)
     levels = add_threshold(graph, name, limits, tensor.codebook, shape, label)
@@ -51,8 +51,8 @@ def add_input(graph: Shaped, item: Input, count: int) -> tuple[End, Operand]:
 
 def look_up(graph: Shaped, item: Input, ids: str, label: str) -> str:
     """Append the table of an input's levels; return those of ids (1, t)."""
-    tokens, _, channels = item.tensor.shape
     assert item.lookup is not None
+    tokens, channels = item.tokens, item.lookup.shape[1]
     levels = item.tensor.codebook.levels[item.lookup]
     table = graph.constant(levels, np.float32, f"{label}/table")
     rows = graph.put("Gather", [table, ids], f"{label}/rows", np.float32, (1, tokens, channels))
@@ -61,7 +61,7 @@ def look_up(graph: Shaped, item: Input, ids: str, label: str) -> str:
         (1, channels, tokens),
         perm=[0, 2, 1],
     )
-    target = graph.constant([1, channels, tokens, 1], np.int64, f"{label}/shape")
+    target = graph.constant(planes(item.tensor.shape), np.int64, f"{label}/shape")
     return graph.put("Reshape", [turned, target], label, np.float32, planes(item.tensor.shape))
 
 

@@ -6,37 +6,20 @@ its key and nothing else, the mask is ``(input - 1) * 1e9``, beside numbers that
 whatever the input, such as a bias by distance, or what hides keys that follow a query.
 """
 
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.fx.node import map_arg
 from torch.nn import functional as F
 
+from nupes.quantizer.frontend.evaluation import evaluate, trials
+from nupes.quantizer.frontend.flags import FAR, Flags, Inputs, add_sum, hold
 from nupes.quantizer.frontend.registry import arguments, is_call
 
-__all__ = [
-    "LEAST",
-    "add_sum",
-    "ancestors",
-    "evaluate",
-    "join_masks",
-    "mask_of",
-    "source_of",
-    "trials",
-]
+__all__ = ["LEAST", "join_masks", "mask_of"]
 
 LEAST = -1e3
 """A number that is added to a score and no more than this makes the exponential 0."""
-
-FAR = 1e9
-"""How far a key that does not count lies below one that does."""
-
-TRIALS = 64
-"""Random inputs that are tried, beside those of one zero and of one one."""
-
-ATEN = torch.ops.aten
 
 
 def mask_of(node: fx.Node) -> fx.Node | None:
@@ -47,29 +30,35 @@ def mask_of(node: fx.Node) -> fx.Node | None:
     return mask if isinstance(mask, fx.Node) else None
 
 
-def join_masks(
-    graph: fx.Graph, inputs: Iterable[fx.Node], constants: dict[fx.Node, Tensor]
-) -> frozenset[fx.Node]:
-    """Let attention read such masks of integers as sums, and return their inputs; the ``graph`` is
-    changed."""
-    inputs = list(inputs)
+def join_masks(graph: fx.Graph, inputs: Inputs) -> None:
+    """Let attention read such masks as sums; the ``graph`` is changed."""
     sums: dict[fx.Node, fx.Node] = {}
-    held: dict[fx.Node, fx.Node | None] = {}
+    held: dict[fx.Node, tuple[fx.Node, fx.Node | None] | None] = {}
     for node in list(graph.nodes):
         mask = mask_of(node)
-        source = None if mask is None else source_of(mask, inputs)
-        if mask is None or source is None:
+        if mask is None:
             continue
         if mask not in held:
-            bias = bias_of(mask, source, constants)
-            if bias is None:
-                continue
-            held[mask] = hold(graph, bias, constants) if bool(bias.any()) else None
+            held[mask] = None
+            flags = inputs.find(mask, shown_keys)
+            bias = None if flags is None else bias_of(mask, flags, inputs.constants)
+            if flags is not None and bias is not None:
+                some = hold(graph, bias, inputs.constants) if bool(bias.any()) else None
+                held[mask] = inputs.enter(flags), some
+        found = held[mask]
+        if found is None:
+            continue
+        source, some = found
         if source not in sums:
             with graph.inserting_before(node):
                 sums[source] = add_sum(graph, source)
-        attend(node, mask, sums[source], held[mask])
-    return frozenset(sums)
+        attend(node, mask, sums[source], some)
+
+
+def shown_keys(mask: Tensor) -> Tensor:
+    """Return which keys (b, keys) a mask (b, ..., keys) leaves some query."""
+    counts = mask if mask.dtype == torch.bool else mask > LEAST
+    return counts.flatten(1, -2).any(1) if mask.ndim > 2 else counts
 
 
 @torch.library.custom_op("nupes::biased_attention", mutates_args=())
@@ -100,44 +89,16 @@ def attend(node: fx.Node, mask: fx.Node, total: fx.Node, bias: fx.Node | None) -
     node.graph.erase_node(node)
 
 
-def hold(graph: fx.Graph, values: Tensor, constants: dict[fx.Node, Tensor]) -> fx.Node:
-    """Return a new placeholder that holds a constant."""
-    with graph.inserting_before(next(iter(graph.nodes))):
-        node = graph.placeholder("bias")
-    node.meta["val"] = constants[node] = values
-    return node
-
-
-def source_of(mask: fx.Node, inputs: list[fx.Node]) -> fx.Node | None:
-    """Return the one input on which a mask depends, ``None`` if there is none or are several."""
-    found = ancestors(mask)
-    given = [node for node in inputs if node in found]
-    return given[0] if len(given) == 1 else None
-
-
-def ancestors(node: fx.Node) -> set[fx.Node]:
-    """Return a node and all on which it depends."""
-    found, waiting = {node}, [node]
-    while waiting:
-        new = [source for source in waiting.pop().all_input_nodes if source not in found]
-        found.update(new)
-        waiting += new
-    return found
-
-
-def bias_of(mask: fx.Node, source: fx.Node, constants: dict[fx.Node, Tensor]) -> Tensor | None:
+def bias_of(mask: fx.Node, flags: Flags, constants: dict[fx.Node, Tensor]) -> Tensor | None:
     """Return what a mask adds to scores where no key is hidden, float (1, heads or 1, queries or 1,
-    keys), ``-FAR`` for a pair that never counts, if a zero for a key in the input hides that key
-    from all queries and changes nothing else; ``None`` if not."""
-    value = source.meta["val"]
-    if value.ndim != 2 or value.is_floating_point():
-        return None
-    batch, keys = value.shape
-    if not isinstance(batch, int) or mask.meta["val"].shape[-1] != keys:
+    keys), ``-FAR`` for a pair that never counts, if what an input hides is hidden from all queries
+    and changes nothing else; ``None`` if not."""
+    batch, keys = flags.shape
+    if mask.meta["val"].shape[-1] != keys:
         return None
     bias = None
     for hidden in trials(keys, batch):
-        found = evaluate(mask, source, (~hidden).to(value.dtype), constants)
+        found = evaluate(mask, flags.source, flags.values(hidden), constants)
         if found.dtype == torch.bool:
             found = torch.where(found, 0.0, 2 * LEAST)
         if found.ndim not in (3, 4):
@@ -150,49 +111,3 @@ def bias_of(mask: fx.Node, source: fx.Node, constants: dict[fx.Node, Tensor]) ->
             return None
     assert bias is not None
     return torch.where(bias <= LEAST, -FAR, bias)
-
-
-def trials(keys: int, batch: int) -> Iterator[Tensor]:
-    """Yield which keys a batch of inputs hides, bool (batch, keys): none, one, all but one, any."""
-    generator = torch.Generator().manual_seed(0)
-    one = torch.eye(keys, dtype=torch.bool)
-    shares = torch.rand(TRIALS, 1, generator=generator)
-    some = torch.rand(TRIALS, keys, generator=generator) < shares
-    every = torch.cat([torch.zeros(1, keys, dtype=torch.bool), one, ~one, some])
-    every = every[~every.all(1)]  # a query without a key has no softmax
-    for first in range(0, len(every), batch):
-        yield every[torch.arange(first, first + batch).clamp(max=len(every) - 1)]
-
-
-def evaluate(
-    node: fx.Node, source: fx.Node, given: Tensor, constants: dict[fx.Node, Tensor]
-) -> Tensor:
-    """Return the value of a call for an input, which stands for ``source``."""
-    values: dict[fx.Node, Any] = {source: given}
-    waiting = [node]
-    while waiting:
-        call = waiting[-1]
-        missing = [value for value in call.all_input_nodes if value not in values]
-        if call in values or missing:
-            waiting = waiting[:-1] if call in values else waiting + missing
-        elif call.op == "call_function":
-            args, kwargs = map_arg((call.args, call.kwargs), lambda n: values[n])
-            assert callable(call.target)
-            values[call] = call.target(*args, **kwargs)
-        else:
-            values[call] = constants[call]
-    return values[node]
-
-
-def add_sum(graph: fx.Graph, source: fx.Node) -> fx.Node:
-    """Add ``(source - 1) * FAR`` as (b, 1, 1, keys)."""
-    value = source.meta["val"]
-    made = source
-    for target, number in ((ATEN.sub.Tensor, 1), (ATEN.mul.Tensor, FAR)):
-        made = graph.call_function(target, (made, number))
-        value = target(value, number)
-        made.meta = {**source.meta, "val": value}
-    shape = [value.shape[0], 1, 1, value.shape[1]]
-    made = graph.call_function(ATEN.reshape.default, (made, shape))
-    made.meta = {**source.meta, "val": value.reshape(shape)}
-    return made

@@ -15,10 +15,10 @@ from torch import Tensor, fx
 
 from nupes.model.errors import InputError
 from nupes.model.positions import Positions
-from nupes.quantizer.frontend.key_masks import ancestors, evaluate, source_of
+from nupes.quantizer.frontend.evaluation import ancestors, evaluate, source_of
 from nupes.quantizer.frontend.registry import arguments, is_call, rewrite
 
-__all__ = ["Lookup", "find_lookups", "is_gather", "join_lookups", "leave_out_gathers"]
+__all__ = ["Lookup", "find_lookups", "is_gather", "join_lookups", "leave_out_gathers", "words_of"]
 
 TRIALS = 64
 """Batches of random ids that are tried, beside those of padding alone and of none."""
@@ -42,15 +42,16 @@ SAME = {
 
 @dataclass(frozen=True, eq=False)
 class Lookup:
-    """What a row of ``table`` (entries, c) is found by: ids, the module's input ``source``, or
-    their ``positions``."""
+    """What a row of ``table`` (entries, c), or of numbers (entries,), is found by: ids, the
+    module's input ``source``, or their ``positions``."""
 
     source: fx.Node
     table: Tensor
     positions: Positions | None = None
 
     def __call__(self, ids: Tensor) -> Tensor:
-        """Return the rows (b, t, c) of ids (b, t), float32; refuse ids that the table has not."""
+        """Return the rows (b, t, c) of ids (b, t), or numbers (b, t), float32; refuse ids that the
+        table has not."""
         entries = len(self.table)
         if self.positions is not None:
             ids = torch.from_numpy(self.positions(ids.numpy()))
@@ -61,6 +62,20 @@ class Lookup:
                 f"of its embedding, not {found}"
             )
         return self.table[ids.long()].float()
+
+
+def words_of(
+    graph: fx.Graph, inputs: Iterable[fx.Node], constants: dict[fx.Node, Tensor]
+) -> dict[fx.Node, int]:
+    """Return the inputs (b, t) that are ids of embeddings, and how many ids there are."""
+    inputs, found = set(inputs), dict[fx.Node, int]()
+    for node in graph.nodes:
+        if is_call(node, {"embedding"}) and node.args[0] in constants:
+            table, ids = node.args[:2]
+            source, entries = argument_of(ids), len(constants[table])
+            if source in inputs and source.meta["val"].ndim == 2:
+                found[source] = min(entries, found.get(source, entries))
+    return found
 
 
 def find_lookups(

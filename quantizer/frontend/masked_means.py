@@ -5,13 +5,13 @@ zeros, whatever casts, broadcasts and bounds stand in between: what the factors 
 is found by trying inputs, as for the masks of attention.
 """
 
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx
 
-from nupes.quantizer.frontend.key_masks import add_sum, evaluate, source_of, trials
+from nupes.quantizer.frontend.evaluation import evaluate, source_of, trials
+from nupes.quantizer.frontend.flags import Flags, Inputs, add_sum
 from nupes.quantizer.frontend.registry import arguments, is_call
 
 __all__ = ["is_quotient", "join_means", "masked_mean"]
@@ -41,6 +41,10 @@ class Match(NamedTuple):
     hidden: bool
     divisor: fx.Node
     kept: bool
+
+    def shows(self, factor: Tensor) -> Tensor:
+        """Return which tokens (b, tokens) values of the factor (b, tokens, c or 1) leave."""
+        return (factor == 0 if self.hidden else factor != 0).any(-1)
 
 
 def is_quotient(node: fx.Node) -> bool:
@@ -76,18 +80,15 @@ def matches(node: fx.Node) -> list[Match]:
     ]
 
 
-def join_means(
-    graph: fx.Graph, inputs: Iterable[fx.Node], constants: dict[fx.Node, Tensor]
-) -> frozenset[fx.Node]:
-    """Replace such means by operators, and return the inputs that say which tokens count; the
-    ``graph`` is changed."""
-    inputs, flags = list(inputs), set()
+def join_means(graph: fx.Graph, inputs: Inputs) -> None:
+    """Replace such means by operators; the ``graph`` is changed."""
     for node in list(graph.nodes):
         for found in matches(node):
-            source = source_of(found.factor, inputs)
-            same = source is not None and source_of(found.divisor, inputs) is source
-            if source is None or not same or not counts_tokens(found, source, constants):
+            flags = inputs.find(found.factor, found.shows)
+            same = flags and source_of(found.divisor, inputs.nodes) is flags.source
+            if flags is None or not same or not counts_tokens(found, flags, inputs.constants):
                 continue
+            source = inputs.enter(flags)
             with graph.inserting_before(node):
                 counted = add_sum(graph, source)
                 mean = graph.call_function(MEAN, (found.tokens, counted))
@@ -97,9 +98,7 @@ def join_means(
                     mean.meta = dict(node.meta)
             node.replace_all_uses_with(mean)
             graph.erase_node(node)
-            flags.add(source)
             break
-    return frozenset(flags)
 
 
 def quotient(node: fx.Node) -> tuple[Any, fx.Node | None]:
@@ -133,15 +132,15 @@ def shape_of(found: Match) -> tuple[int, int, int]:
     return batch, tokens, channels
 
 
-def counts_tokens(found: Match, source: fx.Node, constants: dict[fx.Node, Tensor]) -> bool:
-    """Whether the factor of each token is the input's number for it, and the divisor their sum."""
-    value, (batch, tokens, channels) = source.meta["val"], shape_of(found)
-    if value.ndim != 2 or value.is_floating_point() or value.shape != (batch, tokens):
+def counts_tokens(found: Match, flags: Flags, constants: dict[fx.Node, Tensor]) -> bool:
+    """Whether the factor of a token is one if it counts, else zero, and the divisor their sum."""
+    batch, tokens, channels = shape_of(found)
+    if flags.shape != (batch, tokens):
         return False
     for hidden in trials(tokens, batch):
-        given = (~hidden).to(value.dtype)
-        factor = evaluate(found.factor, source, given, constants)
-        divisor = evaluate(found.divisor, source, given, constants)
+        given = flags.values(hidden)
+        factor = evaluate(found.factor, flags.source, given, constants)
+        divisor = evaluate(found.divisor, flags.source, given, constants)
         wanted = hidden if found.hidden else ~hidden
         wanted = wanted[..., None].expand(batch, tokens, channels)
         count = (~hidden).sum(1, keepdim=True).double()

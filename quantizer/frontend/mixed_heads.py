@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx
 
+from nupes.quantizer.frontend.evaluation import ancestors, evaluate
 from nupes.quantizer.frontend.insertion import add_call, add_constant
-from nupes.quantizer.frontend.key_masks import LEAST, ancestors, evaluate
+from nupes.quantizer.frontend.key_masks import LEAST
 from nupes.quantizer.frontend.registry import (
     CASTS,
     arguments,

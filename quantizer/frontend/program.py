@@ -16,6 +16,7 @@ from nupes.model.errors import InputError, UnsupportedError
 from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.frontend.contractions import join_contractions
 from nupes.quantizer.frontend.empties import leave_out_empty
+from nupes.quantizer.frontend.flags import Inputs
 from nupes.quantizer.frontend.folds import unfold_batch
 from nupes.quantizer.frontend.key_masks import join_masks, mask_of
 from nupes.quantizer.frontend.lookups import (
@@ -24,6 +25,7 @@ from nupes.quantizer.frontend.lookups import (
     is_gather,
     join_lookups,
     leave_out_gathers,
+    words_of,
 )
 from nupes.quantizer.frontend.masked_means import is_quotient, join_means
 from nupes.quantizer.frontend.mixed_heads import join_mixed_heads
@@ -259,9 +261,13 @@ def prepare(exported: ExportedProgram) -> Program:
             if not isinstance(result, fx.Node) or "val" not in result.meta:
                 raise UnsupportedError("module output must depend on its input, not be a constant")
             outputs.append(result)
-    flags = join_masks(graph, inputs, constants) | join_means(graph, inputs, constants)
+    known = Inputs(graph, inputs, words_of(graph, inputs, constants), constants)
+    join_masks(graph, known)
+    join_means(graph, known)
+    flags = frozenset(known.flags)
     leave_out_gathers(graph, inputs, constants)
     lookups = find_lookups(graph, inputs, constants, flags)
+    lookups |= {node: Lookup(item.source, item.shown) for node, item in known.tables.items()}
     program = Program(
         graph, inputs, tuple(outputs), constants, paths, changing, inputs, lookups, flags
     )

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, TypeGuard
 import torch
 from torch import Tensor, fx
 
-from nupes.quantizer.frontend.key_masks import LEAST, ancestors, evaluate, trials
+from nupes.quantizer.frontend.evaluation import ancestors, evaluate, trials
+from nupes.quantizer.frontend.key_masks import LEAST
 from nupes.quantizer.frontend.registry import (
     arguments,
     base_name,

@@ -60,8 +60,8 @@ def attend_with_bias(
     bias: fx.Node,
     scale: float,
 ) -> str:
-    """Translate attention with a mask of keys that is an input, and constants that are added: a mask
-    of pairs, biases, or both."""
+    """Translate attention with a mask of keys that is an input, and constants that are added: a
+    mask of pairs, biases, or both."""
     parts = Parts(call, query, key, value)
     added = added_to_scores(call, bias, False, parts.lead, parts.sizes)
     return parts.weigh(with_mask(call, added, attn_mask, parts.sizes[2]), scale)
