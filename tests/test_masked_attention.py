@@ -99,6 +99,9 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "encoder layers": Encoder,
     "lengths": lambda: Padded(lambda q, k, v, mask: SDPA(q, k, v, attn_mask=mask)),
     "lengths, by hand": lambda: Padded(by_hand),
+    "lengths, pairs and biases": lambda: Padded(
+        lambda q, k, v, mask: by_hand(q, k, v, mask + torch.where(CAUSAL, BIASES, -torch.inf))
+    ),
     "pairs and biases": lambda: Masked(lambda q, k, v: by_hand(q, k, v, added() + BIASES)),
     "causal, and biases of keys": lambda: Masked(
         lambda q, k, v: by_hand(q, k, v, torch.where(CAUSAL, SLOPES * DISTANCE, -torch.inf))
@@ -126,6 +129,18 @@ def test_masked_attention_is_exact_on_the_rtl(
     check_exact(running, network, x, ARRAY)
 
 
+def test_a_query_that_two_masks_leave_no_key() -> None:
+    """The first token is padding, and sees no other one."""
+    module, rng = MODULES["lengths, pairs and biases"]().eval(), np.random.default_rng(0)
+    x = rng.normal(size=(60, TOKENS, 5)).astype(np.float32)
+    mask = np.tile(np.tri(TOKENS, dtype=np.float32), (10, 1))
+    network = nupes.quantize(module, "W8A8", (x, mask), method="rtn")
+    mask[3, 0] = 0
+    message = "input 'input.mask': a mask must leave every query a key, not none in sample 3"
+    with pytest.raises(InputError, match=message):
+        network(x, mask)
+
+
 def test_masks_that_are_alike_are_one_constant() -> None:
     x = np.random.default_rng(0).normal(size=(8, TOKENS, 5)).astype(np.float32)
     network = nupes.quantize(Encoder().eval(), "W8A8", x, method="rtn")
@@ -139,8 +154,9 @@ def test_biases_of_keys_are_no_constants() -> None:
     assert [item.tensor.shape for item in network.constants] == [(TOKENS, 1, TOKENS)]
 
 
-def test_padding_changes_nothing_of_what_counts() -> None:
-    module = MODULES["lengths"]().eval()
+@pytest.mark.parametrize("name", ["lengths", "lengths, pairs and biases"])
+def test_padding_changes_nothing_of_what_counts(name: str) -> None:
+    module = MODULES[name]().eval()
     rng = np.random.default_rng(1)
     x = rng.normal(size=(60, TOKENS, 5)).astype(np.float32)
     mask = np.tile(np.tri(TOKENS, dtype=np.float32), (10, 1))

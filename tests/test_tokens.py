@@ -176,3 +176,55 @@ def test_ids_from_the_command_line(
     words = ["simulate", "net.safetensors", "ids.npz", "--images", "2"]
     assert main([*words, "--array", "4x4,acc_depth=16,attention=1"]) == 0
     assert "equal" in capsys.readouterr().out
+
+
+class Padded(nn.Module):
+    """What an encoder makes of ids of which 1 is padding: causal attention in a layer of PyTorch's
+    own, and the mean of the tokens that count."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.words, self.head = nn.Embedding(WORDS, 8), nn.Linear(8, 3)
+        layer = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True)
+        self.layers = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+        self.mask = nn.Transformer.generate_square_subsequent_mask(TOKENS)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.encode(ids, ids != 1)
+
+    def encode(self, ids: Tensor, shown: Tensor) -> Tensor:
+        """Return the classes of tokens of which some count."""
+        x = self.layers(self.words(ids), self.mask, src_key_padding_mask=~shown)
+        return self.head((shown[..., None] * x).sum(1) / shown.sum(1, keepdim=True))
+
+
+class Told(Padded):
+    """The same, told by another input which tokens count."""
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
+        return self.encode(ids, mask > 0)
+
+
+def test_masks_that_are_made_of_ids(
+    running: Callable[..., nupes.Simulator], tmp_path: Path, data: tuple[np.ndarray, np.ndarray]
+) -> None:
+    ids = np.where(data[1], np.where(data[0] == 1, 2, data[0]), 1)
+    network = nupes.quantize(Padded().eval(), "W8A8", ids, method="rtn")
+    told = nupes.quantize(Told().eval(), "W8A8", (ids, data[1]), method="rtn")
+    found = network(ids)
+    np.testing.assert_array_equal(found, told(ids, data[1]))
+    with torch.no_grad():
+        expected = Padded().eval()(torch.from_numpy(ids)).numpy()
+    assert np.square(found - expected).mean() < 0.01 * expected.var()
+    program, hardware = nupes.compile(network, ARRAY), running(ARRAY)
+    check = check_outputs(hardware, program, (ids[:3],))
+    assert check_layers(hardware, program, check, (ids[:3],)).exact
+    loaded = nupes.load(network.save(tmp_path / "padded.safetensors"))
+    np.testing.assert_array_equal(loaded(ids), found)
+    session = onnxruntime.InferenceSession(build_onnx(network).SerializeToString())
+    (given,) = session.get_inputs()
+    (y,) = session.run(["y"], {given.name: ids})
+    np.testing.assert_array_equal(y, network.run(*network.encode_all(ids)))
+    with pytest.raises(InputError, match=r"ids must lie in 0..19"):
+        network(ids + WORDS)

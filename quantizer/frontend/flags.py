@@ -76,7 +76,7 @@ class Inputs:
         the tokens (b, tokens) that values of the node show."""
         source = source_of(node, self.nodes)
         value = None if source is None else source.meta["val"]
-        if source is None or value is None or value.ndim != 2 or value.is_floating_point():
+        if source is None or value is None or value.ndim != 2:
             return None
         if not all(isinstance(size, int) for size in value.shape):
             return None

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx
 from torch.nn import functional as F
 
-from nupes.quantizer.frontend.evaluation import evaluate, trials
+from nupes.quantizer.frontend.evaluation import ancestors, evaluate, trials
 from nupes.quantizer.frontend.flags import FAR, Flags, Inputs, add_sum, hold
 from nupes.quantizer.frontend.registry import arguments, is_call
 
@@ -42,6 +42,11 @@ def join_masks(graph: fx.Graph, inputs: Inputs) -> None:
             held[mask] = None
             flags = inputs.find(mask, shown_keys)
             bias = None if flags is None else bias_of(mask, flags, inputs.constants)
+            if flags is not None and bias is None and is_of_integers(mask, flags):
+                with graph.inserting_before(node):
+                    other = graph.call_function(OTHER, (inputs.enter(flags),))
+                other.meta = dict(mask.meta)
+                mask.replace_all_uses_with(other)
             if flags is not None and bias is not None:
                 some = hold(graph, bias, inputs.constants) if bool(bias.any()) else None
                 held[mask] = inputs.enter(flags), some
@@ -53,6 +58,19 @@ def join_masks(graph: fx.Graph, inputs: Inputs) -> None:
             with graph.inserting_before(node):
                 sums[source] = add_sum(graph, source)
         attend(node, mask, sums[source], some)
+
+
+@torch.library.custom_op("nupes::mask_of_keys", mutates_args=())
+def mask_of_keys(source: Tensor) -> Tensor:
+    """Stand for a mask that is made of an input (b, keys) alone and is not one of keys; its handler
+    refuses it."""
+    raise NotImplementedError
+
+
+def is_of_integers(mask: fx.Node, flags: Flags) -> bool:
+    """Whether a mask is made of integers alone; real numbers may be what is added to scores."""
+    looked_up = any(is_call(node, {"embedding"}) for node in ancestors(mask))
+    return not flags.source.meta["val"].is_floating_point() and not looked_up
 
 
 def shown_keys(mask: Tensor) -> Tensor:
@@ -71,6 +89,7 @@ def biased_attention(
     return F.scaled_dot_product_attention(query, key, value, both, scale=scale, enable_gqa=True)
 
 
+OTHER = torch.ops.nupes.mask_of_keys.default
 BIASED = torch.ops.nupes.biased_attention.default
 
 

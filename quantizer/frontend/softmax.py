@@ -295,7 +295,7 @@ def both_of(first: Any, second: Any, numbers: Numbers) -> Iterator[tuple[Tensor,
     elif len(sources) == 1 and not any(is_call(node, {"embedding"}) for node in before):
         (source,), known = sources, dict(numbers)
         value = source.meta["val"]
-        if value.ndim == 2 and not value.is_floating_point() and isinstance(value.shape[0], int):
+        if value.ndim == 2 and isinstance(value.shape[0], int):
             for hidden in trials(value.shape[1], value.shape[0]):
                 given = (~hidden).to(value.dtype)
                 yield evaluate(first, source, given, known), evaluate(second, source, given, known)

@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_leaves
 from nupes.model.errors import InputError, NupesError
 from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.frontend.call import full_shape
-from nupes.quantizer.frontend.functions import IDENTITY
+from nupes.quantizer.frontend.functions import IDENTITY, SHOWN
 from nupes.quantizer.frontend.graph import Constant, Graph
 from nupes.quantizer.frontend.program import Program, evaluation
 from nupes.quantizer.frontend.registry import base_name
@@ -71,15 +71,10 @@ def verify_capture(
     program = graph.program
     assert program is not None
     size = full_shape(program.inputs[0])[0]
-    masks = masking(network)
-    only_first = {
-        number
-        for number, name in zip(program.numbers(), network.entered, strict=True)
-        if name in masks
-    }
+    hidden = most_hidden(program, network, inputs)
     given = Batch(
         tuple(
-            choose_images(part, size, number, number in only_first)
+            choose_images(part, size, number, hidden.get(number))
             for number, part in enumerate(inputs)
         )
     )
@@ -91,9 +86,24 @@ def verify_capture(
     check_stages(graph, network, images, values)
 
 
-def choose_images(inputs: Tensor, batch: int | torch.SymInt, seed: int, mask: bool) -> Tensor:
+def most_hidden(program: Program, network: FusedNetwork, inputs: Batch) -> dict[int, int]:
+    """Return which sample of an input that masks scores hides most keys, but not all, by the number
+    of the input; of ids that are padding as well."""
+    masks, found = masking(network), {}
+    for node, number, entry in zip(program.inputs, program.numbers(), network.inputs, strict=True):
+        if entry.name in masks:
+            lookup, part = program.lookups.get(node), inputs.parts[number]
+            values = part.float() if lookup is None else lookup(part)
+            shown = (entry.start(values.reshape(len(part), -1, 1, 1)) >= SHOWN).flatten(1).sum(1)
+            found[number] = int(torch.where(shown == 0, shown.max() + 1, shown).argmin())
+    return found
+
+
+def choose_images(
+    inputs: Tensor, batch: int | torch.SymInt, seed: int, hidden: int | None
+) -> Tensor:
     """Return a batch (b, ...) of noise in the range of images, or of ids, and the first image in
-    turn; of a mask, of which numbers in between mean nothing, the first one alone."""
+    turn; of a mask, of which noise means nothing, one image by number, and the first one."""
     generator, first = torch.Generator().manual_seed(seed), inputs[:1].cpu()
     if first.is_floating_point():
         low, high = float(inputs.min()), float(inputs.max())
@@ -104,7 +114,9 @@ def choose_images(inputs: Tensor, batch: int | torch.SymInt, seed: int, mask: bo
         low, high = int(inputs.min()), int(inputs.max())
         noise = torch.randint(low, high + 1, first.shape, generator=generator)
     count = batch if isinstance(batch, int) else 2
-    return torch.cat([first if mask else noise, first] * count)[:count]
+    if hidden is not None:
+        noise = inputs[hidden : hidden + 1].cpu()
+    return torch.cat([noise, first] * count)[:count]
 
 
 def run_program(

@@ -14,6 +14,7 @@ from nupes.model.network import Input, InputEncoder, IntegerNetwork
 from nupes.model.operators import Concat
 from nupes.model.positions import Positions
 from nupes.model.tensor import Coded, Port, Tensor
+from nupes.model.validation import validate_input, validate_sources
 from tests.model.tiny import tiny_network
 
 TOKENS = 4
@@ -53,6 +54,20 @@ def test_ids_are_encoded_by_their_positions() -> None:
     assert item.lookup is not None
     found = item.encode(np.array([[7, 1, 900, 1]]))
     np.testing.assert_array_equal(found[0, :, 0], item.lookup[[2, 1, 3, 1]])
+
+
+def test_ids_of_one_pixel_have_a_code_each() -> None:
+    tensor = Tensor("shown", (1, 1, TOKENS), Coded(BOOK, 1.0))
+    encoder = InputEncoder(np.zeros((TOKENS, len(BOOK) - 1)))
+    item = Input(tensor, encoder, np.array([[0], [1], [1]], np.uint8))
+    assert (item.of_one_pixel, item.tokens) == (True, TOKENS)
+    ids = np.arange(TOKENS)[None] % 3
+    assert item.encode(ids)[0, 0, 0].tolist() == [min(int(one), 1) for one in ids[0]]
+    validate_input(item)
+    validate_sources((table("words"), replace(item, source="words")))
+    two = replace(item, lookup=np.zeros((3, 2), np.uint8))
+    with pytest.raises(InputError, match="lookup must have a row of 4 codes for each id"):
+        validate_input(two)
 
 
 def network_of(*inputs: Input) -> IntegerNetwork:

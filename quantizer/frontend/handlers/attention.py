@@ -12,6 +12,7 @@ from nupes.quantizer.frontend.call import Call, value_shape
 from nupes.quantizer.frontend.functions import COUNTS, Function
 from nupes.quantizer.frontend.graph import Add, Affine, Node, Op
 from nupes.quantizer.frontend.handlers.masks import Added, added_to_scores, masked_input, with_mask
+from nupes.quantizer.frontend.key_masks import LEAST
 from nupes.quantizer.frontend.registry import handles
 from nupes.quantizer.frontend.windows import (
     Head,
@@ -65,6 +66,18 @@ def attend_with_bias(
     parts = Parts(call, query, key, value)
     added = added_to_scores(call, bias, False, parts.lead, parts.sizes)
     return parts.weigh(with_mask(call, added, attn_mask, parts.sizes[2]), scale)
+
+
+@handles("mask_of_keys")
+def refuse_mask(call: Call, source: fx.Node) -> str:
+    """Refuse what is made of an input (b, keys) of integers and is no mask of keys."""
+    program = call.values.graph.program
+    given = source if program is None else program.source(source)
+    call.refuse(
+        f"a mask made of input {given.name!r} must hide keys from all queries alike, by {LEAST:g} "
+        "or less, and change nothing else, beside what is the same for every input; mask keys "
+        "alone, also for queries that do not count"
+    )
 
 
 class Parts:

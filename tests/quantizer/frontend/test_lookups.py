@@ -96,7 +96,7 @@ def test_ids_are_found_without_data(module: type[nn.Module]) -> None:
 
 AGAIN: dict[str, Callable[[Ids, Tensor], Tensor]] = {
     "an operator": lambda s, ids: s.words(ids) + ids.float()[..., None],
-    "a mask": lambda s, ids: Tokens.forward(s, ids, ids),
+    "a mask of queries": lambda s, ids: Tokens.forward(s, ids, ids),
 }
 
 
@@ -106,7 +106,7 @@ def test_ids_that_are_read_again_are_refused(name: str) -> None:
         def forward(self, ids: Tensor) -> Tensor:  # type: ignore[override]
             return AGAIN[name](self, ids)
 
-    module = Again(lambda keys: (keys != 0)[:, None, None])
+    module = Again(lambda keys: (keys != 0)[:, None, :, None])
     with pytest.raises(UnsupportedError, match="module input 'ids' is looked up in an embedding"):
         program_of(module, 1)
 
@@ -204,6 +204,7 @@ MASKS: dict[str, Callable[[Tensor], Tensor]] = {
     "comparison": lambda keys: (keys > 0)[:, None, None, :].expand(-1, 2, 6, -1),
     "as libraries make it": library,
     "numbers": lambda keys: (1.0 - keys)[:, None, None] * -1e9,
+    "causal as well": lambda keys: torch.ones(6, 6).tril().bool() & keys.bool()[:, None, None],
 }
 
 
@@ -215,7 +216,6 @@ def test_masks_of_keys(name: str) -> None:
 
 
 OTHERS: dict[str, Callable[[Tensor], Tensor]] = {
-    "causal as well": lambda keys: torch.ones(6, 6).tril().bool() & keys.bool()[:, None, None],
     "queries": lambda keys: keys.bool()[:, None, :, None].expand(-1, 1, -1, 6),
     "the other keys": lambda keys: (keys == 0)[:, None, None],
     "two keys at a time": lambda keys: (keys + keys.roll(1, 1) > 0)[:, None, None],
@@ -227,7 +227,44 @@ OTHERS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_masks_are_refused(name: str) -> None:
-    assert inspect_module(Tokens(OTHERS[name]).eval(), (6,), (6,)).problems != ()
+    first, *_ = inspect_module(Tokens(OTHERS[name]).eval(), (6,), (6,)).problems
+    assert first.reason.startswith("a mask made of input 'keys' must hide keys from all queries al")
+
+
+PADDED: dict[str, tuple[Callable[[Tensor], Tensor], set[int]]] = {
+    "one id": (lambda ids: (ids != 1)[:, None, None], {1}),
+    "in numbers": (lambda ids: (ids == 0).float()[:, None, None] * -1e4, {0}),
+    "two ids": (lambda ids: ((ids > 1) & (ids != 7))[:, None, None], {0, 1, 7}),
+    "and what follows": (lambda ids: library((ids != 3).long()).tril(), {3}),
+}
+
+
+@pytest.mark.parametrize("name", PADDED)
+def test_masks_of_ids(name: str) -> None:
+    mask, hidden = PADDED[name]
+
+    class Padded(Ids):
+        def forward(self, ids: Tensor) -> Tensor:  # type: ignore[override]
+            return Tokens.forward(self, ids, ids)
+
+    program = program_of(Padded(mask), 1)
+    assert program.numbers() == [0, 0]
+    ids = torch.arange(18).reshape(3, 6)
+    _, found = program.enter(Batch((ids,)))
+    assert found.tolist() == [[float(one not in hidden) for one in row] for row in ids.tolist()]
+    capture(export_module(Padded(mask).eval(), (2, 6), integers=[True]))
+    with pytest.raises(InputError, match=r"ids of input 'ids' must be integers in 0..19"):
+        program.enter(Batch((ids + 3,)))
+
+
+def test_ids_that_hide_what_follows_them_are_refused() -> None:
+    class Ended(Ids):
+        def forward(self, ids: Tensor) -> Tensor:  # type: ignore[override]
+            return Tokens.forward(self, ids, ids)
+
+    module = Ended(lambda ids: ((ids == 1).cumsum(1) == 0)[:, None, None])
+    with pytest.raises(UnsupportedError, match="a mask made of input 'ids' must hide keys from al"):
+        capture(export_module(module.eval(), (2, 6), integers=[True]))
 
 
 def test_the_exported_program_is_left_as_it_is() -> None:
