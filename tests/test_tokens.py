@@ -188,7 +188,7 @@ class Padded(nn.Module):
         self.words, self.head = nn.Embedding(WORDS, 8), nn.Linear(8, 3)
         layer = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True)
         self.layers = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
-        self.mask = nn.Transformer.generate_square_subsequent_mask(TOKENS)
+        self.mask = torch.ones(TOKENS, TOKENS, dtype=torch.bool).triu(1)
 
     def forward(self, ids: Tensor) -> Tensor:
         return self.encode(ids, ids != 1)
