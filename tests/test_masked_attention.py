@@ -11,8 +11,11 @@ from torch.nn import functional as F
 
 import nupes
 from nupes.model.errors import InputError, UnsupportedError
+from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.frontend.program import export_module
+from nupes.quantizer.frontend.verify import most_hidden, verify_capture
 from nupes.quantizer.frontend.walk import capture
+from nupes.quantizer.stages.fuser import fuse
 from nupes.verify import check_outputs
 from tests.whole import check_exact
 
@@ -165,6 +168,18 @@ def test_padding_changes_nothing_of_what_counts(name: str) -> None:
     found, same = (network.run(*network.encode_all(part, mask)) for part in (x, other))
     count = mask > 0
     np.testing.assert_array_equal(found[count], same[count])
+
+
+def test_a_capture_is_compared_on_the_sample_that_hides_most() -> None:
+    module = MODULES["lengths"]().eval()
+    graph = capture(export_module(module, (2, TOKENS, 5), (2, TOKENS)))
+    x = np.random.default_rng(0).normal(size=(3, TOKENS, 5)).astype(np.float32)
+    mask = np.array([[1] * TOKENS, [1, 1, 0, 0, 0, 0], [1] * TOKENS], np.float32)
+    given = Batch((torch.from_numpy(x), torch.from_numpy(mask)))
+    network = fuse(graph)
+    verify_capture(module, graph, network, given)
+    assert graph.program is not None
+    assert most_hidden(graph.program, network, given) == {1: 1}
 
 
 REFUSED: dict[str, Callable[..., Tensor]] = {

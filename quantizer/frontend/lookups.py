@@ -72,6 +72,8 @@ def words_of(
     for node in graph.nodes:
         if is_call(node, {"embedding"}) and node.args[0] in constants:
             table, ids = node.args[:2]
+            assert isinstance(table, fx.Node)
+            assert isinstance(ids, fx.Node)
             source, entries = argument_of(ids), len(constants[table])
             if source in inputs and source.meta["val"].ndim == 2:
                 found[source] = min(entries, found.get(source, entries))

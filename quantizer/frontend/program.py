@@ -267,7 +267,9 @@ def prepare(exported: ExportedProgram) -> Program:
     flags = frozenset(known.flags)
     leave_out_gathers(graph, inputs, constants)
     lookups = find_lookups(graph, inputs, constants, flags)
-    lookups |= {node: Lookup(item.source, item.shown) for node, item in known.tables.items()}
+    for node, item in known.tables.items():
+        assert item.shown is not None
+        lookups[node] = Lookup(item.source, item.shown)
     program = Program(
         graph, inputs, tuple(outputs), constants, paths, changing, inputs, lookups, flags
     )

@@ -22,10 +22,11 @@ from torch.utils._pytree import tree_leaves
 from nupes.model.errors import InputError, NupesError
 from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.frontend.call import full_shape
-from nupes.quantizer.frontend.functions import IDENTITY, SHOWN
+from nupes.quantizer.frontend.functions import IDENTITY
 from nupes.quantizer.frontend.graph import Constant, Graph
 from nupes.quantizer.frontend.program import Program, evaluation
 from nupes.quantizer.frontend.registry import base_name
+from nupes.quantizer.stages.joins import join_tensors
 from nupes.quantizer.stages.masks import masking
 from nupes.quantizer.stages.operators import column
 from nupes.quantizer.stages.run import Maps, run_float
@@ -94,7 +95,7 @@ def most_hidden(program: Program, network: FusedNetwork, inputs: Batch) -> dict[
         if entry.name in masks:
             lookup, part = program.lookups.get(node), inputs.parts[number]
             values = part.float() if lookup is None else lookup(part)
-            shown = (entry.start(values.reshape(len(part), -1, 1, 1)) >= SHOWN).flatten(1).sum(1)
+            shown = (values == values.max()).flatten(1).sum(1)  # a mask is lower for what it hides
             found[number] = int(torch.where(shown == 0, shown.max() + 1, shown).argmin())
     return found
 
@@ -235,6 +236,9 @@ def check_stages(
         for entry, part in zip(network.inputs, maps, strict=True)
     }
     reach |= {item.name: largest([known[item.name]]) for item in network.constants}
+    # Of a mask only counts what it hides: its numbers are added to none.
+    root, masks = join_tensors(network).root, masking(network)
+    reach |= dict.fromkeys(masks, 0.0)
     names = list(graph.nodes)
     for stage in network.stages:
         y = run_float([replace(stage, function=IDENTITY)], known)[stage.name]
@@ -263,6 +267,8 @@ def check_stages(
         reach[stage.name] = largest([known[stage.name]])
         if value is None:  # a handler's own step, such as a sign, is no value of the program
             reach[stage.name] += float(allowed.max()) / (MARGIN * UNIT)
+        if root[stage.name] in masks:
+            reach[stage.name] = 0.0
 
 
 def map_of(graph: Graph, name: str, values: dict[fx.Node, Tensor], like: Tensor) -> Tensor:
