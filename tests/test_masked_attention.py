@@ -10,12 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import nupes
-from nupes.model.errors import InputError, UnsupportedError
+from nupes.model.errors import InputError, NupesError, UnsupportedError
 from nupes.quantizer.data.batch import Batch
 from nupes.quantizer.frontend.program import export_module
 from nupes.quantizer.frontend.verify import most_hidden, verify_capture
 from nupes.quantizer.frontend.walk import capture
 from nupes.quantizer.stages.fuser import fuse
+from nupes.quantizer.stages.masks import masking
+from nupes.quantizer.stages.stage import FusedNetwork
 from nupes.verify import check_outputs
 from tests.whole import check_exact
 
@@ -180,6 +182,23 @@ def test_a_capture_is_compared_on_the_sample_that_hides_most() -> None:
     verify_capture(module, graph, network, given)
     assert graph.program is not None
     assert most_hidden(graph.program, network, given) == {1: 1}
+
+
+def test_a_capture_that_hides_nothing_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = FusedNetwork.start
+
+    def start(network: FusedNetwork, maps: list[Tensor]) -> dict[str, Tensor]:
+        known = honest(network, maps)
+        for name in masking(network):
+            known[name] = torch.zeros_like(known[name])
+        return known
+
+    module = MODULES["lengths"]().eval()
+    graph = capture(export_module(module, (2, TOKENS, 5), (2, TOKENS)))
+    x, mask = torch.randn(2, TOKENS, 5), torch.tensor([[1.0] * TOKENS, [1, 1, 1, 0, 0, 0]])
+    monkeypatch.setattr(FusedNetwork, "start", start)
+    with pytest.raises(NupesError, match="layer 'attention': its float values must be the module"):
+        verify_capture(module, graph, fuse(graph), Batch((x, mask)))
 
 
 REFUSED: dict[str, Callable[..., Tensor]] = {

@@ -207,6 +207,10 @@ def total(graph: fx.Graph, terms: tuple[Term, ...]) -> fx.Node | None:
             made.meta = {**value.meta, "val": found.meta["val"] + value.meta["val"]}
             value = made
         found = value
+    if found is not None and found.meta["val"].ndim < 2:  # of keys alone: for every query
+        value = found.meta["val"].reshape(1, -1)
+        meta, found = found.meta, graph.call_function(ATEN.reshape.default, (found, [1, -1]))
+        found.meta = {**meta, "val": value}
     return found
 
 

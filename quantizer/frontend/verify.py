@@ -239,7 +239,6 @@ def check_stages(
     # Of a mask only counts what it hides: its numbers are added to none.
     root, masks = join_tensors(network).root, masking(network)
     reach |= dict.fromkeys(masks, 0.0)
-    names = list(graph.nodes)
     for stage in network.stages:
         y = run_float([replace(stage, function=IDENTITY)], known)[stage.name]
         height, width, channels = stage.shape
@@ -251,12 +250,13 @@ def check_stages(
         if stage.name in network.emitted:
             wanted = [name for name, _ in graph.outputs if graph.nodes[name].shape == stage.shape]
         else:
-            begin = names.index(stage.name) if stage.name in graph.nodes else 0
-            wanted = [name for name in names[begin:] if graph.nodes[name].shape == stage.shape]
+            fused = fused_nodes(graph, network, stage)
+            wanted = [name for name in fused if graph.nodes[name].shape == stage.shape]
         wanted = [name for name in wanted if not isinstance(graph.nodes[name].op, Constant)]
         called = [name for name in wanted if name in graph.calls]
         found, allowed = evaluate(stage, y, rounding_error(stage, known, reach))
         certain = len(called) == len(wanted)
+        assert certain or stage.name not in network.emitted, "outputs are always compared"
         # A value that may be of a handler's own step is none of the program that is only similar.
         limit = allowed if certain else allowed.clamp(max=CLOSE * float(found.abs().max()))
         value = match(found, limit, [map_of(graph, name, values, y) for name in called])
@@ -269,6 +269,17 @@ def check_stages(
             reach[stage.name] += float(allowed.max()) / (MARGIN * UNIT)
         if root[stage.name] in masks:
             reach[stage.name] = 0.0
+
+
+def fused_nodes(graph: Graph, network: FusedNetwork, stage: Stage) -> list[str]:
+    """Return the nodes of which a stage may give the value: its own one and those behind it that
+    no stage is named after; of a stage that a node was split into, any such node."""
+    found = {stage.name}
+    for node in graph.nodes.values():
+        behind = stage.name not in graph.nodes or not found.isdisjoint(node.inputs)
+        if behind and node.name not in network.shapes:
+            found.add(node.name)
+    return [name for name in graph.nodes if name in found]
 
 
 def map_of(graph: Graph, name: str, values: dict[fx.Node, Tensor], like: Tensor) -> Tensor:

@@ -45,6 +45,7 @@ from nupes.quantizer.frontend.registry import (
 )
 from nupes.quantizer.frontend.simplify import Examiner, join_chains
 from nupes.quantizer.frontend.sums import join_constants
+from nupes.quantizer.frontend.views import is_permutation
 
 __all__ = ["Captured", "capture", "capture_program", "survey"]
 
@@ -175,7 +176,7 @@ class Walk:
                 call.refuse("its operand must have the batch in dimension 0; move it back before")
             if self.can_judge(call):
                 self.values.names[node] = name = translate(call)
-                if node not in call.views and node not in self.values.moved:
+                if is_whole_node(call):
                     self.values.graph.calls.setdefault(name, node)
                 if self.values.origins.get(name) is node:
                     call.follow()
@@ -242,6 +243,8 @@ class Walk:
             if not self.problems and np.prod(shape, dtype=int) != size:
                 raise InputError("module output must keep the batch dimension")
             graph.outputs.append((name, shape))
+            if is_whole_node(Call(output, self.values)):
+                graph.calls.setdefault(name, output)
         changing = self.program.changing & self.values.constants.keys()
         if changing and not self.problems:
             raise UnsupportedError(
@@ -299,6 +302,14 @@ class Walk:
                 f"function {name!r} must have at most one turning point, not {found.turns}: an "
                 "encoder has two thresholds for each level"
             )
+
+
+def is_whole_node(call: Call) -> bool:
+    """Whether a call's value has all values of its node, each once, in any order."""
+    places = call.views.get(call.node)
+    if call.node in call.values.moved or isinstance(places, list):
+        return False
+    return places is None or is_permutation(places, call.viewed(call.node).shape)
 
 
 def moves(call: Call) -> bool:

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import nupes
 from nupes.model.errors import UnsupportedError
 from nupes.quantizer.frontend.inspection import inspect_module
 from nupes.quantizer.frontend.program import export_module, prepare
@@ -90,7 +92,12 @@ def test_multi_head_attention_is_itself_again_after_the_export() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [Own(torch.zeros(4, 5, 5)), Own(add_zero_attn=True), Own(add_bias_kv=True)]
+    "module",
+    [
+        Own(torch.arange(100.0).reshape(4, 5, 5)),  # another one for each image
+        Own(add_zero_attn=True),
+        Own(add_bias_kv=True),
+    ],
 )
 def test_multi_head_attention_with_more_is_refused(module: nn.Module) -> None:
     with pytest.raises(UnsupportedError):
@@ -193,6 +200,20 @@ def test_attention_that_is_written_by_hand_becomes_one_operator() -> None:
     assert not any(base_name(n) == "softmax" for n in program.live())
 
 
+@pytest.mark.parametrize(
+    "bias",
+    [torch.arange(5), torch.arange(5.0)[None], torch.tensor(0.5)],
+    ids=["keys", "row", "all"],
+)
+def test_what_is_added_to_the_scores_of_keys(bias: Tensor) -> None:
+    torch.manual_seed(0)
+    module = Made(lambda x: by_hand(x, lambda scores: (scores + bias).softmax(3))).eval()
+    x = np.random.default_rng(0).normal(size=(16, 5, 6)).astype(np.float32)
+    expected = module(torch.from_numpy(x)).detach().numpy()
+    found = nupes.quantize(module, "W8A8", x, method="rtn")(x)
+    assert ((found - expected) ** 2).mean() < 0.005 * expected.var()
+
+
 def test_what_is_added_to_scores_is_one_sum() -> None:
     first, second = torch.zeros(5, 5), torch.linspace(-1, 1, 25).view(5, 5)
     module = Made(lambda x: by_hand(x, lambda scores: (second + (scores + first)).softmax(3)))
@@ -205,7 +226,6 @@ def test_what_is_added_to_scores_is_one_sum() -> None:
         lambda scores: scores.softmax(2),
         lambda scores: scores,
         lambda scores: (scores + 1).softmax(3),
-        lambda scores: (scores + torch.arange(5)).softmax(3),
         lambda scores: F.dropout(scores.softmax(3), 0.5, training=True),
     ],
 )

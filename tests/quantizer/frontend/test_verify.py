@@ -109,6 +109,43 @@ def test_a_wrong_node_is_named(name: str) -> None:
         check(module, graph)
 
 
+def tokens() -> nn.Module:
+    """Return linear layers, a norm and attention of tokens."""
+    torch.manual_seed(0)
+    forward = Call(
+        lambda s, x: s.c(x + F.scaled_dot_product_attention(*s.b(x).chunk(3, -1))),
+        b=nn.Linear(4, 12), c=nn.Linear(4, 3),
+    )  # fmt: skip
+    return nn.Sequential(nn.Linear(5, 4), nn.LayerNorm(4), forward).eval()
+
+
+TOKENS: dict[str, tuple[str, Callable[[Graph], None]]] = {
+    "first layer": ("0", lambda g: change(g, "0", bias=nudge(g.nodes["0"].op.bias, 1e-4))),  # type: ignore[union-attr]
+    "epsilon": ("1", lambda g: change(g, "1", epsilon=g.nodes["1"].op.epsilon * 100)),  # type: ignore[union-attr]
+    "values": (
+        "2.attention",
+        lambda g: change(
+            g,
+            "2.b.value",
+            weight=nudge(g.nodes["2.b.value"].op.weight, 1e-2),  # type: ignore[union-attr]
+        ),
+    ),
+    "last layer": ("2.c", lambda g: change(g, "2.c", weight=nudge(g.nodes["2.c"].op.weight, 1e-3))),  # type: ignore[union-attr]
+}
+"""An error in each node of a network of tokens, and the layer where it shows."""
+
+
+@pytest.mark.parametrize("name", TOKENS)
+def test_a_wrong_node_of_tokens_is_named(name: str) -> None:
+    layer, spoil = TOKENS[name]
+    module, x = tokens(), np.random.default_rng(0).normal(size=(2, 6, 5)).astype(np.float32)
+    check(module, capture(export_module(module, x.shape)), x)
+    graph = capture(export_module(module, x.shape))
+    spoil(graph)
+    with pytest.raises(NupesError, match=rf"layer '{layer}[^']*': its float values must be the"):
+        check(module, graph, x)
+
+
 def test_quantize_checks_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = HANDLERS["rsub"]
 
