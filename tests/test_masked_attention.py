@@ -187,7 +187,7 @@ def test_a_capture_is_compared_on_the_sample_that_hides_most() -> None:
 def test_a_capture_that_hides_nothing_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = FusedNetwork.start
 
-    def start(network: FusedNetwork, maps: list[Tensor]) -> dict[str, Tensor]:
+    def start(network: FusedNetwork, maps: Batch) -> dict[str, Tensor]:
         known = honest(network, maps)
         for name in masking(network):
             known[name] = torch.zeros_like(known[name])

@@ -250,6 +250,9 @@ class Walk:
             raise UnsupportedError(
                 f"buffer {min(node.name for node in changing)!r} must not change from call to call"
             )
+        # A value that was laid in another order since is that of another node.
+        names = self.values.names
+        graph.calls = {name: call for name, call in graph.calls.items() if names[call] == name}
         graph.prune()
         join_constants(graph)
         split_projections(graph)
