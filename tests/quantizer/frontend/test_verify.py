@@ -146,6 +146,18 @@ def test_a_wrong_node_of_tokens_is_named(name: str) -> None:
         check(module, graph, x)
 
 
+def test_steps_of_the_fuser_are_no_error() -> None:
+    """A norm that is read and added is two stages, the second one of no node."""
+    torch.manual_seed(0)
+    add = Call(lambda s, x: x + s.b(s.a(x).relu()), a=nn.Linear(4, 6), b=nn.Linear(6, 4))
+    module = nn.Sequential(nn.Linear(5, 4), nn.LayerNorm(4), add, nn.LayerNorm(4), nn.Linear(4, 3))
+    x = np.random.default_rng(0).normal(size=(2, 6, 5)).astype(np.float32)
+    graph = capture(export_module(module.eval(), x.shape))
+    network = fuse(graph)
+    assert {stage.name for stage in network.stages} - graph.nodes.keys() == {"1.stream"}
+    verify_capture(module, graph, network, Batch((torch.from_numpy(x),)))
+
+
 def test_quantize_checks_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = HANDLERS["rsub"]
 
