@@ -146,8 +146,7 @@ def cells(name: str, blocks: int, found: Result) -> Iterator[str]:
     if "reason" in found:
         yield from ("", "", " ".join(found["reason"].split())[:200])
     else:
-        yield from (f"{found[key]:,}" for key in ("layers",))
-        yield from (f"{found['macs'] / 1e6:,.0f}", f"{found['cycles']:,}")
+        yield from (f"{found['layers']:,}", f"{found['macs'] / 1e6:,.0f}", f"{found['cycles']:,}")
     yield from (f"{found.get('seconds', 0):,.0f}", f"{found.get('gib', 0):.1f}")
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, fx
 from torch.fx.node import map_arg
 
+from nupes.quantizer.frontend.evaluation import ancestors
 from nupes.quantizer.frontend.registry import (
     JOINS,
     arguments,
@@ -119,16 +120,6 @@ def factors_of(node: Any, rest: Rows) -> tuple[fx.Node, fx.Node] | None:
             if rest.source in ancestors(value) and rest.source not in ancestors(factors):
                 return value, factors
     return None
-
-
-def ancestors(node: fx.Node) -> set[fx.Node]:
-    """Return the nodes on which a node depends, itself included."""
-    found, waiting = {node}, [node]
-    while waiting:
-        new = [source for source in waiting.pop().all_input_nodes if source not in found]
-        found.update(new)
-        waiting += new
-    return found
 
 
 def insert_rotation(graph: fx.Graph, found: Match) -> fx.Node | None:
